@@ -21,6 +21,7 @@
     │   └── StreamIncomplete         stream_incomplete          DATA_LOSS            retryable
     ├── DeadlineExceeded             deadline_exceeded          DEADLINE_EXCEEDED    names the stage
     ├── AdapterClosed                closed                     FAILED_PRECONDITION
+    ├── AdapterFailed                adapter_failed             INTERNAL
     └── ConfigurationError           invalid_configuration      INVALID_ARGUMENT
         ├── UnknownAdapter           unknown_adapter            NOT_FOUND
         └── PluginBroken             plugin_broken              FAILED_PRECONDITION
@@ -205,6 +206,13 @@ class AdapterClosed(AdapterError):
 
     code = "closed"
     grpc_status = "FAILED_PRECONDITION"
+
+
+class AdapterFailed(AdapterError):
+    """The adapter itself broke: an exception that is not of this tree came out of it. A bug, kept as `__cause__`."""
+
+    code = "adapter_failed"
+    grpc_status = "INTERNAL"
 
 
 class ConfigurationError(AdapterError):

@@ -1,0 +1,307 @@
+"""The contract between an orchestrator and an engine.
+
+Public methods are final and check states, deadlines and results; authors implement the underscored ones:
+
+    _submit(task)        required: an async generator of events
+    _health()            required: how the engine is
+    _props()             required: what the engine is
+    _open() / _close()   get and release what the adapter needs
+    _cancel(job_id)      tell the engine to stop, when closing the generator is not enough
+    _infer(request) / _infer_stream(request)   tensors, when the engine has them
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from time import perf_counter
+from types import TracebackType
+from typing import Any, ClassVar, Self, final
+from weakref import WeakValueDictionary
+
+import anyio
+import msgspec
+
+from adapter_api.cancel import CancelReceipt
+from adapter_api.errors import AdapterClosed, AdapterError, AdapterFailed, DeadlineExceeded, JobConflict, Unsupported
+from adapter_api.events import End, Error, TokenEvent
+from adapter_api.health import HealthReport, HealthState
+from adapter_api.props import EngineProps
+from adapter_api.stream import EventSource, TokenStream
+from adapter_api.task import TaskRequest
+from adapter_api.tensor_stream import TensorStream
+from adapter_api.tensors import InferRequest, InferResponse
+
+API_VERSION = "1.0"
+"""Version of this contract, apart from the package's. A minor version only adds."""
+
+
+class WorkerAdapter(ABC):
+    """Speaks to one replica of an engine. Safe for concurrent tasks; open it before use:
+
+        async with MyAdapter(settings) as adapter:
+            async for event in adapter.submit(task):
+                ...
+
+    Nothing starts in `__init__`. Closing ends every live stream with one terminal event and releases everything, even if
+    the engine does not answer.
+    """
+
+    engine: ClassVar[str]
+    """The engine's short name, as in `started.engine`."""
+
+    control_timeout_s: float = 5.0
+    """Seconds that `cancel`, `health`, `props` and closing may each take."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        overridden = sorted(_FINAL & vars(cls).keys())
+        if overridden:
+            raise TypeError(f"{cls.__name__} overrides final methods {overridden}; implement the underscored ones")
+
+    # -- lifecycle ----------------------------------------------------------------------------------------------------
+
+    @final
+    async def __aenter__(self) -> Self:
+        """Open the adapter. Raises what `_open` raises, after releasing what it had got so far.
+
+        An adapter opens once; opening it again after closing is an `AdapterClosed`.
+        """
+        if self._lifecycle != "new":
+            raise AdapterClosed(f"this {self.engine} adapter is {self._lifecycle}; make a new one")
+        self._lifecycle = "open"
+        try:
+            await self._open()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    @final
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @final
+    async def aclose(self) -> None:
+        """Close the adapter: end live streams with an `Error` of code `closed`, release everything. Idempotent."""
+        was_open, self._lifecycle = self._lifecycle == "open", "closed"
+        if not was_open:
+            return
+        with anyio.CancelScope(shield=True):
+            for stream in list(self._streams.values()):
+                await stream.stop(AdapterClosed("the adapter was closed while the task was running", retryable=True))
+            with anyio.move_on_after(self.control_timeout_s):
+                await self._close()
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    @final
+    def submit(self, task: TaskRequest) -> TokenStream:
+        """Return the task's stream. The task starts when the stream is first read.
+
+        Never raises for a `TaskRequest`: a closed adapter, a `job_id` that is running already, an engine that is gone
+        all arrive as the stream's `Error`. `task.timeout_s` counts from this call.
+
+        Raises:
+            TypeError: `task` is not a `TaskRequest`.
+        """
+        if not isinstance(task, TaskRequest):
+            raise TypeError(f"submit takes a TaskRequest, not {type(task).__name__}; see TaskRequest.parse")
+        if self._lifecycle != "open":
+            return _failed_stream(task, AdapterClosed(f"this {self.engine} adapter is {self._lifecycle}, not open"))
+        live = self._streams.get(task.job_id)
+        if live is not None and not live.finished:
+            return _failed_stream(task, JobConflict(f"a task with job_id {task.job_id!r} is already running here"))
+        stream = TokenStream(self._submit(task), job_id=task.job_id, timeout_s=task.timeout_s, on_finished=self._forget)
+        self._streams[task.job_id] = stream
+        return stream
+
+    @final
+    async def cancel(self, job_id: str) -> CancelReceipt:
+        """Stop a task of this adapter and say what that did.
+
+        The stream ends with `End(finish_reason="cancelled")`; once the receipt says `acknowledged` no token follows.
+        Never raises, takes at most `control_timeout_s` and the guard's grace; an unknown or finished task is
+        `found=False`. Calling it twice is harmless.
+        """
+        began = perf_counter()
+        stream = self._streams.get(job_id)
+        if stream is None or stream.finished:
+            return CancelReceipt(found=False, after_ms=(perf_counter() - began) * 1e3)
+        receipt = CancelReceipt(found=True)
+        try:
+            with anyio.move_on_after(self.control_timeout_s):
+                receipt = await self._cancel(job_id)
+        except AdapterError:
+            # The engine could not be told. Closing the stream below is what is left, and the receipt says so.
+            pass
+        await stream.stop(End(finish_reason="cancelled"))
+        return msgspec.structs.replace(
+            receipt, found=True, acknowledged=stream.finished, after_ms=(perf_counter() - began) * 1e3
+        )
+
+    @final
+    @property
+    def live_jobs(self) -> tuple[str, ...]:
+        """The `job_id`s of the tasks that have not ended."""
+        return tuple(job_id for job_id, stream in self._streams.items() if not stream.finished)
+
+    # -- the engine ---------------------------------------------------------------------------------------------------
+
+    @final
+    async def health(self, *, canary: bool = False) -> HealthReport:
+        """Return how the engine is, within `control_timeout_s`. Reports, never raises, and never sends an inference.
+
+        Args:
+            canary: Send one small inference too, where the adapter has one to send; the report is marked then.
+        """
+        began, checked_at = perf_counter(), time.time()
+        if self._lifecycle != "open":
+            report = HealthReport(state=HealthState.STOPPED, live=False, ready=False, detail="the adapter is not open")
+        else:
+            report = _unreachable(f"no answer within {self.control_timeout_s:g} s")
+            try:
+                with anyio.move_on_after(self.control_timeout_s):
+                    report = await self._health(canary=canary)
+            except AdapterError as exc:
+                report = _unreachable(exc.message)
+            except Exception as exc:
+                report = _unreachable(f"the adapter's probe broke with {type(exc).__name__}")
+        return msgspec.structs.replace(report, latency_s=perf_counter() - began, checked_at=checked_at)
+
+    @final
+    async def props(self) -> EngineProps:
+        """Return what the engine is and can do.
+
+        Raises:
+            AdapterError: The engine cannot be asked; `DeadlineExceeded` after `control_timeout_s`.
+        """
+        self._require_open()
+        with anyio.move_on_after(self.control_timeout_s):
+            return await self._props()
+        raise DeadlineExceeded(
+            f"the engine did not describe itself within {self.control_timeout_s:g} s", stage="control"
+        )
+
+    @final
+    async def engine_version(self) -> str | None:
+        """Return the engine's version, with those of its backends where visible; `None` when it does not say.
+
+        Raises like `props`.
+        """
+        return (await self.props()).engine_version
+
+    # -- tensors ------------------------------------------------------------------------------------------------------
+
+    @final
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Run one inference and return its one response.
+
+        Raises:
+            AdapterError: It failed; `Unsupported` when the adapter has no tensors or the model streams its responses.
+        """
+        self._require_open()
+        with _contract_errors_only():
+            return await self._infer(request)
+
+    @final
+    def infer_stream(self, request: InferRequest) -> TensorStream:
+        """Return the responses of one inference as they arrive; iterating raises like `infer`, closing cancels."""
+        self._require_open()
+        return TensorStream(self._infer_stream(request))
+
+    # -- for authors --------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _submit(self, task: TaskRequest) -> EventSource:
+        """Run one task: an async generator that yields events, or lists of the events that are ready together.
+
+        Yield `Started` once the task is on its way, tokens with indices from 0, and one `End`; raise an `AdapterError`
+        for anything that goes wrong. Stop the engine in a `finally`: the guard closes the generator when the task is
+        cancelled, abandoned, or out of time. Hold no cancel scope or task group across a `yield` (PEP 789). Called
+        once per task, many at a time.
+        """
+
+    @abstractmethod
+    async def _health(self, *, canary: bool) -> HealthReport:
+        """Return how the engine is; `latency_s` and `checked_at` are filled in. Send no inference unless `canary`."""
+
+    @abstractmethod
+    async def _props(self) -> EngineProps:
+        """Return what the engine is. Declare only capabilities that work; `None` for what it does not tell."""
+
+    async def _open(self) -> None:  # noqa: B027 - optional
+        """Get what the adapter needs. Succeed when the engine is down: an orchestrator opens adapters of dead ones."""
+
+    async def _close(self) -> None:  # noqa: B027 - optional
+        """Release everything. Runs once, after all streams ended, also when `_open` failed half-way."""
+
+    async def _cancel(self, job_id: str) -> CancelReceipt:
+        """Tell the engine to stop a task; the guard closes the task's generator right after.
+
+        Implement it when closing the generator does not reach the engine, or to say what the receipt should. Return
+        `sent`, `released` and `mode`; the rest is filled in for you.
+        """
+        return CancelReceipt(found=True, sent=False, mode="client_only")
+
+    async def _infer(self, request: InferRequest) -> InferResponse:
+        raise Unsupported(f"the {self.engine} adapter has no tensor inference")
+
+    async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        raise Unsupported(f"the {self.engine} adapter has no tensor inference")
+        yield  # makes this an async generator
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Here rather than in `__init__`, so that an author's `__init__` need not call ours.
+        self = super().__new__(cls)
+        self._lifecycle = "new"
+        # Weak: a stream that its reader dropped is closed by the interpreter and must not be kept alive by us.
+        self._streams = WeakValueDictionary()
+        return self
+
+    _lifecycle: str
+    _streams: WeakValueDictionary[str, TokenStream]
+
+    def _forget(self, stream: TokenStream) -> None:
+        if self._streams.get(stream.job_id) is stream:
+            del self._streams[stream.job_id]
+
+    def _require_open(self) -> None:
+        if self._lifecycle != "open":
+            raise AdapterClosed(f"this {self.engine} adapter is {self._lifecycle}, not open: use `async with adapter:`")
+
+
+_FINAL = frozenset(
+    name for name, member in vars(WorkerAdapter).items() if getattr(getattr(member, "fget", member), "__final__", False)
+)
+
+
+def _failed_stream(task: TaskRequest, error: AdapterError) -> TokenStream:
+    async def source() -> AsyncIterator[TokenEvent]:
+        yield Error.from_exception(error)
+
+    return TokenStream(source(), job_id=task.job_id)
+
+
+def _unreachable(detail: str) -> HealthReport:
+    return HealthReport(state=HealthState.UNREACHABLE, live=False, ready=False, detail=detail)
+
+
+class _contract_errors_only:
+    """Turns an exception that is not of the contract into `AdapterFailed`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(exc, Exception) and not isinstance(exc, AdapterError):
+            raise AdapterFailed(
+                f"the adapter broke with {type(exc).__name__}: a bug in it, not in the request"
+            ) from exc

@@ -1,0 +1,63 @@
+"""What an engine is and what it can do. `None` means "cannot tell"."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Capability(StrEnum):
+    """What an adapter, or one of its models, promises. Declared must work; undeclared is refused as `unsupported`."""
+
+    TEXT = "text"
+    """Text tasks by `prompt`."""
+    MESSAGES = "messages"
+    """Tasks by `messages`."""
+    IMAGES = "images"
+    STREAMING = "streaming"
+    """Tokens arrive while the engine still generates."""
+    CANCEL_HARD = "cancel_hard"
+    """A cancel stops the engine."""
+    STOP = "stop"
+    SEED = "seed"
+    """The same seed gives the same text on the same replica."""
+    LOGPROBS = "logprobs"
+    RESPONSE_FORMAT = "response_format"
+    TOOLS = "tools"
+    USAGE = "usage"
+    """`End.usage` counts tokens."""
+    FINISH_REASON = "finish_reason"
+    """`End.finish_reason` tells `stop` from `length`."""
+    TENSORS = "tensors"
+    TENSOR_STREAM = "tensor_stream"
+    SEQUENCES = "sequences"
+    SHARED_MEMORY = "shared_memory"
+    MODEL_CONTROL = "model_control"
+
+
+class ModelProps(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one model."""
+
+    name: str
+    versions: tuple[str, ...] = ()
+    ready: bool | None = None
+    dialect: str | None = None
+    """Which tensors it speaks, as the adapter found out; `None` when it takes no text."""
+    dialect_reason: str | None = None
+    capabilities: frozenset[Capability] = frozenset()
+    max_batch_size: int | None = None
+    max_tokens: int | None = None
+
+
+class EngineProps(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the engine behind an adapter."""
+
+    engine: str
+    engine_version: str | None = None
+    capabilities: frozenset[Capability] = frozenset()
+    models: tuple[ModelProps, ...] = ()
+    slots_total: int | None = None
+    slots_free: int | None = None
+    max_batch_size: int | None = None
+    extensions: tuple[str, ...] = ()

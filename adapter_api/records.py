@@ -1,0 +1,105 @@
+"""What a plugin tells about an adapter it provides: names and import strings, so that knowing of it loads nothing."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol, Self, cast
+
+import msgspec
+from pydantic import ValidationError
+
+from adapter_api.adapter import WorkerAdapter
+from adapter_api.errors import ConfigurationError, PluginBroken
+from adapter_api.props import Capability
+from adapter_api.task import describe_validation_error
+
+_NAME = re.compile(r"^[a-z][a-z0-9-]*$")
+_IMPORT_STRING = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+
+
+class AdapterSettings(Protocol):
+    """What a settings class has to offer: pydantic models do."""
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Self: ...
+
+
+class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
+    """An adapter, by name. Import strings are `package.module:attribute` and are resolved when first used.
+
+    name: what people type: lower case, digits, hyphens.
+    adapter: the `WorkerAdapter` class; it is called with one argument, the settings (none without `settings`).
+    settings: a pydantic model of the adapter's options; a `from_env(environ)` classmethod lets it read the environment.
+    api_version: the `adapter_api.API_VERSION` it was written for.
+    capabilities: the most it can do; `EngineProps` says what it can with one engine.
+    url_schemes: the URL schemes it serves, so that a URL alone can choose it; its settings then take `url`.
+    harness: a conformance harness.
+    embedded: a callable that starts an engine of its own on this machine.
+    commands: a typer app with commands of its own.
+    """
+
+    name: str
+    adapter: str
+    api_version: str
+    settings: str | None = None
+    summary: str = ""
+    capabilities: frozenset[Capability] = frozenset()
+    url_schemes: tuple[str, ...] = ()
+    harness: str | None = None
+    embedded: str | None = None
+    commands: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ValueError(f"adapter name {self.name!r}: use lower-case letters, digits and hyphens")
+        for field in ("adapter", "settings", "harness", "embedded", "commands"):
+            value = getattr(self, field)
+            if value is not None and not _IMPORT_STRING.match(value):
+                raise ValueError(f"adapter {self.name!r}: {field} is {value!r}, not 'package.module:attribute'")
+
+    def load(self, field: str) -> Any:
+        """Return what the import string in `field` names.
+
+        Raises:
+            PluginBroken: It cannot be imported; the message has the reason and, where it knows, what to install.
+            ConfigurationError: The plugin has none.
+        """
+        target = getattr(self, field)
+        if target is None:
+            raise ConfigurationError(f"adapter {self.name!r} has no {field}")
+        module, _, attribute = target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except Exception as exc:
+            raise PluginBroken(f"adapter {self.name!r}: cannot load {target}: {type(exc).__name__}: {exc}") from exc
+
+    def create(
+        self, options: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None
+    ) -> WorkerAdapter:
+        """Return an adapter, not yet open.
+
+        Args:
+            options: The settings by name; they win over the environment.
+            environ: Read settings from these variables too, where the settings class can.
+
+        Raises:
+            ConfigurationError: An option is unknown or wrong; the message names it.
+            PluginBroken: The adapter cannot be imported.
+        """
+        adapter_class = self.load("adapter")
+        if self.settings is None:
+            if options:
+                raise ConfigurationError(f"adapter {self.name!r} takes no options, got {sorted(options)}")
+            return cast(WorkerAdapter, adapter_class())
+        settings_class = self.load("settings")
+        from_env = getattr(settings_class, "from_env", None)
+        try:
+            if environ is not None and from_env is not None:
+                settings = from_env(environ, **dict(options or {}))
+            else:
+                settings = settings_class.model_validate(dict(options or {}))
+        except ValidationError as exc:
+            raise ConfigurationError(describe_validation_error(exc, f"options for adapter {self.name!r}")) from exc
+        return cast(WorkerAdapter, adapter_class(settings))

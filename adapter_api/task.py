@@ -1,0 +1,280 @@
+"""What a task asks for: validated once, at the edge, and frozen from then on."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from adapter_api.errors import InvalidRequest
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+Priority = Literal["interactive", "batch"]
+ParameterValue = bool | int | float | str
+
+_DATA_URL = re.compile(r"^data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,(?P<data>.*)$", re.DOTALL)
+# 32 hexadecimal digits of trace, 16 of span: https://www.w3.org/TR/trace-context/#traceparent-header
+_TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$"
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _frozen_map(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(value))
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class TextPart(_Frozen):
+    """A piece of text inside a message."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ImagePart(_Frozen):
+    """An image inside a message, carried by value: base64 or a `data:` URL.
+
+    Remote URLs are refused: an adapter fetches nothing on a caller's behalf.
+    """
+
+    type: Literal["image"] = "image"
+    data: str = Field(repr=False, description="base64 of the encoded image (PNG, JPEG, …), without line breaks")
+    media_type: str = "application/octet-stream"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_bytes_and_data_urls(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or "data" not in value:
+            return value
+        fields = dict(value)
+        data = fields["data"]
+        if isinstance(data, bytes | bytearray | memoryview):
+            fields["data"] = base64.b64encode(data).decode("ascii")
+        elif isinstance(data, str) and (url := _DATA_URL.match(data)):
+            fields["data"] = url["data"]
+            if url["media"]:
+                fields.setdefault("media_type", url["media"])
+        return fields
+
+    @field_validator("data")
+    @classmethod
+    def _is_base64(cls, data: str) -> str:
+        if data.startswith(("http://", "https://")):
+            raise ValueError("must be base64 or a data: URL; remote URLs are not fetched")
+        try:
+            decoded = base64.b64decode(data, validate=True)
+        except binascii.Error as exc:
+            raise ValueError("is not valid base64") from exc
+        if not decoded:
+            raise ValueError("is empty")
+        return data
+
+    @property
+    def content(self) -> bytes:
+        """The encoded image itself."""
+        return base64.b64decode(self.data)
+
+
+class ToolCall(_Frozen):
+    """A function call an assistant made in an earlier turn."""
+
+    id: str
+    name: str
+    arguments: str = Field(description="the arguments as a JSON text")
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+class Message(_Frozen):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str | tuple[Part, ...] = Field(repr=False)
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined; images leave no trace in it."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """The image parts, in order."""
+        if isinstance(self.content, str):
+            return ()
+        return tuple(part for part in self.content if isinstance(part, ImagePart))
+
+
+class Tool(_Frozen):
+    """A function the model may call."""
+
+    name: str = Field(min_length=1)
+    description: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict, description="JSON Schema of the arguments")
+
+
+class ResponseFormat(_Frozen):
+    """A constraint on the text: exactly one of a JSON Schema, a regular expression, or a grammar."""
+
+    type: Literal["json", "json_schema", "regex", "grammar"]
+    json_schema: dict[str, Any] | None = None
+    regex: str | None = None
+    grammar: str | None = Field(default=None, description="EBNF")
+
+    @model_validator(mode="after")
+    def _carries_what_its_type_says(self) -> Self:
+        given = {name for name in ("json_schema", "regex", "grammar") if getattr(self, name) is not None}
+        wanted = {self.type} - {"json"}
+        if given != wanted:
+            raise ValueError(f"type {self.type!r} needs exactly {sorted(wanted) or 'no other field'}")
+        return self
+
+
+def _not_blank(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+StopString = Annotated[str, AfterValidator(_not_blank)]
+JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
+
+
+def new_job_id() -> str:
+    """Return a `job_id` that no other task has: 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+class TaskRequest(_Frozen):
+    """One piece of work for one model. Frozen, and valid by construction.
+
+    Give either `prompt` or `messages`. Fields that are `None` are not sent: the engine's own default holds.
+    Unknown fields are refused by name. Build it from foreign data with `TaskRequest.parse`, which raises
+    the contract's own error.
+    """
+
+    job_id: JobId = Field(default_factory=new_job_id, description="names the task; made when absent")
+    model: str = Field(min_length=1)
+    model_version: str | None = Field(default=None, description="the engine's own choice when absent")
+    prompt: str | None = Field(default=None, repr=False)
+    messages: tuple[Message, ...] | None = Field(default=None, repr=False)
+
+    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    min_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    temperature: Finite | None = Field(default=None, ge=0)
+    top_p: Finite | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    stop: tuple[StopString, ...] = Field(default=(), repr=False)
+    presence_penalty: Finite | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: Finite | None = Field(default=None, ge=-2, le=2)
+    repetition_penalty: Finite | None = Field(default=None, gt=0)
+    logprobs: int | None = Field(
+        default=None, ge=0, le=100, description="alternatives per token; 0: the chosen one only"
+    )
+    response_format: ResponseFormat | None = Field(default=None, repr=False)
+    tools: tuple[Tool, ...] = Field(default=(), repr=False)
+    tool_choice: str | None = None
+    n: Literal[1] = Field(default=1, description="number of completions; only one is supported")
+
+    priority: Priority = "interactive"
+    timeout_s: Finite | None = Field(default=None, gt=0, description="seconds for the whole task, from submission")
+    session_id: str | None = Field(default=None, min_length=1, max_length=256)
+    parameters: Annotated[Mapping[str, ParameterValue], AfterValidator(_frozen_map), PlainSerializer(dict)] = Field(
+        default_factory=lambda: MappingProxyType({}),
+        repr=False,
+        description="passed to the engine as they are; keys are `<engine>.<name>`, as in `triton.lora_name`",
+    )
+    traceparent: str | None = Field(default=None, pattern=_TRACEPARENT, description="W3C trace context")
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop_string_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else () if value is None else value
+
+    @field_validator("parameters")
+    @classmethod
+    def _parameters_are_namespaced(cls, value: Mapping[str, ParameterValue]) -> Mapping[str, ParameterValue]:
+        for key in value:
+            namespace, dot, name = key.partition(".")
+            if not (namespace and dot and name):
+                raise ValueError(f"key {key!r} needs its engine's namespace, as in 'triton.{key}'")
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_input(self) -> Self:
+        if self.prompt is not None and self.messages is not None:
+            raise ValueError("give either 'prompt' or 'messages', not both")
+        if self.prompt is None and self.messages is None:
+            raise ValueError("give 'prompt' or 'messages'")
+        if self.prompt == "" or self.messages == ():
+            raise ValueError("the prompt is empty")
+        if self.min_tokens is not None and self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise ValueError("'min_tokens' is larger than 'max_tokens'")
+        return self
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the task that foreign `fields` describe.
+
+        Raises:
+            InvalidRequest: `fields` is not a valid task; the message names every field at fault, never its value.
+        """
+        try:
+            return cls.model_validate(dict(fields))
+        except ValidationError as exc:
+            raise InvalidRequest(describe_validation_error(exc, "task")) from exc
+
+    @classmethod
+    def parse_json(cls, text: str | bytes) -> Self:
+        """Return the task that a JSON object describes; raises like `parse`."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as exc:
+            raise InvalidRequest(describe_validation_error(exc, "task")) from exc
+
+    def parameters_for(self, namespace: str) -> dict[str, ParameterValue]:
+        """Return the pass-through parameters of one engine, without their namespace."""
+        prefix = f"{namespace}."
+        return {key[len(prefix) :]: value for key, value in self.parameters.items() if key.startswith(prefix)}
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """Every image of every message, in order."""
+        return tuple(image for message in self.messages or () for image in message.images)
+
+
+def describe_validation_error(exc: ValidationError, what: str) -> str:
+    """Return one sentence that names each field at fault and what is wrong with it, without any value."""
+    faults = []
+    for error in exc.errors(include_url=False, include_context=False, include_input=False):
+        place = ".".join(str(step) for step in error["loc"])
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            message = "unknown field"
+        faults.append(f"{place}: {message}" if place else message)
+    return f"invalid {what}: " + "; ".join(faults)

@@ -1,0 +1,195 @@
+"""Generic tensor work: any model, any datatype. No numpy is needed to hold a tensor, only to make one from an array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from adapter_api.errors import InvalidRequest
+from adapter_api.task import ParameterValue, new_job_id
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    "FP16", "BF16", "FP32", "FP64", "BYTES",
+]  # fmt: skip
+
+ITEM_SIZE: Mapping[str, int] = MappingProxyType(
+    {
+        "BOOL": 1,
+        "UINT8": 1,
+        "UINT16": 2,
+        "UINT32": 4,
+        "UINT64": 8,
+        "INT8": 1,
+        "INT16": 2,
+        "INT32": 4,
+        "INT64": 8,
+        "FP16": 2,
+        "BF16": 2,
+        "FP32": 4,
+        "FP64": 8,
+    }
+)
+"""Bytes per element; BYTES has none: each element is a 4-byte little-endian length and that many bytes."""
+
+_NUMPY_TO_DATATYPE = {
+    "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
+    "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
+    "float16": "FP16", "bfloat16": "BF16", "float32": "FP32", "float64": "FP64",
+}  # fmt: skip
+_DATATYPE_TO_NUMPY = {datatype: name for name, datatype in _NUMPY_TO_DATATYPE.items()}
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """A named, typed, shaped array in the v2 protocol's raw form.
+
+    `data` is little-endian, C order; BYTES elements are each prefixed with their length (4 bytes, little-endian).
+    """
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    data: bytes | memoryview
+
+    def __post_init__(self) -> None:
+        if any(dim < 0 for dim in self.shape):
+            raise InvalidRequest(f"tensor {self.name!r}: shape {list(self.shape)} has a negative dimension")
+        item_size = ITEM_SIZE.get(self.datatype)
+        if item_size is not None and prod(self.shape) * item_size != len(self.data):
+            raise InvalidRequest(
+                f"tensor {self.name!r}: {self.datatype} {list(self.shape)} takes "
+                f"{prod(self.shape) * item_size} bytes, got {len(self.data)}"
+            )
+
+    def __repr__(self) -> str:
+        return f"Tensor(name={self.name!r}, datatype={self.datatype!r}, shape={self.shape!r}, <{len(self.data)} bytes>)"
+
+    @classmethod
+    def from_bytes_elements(cls, name: str, elements: list[bytes], shape: tuple[int, ...] | None = None) -> Tensor:
+        """Return a BYTES tensor of `elements` in C order; `shape` defaults to one dimension."""
+        shape = (len(elements),) if shape is None else shape
+        if prod(shape) != len(elements):
+            raise InvalidRequest(f"tensor {name!r}: shape {list(shape)} does not hold {len(elements)} elements")
+        return cls(name, "BYTES", shape, b"".join(len(e).to_bytes(4, "little") + e for e in elements))
+
+    @classmethod
+    def from_numpy(cls, name: str, array: np.ndarray[Any, Any], datatype: Datatype | None = None) -> Tensor:
+        """Return the tensor of a numpy array.
+
+        `object`, `S` and `U` arrays become BYTES (text as UTF-8). BF16 takes an `ml_dtypes.bfloat16` array, or a float
+        array with `datatype="BF16"`, which is rounded to nearest, ties to even.
+
+        Raises:
+            InvalidRequest: The array's dtype has no v2 datatype, or cannot be that `datatype`.
+        """
+        import numpy as np
+
+        if array.dtype.kind in "OSU" and datatype in (None, "BYTES"):
+            elements = [e.encode() if isinstance(e, str) else bytes(e) for e in array.ravel().tolist()]
+            return cls.from_bytes_elements(name, elements, array.shape)
+        found = _NUMPY_TO_DATATYPE.get(array.dtype.name)
+        if datatype == "BF16" and array.dtype.kind == "f" and found != "BF16":
+            return cls(name, "BF16", array.shape, _round_to_bf16(array))
+        if found is None or datatype not in (None, found):
+            raise InvalidRequest(f"tensor {name!r}: numpy {array.dtype.name} cannot be {datatype or 'any v2 datatype'}")
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False) if array.dtype.kind != "V" else array
+        return cls(name, found, array.shape, np.ascontiguousarray(little).tobytes())  # type: ignore[arg-type]
+
+    def to_numpy(self) -> np.ndarray[Any, Any]:
+        """Return the array: BYTES as objects of `bytes`, BF16 widened to float32 (numpy has no BF16).
+
+        The array shares the tensor's memory where it can, and is then read-only.
+
+        Raises:
+            InvalidRequest: BYTES data is cut off or has too many or too few elements.
+        """
+        import numpy as np
+
+        if self.datatype == "BYTES":
+            array = np.empty(len(elements := self.elements()), dtype=object)
+            array[:] = elements
+            return array.reshape(self.shape)
+        if self.datatype == "BF16":
+            high = np.frombuffer(self.data, dtype="<u2").astype("<u4") << np.uint32(16)
+            return high.view("<f4").reshape(self.shape)
+        dtype = np.dtype(_DATATYPE_TO_NUMPY[self.datatype]).newbyteorder("<")
+        return np.frombuffer(self.data, dtype=dtype).reshape(self.shape)
+
+    def elements(self) -> list[bytes]:
+        """Return the elements of a BYTES tensor in C order; raises `InvalidRequest` when its framing is broken."""
+        data, offset, found = memoryview(self.data), 0, []
+        while offset < len(data):
+            size = int.from_bytes(data[offset : offset + 4], "little")
+            end = offset + 4 + size
+            if offset + 4 > len(data) or end > len(data):
+                raise InvalidRequest(f"tensor {self.name!r}: BYTES data is cut off at byte {offset} of {len(data)}")
+            found.append(bytes(data[offset + 4 : end]))
+            offset = end
+        if len(found) != prod(self.shape):
+            raise InvalidRequest(f"tensor {self.name!r}: shape {list(self.shape)} but {len(found)} BYTES elements")
+        return found
+
+
+def _round_to_bf16(array: np.ndarray[Any, Any]) -> bytes:
+    import numpy as np
+
+    bits = np.ascontiguousarray(array, dtype="<f4").view("<u4")
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    # Rounding would turn a NaN with low mantissa bits into an infinity: keep it a quiet NaN.
+    quiet = (bits >> np.uint32(16)) | np.uint32(0x40)
+    return np.where(np.isnan(array), quiet, rounded).astype("<u2").tobytes()
+
+
+class Sequence(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sequence a stateful inference belongs to; `start` on its first request, `end` on its last."""
+
+    id: int | str
+    start: bool = False
+    end: bool = False
+
+
+class RequestedOutput(msgspec.Struct, frozen=True):
+    """An output to return; `classification` asks for the top-k labels as BYTES `score:index[:label]` instead."""
+
+    name: str
+    classification: int = 0
+
+
+class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One inference on tensors. No `outputs` means all of them."""
+
+    model: str
+    inputs: tuple[Tensor, ...]
+    model_version: str | None = None
+    outputs: tuple[RequestedOutput, ...] = ()
+    request_id: str = msgspec.field(default_factory=new_job_id)
+    parameters: Mapping[str, ParameterValue] = msgspec.field(default_factory=dict)
+    sequence: Sequence | None = None
+    priority: int | None = None
+    timeout_s: float | None = None
+    traceparent: str | None = None
+
+
+class InferResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back. Look outputs up by name: their order is the model's, not the request's."""
+
+    model: str
+    model_version: str | None = None
+    request_id: str = ""
+    outputs: tuple[Tensor, ...] = ()
+    parameters: Mapping[str, ParameterValue] = msgspec.field(default_factory=dict)
+    final: bool = True
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return the output of that name; raises `KeyError` naming those there are."""
+        for tensor in self.outputs:
+            if tensor.name == name:
+                return tensor
+        raise KeyError(f"no output {name!r}; the model returned {[tensor.name for tensor in self.outputs]}")

@@ -1,0 +1,267 @@
+"""Doubles and validators for tests of adapters and hosts. Public: use them in yours.
+
+adapter = MockAdapter(MockSettings(reply="one two three", fail_after=2))
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import AsyncIterator, Iterable
+from typing import Literal
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field
+
+from adapter_api import errors
+from adapter_api.adapter import WorkerAdapter
+from adapter_api.cancel import CancelReceipt
+from adapter_api.errors import AdapterError, DeadlineExceeded, InvalidRequest, ModelNotFound
+from adapter_api.events import End, FinishReason, Metrics, Started, Token, TokenEvent, Usage
+from adapter_api.grammar import find_violation
+from adapter_api.health import Capacity, HealthReport, HealthState, ModelHealth
+from adapter_api.props import Capability, EngineProps, ModelProps
+from adapter_api.stream import TokenStream
+from adapter_api.task import TaskRequest
+from adapter_api.tensors import InferRequest, InferResponse
+
+__all__ = [
+    "MockAdapter",
+    "MockSettings",
+    "collect",
+    "error_named",
+    "find_violation",
+    "text_of",
+]
+
+ErrorCode = Literal[
+    "invalid_request", "context_length_exceeded", "model_not_found", "unsupported", "unauthenticated",
+    "permission_denied", "not_ready", "overloaded", "engine_failed", "protocol_violation", "connect_failed",
+    "connection_lost", "stream_incomplete", "deadline_exceeded",
+]  # fmt: skip
+
+_CAPABILITIES = frozenset(
+    {
+        Capability.TEXT,
+        Capability.MESSAGES,
+        Capability.STREAMING,
+        Capability.CANCEL_HARD,
+        Capability.STOP,
+        Capability.SEED,
+        Capability.USAGE,
+        Capability.FINISH_REASON,
+        Capability.TENSORS,
+        Capability.TENSOR_STREAM,
+    }
+)
+
+
+class MockSettings(BaseModel):
+    """What a `MockAdapter` says and how it fails; faults are off unless given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str | None = Field(default=None, description="ignored: `mock://` chooses this adapter by URL")
+    models: tuple[str, ...] = ("mock",)
+    reply: str | None = Field(default=None, description="what every task is answered; made from the seed when absent")
+    default_max_tokens: int = Field(default=16, ge=1)
+    delay_s: float = Field(default=0.0, ge=0, description="before each token")
+    slots: int = Field(default=1024, ge=1, description="tasks at once; one more is `overloaded`")
+    state: HealthState = HealthState.READY
+    fail: ErrorCode | None = Field(default=None, description="fail with this error")
+    fail_after: int = Field(default=0, ge=0, description="that many tokens come before `fail`")
+    fail_times: int | None = Field(default=None, ge=0, description="only the first so many tasks fail; None: all")
+    hang_after: int | None = Field(default=None, ge=0, description="say nothing more after so many tokens")
+
+
+class MockAdapter(WorkerAdapter):
+    """A whole adapter without an engine: lawful, honest about what it can do, and broken on demand.
+
+    Replies are words: the `reply`, or a text that depends only on prompt and seed. Tensor inference returns the inputs.
+    """
+
+    engine = "mock"
+
+    def __init__(self, settings: MockSettings | None = None) -> None:
+        self.settings = settings or MockSettings()
+        self.running: set[str] = set()
+        """`job_id`s in the engine now, so that a test can see a slot released."""
+        self.submitted: list[TaskRequest] = []
+        self._failures_left = self.settings.fail_times
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        settings = self.settings
+        self.submitted.append(task)
+        self._check(task)
+        words = self._words(task)
+        text, reason = _cut(words, task.stop, task.max_tokens or settings.default_max_tokens)
+        failure = self._next_failure()
+        self.running.add(task.job_id)
+        try:
+            await anyio.lowlevel.checkpoint()
+            if failure is not None and settings.fail_after == 0:
+                raise failure
+            yield Started(
+                job_id=task.job_id, engine=self.engine, engine_version="1.0", model=task.model, model_version="1",
+                seed=task.seed,
+            )  # fmt: skip
+            for index, piece in enumerate(text):
+                if failure is not None and index == settings.fail_after:
+                    raise failure
+                if settings.hang_after == index:
+                    await anyio.sleep_forever()
+                await anyio.sleep(settings.delay_s)
+                yield Token(index, piece)
+            if failure is not None:
+                raise failure
+            if settings.hang_after is not None:
+                await anyio.sleep_forever()
+            usage = Usage(tokens_in=len(_prompt(task).split()), tokens_out=len(text))
+            yield Metrics(tokens_in=usage.tokens_in, tokens_out=usage.tokens_out)
+            yield End(finish_reason=reason, usage=usage)
+        finally:
+            self.running.discard(task.job_id)
+
+    async def _cancel(self, job_id: str) -> CancelReceipt:
+        return CancelReceipt(found=True, sent=True, released=True, mode="hard")
+
+    async def _health(self, *, canary: bool) -> HealthReport:
+        state = self.settings.state
+        ready = state in (HealthState.READY, HealthState.DEGRADED)
+        return HealthReport(
+            state=state,
+            live=state not in (HealthState.UNREACHABLE, HealthState.STOPPED),
+            ready=ready,
+            models=tuple(ModelHealth(name=name, ready=ready, version="1") for name in self.settings.models),
+            capacity=self._capacity(),
+            canary=canary,
+        )
+
+    async def _props(self) -> EngineProps:
+        capacity = self._capacity()
+        return EngineProps(
+            engine=self.engine,
+            engine_version="1.0",
+            capabilities=_CAPABILITIES,
+            models=tuple(
+                ModelProps(name=name, versions=("1",), ready=True, dialect="mock", capabilities=_CAPABILITIES)
+                for name in self.settings.models
+            ),
+            slots_total=capacity.slots_total,
+            slots_free=capacity.slots_free,
+        )
+
+    async def _infer(self, request: InferRequest) -> InferResponse:
+        self._check_model(request.model)
+        await anyio.lowlevel.checkpoint()
+        return InferResponse(
+            model=request.model, model_version="1", request_id=request.request_id, outputs=request.inputs
+        )
+
+    async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        yield await self._infer(request)
+
+    def _capacity(self) -> Capacity:
+        slots = self.settings.slots
+        return Capacity(slots_total=slots, slots_free=slots - len(self.running), queued=0, in_flight=len(self.running))
+
+    def _check(self, task: TaskRequest) -> None:
+        self._check_model(task.model)
+        for field, given in (
+            ("images", task.images),
+            ("logprobs", task.logprobs is not None),
+            ("response_format", task.response_format),
+            ("tools", task.tools),
+        ):
+            if given:
+                raise errors.Unsupported(f"model {task.model!r} cannot take {field}")
+        if task.parameters_for(self.engine):
+            raise InvalidRequest(f"model {task.model!r} takes no parameters of its own")
+        if len(self.running) >= self.settings.slots:
+            raise errors.Overloaded(f"all {self.settings.slots} slots are busy")
+
+    def _check_model(self, model: str) -> None:
+        if model not in self.settings.models:
+            raise ModelNotFound(f"no model {model!r} here; there are {', '.join(self.settings.models)}")
+
+    def _words(self, task: TaskRequest) -> Iterable[str]:
+        if self.settings.reply is not None:
+            return _split(self.settings.reply)
+        # Without a seed the engine picks one; temperature 0 is greedy and needs none.
+        seed = task.seed if task.seed is not None else (0 if task.temperature == 0 else None)
+        rng = random.Random(None if seed is None else f"{seed}:{_prompt(task)}")
+        return (("" if i == 0 else " ") + rng.choice(_VOCABULARY) for i in itertools.count())
+
+    def _next_failure(self) -> AdapterError | None:
+        if self.settings.fail is None or self._failures_left == 0:
+            return None
+        if self._failures_left is not None:
+            self._failures_left -= 1
+        return error_named(self.settings.fail, f"injected {self.settings.fail}")
+
+
+_VOCABULARY = ("red", "green", "blue", "one", "two", "three", "river", "stone", "cloud", "naïve", "日本", "🙂")
+
+
+def error_named(code: str, message: str) -> AdapterError:
+    """Return an error of the contract by its code; raises `KeyError` for a code there is not."""
+    if code == DeadlineExceeded.code:
+        return DeadlineExceeded(message, stage="first_token")
+    return _BY_CODE[code](message)
+
+
+def _all_errors(base: type[AdapterError]) -> Iterable[type[AdapterError]]:
+    for error in base.__subclasses__():
+        yield error
+        yield from _all_errors(error)
+
+
+_BY_CODE = {error.code: error for error in _all_errors(AdapterError) if error.code != AdapterError.code}
+
+
+def _prompt(task: TaskRequest) -> str:
+    return task.prompt if task.prompt is not None else "\n".join(message.text for message in task.messages or ())
+
+
+def _split(text: str) -> list[str]:
+    """Pieces that join to `text`, each a word with the blank before it."""
+    pieces: list[str] = []
+    for word in text.split(" "):
+        pieces.append(word if not pieces else f" {word}")
+    return pieces
+
+
+def _cut(words: Iterable[str], stop: tuple[str, ...], max_tokens: int) -> tuple[list[str], FinishReason]:
+    kept: list[str] = []
+    text = ""
+    for word in words:
+        if len(kept) == max_tokens:
+            return kept, "length"
+        ends = [at for s in stop if (at := (text + word).find(s)) >= 0]
+        if ends:
+            return _trimmed(kept, min(ends), word, text), "stop"
+        kept.append(word)
+        text += word
+    return kept, "stop"
+
+
+def _trimmed(kept: list[str], end: int, word: str, text: str) -> list[str]:
+    """Cut `kept + [word]` to the first `end` characters of the whole text."""
+    pieces, left = [], end
+    for piece in [*kept, word]:
+        if left <= 0:
+            break
+        pieces.append(piece[:left])
+        left -= len(piece)
+    return pieces
+
+
+async def collect(stream: TokenStream, *, timeout_s: float = 30.0) -> list[TokenEvent]:
+    """Return every event of a stream; raises `TimeoutError` when it does not end in time."""
+    with anyio.fail_after(timeout_s):
+        return [event async for event in stream]
+
+
+def text_of(events: Iterable[TokenEvent]) -> str:
+    """Return the text of the tokens among `events`, joined."""
+    return "".join(event.text for event in events if isinstance(event, Token))
