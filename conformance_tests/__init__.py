@@ -1,0 +1,1 @@
+"""A suite, tagged with requirement IDs, that anybody's adapter can run."""

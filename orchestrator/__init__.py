@@ -1,0 +1,1 @@
+"""A host that discovers adapters, keeps pools of replicas healthy, and dispatches tasks to them."""

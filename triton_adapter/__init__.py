@@ -1,0 +1,1 @@
+"""The contract of adapter_api on any NVIDIA Triton server."""
