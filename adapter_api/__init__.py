@@ -96,5 +96,6 @@ __all__ = [
     "AccessError", "AdapterClosed", "AdapterError", "AdapterFailed", "ConfigurationError", "ConnectFailed",
     "ConnectionLost", "ContextLengthExceeded", "DeadlineExceeded", "DeadlineStage", "EngineFailed", "InvalidRequest",
     "JobConflict", "ModelNotFound", "NotReady", "Overloaded", "PermissionDenied", "PluginBroken", "ProtocolViolation",
-    "StreamIncomplete", "TaskError", "TransportError", "Unauthenticated", "UnknownAdapter", "Unsupported", "WorkerError",
+    "StreamIncomplete", "TaskError", "TransportError", "Unauthenticated", "UnknownAdapter", "Unsupported",
+    "WorkerError",
 ]  # fmt: skip

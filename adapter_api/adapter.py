@@ -12,6 +12,7 @@ Public methods are final and check states, deadlines and results; authors implem
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
@@ -33,6 +34,8 @@ from adapter_api.task import TaskRequest
 from adapter_api.tensor_stream import TensorStream
 from adapter_api.tensors import InferRequest, InferResponse
 
+_log = logging.getLogger("adapter_api.adapter")
+
 API_VERSION = "1.0"
 """Version of this contract, apart from the package's. A minor version only adds."""
 
@@ -44,8 +47,8 @@ class WorkerAdapter(ABC):
             async for event in adapter.submit(task):
                 ...
 
-    Nothing starts in `__init__`. Closing ends every live stream with one terminal event and releases everything, even if
-    the engine does not answer.
+    Nothing starts in `__init__`. Closing ends every live stream with one terminal event and releases everything, even
+    if the engine does not answer.
     """
 
     engine: ClassVar[str]
@@ -90,9 +93,12 @@ class WorkerAdapter(ABC):
         was_open, self._lifecycle = self._lifecycle == "open", "closed"
         if not was_open:
             return
+        closing = AdapterClosed("the adapter was closed while the task was running", retryable=True)
         with anyio.CancelScope(shield=True):
-            for stream in list(self._streams.values()):
-                await stream.stop(AdapterClosed("the adapter was closed while the task was running", retryable=True))
+            # Together rather than one by one: each may take the guard's whole grace.
+            async with anyio.create_task_group() as stopping:
+                for stream in list(self._streams.values()):
+                    stopping.start_soon(stream.stop, closing)
             with anyio.move_on_after(self.control_timeout_s):
                 await self._close()
 
@@ -135,9 +141,9 @@ class WorkerAdapter(ABC):
         try:
             with anyio.move_on_after(self.control_timeout_s):
                 receipt = await self._cancel(job_id)
-        except AdapterError:
+        except Exception as exc:
             # The engine could not be told. Closing the stream below is what is left, and the receipt says so.
-            pass
+            _log.warning("the %s adapter could not cancel job %s: %s", self.engine, job_id, exc)
         await stream.stop(End(finish_reason="cancelled"))
         return msgspec.structs.replace(
             receipt, found=True, acknowledged=stream.finished, after_ms=(perf_counter() - began) * 1e3
@@ -180,7 +186,7 @@ class WorkerAdapter(ABC):
             AdapterError: The engine cannot be asked; `DeadlineExceeded` after `control_timeout_s`.
         """
         self._require_open()
-        with anyio.move_on_after(self.control_timeout_s):
+        with anyio.move_on_after(self.control_timeout_s), _contract_errors_only():
             return await self._props()
         raise DeadlineExceeded(
             f"the engine did not describe itself within {self.control_timeout_s:g} s", stage="control"
@@ -276,9 +282,7 @@ class WorkerAdapter(ABC):
             raise AdapterClosed(f"this {self.engine} adapter is {self._lifecycle}, not open: use `async with adapter:`")
 
 
-_FINAL = frozenset(
-    name for name, member in vars(WorkerAdapter).items() if getattr(getattr(member, "fget", member), "__final__", False)
-)
+_FINAL = frozenset(name for name, member in vars(WorkerAdapter).items() if getattr(member, "__final__", False))
 
 
 def _failed_stream(task: TaskRequest, error: AdapterError) -> TokenStream:
@@ -302,6 +306,4 @@ class _contract_errors_only:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(exc, Exception) and not isinstance(exc, AdapterError):
-            raise AdapterFailed(
-                f"the adapter broke with {type(exc).__name__}: a bug in it, not in the request"
-            ) from exc
+            raise AdapterFailed(f"the adapter broke with {type(exc).__name__}: a bug in it, not the caller's") from exc

@@ -72,7 +72,7 @@ class PluginHost:
 
         Raises:
             UnknownAdapter: No plugin provides it; the message lists those there are.
-            PluginBroken: A plugin would, but is broken, incompatible, in conflict or blocked; the message has the reason.
+            PluginBroken: A plugin would, but is broken, incompatible, in conflict or blocked; the message says why.
         """
         for adapter in self.adapters:
             if adapter.name == name:
@@ -201,7 +201,7 @@ def load_plugins(
 def _uniquely_named(
     entries: Iterable[importlib.metadata.EntryPoint],
 ) -> Iterator[tuple[str, importlib.metadata.EntryPoint]]:
-    """Two distributions may use one entry-point name: the second is called `name@distribution`, so that none is lost."""
+    """Two distributions may use one entry-point name: the second is called `name@distribution`, so none is lost."""
     seen: dict[str, str] = {}
     for entry in sorted(entries, key=lambda entry: (entry.name, entry.value)):
         if seen.get(entry.name) == entry.value:

@@ -174,7 +174,7 @@ class TokenStream:
             self._idle = None
 
     async def _next(self, item: Any = None) -> Any:
-        """Return the adapter's next item, or the exception it raised; `item` is what `poll` returned, if it was called."""
+        """Return the adapter's next item, or the exception it raised; `item` is what `poll` returned, if called."""
         try:
             if item is None:
                 item = self._source.poll()

@@ -1,0 +1,1 @@
+"""The JSON Schemas of `TaskRequest` and `TokenEvent`, generated (`make schemas`) and committed."""
