@@ -1,0 +1,25 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from triton_adapter.embedded import EmbeddedTriton
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def triton() -> Iterator[EmbeddedTriton]:
+    """One real Triton server with the demo models, shared by all tests marked `live`.
+
+    It is in explicit mode, so a test may load and unload models; it must leave them as it found them. A test that
+    pauses, kills or stops a server starts one of its own.
+    """
+    with EmbeddedTriton(model_control_mode="explicit", load_models=["*"]) as server:
+        yield server

@@ -1,0 +1,39 @@
+"""The demo models: what they are and where they lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DemoModel:
+    """One model of the demo repository.
+
+    Attributes:
+        name: Its name in the server.
+        summary: What it computes.
+        dialect: Whose tensors it speaks: vllm, trtllm, generic (text in, text out) or tensors.
+        decoupled: Whether it streams.
+    """
+
+    name: str
+    summary: str
+    dialect: str
+    decoupled: bool
+
+
+DEMO_MODELS = (
+    DemoModel("tinylm", "a small language model behind the vLLM backend's tensors", "vllm", True),
+    DemoModel("tinytrt", "the same language model behind TensorRT-LLM's ensemble tensors", "trtllm", True),
+    DemoModel("slow", "repeats the words of the prompt slowly, and reports who was cancelled", "generic", True),
+    DemoModel("splitter", "repeats the prompt in pieces that cut characters", "generic", True),
+    DemoModel("midfail", "streams a few tokens, then fails as it is asked to", "generic", True),
+    DemoModel("tensors", "identity for every datatype", "tensors", False),
+    DemoModel("addsub", "sum and difference of two FP32 tensors", "tensors", False),
+)
+
+
+def demo_repository() -> Path:
+    """Return the model repository with the demo models; it is part of the package, do not write to it."""
+    return Path(__file__).parent / "models"
