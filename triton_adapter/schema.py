@@ -1,0 +1,104 @@
+"""What a dialect and a transport say to each other: plain values, no I/O, no protobuf.
+
+A `ModelSchema` is what a model declares, an `EncodedTask` is what goes to it, and `Reply`s are what comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from adapter_api import Tensor
+from adapter_api.task import ParameterValue
+
+Scheduling = Literal["none", "dynamic_batching", "sequence_batching", "ensemble"]
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One declared input or output. `dims` are the configuration's: without the batch dimension, -1 for any size."""
+
+    name: str
+    datatype: str
+    dims: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSchema:
+    """What a model declares about itself, from its configuration and metadata."""
+
+    name: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    version: str | None = None
+    """The version that runs when none is asked for; `None` when that cannot be told."""
+    versions: tuple[str, ...] = ()
+    platform: str = ""
+    backend: str = ""
+    max_batch_size: int = 0
+    """0: the model takes no batch dimension; above 0: every tensor has one in front of its `dims`."""
+    decoupled: bool = False
+    """Any number of responses per request: streamed calls only."""
+    scheduling: Scheduling = "none"
+    parameters: Mapping[str, str] = _EMPTY
+    """The configuration's own `parameters`, as text."""
+    allow_timeout_override: bool = False
+    """Whether the request parameter `timeout` has any effect in the model's queue."""
+    priority_levels: int = 0
+    """0: priorities are ignored; else 1 is the highest and this the lowest."""
+    max_queue_size: int = 0
+    """0: without a bound."""
+    preserve_ordering: bool = False
+    ensemble_steps: tuple[str, ...] = ()
+    """The models of an ensemble, in the order of its configuration."""
+    instance_count: int = 1
+
+    @property
+    def batched(self) -> bool:
+        """Whether tensors carry a batch dimension."""
+        return self.max_batch_size > 0
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTask:
+    """A task in the model's own tensors. No `outputs` asks for all of them."""
+
+    inputs: tuple[Tensor, ...]
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    streaming: bool = True
+    """Whether it goes out as ModelStreamInfer; else as ModelInfer."""
+
+
+class RawTensor(NamedTuple):
+    """One output as it came: `data` is the protocol's raw form (little-endian; BYTES elements length-prefixed)."""
+
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+class Reply:
+    """One message from the engine. `final` is `None` when the message did not say; `error` excludes outputs."""
+
+    __slots__ = ("error", "final", "model_version", "outputs", "parameters")
+
+    def __init__(
+        self,
+        outputs: dict[str, RawTensor],
+        *,
+        parameters: dict[str, ParameterValue] | None = None,
+        final: bool | None = None,
+        model_version: str = "",
+        error: str | None = None,
+    ) -> None:
+        self.outputs = outputs
+        self.parameters = parameters if parameters is not None else {}
+        self.final = final
+        self.model_version = model_version
+        self.error = error
