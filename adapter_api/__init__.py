@@ -62,7 +62,7 @@ from adapter_api.health import Capacity, HealthReport, HealthState, ModelHealth
 from adapter_api.hookspecs import hookimpl
 from adapter_api.plugins import PluginHost, PluginReport, PluginStatus, load_plugins
 from adapter_api.props import Capability, EngineProps, ModelProps
-from adapter_api.records import AdapterPlugin
+from adapter_api.records import AdapterPlugin, PluginCommand
 from adapter_api.stream import TokenStream
 from adapter_api.task import (
     ImagePart,
@@ -91,7 +91,7 @@ __all__ = [
     # health and properties
     "Capability", "Capacity", "EngineProps", "HealthReport", "HealthState", "ModelHealth", "ModelProps",
     # plugins
-    "AdapterPlugin", "PluginHost", "PluginReport", "PluginStatus", "hookimpl", "load_plugins",
+    "AdapterPlugin", "PluginCommand", "PluginHost", "PluginReport", "PluginStatus", "hookimpl", "load_plugins",
     # errors
     "AccessError", "AdapterClosed", "AdapterError", "AdapterFailed", "ConfigurationError", "ConnectFailed",
     "ConnectionLost", "ContextLengthExceeded", "DeadlineExceeded", "DeadlineStage", "EngineFailed", "InvalidRequest",

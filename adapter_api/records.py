@@ -26,6 +26,30 @@ class AdapterSettings(Protocol):
     def model_validate(cls, obj: Any) -> Self: ...
 
 
+class PluginCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that a plugin adds to the command line; it is imported when the command is run.
+
+    name: what people type: lower case, digits, hyphens. A plugin cannot replace a command of the program itself, but
+        commands named `models` join the program's own group of that name.
+    target: import string of a typer app, or of a function that typer can make a command of.
+    help: one line for the program's `--help`.
+    """
+
+    name: str
+    target: str
+    help: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ValueError(f"command name {self.name!r}: use lower-case letters, digits and hyphens")
+        if not _IMPORT_STRING.match(self.target):
+            raise ValueError(f"command {self.name!r}: target is {self.target!r}, not 'package.module:attribute'")
+
+    def load(self) -> Any:
+        """Return what `target` names; raises `PluginBroken` when it cannot be imported."""
+        return _resolve(self.target, f"command {self.name!r}")
+
+
 class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
     """An adapter, by name. Import strings are `package.module:attribute` and are resolved when first used.
 
@@ -37,7 +61,7 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
     url_schemes: the URL schemes it serves, so that a URL alone can choose it; its settings then take `url`.
     harness: a conformance harness.
     embedded: a callable that starts an engine of its own on this machine.
-    commands: a typer app with commands of its own.
+    commands: what it adds to the command line.
     """
 
     name: str
@@ -49,12 +73,12 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
     url_schemes: tuple[str, ...] = ()
     harness: str | None = None
     embedded: str | None = None
-    commands: str | None = None
+    commands: tuple[PluginCommand, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise ValueError(f"adapter name {self.name!r}: use lower-case letters, digits and hyphens")
-        for field in ("adapter", "settings", "harness", "embedded", "commands"):
+        for field in ("adapter", "settings", "harness", "embedded"):
             value = getattr(self, field)
             if value is not None and not _IMPORT_STRING.match(value):
                 raise ValueError(f"adapter {self.name!r}: {field} is {value!r}, not 'package.module:attribute'")
@@ -69,11 +93,7 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
         target = getattr(self, field)
         if target is None:
             raise ConfigurationError(f"adapter {self.name!r} has no {field}")
-        module, _, attribute = target.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except Exception as exc:
-            raise PluginBroken(f"adapter {self.name!r}: cannot load {target}: {type(exc).__name__}: {exc}") from exc
+        return _resolve(target, f"adapter {self.name!r}")
 
     def create(
         self, options: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None
@@ -103,3 +123,11 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
         except ValidationError as exc:
             raise ConfigurationError(describe_validation_error(exc, f"options for adapter {self.name!r}")) from exc
         return cast(WorkerAdapter, adapter_class(settings))
+
+
+def _resolve(target: str, owner: str) -> Any:
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as exc:
+        raise PluginBroken(f"{owner}: cannot load {target}: {type(exc).__name__}: {exc}") from exc
