@@ -1,0 +1,37 @@
+# `make demo` and `make test` do all the set-up themselves; PYTHON=/path/to/python3.12 chooses the interpreter.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check schemas catalog format clean setup-demo setup-dev
+
+BOOTSTRAP := $(or $(PYTHON),python3)
+export PYTHON
+
+help: ## Show this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+demo: setup-demo ## Run tasks on a real Triton server, started for the purpose; needs nothing but Python, pip and make
+	@.venv/bin/worker-adapter demo
+
+test: setup-dev ## Run the whole test suite, the real Triton server included; TESTS="tests/adapter_api -x" narrows it
+	@.venv/bin/python -m pytest $(TESTS)
+
+check: setup-dev ## Check format, lint, types, import layering, specs, generated files and documentation
+	@.venv/bin/python scripts/check.py
+
+schemas: setup-dev ## Regenerate the JSON Schemas of the contract
+	@.venv/bin/python -m adapter_api.schemas
+
+catalog: setup-dev ## Regenerate conformance_tests/catalog.json from specs/
+	@.venv/bin/python -m conformance_tests.catalog --write --specs specs
+
+format: setup-dev ## Format the code and mend what the linter can mend
+	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format --quiet .
+
+clean: ## Remove .venv and everything generated that is not committed
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis reports
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup-demo:
+	@"$(BOOTSTRAP)" scripts/setup.py demo
+
+setup-dev:
+	@"$(BOOTSTRAP)" scripts/setup.py dev
