@@ -154,9 +154,12 @@ class TokenStream:
             while not self._ready:
                 if self._stop is not None:
                     await self._finish(self._stopped())
-                else:
-                    await self._take(await self._next(item))
-                    item = None
+                    continue
+                item = await self._next(item)
+                # A stop that came while the adapter was at work outranks whatever it said.
+                if self._stop is None:
+                    await self._take(item)
+                item = None
         except GeneratorExit:
             raise
         except BaseException:
