@@ -84,7 +84,7 @@ def test_a_task_is_frozen() -> None:
     one = task(parameters={"triton.x": 1})
 
     with pytest.raises(ValueError, match="frozen"):
-        one.model = "other"
+        one.model = "other"  # type: ignore[misc]
     with pytest.raises(TypeError):
         one.parameters["triton.y"] = 2  # type: ignore[index]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ NUMPY: dict[Datatype, type] = {
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (0, 4)], ids=str)
 @pytest.mark.parametrize("datatype", NUMPY)
 def test_every_datatype_survives(datatype: Datatype, shape: tuple[int, ...]) -> None:
-    array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(NUMPY[datatype])
+    array: np.ndarray[Any, Any] = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(NUMPY[datatype])
 
     tensor = Tensor.from_numpy("x", array)
 
@@ -105,7 +107,7 @@ def test_a_negative_dimension_is_refused() -> None:
     [(np.array([1j]), None), (np.array([1], dtype=np.int32), "FP32"), (np.array(["2020"], dtype="M8[D]"), None)],
     ids=["complex", "other datatype", "date"],
 )
-def test_an_array_with_no_such_datatype_is_refused(array: np.ndarray, datatype: Datatype | None) -> None:
+def test_an_array_with_no_such_datatype_is_refused(array: np.ndarray[Any, Any], datatype: Datatype | None) -> None:
     with pytest.raises(InvalidRequest, match="cannot be"):
         Tensor.from_numpy("x", array, datatype)
 
