@@ -1,0 +1,102 @@
+"""The bytes of a response as a `Reply`."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+
+from google.protobuf.message import DecodeError
+
+from adapter_api import ProtocolViolation
+from adapter_api.task import ParameterValue
+from triton_adapter.schema import RawTensor, Reply
+from triton_adapter.wire import v2_pb2 as v2
+
+_FINAL = "triton_final_response"
+
+# Servers other than Triton may answer with typed contents: datatype -> (field, struct code).
+_TYPED = {
+    "BOOL": ("bool_contents", "?"),
+    "INT8": ("int_contents", "b"),
+    "INT16": ("int_contents", "h"),
+    "INT32": ("int_contents", "i"),
+    "INT64": ("int64_contents", "q"),
+    "UINT8": ("uint_contents", "B"),
+    "UINT16": ("uint_contents", "H"),
+    "UINT32": ("uint_contents", "I"),
+    "UINT64": ("uint64_contents", "Q"),
+    "FP32": ("fp32_contents", "f"),
+    "FP64": ("fp64_contents", "d"),
+}
+
+
+def parse_stream_reply(data: bytes) -> Reply:
+    """Return the reply in a ModelStreamInferResponse; raises `ProtocolViolation` when it is none."""
+    try:
+        message = v2.ModelStreamInferResponse.FromString(data)
+    except DecodeError as exc:
+        raise ProtocolViolation("the engine sent a stream message that does not parse") from exc
+    reply = _reply(message.infer_response)
+    if message.error_message:
+        reply.error = message.error_message
+    return reply
+
+
+def parse_reply(data: bytes) -> Reply:
+    """Return the reply in a ModelInferResponse; raises `ProtocolViolation` when it is none."""
+    try:
+        message = v2.ModelInferResponse.FromString(data)
+    except DecodeError as exc:
+        raise ProtocolViolation("the engine sent a response that does not parse") from exc
+    return _reply(message)
+
+
+def _reply(message: v2.ModelInferResponse) -> Reply:
+    raw = message.raw_output_contents
+    tensors = message.outputs
+    if len(raw) == len(tensors):
+        outputs = {
+            tensor.name: RawTensor(tensor.datatype, tuple(tensor.shape), data)
+            for tensor, data in zip(tensors, raw, strict=True)
+        }
+    elif not raw:
+        outputs = {t.name: RawTensor(t.datatype, tuple(t.shape), _typed(t.datatype, t.contents)) for t in tensors}
+    else:
+        raise ProtocolViolation(f"the engine sent {len(tensors)} outputs but the contents of {len(raw)}")
+    final: bool | None = None
+    parameters: dict[str, ParameterValue] = {}
+    for key, parameter in message.parameters.items():
+        if key == _FINAL:
+            final = parameter.bool_param
+        else:
+            parameters[key] = _value(parameter)
+    return Reply(outputs, parameters=parameters, final=final, model_version=message.model_version)
+
+
+def _value(parameter: v2.InferParameter) -> ParameterValue:
+    choice = parameter.WhichOneof("choice")
+    value: ParameterValue = getattr(parameter, choice) if choice else ""
+    return value
+
+
+def _typed(datatype: str, contents: v2.InferTensorContents) -> bytes:
+    if datatype == "BYTES":
+        return _framed(contents.bytes_contents)
+    try:
+        field, code = _TYPED[datatype]
+    except KeyError:
+        raise ProtocolViolation(f"the engine sent {datatype} contents in a form the protocol does not have") from None
+    values = getattr(contents, field)
+    try:
+        return struct.pack(f"<{len(values)}{code}", *values)
+    except struct.error as exc:
+        raise ProtocolViolation(f"the engine sent {datatype} contents out of that type's range") from exc
+
+
+def _framed(elements: Iterable[bytes]) -> bytes:
+    return b"".join(len(element).to_bytes(4, "little") + element for element in elements)
+
+
+def parameter_values(parameters: Mapping[str, v2.InferParameter]) -> dict[str, ParameterValue]:
+    """Return protocol parameters as plain values."""
+    return {key: _value(parameter) for key, parameter in parameters.items()}

@@ -1,0 +1,140 @@
+"""An inference as the bytes of a ModelInferRequest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from adapter_api import InvalidRequest, RequestedOutput, Sequence, Tensor
+from adapter_api.task import ParameterValue
+from triton_adapter.wire import v2_pb2 as v2
+
+_INT64 = range(-(2**63), 2**63)
+_RAW_INPUT_TAG = b"\x3a"  # field 7, length-delimited
+
+
+@dataclass(frozen=True, slots=True)
+class ShmRef:
+    """Where a tensor lies in a registered shared-memory region; its bytes do not travel then."""
+
+    region: str
+    byte_size: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """All that goes into one ModelInfer or ModelStreamInfer message."""
+
+    model: str
+    inputs: tuple[Tensor, ...]
+    version: str = ""
+    request_id: str = ""
+    outputs: tuple[RequestedOutput, ...] = ()
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    sequence: Sequence | None = None
+    priority: int | None = None
+    queue_timeout_us: int | None = None
+    empty_final_response: bool = False
+    """Ask for a closing message even when the model ends without data. Only on streams."""
+    shm_inputs: Mapping[str, ShmRef] = field(default_factory=dict)
+    shm_outputs: Mapping[str, ShmRef] = field(default_factory=dict)
+
+
+def check_parameters(parameters: Mapping[str, ParameterValue]) -> None:
+    """Refuse a caller's parameter that belongs to the protocol; raises `InvalidRequest` naming it."""
+    for key, value in parameters.items():
+        if key.startswith("triton_") or key in _OURS:
+            raise InvalidRequest(f"request parameter {key!r} is reserved by Triton; use the request's own field")
+        if isinstance(value, int) and not isinstance(value, bool) and value not in _INT64:
+            raise InvalidRequest(f"request parameter {key!r} does not fit 64 bits")
+
+
+_OURS = frozenset(
+    {
+        "sequence_id",
+        "sequence_start",
+        "sequence_end",
+        "priority",
+        "timeout",
+        "binary_data_output",
+        "shared_memory_region",
+        "shared_memory_byte_size",
+        "shared_memory_offset",
+    }
+)
+
+
+def serialize(request: WireRequest) -> bytes:
+    """Return the message's bytes. Tensor data is copied once, straight into them."""
+    message = v2.ModelInferRequest(model_name=request.model, model_version=request.version, id=request.request_id)
+    parameters = message.parameters
+    for key, value in request.parameters.items():
+        _set(parameters[key], value)
+    if request.empty_final_response:
+        parameters["triton_enable_empty_final_response"].bool_param = True
+    if request.sequence is not None:
+        _set(parameters["sequence_id"], request.sequence.id)
+        parameters["sequence_start"].bool_param = request.sequence.start
+        parameters["sequence_end"].bool_param = request.sequence.end
+    if request.priority is not None:
+        parameters["priority"].int64_param = request.priority
+    if request.queue_timeout_us is not None:
+        parameters["timeout"].int64_param = request.queue_timeout_us
+    raw = _add_inputs(message, request)
+    _add_outputs(message, request)
+    head = message.SerializeToString()
+    return b"".join((head, *raw))
+
+
+def _add_inputs(message: v2.ModelInferRequest, request: WireRequest) -> list[bytes | memoryview]:
+    raw: list[bytes | memoryview] = []
+    for tensor in request.inputs:
+        place = request.shm_inputs.get(tensor.name)
+        entry = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        if place is not None:
+            _refer(entry.parameters, place)
+            continue
+        # Written by hand after the rest: through the message object it would be copied twice more.
+        raw += (_RAW_INPUT_TAG, _varint(len(tensor.data)), tensor.data)
+    return raw
+
+
+def _add_outputs(message: v2.ModelInferRequest, request: WireRequest) -> None:
+    for output in request.outputs:
+        entry = message.outputs.add(name=output.name)
+        if output.classification:
+            entry.parameters["classification"].int64_param = output.classification
+        place = request.shm_outputs.get(output.name)
+        if place is not None:
+            _refer(entry.parameters, place)
+
+
+def _refer(parameters: Mapping[str, v2.InferParameter], place: ShmRef) -> None:
+    parameters["shared_memory_region"].string_param = place.region
+    parameters["shared_memory_byte_size"].int64_param = place.byte_size
+    if place.offset:
+        parameters["shared_memory_offset"].int64_param = place.offset
+
+
+def _set(parameter: v2.InferParameter, value: ParameterValue) -> None:
+    if isinstance(value, bool):
+        parameter.bool_param = value
+    elif isinstance(value, int):
+        if value in _INT64:
+            parameter.int64_param = value
+        else:
+            parameter.uint64_param = value
+    elif isinstance(value, float):
+        parameter.double_param = value
+    else:
+        parameter.string_param = value
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
