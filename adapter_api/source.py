@@ -8,8 +8,9 @@ for, as `Task.cancel` does. Elsewhere (trio) a cancel scope around each read doe
 from __future__ import annotations
 
 import asyncio
+import types
 import weakref
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator
 from math import inf
 from time import perf_counter
 from typing import Any, Final
@@ -38,7 +39,7 @@ class SourceReader:
         self._expires = expires
         self._interrupted = False
         self._by_hand: bool | None = None
-        self._suspended: _Suspension | None = None
+        self._suspended: tuple[Generator[Any, Any, Any], Any] | None = None
         self._trap: Any = None
         self._scope: anyio.CancelScope | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -69,18 +70,13 @@ class SourceReader:
             return ready.value
         except StopAsyncIteration:
             return EXHAUSTED
-        self._suspended = _Suspension(self, step, trap)
+        self._suspended = (step, trap)
         return PENDING
 
-    async def wait(self) -> Any:
-        """Return what the step that `poll` left pending comes to."""
+    def wait(self) -> Awaitable[Any]:
+        """Return an awaitable of what the step that `poll` left pending comes to."""
         suspended, self._suspended = self._suspended, None
-        try:
-            if suspended is not None:
-                return await suspended
-            return await self._next_in_a_scope()
-        except StopAsyncIteration:
-            return EXHAUSTED
+        return self._next_in_a_scope() if suspended is None else _resume(self, *suspended)
 
     async def aclose(self) -> None:
         """Close the source: its `finally` blocks run."""
@@ -96,15 +92,16 @@ class SourceReader:
         with anyio.CancelScope(deadline=anyio.current_time() + remaining) as self._scope:
             try:
                 return await self._anext()
+            except StopAsyncIteration:
+                return EXHAUSTED
             finally:
                 self._scope = None
         return INTERRUPTED
 
     def _arm(self) -> None:
-        if self._timer is None and self._expires != inf:
-            # By weak reference: a stream that nobody reads any more must not live until its deadline.
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.0, self._expires - perf_counter()), _expire, weakref.ref(self))
+        # By weak reference: a stream that nobody reads any more must not live until its deadline.
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(0.0, self._expires - perf_counter()), _expire, weakref.ref(self))
 
 
 def _expire(reference: weakref.ref[SourceReader]) -> None:
@@ -113,48 +110,42 @@ def _expire(reference: weakref.ref[SourceReader]) -> None:
         reader.interrupt()
 
 
-class _Suspension:
-    """Drives one step of a source that has to wait, on asyncio, and lets `SourceReader.interrupt` end the wait."""
-
-    __slots__ = ("_reader", "_step", "_trap")
-
-    def __init__(self, reader: SourceReader, step: Generator[Any, Any, Any], trap: Any) -> None:
-        self._reader = reader
-        self._step = step
-        self._trap = trap
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        reader, step, trap = self._reader, self._step, self._trap
-        task = asyncio.current_task()
-        cancels_before = task.cancelling() if task is not None else 0
+@types.coroutine
+def _resume(reader: SourceReader, step: Generator[Any, Any, Any], trap: Any) -> Generator[Any, Any, Any]:
+    """Drive one step of a source that has to wait, on asyncio, so that `SourceReader.interrupt` can end the wait."""
+    task = asyncio.current_task()
+    cancels_before = task.cancelling() if task is not None else 0
+    if reader._timer is None and reader._expires != inf:
         reader._arm()
-        told = False
-        try:
-            while True:
-                reader._trap = trap
-                try:
-                    sent = yield trap
-                except GeneratorExit:
-                    step.close()
-                    raise
-                except BaseException as exc:
-                    reader._trap = None
-                    told = True
-                    trap = step.throw(exc)
-                else:
-                    reader._trap = None
-                    # Interrupted between the future's completion and now, or during a bare yield: tell the source.
-                    if reader._interrupted and not told:
-                        told = True
-                        trap = step.throw(asyncio.CancelledError())
-                    else:
-                        trap = step.send(sent)
-        except StopIteration as ready:
-            return ready.value
-        except asyncio.CancelledError:
-            # Ours unless the task itself was cancelled as well: that one must not be swallowed.
-            if not reader._interrupted or (task is not None and task.cancelling() > cancels_before):
+    told = False
+    try:
+        while True:
+            reader._trap = trap
+            try:
+                sent = yield trap
+            except GeneratorExit:
+                step.close()
                 raise
-            return INTERRUPTED
-        finally:
-            reader._trap = None
+            except BaseException as exc:
+                reader._trap = None
+                told = True
+                trap = step.throw(exc)
+            else:
+                reader._trap = None
+                # Interrupted between the future's completion and now, or during a bare yield: tell the source.
+                if reader._interrupted and not told:
+                    told = True
+                    trap = step.throw(asyncio.CancelledError())
+                else:
+                    trap = step.send(sent)
+    except StopIteration as ready:
+        return ready.value
+    except StopAsyncIteration:
+        return EXHAUSTED
+    except asyncio.CancelledError:
+        # Ours unless the task itself was cancelled as well: that one must not be swallowed.
+        if not reader._interrupted or (task is not None and task.cancelling() > cancels_before):
+            raise
+        return INTERRUPTED
+    finally:
+        reader._trap = None

@@ -96,13 +96,8 @@ class TokenStream:
 
     async def batches(self) -> AsyncIterator[list[TokenEvent]]:
         """Yield lists of the events that are ready together: at least one each, without waiting for more."""
-        while True:
-            try:
-                if not self._ready:
-                    await self._fill()
-            except StopAsyncIteration:
-                return
-            batch = list(self._ready)
+        async for event in self:
+            batch = [event, *self._ready]
             self._ready.clear()
             yield batch
 
@@ -150,15 +145,26 @@ class TokenStream:
         if self._reading:
             raise RuntimeError(f"the stream of task {self.job_id} is already being read")
         self._reading, self._flowing = True, False
+        grammar = self._grammar
         try:
             while not self._ready:
                 if self._stop is not None:
                     await self._finish(self._stopped())
                     continue
-                item = await self._next(item)
+                try:
+                    if item is None:
+                        item = self._source.poll()
+                    if item is PENDING:
+                        item = await self._source.wait()
+                except Exception as exc:
+                    item = exc
                 # A stop that came while the adapter was at work outranks whatever it said.
                 if self._stop is None:
-                    await self._take(item)
+                    if type(item) is Token and self._first_token is not None and item.index == grammar.next_index:
+                        grammar.next_index += 1
+                        self._ready.append(item)
+                    else:
+                        await self._take(item)
                 item = None
         except GeneratorExit:
             raise
@@ -175,15 +181,6 @@ class TokenStream:
         if self._idle is not None:
             self._idle.set()
             self._idle = None
-
-    async def _next(self, item: Any = None) -> Any:
-        """Return the adapter's next item, or the exception it raised; `item` is what `poll` returned, if called."""
-        try:
-            if item is None:
-                item = self._source.poll()
-            return await self._source.wait() if item is PENDING else item
-        except Exception as exc:
-            return exc
 
     async def _take(self, item: Any) -> None:
         if item is INTERRUPTED:
@@ -232,7 +229,12 @@ class TokenStream:
     async def _run_out(self) -> None:
         """Let the generator run past its terminal, so that whatever it still says is noticed and dropped."""
         with anyio.move_on_after(CLOSE_GRACE_S):
-            item = await self._next()
+            try:
+                item = self._source.poll()
+                if item is PENDING:
+                    item = await self._source.wait()
+            except Exception as exc:
+                item = exc
             if item is not EXHAUSTED and item is not INTERRUPTED:
                 self.repairs += 1
 
