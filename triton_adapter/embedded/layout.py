@@ -32,7 +32,7 @@ def lay_out(
 ) -> Layout:
     """Choose a server and prepare `work_dir` for it.
 
-    `server_binary` first, then `$TRITON_SERVER_BINARY`, then the wheel `nvidia-pytriton`, then `tritonserver` on `PATH`.
+    `server_binary` first, then `$TRITON_SERVER_BINARY`, then the wheel `nvidia-pytriton`, then `PATH`.
 
     Raises:
         ConfigurationError: There is none, or it cannot run here; the message says what to install.
@@ -46,6 +46,7 @@ def lay_out(
         if on_path:
             return _installed(Path(on_path))
         check_platform()
+        _check_version(interpreter)
         raise ConfigurationError(
             f"there is no Triton server to embed: {interpreter.name} lacks the package nvidia-pytriton and no "
             "tritonserver is on PATH; pip install 'worker-adapter[embedded]'"
@@ -68,7 +69,7 @@ def _installed(program: Path) -> Layout:
 
 
 def _from_wheel(work_dir: Path, interpreter: Interpreter, wheel: Path, progress: Callable[[str], None]) -> Layout:
-    _check_version(interpreter, wheel)
+    _check_version(interpreter)
     libpython = find_libpython(interpreter)
     numpy1 = numpy1_folder(interpreter, progress)
     _link_backend(work_dir / "backends" / "python", wheel, interpreter)
@@ -87,14 +88,12 @@ def _from_wheel(work_dir: Path, interpreter: Interpreter, wheel: Path, progress:
     return Layout(wheel / "bin" / "tritonserver", [f"--backend-directory={work_dir / 'backends'}"], environment)
 
 
-def _check_version(interpreter: Interpreter, wheel: Path) -> None:
-    major, minor = interpreter.version
-    stub = wheel / "python_backend_stubs" / f"{major}.{minor}" / "triton_python_backend_stub"
-    if interpreter.version not in SUPPORTED_VERSIONS or not stub.is_file():
+def _check_version(interpreter: Interpreter) -> None:
+    if interpreter.version not in SUPPORTED_VERSIONS:
         supported = " or ".join(f"{major}.{minor}" for major, minor in SUPPORTED_VERSIONS)
         raise ConfigurationError(
-            f"the embedded Triton cannot run models with {interpreter.name}: its Python backend needs numpy<2, which "
-            f"that version does not have; use Python {supported}"
+            f"the embedded Triton cannot run with {interpreter.name}: its Python backend needs numpy<2, which is not "
+            f"made for that version; use Python {supported}, or put a tritonserver on PATH"
         )
 
 

@@ -79,6 +79,15 @@ class ServerProcess:
         """The server's exit status, 128 + N if signal N ended it; `None` while it runs."""
         return self._supervisor.poll()
 
+    def dead_children(self) -> set[int]:
+        """Return the pids of the server's children that have ended and that it has not collected."""
+        children = set()
+        for listing in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            # Threads come and go while we look.
+            with contextlib.suppress(OSError):
+                children |= {int(pid) for pid in listing.read_text().split()}
+        return {pid for pid in children if _state(pid) == "Z"}
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server and its children; nothing happens when they are gone."""
         if self.exit_code is None:
@@ -93,6 +102,14 @@ class ServerProcess:
         """End the server as a crash would, and return when nothing of it is left."""
         self.signal(signal.SIGKILL)
         self._finalizer()
+
+
+def _state(pid: int) -> str:
+    try:
+        # The name in parentheses may hold anything; the state follows the last of them.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def _end(supervisor: subprocess.Popen[bytes], server: int, grace_s: float, owner: int) -> None:

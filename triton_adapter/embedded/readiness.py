@@ -18,6 +18,15 @@ def is_ready(port: int, *, timeout_s: float = 2.0) -> bool:
     return status == 200
 
 
+def serves_metrics(port: int, *, timeout_s: float = 2.0) -> bool:
+    """Return whether what listens on this port answers with Triton's metrics."""
+    try:
+        status, body = _request("GET", port, "/metrics", timeout_s=timeout_s)
+    except (OSError, http.client.HTTPException):
+        return False
+    return status == 200 and b"nv_" in body
+
+
 def server_version(port: int, *, timeout_s: float = 5.0) -> str:
     _, body = _request("GET", port, "/v2", timeout_s=timeout_s)
     return str(json.loads(body)["version"])

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import tempfile
 import threading
-import time
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-from adapter_api.errors import AdapterClosed, ConfigurationError
+from adapter_api.errors import AdapterClosed, DeadlineExceeded, EngineFailed
 
 from .demo import demo_repository
-from .diagnose import LostPort, Startup, tail
-from .layout import Layout, lay_out
-from .ports import LOOPBACK, choose_ports
+from .diagnose import tail
+from .launch import Launch, ModelControlMode, Order
+from .ports import LOOPBACK
 from .process import ServerProcess
-from .readiness import ready_models, server_version
-
-_PORT_ATTEMPTS = 3
+from .readiness import ready_models
 
 
 class EmbeddedTriton:
@@ -57,7 +52,7 @@ class EmbeddedTriton:
         grpc_port: int | None = None,
         http_port: int | None = None,
         metrics_port: int | None = None,
-        model_control_mode: Literal["none", "explicit", "poll"] = "none",
+        model_control_mode: ModelControlMode = "none",
         load_models: Sequence[str] = (),
         startup_timeout_s: float = 60.0,
         shutdown_timeout_s: float = 10.0,
@@ -67,24 +62,24 @@ class EmbeddedTriton:
         server_binary: Path | None = None,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
-        self._repository = Path(model_repository or demo_repository()).absolute()
-        self._wanted_ports = {"gRPC": grpc_port, "HTTP": http_port, "metrics": metrics_port}
-        self._control_mode = model_control_mode
-        self._load_models = tuple(load_models)
-        self._startup_timeout_s = startup_timeout_s
-        self._shutdown_timeout_s = shutdown_timeout_s
+        self._order = Order(
+            repository=Path(model_repository or demo_repository()).absolute(),
+            ports={"gRPC": grpc_port, "HTTP": http_port, "metrics": metrics_port},
+            control_mode=model_control_mode,
+            load_models=tuple(load_models),
+            startup_timeout_s=startup_timeout_s,
+            shutdown_timeout_s=shutdown_timeout_s,
+            extra_args=tuple(extra_args),
+            python=python,
+            server_binary=server_binary,
+            progress=on_progress or (lambda line: None),
+        )
         self._log_file = log_file.absolute() if log_file else None
-        self._extra_args = tuple(extra_args)
-        self._python = python
-        self._server_binary = server_binary
-        self._progress = on_progress or (lambda line: None)
         # Guards everything below; `_abort` is how a stop reaches a start that holds it.
         self._lock = threading.RLock()
         self._abort = threading.Event()
-        self._process: ServerProcess | None = None
+        self._launch: Launch | None = None
         self._work_dir: Path | None = None
-        self._ports: dict[str, int] = {}
-        self._version = ""
         self._last_log = ""
 
     def start(self) -> Self:
@@ -100,16 +95,24 @@ class EmbeddedTriton:
                 return self
             self._clean_up()
             self._abort.clear()
-            _check_repository(self._repository)
+            self._order.check()
             self._work_dir = Path(tempfile.mkdtemp(prefix="worker-adapter-triton-"))
+            self.log_path.parent.mkdir(parents=True, exist_ok=True)
+            self._launch = Launch(
+                self._order,
+                work_dir=self._work_dir,
+                log_file=self.log_path,
+                kept_log=self._kept_log(),
+                abort=self._abort,
+            )
             try:
-                self._launch(
-                    lay_out(
-                        self._work_dir, server_binary=self._server_binary, python=self._python, progress=self._progress
-                    )
-                )
-            except BaseException:
-                self._keep_log()
+                self._launch.run()
+            except BaseException as error:
+                if self._process is not None:
+                    # It need not be asked: nobody has used it yet.
+                    self._process.kill()
+                if isinstance(error, (EngineFailed, DeadlineExceeded)):
+                    self._keep_log()
                 self._clean_up()
                 raise
             return self
@@ -164,8 +167,7 @@ class EmbeddedTriton:
     @property
     def version(self) -> str:
         """Triton's version, such as "2.51.0"."""
-        self._port("HTTP")
-        return self._version
+        return self._launched().version
 
     @property
     def models(self) -> list[str]:
@@ -215,103 +217,35 @@ class EmbeddedTriton:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
 
-    def _launch(self, layout: Layout) -> None:
-        started = time.monotonic()
-        for attempt in range(1, _PORT_ATTEMPTS + 1):
-            self._ports = choose_ports(self._wanted_ports)
-            self._process = process = self._spawn(layout)
-            startup = Startup(
-                process=process,
-                http_port=self._ports["HTTP"],
-                log_file=self.log_path,
-                models=self._models_to_load(),
-                deadline=started + self._startup_timeout_s,
-                timeout_s=self._startup_timeout_s,
-                abort=self._abort,
-                progress=self._progress,
-            )
-            try:
-                startup.wait()
-            except LostPort as error:
-                process.kill()
-                free = [name for name, port in self._ports.items() if port == error.port]
-                if attempt == _PORT_ATTEMPTS or any(self._wanted_ports[name] is not None for name in free):
-                    raise
-                continue
-            self._version = server_version(self._ports["HTTP"])
-            return
-
-    def _spawn(self, layout: Layout) -> ServerProcess:
-        assert self._work_dir is not None
-        shm_prefix = f"worker_adapter_{uuid.uuid4().hex[:12]}_"
-        run_dir = self._work_dir / "run"
-        run_dir.mkdir(exist_ok=True)
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        return ServerProcess(
-            [str(layout.program), *layout.arguments, *self._arguments(shm_prefix), *self._extra_args],
-            env=os.environ | layout.environment,
-            # An empty folder: the stub's interpreter looks for modules in the working directory first.
-            cwd=run_dir,
-            log_file=self.log_path,
-            grace_s=self._shutdown_timeout_s,
-            shm_prefix=shm_prefix,
-            work_dir=self._work_dir,
-        )
-
-    def _arguments(self, shm_prefix: str) -> list[str]:
-        arguments = [
-            f"--model-repository={self._repository}",
-            f"--model-control-mode={self._control_mode}",
-            *(f"--load-model={name}" for name in self._load_models),
-            f"--grpc-address={LOOPBACK}",
-            f"--http-address={LOOPBACK}",
-            f"--metrics-address={LOOPBACK}",
-            f"--grpc-port={self._ports['gRPC']}",
-            f"--http-port={self._ports['HTTP']}",
-            f"--metrics-port={self._ports['metrics']}",
-            f"--exit-timeout-secs={max(1, round(self._shutdown_timeout_s))}",
-            f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-        ]
-        if self._repository == demo_repository():
-            # Their configurations are complete, and completing one costs a process start per model.
-            arguments.append("--disable-auto-complete-config")
-        return arguments
-
-    def _models_to_load(self) -> list[str]:
-        if self._control_mode == "explicit" and "*" not in self._load_models:
-            return list(self._load_models)
-        return sorted(folder.name for folder in self._repository.iterdir() if folder.is_dir())
+    @property
+    def _process(self) -> ServerProcess | None:
+        return self._launch.process if self._launch else None
 
     def _clean_up(self) -> None:
         if self._process is not None:
             self._process.stop()
-            self._last_log = self.log_tail(200)
-            self._process = None
         if self._work_dir is not None:
+            self._last_log = self.log_tail(200)
             shutil.rmtree(self._work_dir, ignore_errors=True)
             self._work_dir = None
 
+    def _kept_log(self) -> Path:
+        """Where the log will be found after a start that failed."""
+        return self._log_file or Path(f"{self._work_dir}.log")
+
     def _keep_log(self) -> None:
-        if self._log_file is None and self._work_dir is not None and (self._work_dir / "server.log").exists():
-            shutil.move(self._work_dir / "server.log", f"{self._work_dir}.log")
+        if self._log_file is None and self.log_path.exists():
+            shutil.copyfile(self.log_path, self._kept_log())
 
     def _running(self) -> ServerProcess:
-        process = self._process
-        if process is None or process.exit_code is not None:
+        if self._process is None or self._process.exit_code is not None:
             raise AdapterClosed("the embedded Triton does not run; start it first")
-        return process
+        return self._process
 
     def _port(self, name: str) -> int:
-        if not self._ports:
+        return self._launched().ports[name]
+
+    def _launched(self) -> Launch:
+        if self._launch is None or not self._launch.ports:
             raise AdapterClosed("the embedded Triton was not started yet, so it has no address")
-        return self._ports[name]
-
-
-def _check_repository(repository: Path) -> None:
-    if not repository.is_dir():
-        raise ConfigurationError(f"the model repository {repository} does not exist or is no folder")
-    if not any(folder.is_dir() for folder in repository.iterdir()):
-        raise ConfigurationError(
-            f"the model repository {repository} has no models: each is a folder with a config.pbtxt and a version "
-            "folder, such as mymodel/1/model.py"
-        )
+        return self._launch

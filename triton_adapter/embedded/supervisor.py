@@ -101,7 +101,7 @@ class Supervisor:
             if os.getppid() == supervisor:
                 os.execv(self._command[0], self._command)
         except OSError as error:
-            print(f"cannot run {self._command[0]}: {error}", file=sys.stderr, flush=True)
+            os.write(2, f"cannot run {self._command[0]}: {error}\n".encode())
         os._exit(127)
 
     def _poll_ms(self) -> float:

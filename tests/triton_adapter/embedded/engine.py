@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc as client
+from numpy.typing import NDArray
 from tritonclient.utils import np_to_triton_dtype
 
 from triton_adapter.embedded import EmbeddedTriton
@@ -23,7 +24,7 @@ class Stream:
     """Every message of one request, in order."""
 
     texts: list[bytes] = field(default_factory=list)
-    outputs: list[dict[str, np.ndarray]] = field(default_factory=list)
+    outputs: list[dict[str, NDArray[Any]]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     final_with_data: bool = False
 

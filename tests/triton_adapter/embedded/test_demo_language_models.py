@@ -84,9 +84,11 @@ def test_tinylm_at_temperature_zero_needs_no_seed(triton: EmbeddedTriton) -> Non
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize("sampling", [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 0}], ids=lambda case: next(iter(case)))
+@pytest.mark.parametrize(
+    "sampling", [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 0}], ids=lambda case: next(iter(case))
+)
 def test_tinylm_takes_the_likeliest_token_when_sampling_leaves_one(
-    triton: EmbeddedTriton, sampling: dict[str, float]
+    triton: EmbeddedTriton, sampling: dict[str, Any]
 ) -> None:
     answer = tinylm(triton, "A list is", flags=ALL_EXTRAS, max_tokens=10, logprobs=1, **sampling)
 
@@ -137,7 +139,7 @@ def test_tinylm_takes_request_parameters_when_there_is_no_tensor(triton: Embedde
 
 @pytest.mark.parametrize("sampling", [{"max_new_tokens": 5}, {"temperature": -1}, {"max_tokens": 0}], ids=str)
 def test_tinylm_refuses_bad_sampling_as_opaquely_as_the_vllm_backend(
-    triton: EmbeddedTriton, sampling: dict[str, float]
+    triton: EmbeddedTriton, sampling: dict[str, Any]
 ) -> None:
     answer = tinylm(triton, "A list is", **sampling)
 

@@ -5,12 +5,14 @@ FP32 outputs come back empty and BYTES inputs are garbage, without an error. So:
 launcher prepared, and refuse to go on with anything else. Then become the wheel's module.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from importlib import metadata
 
 
-def _numpy_major():
+def _numpy_major() -> int | None:
     try:
         return int(metadata.version("numpy").partition(".")[0])
     except metadata.PackageNotFoundError:
@@ -20,11 +22,12 @@ def _numpy_major():
 if _numpy_major() != 1 and "WORKER_ADAPTER_NUMPY1" in os.environ:
     sys.path.insert(0, os.environ["WORKER_ADAPTER_NUMPY1"])
 
-import numpy  # noqa: E402
+import numpy  # noqa: E402 -- from the folder just put in front
 
 if not numpy.__version__.startswith("1."):
     raise ImportError(
-        f"Triton's Python backend needs numpy<2 and found numpy {numpy.__version__} in {os.path.dirname(numpy.__file__)}"
+        f"Triton's Python backend needs numpy<2 and found numpy {numpy.__version__} in "
+        f"{os.path.dirname(numpy.__file__)}"
     )
 
 _wheel_module = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wheel_backend_utils.py")

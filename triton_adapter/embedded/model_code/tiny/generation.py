@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .language import EOS, UNKNOWN, Distribution, LanguageModel
 from .sampling import SamplingParams
@@ -116,7 +117,7 @@ class Generation:
         order = order[: int(np.searchsorted(running, params.top_p * running[-1])) + 1]
         return self._draw(order, weights[order])
 
-    def _draw(self, token_ids: np.ndarray, weights: Distribution) -> int:
+    def _draw(self, token_ids: NDArray[np.intp], weights: Distribution) -> int:
         running = np.cumsum(weights)
         at = int(np.searchsorted(running, self._random.random() * running[-1], side="right"))
         return int(token_ids[min(at, len(token_ids) - 1)])

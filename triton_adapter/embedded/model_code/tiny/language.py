@@ -60,7 +60,7 @@ class LanguageModel:
         # A prompt that ends in an unknown word says nothing: begin as a section would.
         if not context or context[-1] == UNKNOWN:
             context = (EOS,)
-        probabilities = self._unigram
+        probabilities: Distribution = self._unigram
         places = self._places[self._bounds[context[-1]] : self._bounds[context[-1] + 1]]
         for depth in range(1, len(context) + 1):
             if depth > 1:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
 
 FINAL: int = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 Handler = Callable[[Any, Any], Awaitable[None]]
@@ -51,7 +52,7 @@ class RequestLoop:
             self._answer_error(sender, error)
 
 
-def send(sender: Any, outputs: Mapping[str, np.ndarray], *, final: bool = False) -> None:
+def send(sender: Any, outputs: Mapping[str, NDArray[Any]], *, final: bool = False) -> None:
     tensors = [pb_utils.Tensor(name, value) for name, value in outputs.items()]
     sender.send(pb_utils.InferenceResponse(output_tensors=tensors), flags=FINAL if final else 0)
 
@@ -96,5 +97,5 @@ def setting(args: Mapping[str, str], name: str, default: str) -> str:
     return str(configured.get(name, {}).get("string_value", default))
 
 
-def strings(*texts: str | bytes) -> np.ndarray:
+def strings(*texts: str | bytes) -> NDArray[np.object_]:
     return np.array([text.encode() if isinstance(text, str) else text for text in texts], dtype=np.object_)

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "model_code"))
 from tiny import serving
 
 _POLL_S = 0.005
+_STATES_KEPT = 10_000
 
 
 class TritonPythonModel:
@@ -83,3 +84,5 @@ class TritonPythonModel:
             self._counts[name] += change
         if request.request_id():
             self._states[request.request_id()] = state
+            if len(self._states) > _STATES_KEPT:
+                del self._states[next(iter(self._states))]

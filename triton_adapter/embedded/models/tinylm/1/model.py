@@ -13,6 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "model_code"))
 
+import triton_python_backend_utils as pb_utils
 from tiny import serving
 from tiny.generation import Generation
 from tiny.language import LanguageModel
@@ -56,7 +57,7 @@ class TritonPythonModel:
                 done = all(writer.finish_reason for writer in writers)
                 serving.send(sender, answer.tensors(writers, steps), final=done)
             else:
-                whole = [old + new for old, new in zip(whole, steps)]
+                whole = [old + new for old, new in zip(whole, steps, strict=True)]
         if not stream:
             serving.send(sender, answer.tensors(writers, whole, echo="" if exclude_input else prompt), final=True)
 
@@ -110,7 +111,7 @@ def _sampling_params(request):
         return SamplingParams.from_mapping(serving.parameters(request) if given is None else json.loads(given))
     except (ValueError, TypeError, AttributeError) as error:
         # The vLLM backend logs the reason, goes on with None, and trips over that.
-        print(f"sampling parameters refused: {error}", file=sys.stderr)
+        pb_utils.Logger.log_error(f"sampling parameters refused: {error}")
         raise ValueError("'NoneType' object has no attribute 'lora_name'") from error
 
 
