@@ -237,11 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
     complaints = [str(problem) for problem in problems]
     if not catalog.requirements:
         complaints.append(f"{options.specs}: no requirement found")
-    if options.catalog.exists():
-        vanished = _vanished(load(options.catalog), catalog)
-        complaints += [
-            f"{id} is in the catalog and no longer in the specs: enter it in withdrawn.md" for id in vanished
-        ]
+    complaints += [f"{id} is in the catalog and not in the specs: enter it in withdrawn.md" for id in lost]
     if not complaints and options.write:
         options.catalog.write_bytes(encode(catalog))
     elif not complaints and (not options.catalog.exists() or options.catalog.read_bytes() != encode(catalog)):
