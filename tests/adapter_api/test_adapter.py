@@ -81,6 +81,7 @@ class Minimal(WorkerAdapter):
             await anyio.sleep_forever()
 
 
+@pytest.mark.spec("ORCH-3056-015")
 async def test_final_methods_cannot_be_overridden() -> None:
     with pytest.raises(TypeError, match="submit"):
         type("Wrong", (Minimal,), {"submit": lambda self, task: None})
@@ -91,6 +92,7 @@ async def test_an_author_need_not_call_our_init() -> None:
         assert (await adapter.engine_version()) == "7"
 
 
+@pytest.mark.spec("ORCH-3056-003")
 async def test_closing_twice_closes_once() -> None:
     async with Minimal() as adapter:
         pass
@@ -99,6 +101,7 @@ async def test_closing_twice_closes_once() -> None:
     assert (adapter.opened, adapter.closed) == (1, 1)
 
 
+@pytest.mark.spec("ORCH-3056-014")
 async def test_an_adapter_that_fails_to_open_is_closed_again() -> None:
     adapter = Minimal()
     adapter.open_fails = ConnectFailed("no")
@@ -109,6 +112,7 @@ async def test_an_adapter_that_fails_to_open_is_closed_again() -> None:
     assert adapter.closed == 1
 
 
+@pytest.mark.spec("ORCH-3056-002")
 async def test_an_adapter_opens_only_once() -> None:
     async with Minimal() as adapter:
         with pytest.raises(AdapterClosed):
@@ -117,6 +121,7 @@ async def test_an_adapter_opens_only_once() -> None:
         await adapter.__aenter__()
 
 
+@pytest.mark.spec("ORCH-3056-005", "ORCH-3056-006")
 @pytest.mark.parametrize("closed", [False, True], ids=["not yet open", "closed"])
 async def test_a_task_for_an_adapter_that_is_not_open_ends_in_closed(closed: bool) -> None:
     adapter = Minimal()
@@ -130,12 +135,14 @@ async def test_a_task_for_an_adapter_that_is_not_open_ends_in_closed(closed: boo
     assert len(events) == 1
 
 
+@pytest.mark.spec("ORCH-3055-002")
 async def test_submit_refuses_what_is_no_task() -> None:
     async with Minimal() as adapter:
         with pytest.raises(TypeError, match="TaskRequest"):
             adapter.submit({"model": "m"})  # type: ignore[arg-type]
 
 
+@pytest.mark.spec("ORCH-3055-003")
 async def test_a_job_id_that_is_running_is_a_conflict_and_leaves_the_first_alone() -> None:
     async with MockAdapter(MockSettings(reply="one two")) as adapter:
         first = adapter.submit(task(job_id="same"))
@@ -147,12 +154,14 @@ async def test_a_job_id_that_is_running_is_a_conflict_and_leaves_the_first_alone
     assert text_of(rest) == "one two"
 
 
+@pytest.mark.spec("ORCH-3056-009")
 async def test_a_job_id_may_be_used_again_after_its_end() -> None:
     async with MockAdapter(MockSettings(reply="one")) as adapter:
         for _ in range(2):
             assert text_of(await collect(adapter.submit(task(job_id="same")))) == "one"
 
 
+@pytest.mark.spec("ORCH-3056-004", "ORCH-3056-016")
 async def test_closing_ends_live_streams_with_one_error() -> None:
     adapter = Minimal()
     events: list[list[TokenEvent]] = []
@@ -165,12 +174,14 @@ async def test_closing_ends_live_streams_with_one_error() -> None:
             for number in range(3):
                 tasks.start_soon(read, number)
             await anyio.wait_all_tasks_blocked()
+            assert sorted(adapter.live_jobs) == ["j0", "j1", "j2"]
 
     assert [find_violation(one) for one in events] == [None] * 3
     assert [one[-1].code for one in events if isinstance(one[-1], Error)] == ["closed"] * 3
     assert adapter.live_jobs == ()
 
 
+@pytest.mark.spec("ORCH-3060-001", "ORCH-3060-012")
 async def test_cancel_ends_the_stream_and_says_what_it_could_do() -> None:
     async with Minimal() as adapter:
         stream = adapter.submit(task(job_id="j"))
@@ -184,6 +195,7 @@ async def test_cancel_ends_the_stream_and_says_what_it_could_do() -> None:
     assert len(rest) == 1
 
 
+@pytest.mark.spec("ORCH-3060-003", "ORCH-3060-004")
 async def test_cancelling_an_unknown_or_finished_job_finds_nothing() -> None:
     async with MockAdapter(MockSettings(reply="one")) as adapter:
         await collect(adapter.submit(task(job_id="done")))
@@ -192,6 +204,7 @@ async def test_cancelling_an_unknown_or_finished_job_finds_nothing() -> None:
         assert not (await adapter.cancel("never")).found
 
 
+@pytest.mark.spec("ORCH-3060-019")
 @pytest.mark.parametrize("how", ["hang", ConnectFailed("gone"), ValueError("bug")], ids=str)
 async def test_cancel_ends_the_stream_even_if_the_engine_cannot_be_told(how: Exception | str) -> None:
     async with Minimal() as adapter:
@@ -204,6 +217,7 @@ async def test_cancel_ends_the_stream_even_if_the_engine_cannot_be_told(how: Exc
     assert (receipt.sent, receipt.acknowledged) == (False, True)
 
 
+@pytest.mark.spec("ORCH-3057-016", "ORCH-3057-002")
 @pytest.mark.parametrize(
     "how, said",
     [
@@ -223,6 +237,7 @@ async def test_health_reports_and_never_raises(how: Exception | str, said: str) 
     assert report.status == "unhealthy"
 
 
+@pytest.mark.spec("ORCH-3057-015", "ORCH-3057-011")
 async def test_health_says_when_and_how_long() -> None:
     async with Minimal() as adapter:
         report = await adapter.health(canary=True)
@@ -234,6 +249,7 @@ async def test_health_says_when_and_how_long() -> None:
     assert closed.state is HealthState.STOPPED
 
 
+@pytest.mark.spec("ORCH-3057-021", "ORCH-3058-016")
 async def test_props_have_a_deadline_and_only_contract_errors() -> None:
     async with Minimal() as adapter:
         adapter.health_does = "hang"
@@ -247,6 +263,7 @@ async def test_props_have_a_deadline_and_only_contract_errors() -> None:
     assert isinstance(broken.value.__cause__, ValueError)
 
 
+@pytest.mark.spec("ORCH-3061-013")
 async def test_tensors_are_unsupported_unless_the_author_has_them() -> None:
     request = InferRequest(model="m", inputs=())
     async with Minimal() as adapter:

@@ -28,6 +28,7 @@ ALL = list(descendants(AdapterError))
 LEAVES = [error for error in ALL if error.code != AdapterError.code]
 
 
+@pytest.mark.spec("ORCH-3058-020")
 @pytest.mark.parametrize("error", LEAVES, ids=lambda error: error.__name__)
 def test_every_error_stands_in_the_picture_with_its_code(error: type[AdapterError]) -> None:
     picture = errors.__doc__ or ""

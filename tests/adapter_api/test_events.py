@@ -45,6 +45,7 @@ def test_an_event_survives_its_json_form_on_one_line(event: TokenEvent) -> None:
     assert decode_event(line) == event
 
 
+@pytest.mark.spec("ORCH-3059-037")
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_every_event_matches_the_committed_schema(event: TokenEvent) -> None:
     schema = json.loads((FOLDER / "token_event.json").read_text(encoding="utf-8"))

@@ -54,12 +54,14 @@ def status_of(host: PluginHost, name: str) -> PluginStatus:
     return next(report.status for report in host.reports if report.name == name)
 
 
+@pytest.mark.spec("ORCH-3054-015")
 def test_the_installed_plugins_are_found() -> None:
     host = load_plugins(block=())
 
     assert {"mock", "triton"} <= {adapter.name for adapter in host.adapters}
 
 
+@pytest.mark.spec("ORCH-3054-008", "ORCH-3054-009", "ORCH-3054-013")
 @pytest.mark.parametrize(
     "source, said",
     [
@@ -93,6 +95,7 @@ def test_a_missing_module_is_a_broken_plugin() -> None:
     assert status_of(host, "gone") is PluginStatus.BROKEN
 
 
+@pytest.mark.spec("ORCH-3054-010")
 @pytest.mark.parametrize(
     "api_version, status",
     [
@@ -113,6 +116,7 @@ def test_the_contract_version_is_checked(api_version: str, status: PluginStatus)
             host.adapter("acme")
 
 
+@pytest.mark.spec("ORCH-3054-011")
 def test_two_providers_of_one_name_are_both_refused_until_one_is_blocked() -> None:
     host = PluginHost()
     host.add("first", plugin(record("same"), name="one"))
@@ -125,6 +129,7 @@ def test_two_providers_of_one_name_are_both_refused_until_one_is_blocked() -> No
         host.adapter("same")
 
 
+@pytest.mark.spec("ORCH-3054-012")
 def test_a_blocked_plugin_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKER_ADAPTER_BLOCK", "bad, worse")
 
@@ -135,6 +140,7 @@ def test_a_blocked_plugin_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> No
     assert [adapter.name for adapter in host.adapters] == ["mock"]
 
 
+@pytest.mark.spec("ORCH-3054-017")
 def test_two_entry_points_of_one_name_are_both_reported(package: Path) -> None:
     (package / "other_mock.py").write_text("", encoding="utf-8")
 
@@ -144,6 +150,7 @@ def test_two_entry_points_of_one_name_are_both_reported(package: Path) -> None:
     assert [adapter.name for adapter in host.adapters] == ["mock"]
 
 
+@pytest.mark.spec("ORCH-3054-014")
 def test_an_unknown_adapter_is_named_with_those_there_are() -> None:
     host = load_plugins(block=(), entry_points=[entry("mock", "adapter_api.mock_plugin")])
 
@@ -151,6 +158,7 @@ def test_an_unknown_adapter_is_named_with_those_there_are() -> None:
         host.adapter("nope")
 
 
+@pytest.mark.spec("ORCH-3054-019")
 @pytest.mark.parametrize("url", ["gopher://x", "localhost:8001", ""])
 def test_a_url_nobody_serves_is_refused_with_the_schemes_there_are(url: str) -> None:
     host = load_plugins(block=(), entry_points=[entry("mock", "adapter_api.mock_plugin")])
@@ -160,6 +168,7 @@ def test_a_url_nobody_serves_is_refused_with_the_schemes_there_are(url: str) -> 
         host.adapter_for_url(url)
 
 
+@pytest.mark.spec("ORCH-3054-018")
 def test_a_hook_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[str] = []
 
@@ -191,6 +200,7 @@ def test_an_adapter_is_made_from_options_by_name() -> None:
     assert adapter.settings.reply == "hi"
 
 
+@pytest.mark.spec("ORCH-3054-006")
 @pytest.mark.parametrize(
     "options, said", [({"replay": "x"}, "replay: unknown field"), ({"delay_s": "soon"}, "delay_s")]
 )
@@ -218,6 +228,7 @@ def test_capabilities_are_a_closed_set() -> None:
         Capability("teleport")
 
 
+@pytest.mark.spec("ORCH-3054-016", "ORCH-3054-002")
 def test_knowing_of_every_plugin_loads_nothing_heavy() -> None:
     code = (
         "import sys, adapter_api; host = adapter_api.load_plugins(block=()); "

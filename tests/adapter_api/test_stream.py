@@ -22,6 +22,7 @@ from adapter_api import (
     Unsupported,
     Usage,
 )
+from adapter_api import stream as stream_module
 from adapter_api.testing import collect, find_violation, text_of
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +83,7 @@ async def test_lists_of_events_are_flattened_for_iteration() -> None:
     assert stream.repairs == 0
 
 
+@pytest.mark.spec("ORCH-3059-036")
 async def test_batches_hand_out_together_what_was_ready_together() -> None:
     stream = stream_of(STARTED, [Token(0, "a"), Token(1, "b")], Token(2, "c"), END)
 
@@ -90,6 +92,7 @@ async def test_batches_hand_out_together_what_was_ready_together() -> None:
     assert [len(batch) for batch in batches] == [1, 2, 1, 1]
 
 
+@pytest.mark.spec("ORCH-3059-038")
 async def test_the_end_gets_timings_when_the_adapter_leaves_them_out() -> None:
     events = await collect(stream_of(STARTED, Token(0, "a"), END))
 
@@ -110,6 +113,7 @@ async def test_a_task_without_tokens_has_no_time_to_first_token() -> None:
     assert end.timings.decode_time_ms is None
 
 
+@pytest.mark.spec("ORCH-3059-031", "ORCH-3059-034")
 @pytest.mark.parametrize(
     "items, rule",
     [
@@ -136,6 +140,7 @@ async def test_an_unlawful_event_becomes_one_protocol_violation(items: list[Any]
     assert stream.repairs == 1
 
 
+@pytest.mark.spec("ORCH-3059-030")
 async def test_a_stream_without_a_terminal_becomes_incomplete() -> None:
     stream = stream_of(STARTED, Token(0, "a"))
 
@@ -146,6 +151,7 @@ async def test_a_stream_without_a_terminal_becomes_incomplete() -> None:
     assert stream.repairs == 1
 
 
+@pytest.mark.spec("ORCH-3059-033")
 @pytest.mark.parametrize("extra", [END, Token(0, "late"), STARTED, Error(code="x", message="", retryable=False)])
 async def test_nothing_follows_the_terminal(extra: TokenEvent) -> None:
     one_by_one = stream_of(STARTED, END, extra)
@@ -158,6 +164,7 @@ async def test_nothing_follows_the_terminal(extra: TokenEvent) -> None:
         assert stream.repairs == 1
 
 
+@pytest.mark.spec("ORCH-3059-032", "ORCH-3058-018")
 async def test_a_raised_contract_error_becomes_one_error_event() -> None:
     stream = stream_of(STARTED, NotReady("loading", retry_after_s=2.5))
 
@@ -174,6 +181,7 @@ async def test_an_error_needs_no_started_before_it() -> None:
     assert find_violation(events) is None
 
 
+@pytest.mark.spec("ORCH-3058-019")
 async def test_the_stage_of_a_deadline_reaches_the_event() -> None:
     events = await collect(stream_of(STARTED, DeadlineExceeded("slow", stage="first_token")))
 
@@ -181,6 +189,7 @@ async def test_the_stage_of_a_deadline_reaches_the_event() -> None:
     assert (events[-1].code, events[-1].stage, events[-1].retryable) == ("deadline_exceeded", "first_token", True)
 
 
+@pytest.mark.spec("ORCH-3058-017")
 async def test_a_foreign_exception_becomes_an_adapter_failure_without_its_text() -> None:
     stream = stream_of(STARTED, KeyError("the prompt was: secret"))
 
@@ -294,6 +303,7 @@ async def test_many_stops_at_once_agree() -> None:
     assert outcomes == [True] * 5
 
 
+@pytest.mark.spec("ORCH-3056-017")
 async def test_closing_releases_the_adapter_and_ends_iteration() -> None:
     adapter = Hanging(STARTED, Token(0, "a"))
     stream = TokenStream(adapter.source(), job_id="j")
@@ -425,3 +435,40 @@ async def test_the_host_hears_once_that_a_stream_is_over(subtests: pytest.Subtes
             await end(stream)
             await stream.aclose()
             assert heard == [stream]
+
+
+@pytest.mark.spec("ORCH-3059-035")
+async def test_the_terminal_comes_after_the_adapter_let_go() -> None:
+    released = False
+
+    async def source() -> AsyncIterator[TokenEvent]:
+        nonlocal released
+        try:
+            yield STARTED
+            yield END
+        finally:
+            released = True
+
+    async for event in TokenStream(source(), job_id="j"):
+        if isinstance(event, End):
+            assert released
+
+
+@pytest.mark.spec("ORCH-3060-018")
+async def test_an_adapter_whose_generator_does_not_close_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "CLOSE_GRACE_S", 0.05)
+
+    async def clinging() -> AsyncIterator[TokenEvent]:
+        try:
+            yield STARTED
+            yield Token(0, "a")
+        finally:
+            await anyio.sleep_forever()
+
+    stream = TokenStream(clinging(), job_id="j")
+    await anext(stream)
+    with anyio.fail_after(5):
+        await stream.stop(End(finish_reason="cancelled"))
+        events = await collect(stream)
+
+    assert [type(event) for event in events] == [End]

@@ -22,6 +22,7 @@ def test_a_job_id_is_made_when_absent_and_differs_each_time() -> None:
     assert len(task().job_id) == 32
 
 
+@pytest.mark.spec("ORCH-3058-021", "ORCH-3058-024")
 @pytest.mark.parametrize(
     "fields, said",
     [
@@ -63,6 +64,7 @@ def test_a_wrong_task_is_refused_by_the_name_of_the_field(fields: dict[str, Any]
     assert not caught.value.retryable
 
 
+@pytest.mark.spec("ORCH-3058-022")
 def test_an_error_never_repeats_what_was_given() -> None:
     with pytest.raises(InvalidRequest) as caught:
         TaskRequest.parse({"model": "m", "prompt": 17, "messages": "my secret plan", "stop": [["my secret plan"]]})
@@ -71,6 +73,7 @@ def test_an_error_never_repeats_what_was_given() -> None:
     assert "secret" not in str(caught.value.__cause__)
 
 
+@pytest.mark.spec("ORCH-3058-023")
 def test_no_repr_shows_the_prompt() -> None:
     quiet = [
         task(prompt="my secret", stop=["my secret"], parameters={"triton.x": "my secret"}),

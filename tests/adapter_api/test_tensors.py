@@ -37,6 +37,7 @@ def test_data_is_little_endian_and_in_c_order_whatever_the_array_was() -> None:
     assert Tensor.from_numpy("x", array).data == b"".join(n.to_bytes(4, "little") for n in (1, 3, 2, 4))
 
 
+@pytest.mark.spec("ORCH-3061-018")
 @pytest.mark.parametrize("value", [0.0, -0.0, 1.0, 1.0039062, 3.4e38, -1e-40, float("inf"), float("-inf")])
 def test_bf16_rounds_to_nearest_even(value: float) -> None:
     array = np.array([value], dtype=np.float32)
@@ -91,6 +92,7 @@ def test_broken_bytes_framing_is_refused(data: bytes) -> None:
         Tensor("x", "BYTES", (1,), data).elements()
 
 
+@pytest.mark.spec("ORCH-3061-017")
 @pytest.mark.parametrize("datatype", ITEM_SIZE)
 def test_data_that_does_not_fit_the_shape_is_refused(datatype: Datatype) -> None:
     with pytest.raises(InvalidRequest, match=datatype):
@@ -120,5 +122,6 @@ def test_outputs_are_found_by_name() -> None:
         response["c"]
 
 
+@pytest.mark.spec("ORCH-3061-019")
 def test_a_repr_shows_no_contents() -> None:
     assert "secret" not in repr(Tensor.from_bytes_elements("x", [b"secret"]))
