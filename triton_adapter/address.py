@@ -26,6 +26,11 @@ class Address:
         """`host:port`, with brackets around an IPv6 address."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def loopback(self) -> bool:
+        """Whether it is on this machine."""
+        return self.host == "localhost" or self.host == "::1" or self.host.startswith("127.")
+
     def __str__(self) -> str:
         return f"{'grpcs' if self.tls else 'grpc'}://{self.target}"
 

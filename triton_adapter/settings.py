@@ -45,6 +45,10 @@ def _frozen(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(value))
 
 
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
 StringMap = Annotated[Mapping[str, str], AfterValidator(_frozen), PlainSerializer(dict)]
 
 
@@ -61,11 +65,14 @@ class ModelOverride(_Settings):
     """
 
     dialect: str | None = Field(default=None, description="the dialect to speak, whatever the configuration looks like")
-    inputs: StringMap = MappingProxyType({})
-    outputs: StringMap = MappingProxyType({})
+    inputs: StringMap = Field(default_factory=_nothing)
+    outputs: StringMap = Field(default_factory=_nothing)
     cumulative: bool | None = Field(default=None, description="each response repeats the text so far")
     tokenizer: Path | None = Field(default=None, description="a tokenizer.json, for models that take token ids")
     chat_template: str | None = Field(default=None, repr=False, description="jinja2 template that makes a prompt")
+
+
+OverrideMap = Annotated[Mapping[str, ModelOverride], AfterValidator(_frozen), PlainSerializer(dict)]
 
 
 class TlsSettings(_Settings):
@@ -103,9 +110,7 @@ class TritonSettings(_Settings):
     pool_id: str = "default"
     replica_id: str = "r0"
     model: str | None = Field(default=None, min_length=1, description="the model of clients that name none")
-    models: Annotated[Mapping[str, ModelOverride], AfterValidator(_frozen), PlainSerializer(dict)] = MappingProxyType(
-        {}
-    )
+    models: OverrideMap = Field(default_factory=_nothing, description="overrides, by model")
     enabled: bool = Field(default=False, description="for hosts that make this adapter optional; not read here")
     confidence_threshold: float = Field(default=0.5, ge=0, le=1, description="for detection clients; not read here")
 

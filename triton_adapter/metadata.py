@@ -1,0 +1,189 @@
+"""What models declare, read from the engine and kept for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from time import monotonic
+from types import MappingProxyType
+
+from adapter_api import AdapterError, ModelNotFound, NotReady, Unsupported
+from triton_adapter.schema import ModelSchema, Scheduling, TensorSpec
+from triton_adapter.status import clean
+from triton_adapter.transports.base import Transport
+from triton_adapter.wire import v2_pb2 as v2
+from triton_adapter.wire.rpcs import MODEL_CONFIG, MODEL_METADATA, REPOSITORY_INDEX
+
+CACHE_SIZE = 256
+_NAMED_AT_MOST = 10
+
+_SCHEDULING: Mapping[str | None, Scheduling] = {
+    None: "none",
+    "dynamic_batching": "dynamic_batching",
+    "sequence_batching": "sequence_batching",
+    "ensemble_scheduling": "ensemble",
+}
+
+
+class SchemaCache:
+    """Reads each model's schema once, however many tasks ask at the same time, and again after `ttl_s` or `forget`."""
+
+    def __init__(self, transport: Transport, *, ttl_s: float, timeout_s: float) -> None:
+        self._transport = transport
+        self._ttl_s = ttl_s
+        self._timeout_s = timeout_s
+        self._known: OrderedDict[tuple[str, str], tuple[float, ModelSchema]] = OrderedDict()
+        self._reading: dict[tuple[str, str], asyncio.Task[ModelSchema]] = {}
+
+    async def get(self, model: str, version: str | None = None) -> ModelSchema:
+        """Return what the model declares.
+
+        Raises:
+            ModelNotFound: There is no such model or version; the message names those there are.
+            NotReady: It is there, but not loaded; the message says in which state it is and why.
+            AdapterError: The engine cannot be asked.
+        """
+        key = (model, version or "")
+        found = self._known.get(key)
+        if found is not None and found[0] > monotonic():
+            self._known.move_to_end(key)
+            return found[1]
+        reading = self._reading.get(key)
+        if reading is None:
+            reading = self._reading[key] = asyncio.get_running_loop().create_task(self._read(*key))
+            reading.add_done_callback(lambda task: self._keep(key, task))
+        # Shielded: the first asker's cancellation must not fail the others.
+        return await asyncio.shield(reading)
+
+    def forget(self, model: str | None = None) -> None:
+        """Read again what is asked for next: one model, or all."""
+        for key in list(self._known):
+            if model is None or key[0] == model:
+                del self._known[key]
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        tasks = list(self._reading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _keep(self, key: tuple[str, str], task: asyncio.Task[ModelSchema]) -> None:
+        self._reading.pop(key, None)
+        if task.cancelled() or task.exception() is not None:
+            self._known.pop(key, None)
+            return
+        self._known[key] = (monotonic() + self._ttl_s, task.result())
+        self._known.move_to_end(key)
+        while len(self._known) > CACHE_SIZE:
+            self._known.popitem(last=False)
+
+    async def _read(self, model: str, version: str) -> ModelSchema:
+        try:
+            metadata, config = await asyncio.gather(self._metadata(model, version), self._config(model, version))
+        except (ModelNotFound, NotReady) as exc:
+            raise await self._explain(exc, model, version) from exc
+        return schema_from(metadata, config)
+
+    async def _metadata(self, model: str, version: str) -> v2.ModelMetadataResponse:
+        request = v2.ModelMetadataRequest(name=model, version=version)
+        return await self._transport.control(
+            MODEL_METADATA, request, timeout_s=self._timeout_s, what=f"model {model!r}"
+        )
+
+    async def _config(self, model: str, version: str) -> v2.ModelConfig | None:
+        request = v2.ModelConfigRequest(name=model, version=version)
+        try:
+            response = await self._transport.control(
+                MODEL_CONFIG, request, timeout_s=self._timeout_s, what=f"model {model!r}"
+            )
+        except Unsupported:
+            return None  # a v2 server that is no Triton: metadata is all there is
+        return response.config
+
+    async def _explain(self, error: AdapterError, model: str, version: str) -> AdapterError:
+        """Tell "no such model" from loading, unloading, failed and never loaded, which Triton answers alike."""
+        try:
+            index = await self._transport.control(
+                REPOSITORY_INDEX, v2.RepositoryIndexRequest(), timeout_s=self._timeout_s
+            )
+        except AdapterError:
+            return error
+        return explain_absence(index.models, model, version, where=self._transport.where) or error
+
+
+def explain_absence(
+    index: Iterable[v2.RepositoryIndexResponse.ModelIndex], model: str, version: str, *, where: str
+) -> AdapterError | None:
+    """Return why a model does not answer, from the repository index; `None` when the index says it is ready."""
+    entries = list(index)
+    mine = [entry for entry in entries if entry.name == model]
+    if not mine:
+        names = sorted({entry.name for entry in entries if entry.state == "READY"})
+        shown = ", ".join(names[:_NAMED_AT_MOST]) + (", …" if len(names) > _NAMED_AT_MOST else "")
+        return ModelNotFound(f"no model {model!r} on {where}; there {'are: ' + shown if names else 'is none'}")
+    states = {entry.state for entry in mine}
+    if "READY" in states:
+        ready = ", ".join(entry.version for entry in mine if entry.state == "READY")
+        if version and version not in {entry.version for entry in mine if entry.state == "READY"}:
+            return ModelNotFound(f"model {model!r} on {where} has no version {version!r}; there are: {ready}")
+        return None
+    if states & {"LOADING", "UNLOADING"}:
+        state = "loading" if "LOADING" in states else "unloading"
+        return NotReady(f"model {model!r} on {where} is {state}; try another replica or again later")
+    reasons = sorted({clean(entry.reason) for entry in mine if entry.reason})
+    why = f": {'; '.join(reasons)}" if reasons else ""
+    return NotReady(
+        f"model {model!r} on {where} is in the repository but not loaded{why}; "
+        f"load it with `worker-adapter models load {model}` or use another replica"
+    )
+
+
+def schema_from(metadata: v2.ModelMetadataResponse, config: v2.ModelConfig | None) -> ModelSchema:
+    """Return the schema in a model's metadata and, where the server has it, its configuration."""
+    versions = tuple(metadata.versions)
+    default = max(versions, key=_as_number, default=None)
+    if config is None:
+        return ModelSchema(
+            name=metadata.name,
+            inputs=_specs(TensorSpec(t.name, t.datatype, tuple(t.shape)) for t in metadata.inputs),
+            outputs=_specs(TensorSpec(t.name, t.datatype, tuple(t.shape)) for t in metadata.outputs),
+            version=default,
+            versions=versions,
+            platform=metadata.platform,
+        )
+    batching = config.dynamic_batching
+    policy = batching.default_queue_policy
+    return ModelSchema(
+        name=config.name or metadata.name,
+        inputs=_specs(TensorSpec(t.name, _datatype(t.data_type), tuple(t.dims), t.optional) for t in config.input),
+        outputs=_specs(TensorSpec(t.name, _datatype(t.data_type), tuple(t.dims)) for t in config.output),
+        version=default,
+        versions=versions,
+        platform=config.platform or metadata.platform,
+        backend=config.backend,
+        max_batch_size=max(config.max_batch_size, 0),
+        decoupled=config.model_transaction_policy.decoupled,
+        scheduling=_SCHEDULING[config.WhichOneof("scheduling_choice")],
+        parameters=MappingProxyType({key: value.string_value for key, value in config.parameters.items()}),
+        allow_timeout_override=policy.allow_timeout_override,
+        priority_levels=batching.priority_levels,
+        max_queue_size=policy.max_queue_size,
+        preserve_ordering=batching.preserve_ordering,
+        ensemble_steps=tuple(step.model_name for step in config.ensemble_scheduling.step),
+        instance_count=sum(max(group.count, 1) * max(len(group.gpus), 1) for group in config.instance_group) or 1,
+    )
+
+
+def _specs(tensors: Iterable[TensorSpec]) -> Mapping[str, TensorSpec]:
+    return MappingProxyType({tensor.name: tensor for tensor in tensors})
+
+
+def _datatype(data_type: v2.DataType) -> str:
+    name = v2.DataType.Name(data_type).removeprefix("TYPE_")
+    return "BYTES" if name == "STRING" else name
+
+
+def _as_number(version: str) -> int:
+    return int(version) if version.isdecimal() else -1

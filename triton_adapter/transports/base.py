@@ -1,0 +1,56 @@
+"""What the adapter needs of a transport: control calls, one answer, and a stream of answers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from adapter_api import DeadlineStage
+from triton_adapter.schema import Reply
+from triton_adapter.wire.request import WireRequest
+from triton_adapter.wire.rpcs import RequestT, ResponseT, Rpc
+
+
+class StreamCall(Protocol):
+    """One inference that is under way. One reader."""
+
+    async def read(self) -> list[Reply]:
+        """Return the replies that are ready together, waiting for the first; none means that the call ended in order.
+
+        Raises:
+            AdapterError: The call failed.
+            asyncio.CancelledError: `cancel` was called, or the reading task was cancelled.
+        """
+
+    def cancel(self) -> None:
+        """Tell the engine to stop; a `read` that waits ends. Returns at once, may be called often and at any time."""
+
+
+class Transport(Protocol):
+    """A way to one engine. Connects by itself when first used; opening and closing belong to the adapter.
+
+    Every method raises `AdapterError`s only: `ConnectFailed` when a request provably never left.
+    """
+
+    @property
+    def where(self) -> str:
+        """The engine's address, for messages."""
+
+    async def control(
+        self,
+        rpc: Rpc[RequestT, ResponseT],
+        request: RequestT,
+        *,
+        timeout_s: float,
+        what: str = "",
+        stage: DeadlineStage = "control",
+    ) -> ResponseT:
+        """Return the answer to one control call; `what` it is about and `stage` go into the error."""
+
+    async def infer(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> Reply:
+        """Return the one answer to an inference; cancelling this coroutine cancels the call."""
+
+    async def stream(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> StreamCall:
+        """Send an inference on a stream of its own and return it; the caller must `cancel` it in a `finally`."""
+
+    async def aclose(self) -> None:
+        """Cancel every call and release the connection."""

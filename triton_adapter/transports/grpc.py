@@ -1,0 +1,247 @@
+"""Over grpcio's asyncio API. The only module that imports grpc.
+
+One call per inference: cancel, deadline and status belong to the RPC. ModelStreamInfer is opened as a call that sends
+one message and half-closes, which is all a task needs and saves two trips through grpc's poller thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from adapter_api import AdapterClosed, AdapterError, ConfigurationError, DeadlineExceeded, DeadlineStage
+from triton_adapter.schema import Reply
+from triton_adapter.settings import TritonSettings
+from triton_adapter.status import error_for
+from triton_adapter.transports.credentials import Metadata, TlsMaterial
+from triton_adapter.wire.reply import parse_reply, parse_stream_reply
+from triton_adapter.wire.request import WireRequest, serialize
+from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
+
+_EOF: Any = grpc.aio.EOF
+_READY = grpc.ChannelConnectivity.READY
+_SETTLED = (_READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
+_COMPRESSION = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
+
+
+class GrpcTransport:
+    """A `Transport` over one gRPC channel, made in the event loop that first uses it."""
+
+    def __init__(self, settings: TritonSettings) -> None:
+        self._settings = settings
+        self._address = settings.address
+        self._metadata = Metadata(settings)
+        self._tls = TlsMaterial(settings.tls) if self._address.tls else None
+        self._current: _Channel | None = None
+        self._retired: set[_Channel] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    @property
+    def where(self) -> str:
+        """The engine's address, as in `grpc://h:8001`."""
+        return str(self._address)
+
+    async def control(
+        self,
+        rpc: Rpc[RequestT, ResponseT],
+        request: RequestT,
+        *,
+        timeout_s: float,
+        what: str = "",
+        stage: DeadlineStage = "control",
+    ) -> ResponseT:
+        """Return the answer to one control call."""
+        what = f"{what} on {self.where}" if what else self.where
+        data = await self._unary(rpc.path, request.SerializeToString(), timeout_s, what=what, stage=stage)
+        return rpc.response.FromString(data)
+
+    async def infer(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> Reply:
+        """Return the one answer to an inference."""
+        what = f"model {request.model!r} on {self.where}"
+        data = await self._unary(MODEL_INFER, serialize(request), timeout_s, what=what, traceparent=traceparent)
+        return parse_reply(data)
+
+    async def stream(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> GrpcStream:
+        """Send an inference on a stream of its own."""
+        loop = asyncio.get_running_loop()
+        message, ends = serialize(request), loop.time() + timeout_s
+        channel = self._channel()
+        await self._connected(channel, timeout_s)
+        call = channel.stream(
+            message, timeout=max(ends - loop.time(), 0.001), metadata=self._call_metadata(traceparent)
+        )
+        channel.calls += 1
+        return GrpcStream(self, channel, call, f"model {request.model!r} on {self.where}")
+
+    async def aclose(self) -> None:
+        """Cancel every call and release the connection."""
+        self._closed = True
+        channels = [*self._retired, *([self._current] if self._current else [])]
+        self._current = None
+        self._retired.clear()
+        for channel in channels:
+            await channel.grpc.close()
+
+    async def _unary(
+        self,
+        path: str,
+        message: bytes,
+        timeout_s: float,
+        *,
+        what: str,
+        stage: DeadlineStage = "total",
+        traceparent: str | None = None,
+    ) -> bytes:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + timeout_s
+        channel = self._channel()
+        await self._connected(channel, timeout_s)
+        call = channel.unary(path)(
+            message, timeout=max(ends - loop.time(), 0.001), metadata=self._call_metadata(traceparent)
+        )
+        channel.calls += 1
+        try:
+            data: bytes = await call
+        except grpc.aio.AioRpcError as exc:
+            raise self.error(exc, what, stage) from exc
+        except asyncio.CancelledError:
+            # A channel that is closed under a call cancels it: that is not the caller's task being cancelled.
+            task = asyncio.current_task()
+            if self._closed and (task is None or not task.cancelling()):
+                raise AdapterClosed("the adapter was closed during the call", retryable=True) from None
+            raise
+        finally:
+            self.release(channel)
+        return data
+
+    def error(self, exc: grpc.aio.AioRpcError, what: str, stage: DeadlineStage = "total") -> AdapterError:
+        """Return the contract's error for a failed call."""
+        return error_for(exc.code().name, exc.details() or "", what=what, stage=stage)
+
+    def release(self, channel: _Channel) -> None:
+        """Note that a call is over; a retired channel goes with its last call."""
+        channel.calls -= 1
+        if channel.calls == 0 and channel in self._retired and self._loop is not None:
+            self._retired.discard(channel)
+            channel.closing = self._loop.create_task(channel.grpc.close())
+
+    def _call_metadata(self, traceparent: str | None) -> tuple[tuple[str, str], ...]:
+        metadata = self._metadata.entries()
+        return metadata if traceparent is None else (*metadata, ("traceparent", traceparent))
+
+    def _channel(self) -> _Channel:
+        if self._closed:
+            raise AdapterClosed("the adapter is closed")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ConfigurationError("a Triton adapter belongs to the event loop that first used it; make one per loop")
+        if self._current is not None and self._tls is not None and self._tls.refresh():
+            # New certificates: calls under way finish on the old connection, new ones use the new files.
+            if self._current.calls:
+                self._retired.add(self._current)
+            else:
+                self._current.closing = loop.create_task(self._current.grpc.close())
+            self._current = None
+        if self._current is None:
+            self._current = _Channel(self._make())
+        return self._current
+
+    def _make(self) -> Any:
+        settings, address = self._settings, self._address
+        limit = settings.max_message_bytes
+        options: list[tuple[str, int | str]] = [
+            ("grpc.max_send_message_length", limit),
+            ("grpc.max_receive_message_length", limit),
+            # Retries are ours: grpc would repeat a call without telling.
+            ("grpc.enable_retries", 0),
+            # No connection or back-off shared with other adapters of this process.
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+            # Also the time for one attempt to connect.
+            ("grpc.min_reconnect_backoff_ms", int(settings.connect_timeout_s * 1000)),
+        ]
+        if address.loopback:
+            options.append(("grpc.enable_http_proxy", 0))
+        compression = _COMPRESSION[settings.compression]
+        if self._tls is None:
+            return grpc.aio.insecure_channel(address.target, options, compression)
+        if settings.tls.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", settings.tls.server_name))
+            options.append(("grpc.default_authority", settings.tls.server_name))
+        credentials = grpc.ssl_channel_credentials(self._tls.ca, self._tls.key, self._tls.certificate)
+        return grpc.aio.secure_channel(address.target, credentials, options, compression)
+
+    async def _connected(self, channel: _Channel, timeout_s: float) -> None:
+        """Wait until the channel is connected or has failed to; then the call itself says why, at once."""
+        state = channel.grpc.get_state(try_to_connect=True)
+        if state is _READY:
+            return
+        limit = min(timeout_s, self._settings.connect_timeout_s)
+        try:
+            async with asyncio.timeout(limit):
+                while state not in _SETTLED:
+                    await channel.grpc.wait_for_state_change(state)
+                    state = channel.grpc.get_state(try_to_connect=True)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"{self.where}: no connection within {limit:g} s; is it a gRPC server, and is the way to it open?",
+                stage="connect",
+            ) from None
+
+
+class _Channel:
+    """A grpc channel, its calls, and how many of them are under way."""
+
+    def __init__(self, channel: Any) -> None:
+        self.grpc = channel
+        self.calls = 0
+        self.closing: asyncio.Task[None] | None = None
+        self.stream = channel.unary_stream(MODEL_STREAM_INFER)
+        self._unary: dict[str, Any] = {}
+
+    def unary(self, path: str) -> Any:
+        if path not in self._unary:
+            self._unary[path] = self.grpc.unary_unary(path)
+        return self._unary[path]
+
+
+class GrpcStream:
+    """One ModelStreamInfer call."""
+
+    __slots__ = ("_call", "_channel", "_over", "_transport", "_what")
+
+    def __init__(self, transport: GrpcTransport, channel: _Channel, call: Any, what: str) -> None:
+        self._transport = transport
+        self._channel = channel
+        self._call = call
+        self._what = what
+        self._over = False
+
+    async def read(self) -> list[Reply]:
+        """Return the next reply in a list, or an empty list when the call ended in order."""
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as exc:
+            self._release()
+            raise self._transport.error(exc, self._what) from exc
+        if message is _EOF:
+            self._release()
+            return []
+        return [parse_stream_reply(message)]
+
+    def cancel(self) -> None:
+        """Tell the engine to stop, unless the call is over."""
+        self._call.cancel()
+        self._release()
+
+    def _release(self) -> None:
+        if not self._over:
+            self._over = True
+            self._transport.release(self._channel)
