@@ -20,8 +20,9 @@ check: setup-dev ## Check format, lint, types, import layering, specs, generated
 schemas: setup-dev ## Regenerate the JSON Schemas of the contract
 	@.venv/bin/python -m adapter_api.schemas
 
-catalog: setup-dev ## Regenerate conformance_tests/catalog.json from specs/
+catalog: setup-dev ## Regenerate what is made from specs/: conformance_tests/catalog.json and specs/awaiting.txt
 	@.venv/bin/python -m conformance_tests.catalog --write --specs specs
+	@.venv/bin/python scripts/check_specs.py --write
 
 format: setup-dev ## Format the code and mend what the linter can mend
 	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format --quiet .
