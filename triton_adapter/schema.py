@@ -15,7 +15,9 @@ from adapter_api.task import ParameterValue
 
 Scheduling = Literal["none", "dynamic_batching", "sequence_batching", "ensemble"]
 
-_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+def _nothing() -> Mapping[str, str]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class ModelSchema:
     decoupled: bool = False
     """Any number of responses per request: streamed calls only."""
     scheduling: Scheduling = "none"
-    parameters: Mapping[str, str] = _EMPTY
+    parameters: Mapping[str, str] = field(default_factory=_nothing)
     """The configuration's own `parameters`, as text."""
     allow_timeout_override: bool = False
     """Whether the request parameter `timeout` has any effect in the model's queue."""
