@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.triton_adapter.embedded.engine import Stream, connect, stream, tensor, tinylm
 from triton_adapter.embedded import EmbeddedTriton
+
+from .engine import Stream, connect, stream, tensor, tinylm
 
 pytestmark = pytest.mark.live
 
