@@ -1,1 +1,34 @@
-"""A host that discovers adapters, keeps pools of replicas healthy, and dispatches tasks to them."""
+"""A host that discovers adapters, keeps pools of replicas healthy, and dispatches tasks to them.
+
+    settings = OrchestratorSettings.parse({"pools": [{"adapter": "mock", "replicas": [{"id": "r0"}]}]})
+    async with Orchestrator(settings) as orchestrator:
+        async for event in orchestrator.submit(TaskRequest(model="mock", prompt="Hello")):
+            ...
+
+`host.py` joins the rest: a task becomes a `ticket.py`, waits in its pool's line (`pools.py`, `admission.py`) for a slot
+of a `replica.py` (`routing.py` chooses), and runs in `dispatch.py` (`retry.py`, `breaker.py`). `monitor.py` watches the
+replicas (`hysteresis.py`).
+"""
+
+from orchestrator.breaker import BreakerState
+from orchestrator.host import Orchestrator
+from orchestrator.settings import (
+    BreakerSettings,
+    HealthSettings,
+    OrchestratorSettings,
+    PoolSettings,
+    QueueSettings,
+    ReplicaSettings,
+    RetrySettings,
+    SessionSettings,
+)
+from orchestrator.status import PoolStatus, ReplicaStatus, TaskStatus
+
+__all__ = [
+    "Orchestrator",
+    # settings
+    "OrchestratorSettings", "PoolSettings", "ReplicaSettings", "HealthSettings", "BreakerSettings", "QueueSettings",
+    "RetrySettings", "SessionSettings",
+    # what it tells about itself
+    "PoolStatus", "ReplicaStatus", "TaskStatus", "BreakerState",
+]  # fmt: skip

@@ -1,0 +1,240 @@
+"""A pool: replicas that serve the same models, and the line of tasks that wait for one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import perf_counter
+
+from adapter_api import DeadlineExceeded, InvalidRequest, NotReady, Overloaded, TaskRequest
+from orchestrator.admission import WaitingLine
+from orchestrator.replica import Replica
+from orchestrator.routing import Candidate, choose_replica
+from orchestrator.sessions import Affinity
+from orchestrator.settings import PoolSettings
+from orchestrator.status import PoolStatus
+from orchestrator.ticket import Ticket
+
+_SMOOTHING = 0.2
+
+
+class Pool:
+    """Gives each task a slot of a replica, or a place in the line; all in the event loop, nothing here waits but
+    `grant`."""
+
+    def __init__(self, settings: PoolSettings, replicas: Iterable[Replica], affinity: Affinity) -> None:
+        self.settings = settings
+        self.id = settings.id
+        self.replicas = {replica.id: replica for replica in replicas}
+        self.draining = False
+        self.line: WaitingLine[Ticket] = WaitingLine(settings.queue)
+        self._affinity = affinity
+        self._pinned_version: str | None = None
+        self._mean_task_s: float | None = None
+
+    # -- what it serves -----------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether a replica takes work now."""
+        return any(not self.why_no_work(replica) for replica in self.replicas.values())
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that replicas were last known to have, as far as the settings let them be served."""
+        found = {model for replica in self.replicas.values() for model in replica.models}
+        return tuple(sorted(found & set(self.settings.models) if self.settings.models else found))
+
+    @property
+    def seen(self) -> bool:
+        """Whether any replica has ever told which models it has."""
+        return any(replica.models for replica in self.replicas.values())
+
+    def has_model(self, name: str, version: str | None) -> bool:
+        """Whether a replica was last known to have the model."""
+        if not self.may_serve(name):
+            return False
+        return any(replica.has_model(name, version) for replica in self.replicas.values())
+
+    def may_serve(self, name: str) -> bool:
+        """Whether the settings let the model be served here."""
+        return not self.settings.models or name in self.settings.models
+
+    def why_no_work(self, replica: Replica) -> str:
+        """Return why `replica` gets no task now; empty when it may get one."""
+        if self.draining:
+            return "its pool is draining"
+        reason = replica.why_no_work()
+        if not reason and self._pin() not in (None, replica.engine_version):
+            return f"it runs {replica.engine_version}, and the pool is pinned to {self._pinned_version}"
+        return reason
+
+    def check(self, task: TaskRequest) -> None:
+        """Refuse a task that no replica's model could take; raises `InvalidRequest`."""
+        limits = [
+            props.max_tokens
+            for replica in self.replicas.values()
+            if (props := replica.model_props(task.model)) is not None and props.max_tokens is not None
+        ]
+        if task.max_tokens is not None and limits and task.max_tokens > max(limits):
+            raise InvalidRequest(
+                f"max_tokens is {task.max_tokens} and model {task.model!r} takes at most {max(limits)}; ask for fewer"
+            )
+
+    # -- admission ----------------------------------------------------------------------------------------------------
+
+    def admit(self, ticket: Ticket) -> None:
+        """Give the ticket a slot, or a place in the line.
+
+        Raises:
+            Overloaded: Neither is free; `retry_after_s` says when to try again.
+            NotReady: The pool is draining.
+        """
+        if self.draining:
+            raise NotReady(f"pool {self.id!r} is draining and takes no new task; send it elsewhere or later")
+        if self._place(ticket):
+            return
+        priority = ticket.task.priority
+        dropped = self.line.join(ticket, priority, retry_after_s=self.predict_s(len(self.line)))
+        ticket.queue_position = self.line.ahead_of_last(priority)
+        predicted_s = self.predict_s(ticket.queue_position)
+        ticket.predicted_start_ms = None if predicted_s is None else predicted_s * 1e3
+        if dropped is not None:
+            reason = "newer tasks drove this one out of the full queue; try again later"
+            dropped.refuse(Overloaded(reason, retry_after_s=predicted_s))
+
+    async def grant(self, ticket: Ticket) -> Replica:
+        """Return the replica whose slot the ticket holds, as soon as it holds one.
+
+        Raises:
+            DeadlineExceeded: It waited `queue.timeout_s`; stage `queue`.
+            NotReady: No replica was ready for `queue.not_ready_wait_s`.
+            Overloaded: It was driven out of the line.
+        """
+        queue = self.settings.queue
+        while ticket.replica is None:
+            ticket.raise_refusal()
+            longest = queue.timeout_s if self.ready else min(queue.timeout_s, queue.not_ready_wait_s)
+            left = ticket.waiting_since + longest - perf_counter()
+            if left <= 0:
+                self.line.leave(ticket, ticket.task.priority)
+                raise self._waited_in_vain(ticket)
+            await ticket.wait(left)
+        return ticket.replica
+
+    def rejoin(self, ticket: Ticket) -> None:
+        """Give a ticket that gave its slot back another one, or the first place in the line."""
+        ticket.waiting_since = perf_counter()
+        if not self._place(ticket):
+            self.line.rejoin(ticket, ticket.task.priority)
+
+    def release(self, ticket: Ticket) -> None:
+        """Take the ticket's slot, or its place in the line, away; the next one gets it."""
+        replica, ticket.replica = ticket.replica, None
+        if replica is None:
+            self.line.leave(ticket, ticket.task.priority)
+            return
+        replica.in_flight -= 1
+        self.serve()
+
+    def serve(self) -> None:
+        """Give free slots to those who wait. Call it whenever a slot may have become free."""
+        while self.line and self._has_free_slot() and self.line.serve(self._place) is not None:
+            pass
+
+    def readiness_changed(self) -> None:
+        """Call it when a replica's state changed: those who wait look anew at how long they may."""
+        self.serve()
+        if not self.ready:
+            for ticket in self.line:
+                ticket.waiting_since = max(ticket.waiting_since, perf_counter())
+                ticket.wake()
+
+    def has_other(self, ticket: Ticket) -> bool:
+        """Whether a replica that the ticket need not avoid takes work."""
+        return any(replica.id not in ticket.avoid for replica in self._able(ticket.task))
+
+    # -- figures ------------------------------------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> int:
+        """Slots of the replicas that take work."""
+        return sum(replica.slots for replica in self.replicas.values() if not self.why_no_work(replica))
+
+    def observe_task_s(self, seconds: float) -> None:
+        """Learn how long a task held its slot."""
+        before = self._mean_task_s
+        self._mean_task_s = seconds if before is None else before + _SMOOTHING * (seconds - before)
+
+    def predict_s(self, ahead: int) -> float | None:
+        """Return the seconds until a slot is free for one with `ahead` tasks before it; `None` when nothing is known.
+
+        All slots are taken and tasks take as long as they lately did: then slots become free at an even pace.
+        """
+        slots = self.slots
+        return None if self._mean_task_s is None or not slots else (ahead + 1) * self._mean_task_s / slots
+
+    def status(self) -> PoolStatus:
+        replicas = tuple(replica.status(self.why_no_work(replica)) for replica in self.replicas.values())
+        return PoolStatus(
+            pool_id=self.id, ready=any(r.takes_work for r in replicas), draining=self.draining,
+            weight=self.settings.weight, models=self.models, queue_depth=len(self.line),
+            queue_interactive=self.line.depth("interactive"), queue_batch=self.line.depth("batch"),
+            queue_limit=self.settings.queue.limit, in_flight=sum(r.in_flight for r in replicas), slots=self.slots,
+            mean_task_s=self._mean_task_s, engine_version=self._pinned_version, replicas=replicas,
+        )  # fmt: skip
+
+    def why_not_ready(self) -> str:
+        """Return each replica with the reason why it gets no work."""
+        return "; ".join(f"{replica.id}: {self.why_no_work(replica)}" for replica in self.replicas.values())
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _able(self, task: TaskRequest) -> list[Replica]:
+        return [
+            replica
+            for replica in self.replicas.values()
+            if not self.why_no_work(replica) and replica.model_is_ready(task.model, task.model_version)
+        ]
+
+    def _place(self, ticket: Ticket) -> bool:
+        task = ticket.task
+        session = (task.model, task.session_id) if task.session_id else None
+        known = self._affinity.replica_of(session) if session else None
+        candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(task)]
+        chosen = choose_replica(candidates, preferred=known, avoid=ticket.avoid)
+        if chosen is None:
+            return False
+        replica = self.replicas[chosen]
+        replica.in_flight += 1
+        replica.dispatched += 1
+        replica.breaker.begin()
+        ticket.replica = ticket.served_by = replica
+        ticket.granted_at = ticket.granted_at or perf_counter()
+        if session:
+            ticket.kv_warmth = known == chosen
+            self._affinity.remember(session, chosen)
+        ticket.wake()
+        return True
+
+    def _has_free_slot(self) -> bool:
+        return any(r.in_flight < r.slots and not self.why_no_work(r) for r in self.replicas.values())
+
+    def _waited_in_vain(self, ticket: Ticket) -> Exception:
+        if not self.ready:
+            return NotReady(f"no replica of pool {self.id!r} is ready ({self.why_not_ready()}); try again later")
+        if not self._able(ticket.task):
+            model = ticket.task.model
+            return NotReady(f"model {model!r} is not ready on any replica of pool {self.id!r}; try again later")
+        return DeadlineExceeded(
+            f"no slot of pool {self.id!r} became free within {self.settings.queue.timeout_s:g} s", stage="queue"
+        )
+
+    def _pin(self) -> str | None:
+        wanted = self.settings.engine_version
+        if wanted == "first" and self._pinned_version is None:
+            up = (r for r in self.replicas.values() if r.health.takes_work and r.engine_version is not None)
+            first = next(up, None)
+            self._pinned_version = first.engine_version if first else None
+        elif wanted not in (None, "first"):
+            self._pinned_version = wanted
+        return self._pinned_version

@@ -1,0 +1,153 @@
+"""One replica as the orchestrator sees it: its adapter, what the probes found, what runs there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import anyio
+
+from adapter_api import AdapterPlugin, EngineProps, HealthReport, ModelProps, WorkerAdapter
+from orchestrator.breaker import Breaker
+from orchestrator.hysteresis import Hysteresis
+from orchestrator.settings import PoolSettings, ReplicaSettings
+from orchestrator.status import ReplicaStatus
+
+OVERLOAD_REST_S = 0.5
+"""How long a replica gets nothing new after it said `overloaded` without saying for how long."""
+
+
+class Replica:
+    """State only: `monitor.watch` owns the adapter and writes what probes find, the pool counts tasks in and out."""
+
+    def __init__(
+        self,
+        pool: PoolSettings,
+        settings: ReplicaSettings,
+        plugin: AdapterPlugin,
+        *,
+        environ: Mapping[str, str] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.id = settings.id
+        self.pool_id = pool.id
+        self.settings = settings
+        self.plugin = plugin
+        self.environ = environ
+        self.adapter: WorkerAdapter | None = None
+        self.engine = plugin.name
+        self.health = Hysteresis(pool.health)
+        self.report: HealthReport | None = None
+        self.props: EngineProps | None = None
+        self.breaker = Breaker(pool.breaker, clock)
+        self.draining = False
+        self.in_flight = 0
+        self.dispatched = 0
+        self.failed = 0
+        self.retired = anyio.Event()
+        """Set when the replica is to go: its watcher closes the adapter."""
+        self.probed = anyio.Event()
+        """Set after the first probe, good or bad."""
+        self._clock = clock
+        self._default_slots = pool.default_slots
+        self._rests_until = 0.0
+        self._known_models: dict[str, set[str]] = {}
+        self._probe_wanted = anyio.Event()
+
+    def create_adapter(self) -> WorkerAdapter:
+        """Return a new adapter, not open; raises `ConfigurationError` when its options are wrong."""
+        return self.plugin.create(self.settings.options, environ=self.environ)
+
+    # -- what it can take ---------------------------------------------------------------------------------------------
+
+    @property
+    def engine_version(self) -> str | None:
+        return self.props.engine_version if self.props else None
+
+    @property
+    def slots(self) -> int:
+        """Tasks it may run at once."""
+        reported = self.props.slots_total if self.props else None
+        return self.settings.slots or reported or self._default_slots
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models it was last known to have."""
+        return tuple(sorted(self._known_models))
+
+    def model_props(self, name: str) -> ModelProps | None:
+        return next((m for m in self.props.models if m.name == name), None) if self.props else None
+
+    def why_no_work(self) -> str:
+        """Return why no task may go there now; empty when one may."""
+        if self.retired.is_set():
+            return "it was removed"
+        if self.draining:
+            return "it is draining"
+        if self.adapter is None or not self.health.takes_work:
+            return f"it is {self.health.state}" + (f": {self.health.detail}" if self.health.detail else "")
+        if not self.breaker.allows:
+            return f"its breaker is open after {self.breaker.reason}"
+        if self._clock() < self._rests_until:
+            return "it said that it is overloaded"
+        return ""
+
+    def has_model(self, name: str, version: str | None) -> bool:
+        """Whether it was last known to have the model; true also when the engine does not tell which it has."""
+        if not self._known_models:
+            return self.report is not None and self.health.takes_work
+        versions = self._known_models.get(name)
+        return versions is not None and (version is None or not versions or version in versions)
+
+    def model_is_ready(self, name: str, version: str | None) -> bool:
+        """Whether the last probe found the model ready for work."""
+        if self.report is None or not self.report.models:
+            return self.report is not None
+        return any(
+            model.ready and model.name == name and version in (None, model.version if model.version else version)
+            for model in self.report.models
+        )
+
+    # -- what happens to it -------------------------------------------------------------------------------------------
+
+    def observe(self, report: HealthReport) -> bool:
+        """Take a probe in; returns whether the state changed."""
+        self.report = report
+        if report.models:
+            known: dict[str, set[str]] = {}
+            for model in report.models:
+                known.setdefault(model.name, set()).update({model.version} if model.version else ())
+            for props in self.props.models if self.props else ():
+                if props.name in known:
+                    known[props.name].update(props.versions)
+            self._known_models = known
+        return self.health.observe(report)
+
+    def rest(self, retry_after_s: float | None) -> None:
+        """Leave it alone for a moment: it said that it is overloaded."""
+        self._rests_until = self._clock() + (OVERLOAD_REST_S if retry_after_s is None else retry_after_s)
+
+    def want_probe(self) -> None:
+        """Have it probed now rather than at the end of the interval."""
+        self._probe_wanted.set()
+
+    async def wait_for_probe_time(self, interval_s: float) -> None:
+        """Wait for the interval, or for somebody who wants a probe now."""
+        with anyio.move_on_after(interval_s):
+            await self._probe_wanted.wait()
+        self._probe_wanted = anyio.Event()
+
+    def retire(self) -> None:
+        """Ask its watcher to close the adapter and end."""
+        self.retired.set()
+        self._probe_wanted.set()
+
+    def status(self, reason: str) -> ReplicaStatus:
+        """Return a snapshot; `reason` is why it gets no work as its pool sees it."""
+        return ReplicaStatus(
+            replica_id=self.id, pool_id=self.pool_id, adapter=self.plugin.name, engine=self.engine,
+            engine_version=self.engine_version, state=self.health.state, takes_work=not reason, reason=reason,
+            detail=self.health.detail, breaker=self.breaker.state, draining=self.draining, in_flight=self.in_flight,
+            slots=self.slots, dispatched=self.dispatched, failed=self.failed, models=self.models,
+            checked_at=self.report.checked_at if self.report else None,
+            probe_latency_s=self.report.latency_s if self.report else None,
+        )  # fmt: skip

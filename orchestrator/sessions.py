@@ -1,0 +1,44 @@
+"""Which replica served a session last: its cache may still hold the conversation."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from orchestrator.settings import SessionSettings
+
+SessionKey = tuple[str, str]
+"""Model and `session_id`."""
+
+
+class Affinity:
+    """Remembers the replica of each session, for `ttl_s` after its last task and for `limit` sessions at most."""
+
+    def __init__(self, settings: SessionSettings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._known: OrderedDict[SessionKey, tuple[str, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def replica_of(self, session: SessionKey) -> str | None:
+        """Return the replica that served the session last; `None` when that is forgotten, or it is new."""
+        replica_id, expires = self._known.get(session, (None, 0.0))
+        if replica_id is not None and expires <= self._clock():
+            del self._known[session]
+            return None
+        return replica_id
+
+    def remember(self, session: SessionKey, replica_id: str) -> None:
+        self._known[session] = (replica_id, self._clock() + self._settings.ttl_s)
+        self._known.move_to_end(session)
+        while len(self._known) > self._settings.limit:
+            self._known.popitem(last=False)
+
+    def forget(self, session_id: str) -> int:
+        """Forget a session with every model; returns how many entries that were."""
+        keys = [key for key in self._known if key[1] == session_id]
+        for key in keys:
+            del self._known[key]
+        return len(keys)

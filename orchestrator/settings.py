@@ -1,0 +1,136 @@
+"""What an orchestrator is told: pools, their replicas, and how carefully each is treated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from adapter_api import ConfigurationError
+from adapter_api.task import describe_validation_error
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Frozen(BaseModel):
+    """Base of all settings: immutable, and unknown keys are refused by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class HealthSettings(Frozen):
+    """How replicas are watched."""
+
+    interval_s: Seconds = Field(default=2.0, description="between the end of a probe and the next one")
+    fall: int = Field(default=2, ge=1, description="bad probes in a row that take a replica out")
+    rise: int = Field(default=2, ge=1, description="good probes in a row that take it back in")
+    start_wait_s: SecondsOrZero = Field(default=5.0, description="how long opening waits for the first probes")
+
+
+class BreakerSettings(Frozen):
+    """When a replica that answers its probes and fails its tasks is left alone for a while."""
+
+    failures: int = Field(default=5, ge=1, description="failures in a row that open the breaker")
+    open_s: Seconds = Field(default=5.0, description="how long it stays open the first time; doubles each time")
+    max_open_s: Seconds = 60.0
+
+
+class QueueSettings(Frozen):
+    """How many tasks may wait for a free slot, and what happens to one too many."""
+
+    limit: int = Field(default=1024, ge=0, description="waiting tasks per pool; 0 lets none wait")
+    policy: Literal["reject", "drop-lru"] = Field(
+        default="reject", description="full queue: refuse the newcomer, or drop the one that has waited longest"
+    )
+    batch_every: int = Field(
+        default=5, ge=2, description="every so-manieth task to leave the queue is a batch task, if one waits"
+    )
+    timeout_s: Seconds = Field(default=60.0, description="longest wait in the queue")
+    not_ready_wait_s: SecondsOrZero = Field(
+        default=2.0, description="longest wait while no replica is ready at all; then the task ends in `not_ready`"
+    )
+
+
+class RetrySettings(Frozen):
+    """How often a task that has shown nothing may move on when its replica fails."""
+
+    attempts: int = Field(default=3, ge=1, description="replicas tried in all")
+    backoff_s: SecondsOrZero = Field(default=0.05, description="wait before a replica is tried a second time; doubles")
+    max_backoff_s: SecondsOrZero = 1.0
+
+
+class ReplicaSettings(Frozen):
+    """One replica: an engine endpoint, and the adapter's options that reach it."""
+
+    id: Identifier
+    adapter: str | None = Field(default=None, description="the plugin's name; the pool's when absent")
+    options: dict[str, Any] = Field(default_factory=dict, repr=False, description="the adapter's settings")
+    slots: int | None = Field(
+        default=None, ge=1, description="tasks at once; absent: what the engine says, else the pool's default_slots"
+    )
+
+
+class PoolSettings(Frozen):
+    """Replicas that serve the same models."""
+
+    id: Identifier = "default"
+    adapter: str | None = None
+    replicas: tuple[ReplicaSettings, ...] = Field(min_length=1)
+    models: tuple[str, ...] = Field(default=(), description="serve only these; empty: all that the engines have")
+    weight: int = Field(default=100, ge=0, description="share of the traffic among pools that serve a model")
+    default_slots: int = Field(default=64, ge=1)
+    task_timeout_s: Seconds | None = Field(default=None, description="for tasks that bring no timeout of their own")
+    engine_version: str | None = Field(
+        default=None, description="send work only to replicas of this engine version; `first`: that of the first ready"
+    )
+    health: HealthSettings = HealthSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    queue: QueueSettings = QueueSettings()
+    retry: RetrySettings = RetrySettings()
+
+    @model_validator(mode="after")
+    def _every_replica_has_an_adapter(self) -> Self:
+        for replica in self.replicas:
+            if (replica.adapter or self.adapter) is None:
+                raise ValueError(f"replica {replica.id!r} of pool {self.id!r} names no adapter, nor does its pool")
+        _refuse_twins("replica", (replica.id for replica in self.replicas))
+        return self
+
+
+class SessionSettings(Frozen):
+    """How long the replica that served a session is remembered."""
+
+    ttl_s: Seconds = 600.0
+    limit: int = Field(default=10_000, ge=1, description="sessions remembered; the least recently used one goes first")
+
+
+class OrchestratorSettings(Frozen):
+    """Everything an `Orchestrator` is told."""
+
+    pools: tuple[PoolSettings, ...] = Field(min_length=1)
+    sessions: SessionSettings = SessionSettings()
+    retained_jobs: int = Field(default=10_000, ge=0, description="ended tasks whose job_id and outcome are remembered")
+    read_environment: bool = Field(default=True, description="let adapters read their settings from the environment")
+
+    @model_validator(mode="after")
+    def _pools_have_names_of_their_own(self) -> Self:
+        _refuse_twins("pool", (pool.id for pool in self.pools))
+        return self
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Self:
+        """Return the settings that foreign `fields` describe; raises `ConfigurationError` naming every fault."""
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as exc:
+            raise ConfigurationError(describe_validation_error(exc, "orchestrator settings")) from exc
+
+
+def _refuse_twins(what: str, names: Iterable[Identifier]) -> None:
+    twins = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twins:
+        raise ValueError(f"two {what}s are called {twins[0]!r}; give each a name of its own")

@@ -1,0 +1,94 @@
+"""A task's place in the orchestrator, from its arrival to its end."""
+
+from __future__ import annotations
+
+import weakref
+from math import inf
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import anyio
+
+from adapter_api import AdapterError, TaskRequest, Terminal, TokenStream
+
+if TYPE_CHECKING:
+    from orchestrator.pools import Pool
+    from orchestrator.replica import Replica
+
+
+class Ticket:
+    """What is known of one task. The pool writes it while the task waits, the dispatch while it runs.
+
+    Times are `perf_counter` seconds. `queue_position` is how many tasks were ahead of it on arrival (0: none) and
+    `predicted_start_ms` what was expected then; `None` when nothing is known yet of how long tasks take here.
+    """
+
+    def __init__(self, task: TaskRequest, pool: Pool, timeout_s: float | None) -> None:
+        self.task = task
+        self.pool = pool
+        self.timeout_s = timeout_s
+        self.arrived = perf_counter()
+        self.deadline = inf if timeout_s is None else self.arrived + timeout_s
+        self.waiting_since = self.arrived
+        self.queue_position = 0
+        self.predicted_start_ms: float | None = 0.0
+        self.granted_at: float | None = None
+        self.first_token_at: float | None = None
+        self.replica: Replica | None = None
+        """The replica whose slot it holds; `None` while it waits."""
+        self.served_by: Replica | None = None
+        """The replica that ran it last."""
+        self.avoid: set[str] = set()
+        self.attempts = 0
+        self.shown = False
+        """Whether the submitter has seen anything of it: from then on it stays where it is."""
+        self.kv_warmth: bool | None = None
+        """Whether it runs where its session ran before; `None` without a session."""
+        self.cancelled = False
+        self.terminal: Terminal | None = None
+        self.tokens_in: int | None = None
+        self.ended = False
+        self._refusal: AdapterError | None = None
+        self._woken: anyio.Event | None = None
+        self._stream: weakref.ref[TokenStream] | None = None
+
+    @property
+    def stream(self) -> TokenStream | None:
+        """The submitter's stream, unless the submitter dropped it."""
+        return self._stream() if self._stream is not None else None
+
+    @stream.setter
+    def stream(self, stream: TokenStream) -> None:
+        self._stream = weakref.ref(stream)
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds left of the task's total time; `None` when it has no limit."""
+        return None if self.deadline == inf else max(0.001, self.deadline - perf_counter())
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds from arrival to the first slot, or to now."""
+        return (self.granted_at if self.granted_at is not None else perf_counter()) - self.arrived
+
+    def refuse(self, error: AdapterError) -> None:
+        """End its wait with an error."""
+        self._refusal = error
+        self.wake()
+
+    def wake(self) -> None:
+        """Let whoever waits for it look again."""
+        if self._woken is not None:
+            self._woken.set()
+
+    def raise_refusal(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until somebody wakes it; returns false when the time is up first."""
+        self._woken = woken = anyio.Event()
+        with anyio.move_on_after(timeout_s):
+            await woken.wait()
+        self._woken = None
+        return woken.is_set()
