@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test check schemas catalog format clean setup-demo setup-dev
 
-BOOTSTRAP := $(or $(PYTHON),python3)
+# Any Python can run the set-up script, which then chooses.
+BOOTSTRAP := $(shell command -v python3 || command -v "$(PYTHON)" || echo python3)
 export PYTHON
 
 help: ## Show this list
