@@ -107,7 +107,7 @@ async def test_a_task_that_has_shown_nothing_finishes_on_another_replica(code: s
     assert [event.replica_id for event in events if isinstance(event, Started)] == ["r1"]
 
 
-@pytest.mark.spec("ORCH-3055-016")
+@pytest.mark.spec("ORCH-3055-016", "ORCH-3055-030")
 async def test_a_task_moves_even_after_its_replica_said_started_and_only_one_started_is_seen() -> None:
     async with orchestrator({}, {}) as host:
         dying = DiesAfterStarted()
@@ -170,7 +170,7 @@ async def test_a_lone_replica_is_tried_again_after_a_failure_that_may_pass() -> 
     assert isinstance(events[-1], End)
 
 
-@pytest.mark.spec("ORCH-3055-019")
+@pytest.mark.spec("ORCH-3055-019", "ORCH-3055-033")
 async def test_a_job_id_is_accepted_once() -> None:
     async with orchestrator({"delay_s": 0.01}, {}) as host:
         first = host.submit(task(job_id="twice"))
@@ -312,6 +312,7 @@ class SaysAllAtOnce(MockAdapter):
         yield End(finish_reason="stop")
 
 
+@pytest.mark.spec("ORCH-3055-031", "ORCH-3055-032")
 async def test_a_session_returns_to_its_replica_and_says_when_it_could_not() -> None:
     async with orchestrator({}, {}, health=QUICK_HEALTH) as host:
         first = await collect(host.submit(task(session_id="s")))
