@@ -104,6 +104,7 @@ class Launch:
             grace_s=order.shutdown_timeout_s,
             shm_prefix=shm_prefix,
             work_dir=self._work_dir,
+            python_only=layout.python_only,
         )
         metrics_off = any(argument.startswith("--allow-metrics") for argument in order.extra_args)
         Startup(

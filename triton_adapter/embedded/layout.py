@@ -20,11 +20,15 @@ _GUARD = Path(__file__).parent / "stub" / "triton_python_backend_utils.py"
 
 @dataclass(frozen=True)
 class Layout:
-    """How to run the server: its program, arguments that belong to it, and its environment variables."""
+    """How to run the server: its program, arguments that belong to it, and its environment variables.
+
+    `python_only` says that it has no backend but the Python one.
+    """
 
     program: Path
     arguments: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    python_only: bool = False
 
 
 def lay_out(
@@ -85,7 +89,8 @@ def _from_wheel(work_dir: Path, interpreter: Interpreter, wheel: Path, progress:
     }
     if numpy1 is not None:
         environment["WORKER_ADAPTER_NUMPY1"] = str(numpy1)
-    return Layout(wheel / "bin" / "tritonserver", [f"--backend-directory={work_dir / 'backends'}"], environment)
+    arguments = [f"--backend-directory={work_dir / 'backends'}"]
+    return Layout(wheel / "bin" / "tritonserver", arguments, environment, python_only=True)
 
 
 def _check_version(interpreter: Interpreter) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from weakref import finalize
@@ -17,6 +18,7 @@ from adapter_api.errors import EngineFailed
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 # What the supervisor may need beyond the grace period to kill, collect and tidy up.
 _TIDY_S = 8.0
+_PAUSE_S = 5.0
 
 
 class ServerProcess:
@@ -27,6 +29,7 @@ class ServerProcess:
         grace_s: Seconds between SIGTERM and SIGKILL.
         shm_prefix: What the names of the server's `/dev/shm` files begin with; they are removed at the end.
         work_dir: Folder that is removed if this process dies before it can do so itself.
+        python_only: Whether the Python backend is the only one, which makes for a faster stop.
 
     Raises:
         EngineFailed: The program could not be started.
@@ -42,6 +45,7 @@ class ServerProcess:
         grace_s: float,
         shm_prefix: str,
         work_dir: Path,
+        python_only: bool,
     ) -> None:
         read_fd, write_fd = os.pipe()
         order = {
@@ -50,6 +54,7 @@ class ServerProcess:
             "grace_s": grace_s,
             "shm_prefix": shm_prefix,
             "work_dir": str(work_dir),
+            "python_only": python_only,
             "report_fd": write_fd,
         }
         try:
@@ -86,13 +91,22 @@ class ServerProcess:
             # Threads come and go while we look.
             with contextlib.suppress(OSError):
                 children |= {int(pid) for pid in listing.read_text().split()}
-        return {pid for pid in children if _state(pid) == "Z"}
+        return {pid for pid in children if _state(Path(f"/proc/{pid}")) == "Z"}
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server and its children; nothing happens when they are gone."""
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
+
+    def pause(self) -> None:
+        """Freeze the server and its children; return when every thread of the server has stopped."""
+        self.signal(signal.SIGSTOP)
+        give_up_at = time.monotonic() + _PAUSE_S
+        while any(_state(path) != "T" for path in Path(f"/proc/{self.pid}/task").glob("*")):
+            if time.monotonic() >= give_up_at:
+                raise EngineFailed(f"the server (process {self.pid}) did not stop within {_PAUSE_S:g} s")
+            time.sleep(0.001)
 
     def stop(self) -> None:
         """Ask the server to end, kill it after the grace period, and return when nothing of it is left."""
@@ -104,10 +118,11 @@ class ServerProcess:
         self._finalizer()
 
 
-def _state(pid: int) -> str:
+def _state(process: Path) -> str:
+    """Return the state letter of a process or thread, given its folder in /proc; "T" is stopped, "Z" a zombie."""
     try:
         # The name in parentheses may hold anything; the state follows the last of them.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return (process / "stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return ""
 

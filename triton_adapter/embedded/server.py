@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -97,6 +99,8 @@ class EmbeddedTriton:
             self._abort.clear()
             self._order.check()
             self._work_dir = Path(tempfile.mkdtemp(prefix="worker-adapter-triton-"))
+            # At the interpreter's exit these run backwards: the server, which is newer, ends before its folder goes.
+            self._remove_work_dir = weakref.finalize(self, _remove, self._work_dir, os.getpid())
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
             self._launch = Launch(
                 self._order,
@@ -135,7 +139,7 @@ class EmbeddedTriton:
 
     def pause(self) -> None:
         """Freeze the server and its models (SIGSTOP): connections stay open and nothing answers."""
-        self._running().signal(signal.SIGSTOP)
+        self._running().pause()
 
     def resume(self) -> None:
         """Let a paused server go on."""
@@ -226,7 +230,7 @@ class EmbeddedTriton:
             self._process.stop()
         if self._work_dir is not None:
             self._last_log = self.log_tail(200)
-            shutil.rmtree(self._work_dir, ignore_errors=True)
+            self._remove_work_dir()
             self._work_dir = None
 
     def _kept_log(self) -> Path:
@@ -249,3 +253,9 @@ class EmbeddedTriton:
         if self._launch is None or not self._launch.ports:
             raise AdapterClosed("the embedded Triton was not started yet, so it has no address")
         return self._launch
+
+
+def _remove(work_dir: Path, owner: int) -> None:
+    # A fork of the owner holds a copy of everything and must leave the owner's folder alone.
+    if os.getpid() == owner:
+        shutil.rmtree(work_dir, ignore_errors=True)

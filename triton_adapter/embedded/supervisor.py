@@ -1,12 +1,13 @@
 """Run one server process and leave nothing of it behind; executed as a script, standard library only.
 
 `python -I -S supervisor.py '{"command": […], "parent": PID, "grace_s": 10, "shm_prefix": "…", "work_dir": "…",
-"report_fd": N}'`
+"python_only": true, "report_fd": N}'`
 
 The server outlives neither us (PR_SET_PDEATHSIG) nor the process that started us (its pidfd), however those two end.
 The supervisor sits in a session of its own, so a Ctrl-C in the terminal reaches only the program that owns the server.
 Being a subreaper, it collects the server's own children too. It writes the server's pid to `report_fd`, stops the
-server on SIGTERM (SIGKILL to its process group after `grace_s`), and exits with the server's status.
+server on SIGTERM (SIGKILL to its process group after `grace_s`), and exits with the server's status. With `python_only`
+every model is a child process of the server: once those have ended in order there is nothing left to wait for.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PARENT_CHECK_S = 1.0
 _REAP_S = 5.0
+_MODELS_CHECK_S = 0.05
+# For the last answers to leave the server.
+_FLUSH_S = 0.2
 
 
 class Supervisor:
@@ -36,6 +40,7 @@ class Supervisor:
         self._grace_s: float = order["grace_s"]
         self._shm_prefix: str = order["shm_prefix"]
         self._work_dir: str = order["work_dir"]
+        self._python_only: bool = order["python_only"]
         self._report_fd: int = order["report_fd"]
         self._server = 0
         self._status: int | None = None
@@ -105,8 +110,10 @@ class Supervisor:
         os._exit(127)
 
     def _poll_ms(self) -> float:
-        due = _PARENT_CHECK_S if self._kill_at is None else self._kill_at - time.monotonic()
-        return 1000 * max(0.0, min(_PARENT_CHECK_S, due))
+        if self._kill_at is None:
+            return 1000 * _PARENT_CHECK_S
+        due = self._kill_at - time.monotonic()
+        return 1000 * max(0.0, min(_MODELS_CHECK_S if self._python_only else _PARENT_CHECK_S, due))
 
     def _parent_lives(self) -> bool:
         return os.getppid() == self._parent
@@ -133,6 +140,9 @@ class Supervisor:
         elif time.monotonic() >= self._kill_at:
             self._signal_group(signal.SIGKILL)
             self._kill_at += _PARENT_CHECK_S
+        elif self._python_only and not any(map(_lives, _children(self._server))):
+            self._python_only = False
+            self._kill_at = min(self._kill_at, time.monotonic() + _FLUSH_S)
 
     def _signal_group(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -143,7 +153,7 @@ class Supervisor:
         give_up_at = time.monotonic() + _REAP_S
         self._signal_group(signal.SIGKILL)
         while self._reap() and time.monotonic() < give_up_at:
-            for pid in _children():
+            for pid in _children(os.getpid()):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.005)
@@ -154,11 +164,21 @@ class Supervisor:
                 region.unlink()
 
 
-def _children() -> list[int]:
+def _children(pid: int) -> list[int]:
+    children = []
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        # Threads come and go while we look.
+        with contextlib.suppress(OSError):
+            children += [int(child) for child in listing.read_text().split()]
+    return children
+
+
+def _lives(pid: int) -> bool:
     try:
-        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+        # The name in parentheses may hold anything; the state follows the last of them.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
-        return []
+        return False
 
 
 if __name__ == "__main__":
