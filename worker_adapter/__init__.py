@@ -1,1 +1,6 @@
-"""The command-line program: composes the host and the adapters by plugin name."""
+"""The command-line program: composes the host and the adapters by plugin name.
+
+`cli.py` is the entry, `command_group.py` mounts commands without importing them, `commands/` holds one file per
+command, `exit_codes.py` and `reporting.py` say how each ends, `engine_options.py` finds the adapter that a URL or a
+name means, `demo/` is the show.
+"""

@@ -1,0 +1,111 @@
+"""`worker-adapter`: the program's entry. Commands are imported when they are run, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from adapter_api import InvalidRequest, PluginCommand
+from worker_adapter.command_group import LazyGroup
+from worker_adapter.exit_codes import ExitCode
+from worker_adapter.reporting import abandon_output, report
+from worker_adapter.terminal import styled
+
+# click's own, or the copy of it that newer typer carries.
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+
+def _own(name: str, help: str) -> PluginCommand:
+    return PluginCommand(name=name, target=f"worker_adapter.commands.{name}:{name}", help=help)
+
+
+class ProgramGroup(LazyGroup):
+    own = (
+        _own("demo", "Start an engine, watch tasks stream from it, stop it."),
+        _own("submit", "Send one task to an engine and stream the answer."),
+        _own("health", "Say how an engine is."),
+        _own("props", "Say what an engine is and what it can do."),
+        _own("models", "List an engine's models."),
+        _own("plugins", "List the installed plugins, the broken ones included."),
+    )
+
+
+program = typer.Typer(
+    cls=ProgramGroup,
+    add_completion=False,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"worker-adapter {version('worker-adapter')}")
+        raise typer.Exit
+
+
+@program.callback(
+    epilog="Exit codes: 0 done, 1 the task ended in an error, 2 usage, 3 cannot reach the engine, 130 cancelled."
+)
+def _program(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """Send work to inference engines through one contract, whatever they are."""
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+        raise typer.Exit(ExitCode.USAGE)
+
+
+def main() -> int:
+    """Run the program with the process's arguments and return its exit code. Never raises but on a second Ctrl-C."""
+    # Before anything is parsed, because errors of parsing are told in the same way.
+    options = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
+    as_json, debug = "--json" in options, "--debug" in options
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = _run()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _interrupted()
+    except BrokenPipeError:
+        abandon_output()
+        return ExitCode.DONE
+    except Exception as exc:
+        return report(exc, as_json=as_json, debug=debug)
+
+
+def _run() -> int:
+    command = typer.main.get_command(program)
+    try:
+        code = command.main(args=sys.argv[1:], prog_name="worker-adapter", standalone_mode=False)
+    except typer.Abort:
+        return _interrupted()
+    except _UsageError as exc:
+        raise InvalidRequest(_sentence(exc)) from exc
+    return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _sentence(exc: Any) -> str:
+    place = exc.ctx.command_path if exc.ctx else "worker-adapter"
+    message = exc.format_message().strip().rstrip(".")
+    if message.startswith("Got unexpected extra argument"):
+        # Its words are a prompt that was not quoted, and prompts are not repeated.
+        message = "too many arguments: put a prompt of several words in quotes"
+    joint = " " if message.endswith("?") else "; "
+    return f"{message[:1].lower()}{message[1:]}{joint}`{place} --help` shows what there is"
+
+
+def _interrupted() -> int:
+    print(styled("interrupted", "yellow", sys.stderr), file=sys.stderr)
+    return ExitCode.CANCELLED

@@ -1,0 +1,73 @@
+"""`worker-adapter health`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from adapter_api import HealthReport, HealthState
+from worker_adapter.engine_options import (
+    AdapterOption,
+    ControlTimeoutOption,
+    JsonOption,
+    SettingsOption,
+    UrlOption,
+    make_adapter,
+    with_adapter,
+)
+from worker_adapter.exit_codes import ExitCode
+from worker_adapter.reporting import write_json
+from worker_adapter.terminal import print_fields, print_table
+
+
+def health(
+    url: UrlOption = None,
+    adapter: AdapterOption = None,
+    option: SettingsOption = None,
+    timeout: ControlTimeoutOption = None,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Run one small inference too, where the adapter has one to run.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Say how an engine is. Exits 0 when it takes work, 1 when it does not, 3 when it cannot be reached."""
+    report = with_adapter(
+        make_adapter(url, adapter, option, control_timeout_s=timeout), lambda opened: opened.health(canary=canary)
+    )
+    if as_json:
+        write_json(msgspec.json.encode(report))
+    else:
+        _print(report)
+    return _exit_code(report)
+
+
+def _print(report: HealthReport) -> None:
+    capacity = report.capacity
+    fields = [
+        ("state", report.state.value),
+        ("live", "yes" if report.live else "no"),
+        ("ready", "yes" if report.ready else "no"),
+        ("answered in", f"{report.latency_s * 1e3:.1f} ms"),
+        ("detail", report.detail),
+        ("slots free", "" if capacity.slots_free is None else f"{capacity.slots_free} of {capacity.slots_total}"),
+        ("queued", "" if capacity.queued is None else str(capacity.queued)),
+    ]
+    print_fields([(name, value) for name, value in fields if value])
+    if report.models:
+        print()
+        print_table(
+            ("MODEL", "READY", "VERSION", "REASON"),
+            [
+                (model.name, "yes" if model.ready else "no", model.version or "", model.reason or "")
+                for model in report.models
+            ],
+            {"yes": "green", "no": "red"},
+        )
+
+
+def _exit_code(report: HealthReport) -> ExitCode:
+    if report.state is HealthState.UNREACHABLE:
+        return ExitCode.UNREACHABLE
+    return ExitCode.DONE if report.ready else ExitCode.FAILED

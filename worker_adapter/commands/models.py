@@ -1,0 +1,87 @@
+"""`worker-adapter models`: the list, and the commands that plugins add for models of their engines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import typer
+from typer.core import TyperGroup
+
+from adapter_api import ModelProps
+from worker_adapter.command_group import as_typer_command
+from worker_adapter.engine_options import (
+    AdapterOption,
+    ControlTimeoutOption,
+    JsonOption,
+    SettingsOption,
+    UrlOption,
+    make_adapter,
+    with_adapter,
+)
+from worker_adapter.installed import installed_plugins
+from worker_adapter.reporting import write_json
+from worker_adapter.terminal import note, print_table
+
+
+class ModelsGroup(TyperGroup):
+    """Joins what plugins offer under the command name `models`; the first by adapter name wins a subcommand's name."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self._joined)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return self._joined.get(cmd_name)
+
+    @cached_property
+    def _joined(self) -> dict[str, Any]:
+        joined: dict[str, Any] = {}
+        for adapter in reversed(installed_plugins().adapters):
+            for command in adapter.commands:
+                if command.name == "models":
+                    joined.update(as_typer_command(command).commands)
+        return joined
+
+
+models = typer.Typer(
+    cls=ModelsGroup, add_completion=False, rich_markup_mode="rich", invoke_without_command=True, name="models"
+)
+
+
+@models.callback()
+def _list(
+    ctx: typer.Context,
+    url: UrlOption = None,
+    adapter: AdapterOption = None,
+    option: SettingsOption = None,
+    timeout: ControlTimeoutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List an engine's models and what each takes."""
+    if ctx.invoked_subcommand is not None:
+        return
+    opened = make_adapter(url, adapter, option, control_timeout_s=timeout)
+    found = with_adapter(opened, lambda opened: opened.props()).models
+    if as_json:
+        write_json(msgspec.json.encode({"models": found}, order="deterministic"))
+    elif found:
+        print_models(found)
+    else:
+        note("the engine has no models")
+
+
+def print_models(found: Sequence[ModelProps]) -> None:
+    """Print one line per model."""
+    rows = [
+        (
+            model.name,
+            {True: "yes", False: "no", None: ""}[model.ready],
+            ", ".join(model.versions),
+            model.dialect or "",
+            ", ".join(sorted(model.capabilities)),
+        )
+        for model in found
+    ]
+    print_table(("MODEL", "READY", "VERSIONS", "DIALECT", "CAPABILITIES"), rows, {"yes": "green", "no": "red"})

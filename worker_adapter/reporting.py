@@ -1,0 +1,53 @@
+"""Errors as people and programs see them: one sentence on standard error, or one event on standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+from adapter_api import AdapterError, AdapterFailed, Error, encode_event
+from worker_adapter.exit_codes import ExitCode, code_for_command
+from worker_adapter.terminal import styled, without_controls
+
+
+def print_error(error: Error) -> None:
+    """Write `error[code]: message` to standard error."""
+    label = styled(f"error[{error.code}]:", "red", sys.stderr)
+    print(f"{label} {without_controls(error.message)}", file=sys.stderr, flush=True)
+
+
+def report(exc: Exception, *, as_json: bool, debug: bool) -> ExitCode:
+    """Tell what a command ended in and return its exit code."""
+    cause = _sole(exc)
+    if debug:
+        traceback.print_exception(exc)
+    if not isinstance(cause, AdapterError):
+        # Without its message: it may quote anything, a prompt included.
+        cause = AdapterFailed(f"the program broke with {type(cause).__name__}: a bug in it; --debug shows where")
+    error = Error.from_exception(cause)
+    if as_json:
+        write_json(encode_event(error))
+    else:
+        print_error(error)
+    return code_for_command(error)
+
+
+def write_json(document: bytes) -> None:
+    """Write one JSON document as a line of its own to standard output, at once."""
+    sys.stdout.buffer.write(document + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def abandon_output() -> None:
+    """Let nothing more be written to standard output, whose reader is gone, not even at the interpreter's exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+
+
+def _sole(exc: Exception) -> Exception:
+    """Look inside task groups' groups of one."""
+    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
