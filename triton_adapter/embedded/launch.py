@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -48,13 +49,19 @@ class Order:
         return sorted(folder.name for folder in self.repository.iterdir() if folder.is_dir())
 
     def check(self) -> None:
-        """Raise `ConfigurationError` when the repository is missing or empty."""
+        """Raise `ConfigurationError` when the repository is missing or empty, or lacks a model that is to be loaded."""
         if not self.repository.is_dir():
             raise ConfigurationError(f"the model repository {self.repository} does not exist or is no folder")
         if not any(folder.is_dir() for folder in self.repository.iterdir()):
             raise ConfigurationError(
                 f"the model repository {self.repository} has no models: each is a folder with a config.pbtxt and a "
                 "version folder, such as mymodel/1/model.py"
+            )
+        missing = [name for name in self.load_models if name != "*" and not (self.repository / name).is_dir()]
+        if missing and not any(argument.startswith("--model-repository") for argument in self.extra_args):
+            raise ConfigurationError(
+                f"the model repository {self.repository} has no model {', '.join(map(repr, missing))}; it has "
+                + ", ".join(sorted(folder.name for folder in self.repository.iterdir() if folder.is_dir()))
             )
 
 
@@ -126,10 +133,19 @@ class Launch:
         run_dir.mkdir(exist_ok=True)
         return run_dir
 
+    def _repository(self) -> Path:
+        repository, link = self._order.repository, self._work_dir / "models"
+        # Triton puts the models' paths into a shell command without quotes: a blank in one would end it.
+        if shlex.quote(str(repository)) == str(repository):
+            return repository
+        if not link.is_symlink():
+            link.symlink_to(repository)
+        return link
+
     def _arguments(self, shm_prefix: str) -> list[str]:
         order = self._order
         arguments = [
-            f"--model-repository={order.repository}",
+            f"--model-repository={self._repository()}",
             f"--model-control-mode={order.control_mode}",
             *(f"--load-model={name}" for name in order.load_models),
             f"--grpc-address={LOOPBACK}",

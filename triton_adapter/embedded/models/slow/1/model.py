@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "model_code"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "model_code"))
 
 from tiny import serving
 

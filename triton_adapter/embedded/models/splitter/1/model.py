@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "model_code"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "model_code"))
 
 import triton_python_backend_utils as pb_utils
 from tiny import serving
