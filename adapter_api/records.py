@@ -82,6 +82,8 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, field)
             if value is not None and not _IMPORT_STRING.match(value):
                 raise ValueError(f"adapter {self.name!r}: {field} is {value!r}, not 'package.module:attribute'")
+        if not all(isinstance(command, PluginCommand) for command in self.commands):
+            raise TypeError(f"adapter {self.name!r}: commands must be a tuple of PluginCommand")
 
     def load(self, field: str) -> Any:
         """Return what the import string in `field` names.

@@ -34,7 +34,7 @@ SettingsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--option", "-o", metavar="KEY=VALUE", rich_help_panel=_PANEL, show_default=False,
-        help="A setting of the adapter; may be repeated. Lists and objects are written as JSON.",
+        help="A setting of the adapter, such as tls.ca_file=ca.pem; may be repeated. Lists and objects are written as JSON.",
     ),
 ]  # fmt: skip
 ControlTimeoutOption = Annotated[
@@ -89,10 +89,20 @@ def _parse_settings(url: str | None, settings: Sequence[str]) -> dict[str, Any]:
         if not (key and equals):
             # Without the text itself: it may be a token that was given without its key.
             raise ConfigurationError("--option takes KEY=VALUE, and one was given without a key or '='")
-        if key in found:
-            raise ConfigurationError(f"setting {key!r} was given twice")
-        found[key] = _value(key, value)
+        _put(found, key, _value(key, value))
     return found
+
+
+def _put(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Set a setting; a dot in the key goes into a group of settings, as in `tls.ca_file`."""
+    *groups, name = key.split(".")
+    for group in groups:
+        settings = settings.setdefault(group, {})
+        if not isinstance(settings, dict):
+            raise ConfigurationError(f"setting {group!r} was given as a value and as a group")
+    if name in settings:
+        raise ConfigurationError(f"setting {key!r} was given twice")
+    settings[name] = value
 
 
 def _value(key: str, text: str) -> Any:
