@@ -17,7 +17,7 @@ _MODEL_FAILURES = (
     re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)"),
     re.compile(r"failed to load model '(?P<model>[^']+)': (?P<reason>.*)"),
     re.compile(r"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.*)"),
-    re.compile(r"(?P<reason>Failed to preinitialize Python stub: .*/(?P<model>[^/]+)/\d+/[^/]*)"),
+    re.compile(r"(?P<reason>Failed to preinitialize Python stub: .*/(?P<model>[^/\n]+)/\d+/[^/\n]*)"),
     re.compile(r"(?P<reason>failed to load '(?P<model>[^']+)', failed to poll from model repository)"),
 )
 _PORT_LOST = re.compile(r"failed to start (?P<service>\w+) service: .*Socket '[^']*:(?P<port>\d+)' already in use")
@@ -80,8 +80,8 @@ class StartupLog:
                 failures.setdefault(match["model"], _readable(match["reason"]))
         return failures
 
-    def failure(self) -> AdapterError | None:
-        """Return what went wrong, as far as the log says so plainly."""
+    def failure(self, kept_log: Path) -> AdapterError | None:
+        """Return what went wrong, as far as the log says so plainly; `kept_log` is where it can be read in full."""
         if self.lost_port:
             return self.lost_port
         failures = self.model_failures
@@ -90,9 +90,11 @@ class StartupLog:
         if failures:
             reasons = "; ".join(f"model '{model}' failed to load: {reason}" for model, reason in failures.items())
             syntax = "".join(f" (config.pbtxt {match['detail']})" for match in _CONFIG_SYNTAX.finditer(self.text))
-            return EngineFailed(f"the embedded Triton did not start: {reasons}{syntax}")
+            return EngineFailed(f"the embedded Triton did not start: {reasons}{syntax} (log: {kept_log})")
         fatal = _STUB_UNABLE.search(self.text) or _FATAL.search(self.text)
-        return EngineFailed(f"the embedded Triton did not start: {fatal[0].strip()}") if fatal else None
+        if fatal:
+            return EngineFailed(f"the embedded Triton did not start: {fatal[0].strip()} (log: {kept_log})")
+        return None
 
     def last_lines(self, count: int = 8) -> str:
         """Return the last lines that say something, indented, for the end of a message."""

@@ -63,7 +63,7 @@ class Startup:
             if time.monotonic() >= self.deadline:
                 raise DeadlineExceeded(
                     f"the embedded Triton was not ready after {self.timeout_s:g} s ({_still_loading(log)}); allow more "
-                    f"time with startup_timeout_s, or see its log, {self.kept_log}, which ends:{log.last_lines()}",
+                    f"time with startup_timeout_s, or see what it said last (log: {self.kept_log}):{log.last_lines()}",
                     stage="connect",
                 )
             reporter.report(log.loaded)
@@ -76,8 +76,8 @@ class Startup:
         return StartupLog.read(self.log_file, self.log_start)
 
     def _failure(self, log: StartupLog, what: str) -> AdapterError:
-        return log.failure() or EngineFailed(
-            f"the embedded Triton did not start: {what}; its log, {self.kept_log}, ends:{log.last_lines()}"
+        return log.failure(self.kept_log) or EngineFailed(
+            f"the embedded Triton did not start: {what}; it said last (log: {self.kept_log}):{log.last_lines()}"
         )
 
     def _check_ports(self) -> None:
