@@ -1,1 +1,33 @@
-"""The contract of adapter_api on any NVIDIA Triton server."""
+"""The contract of `adapter_api` on any NVIDIA Triton Inference Server.
+
+    async with TritonAdapter(TritonSettings(url="grpc://host:8001")) as adapter:
+        async for event in adapter.submit(TaskRequest(model="llama", prompt="Hello")):
+            ...
+
+`adapter.py` joins the rest: `generation.py` runs one text task and `inference.py` one tensor request, over what
+`engine.py` knows of the server; `dialects/` turn tasks into tensors, `transports/` carry them, `wire/` are the bytes.
+`status.py` says what each error of Triton's means, `health.py` how the server is, `models.py` controls its models.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from triton_adapter.adapter import TritonAdapter
+    from triton_adapter.settings import ModelOverride, RestrictedToken, TlsSettings, TritonSettings
+
+__all__ = ["ModelOverride", "RestrictedToken", "TlsSettings", "TritonAdapter", "TritonSettings"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that the plugin module can be imported without grpc and protobuf.
+    if name == "TritonAdapter":
+        from triton_adapter.adapter import TritonAdapter
+
+        return TritonAdapter
+    if name in __all__:
+        from triton_adapter import settings
+
+        return getattr(settings, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

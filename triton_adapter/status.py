@@ -4,7 +4,7 @@ Inside a stream Triton sends the text of an error and loses its code, so the tex
 decides the rest. Rows are tried from the top; the first that matches wins. Texts are matched case-insensitively.
 
 TLS: a certificate that does not verify (theirs or ours) is `Unauthenticated`; a peer that does not speak TLS at all,
-or nothing that gRPC can talk to, is a `ConnectFailed` that is not worth a retry.
+or nothing that gRPC can talk to, is a `ConnectFailed` whose message says so.
 """
 
 from __future__ import annotations
@@ -63,10 +63,12 @@ _TABLE: tuple[tuple[re.Pattern[str], Row], ...] = (
     _row(r"certificate required|bad certificate|unknown ca\b|handshake failure", Unauthenticated,
          "the server does not accept our certificate; check `tls.cert_file`"),
     _row(r"WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST", ConnectFailed,
-         "the peer does not speak TLS; write grpc:// if it is plaintext", "UNAVAILABLE", retryable=False),
+         "the peer does not speak TLS; write grpc:// if it is plaintext", "UNAVAILABLE"),
     _row(r"http1\.x server|Trying to connect an http1|received http2 header with status|SETTINGS frame"
          r"|connection preface|Failed parsing HTTP/2|frame of (unknown )?type|HTTP/1", ConnectFailed,
-         "what answers there is not a gRPC server; Triton's gRPC port is usually 8001", retryable=False),
+         "what answers there is not a gRPC server; Triton's gRPC port is usually 8001"),
+    _row(r"failed to connect to all addresses.*(Socket closed|Connection reset)", ConnectFailed,
+         "what listens there closes the connection at once: is it a gRPC port, and does it want TLS (grpcs://)?"),
     _row(r"Connection refused", ConnectFailed, f"nothing listens there; {_DOWN}", "UNAVAILABLE"),
     _row(r"DNS resolution failed|Domain name not found|Could not contact DNS|name resolution", ConnectFailed,
          "the host name does not resolve; correct the URL"),
@@ -169,6 +171,7 @@ _TRACEBACK = re.compile(
 )
 _FRAME = re.compile(r'\s*File "[^"]*", line \d+, in \S+(\n\s+[^\n]*)?')
 _PATH = re.compile(r"(?<![\w.])/(?:[\w.@+-]+/)+([\w.@+-]+)")
+_CONNECTING = re.compile(r"failed to connect to all addresses; last error: (?:[A-Z_]+: )?(?:ipv[46]:[^ ]+: )?")
 _REQUEST_ID = re.compile(r"^\[request id: [^\]]*\]\s*")
 _LIMIT = 400
 _TELLTALE = 12
@@ -180,7 +183,7 @@ def clean(text: str, *, hide: Iterable[str] = ()) -> str:
     for secret in hide:
         if len(secret) >= _TELLTALE:
             text = text.replace(secret, "…").replace(repr(secret)[1:-1], "…")
-    text = _REQUEST_ID.sub("", text)
+    text = _CONNECTING.sub("", _REQUEST_ID.sub("", text))
     text = _TRACEBACK.sub("", text)
     text = _FRAME.sub("", text)
     text = _PATH.sub(r"\1", text)

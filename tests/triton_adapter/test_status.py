@@ -1,0 +1,259 @@
+"""The table from status to error, row by row, without a server."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapter_api import (
+    AdapterError,
+    ConnectFailed,
+    ConnectionLost,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    EngineFailed,
+    InvalidRequest,
+    ModelNotFound,
+    NotReady,
+    Overloaded,
+    PermissionDenied,
+    Unauthenticated,
+    Unsupported,
+)
+from triton_adapter.status import clean, error_for
+
+ROWS = [
+    ("NOT_FOUND", "Request for unknown model: 'nope' is not found", ModelNotFound, False),
+    ("NOT_FOUND", "Request for unknown model: 'echo' version 9 is not found", ModelNotFound, False),
+    (
+        "INVALID_ARGUMENT",
+        "failed to get model version from specified version string 'abc' (details: stol), version should be an "
+        "integral value > 0",
+        InvalidRequest,
+        False,
+    ),
+    ("NOT_FOUND", "Request for unknown model: 'gen' has no available versions", NotReady, True),
+    (
+        "INVALID_ARGUMENT",
+        "[request id: <id_unknown>] expected 1 inputs but got 0 inputs for model 'gen'. Got input(s) [], but missing "
+        "required input(s) ['text_input']. Please provide all required input(s).",
+        InvalidRequest,
+        False,
+    ),
+    ("INVALID_ARGUMENT", "unexpected inference input 'zzz' for model 'echo'", InvalidRequest, False),
+    ("INVALID_ARGUMENT", "unexpected inference output 'nope' for model 'echo'", InvalidRequest, False),
+    (
+        "INVALID_ARGUMENT",
+        "inference input 'text_input' data-type is 'INT32', but model 'echo' expects 'BYTES'",
+        InvalidRequest,
+        False,
+    ),
+    (
+        "INVALID_ARGUMENT",
+        "unexpected shape for input 'text_input' for model 'echo'. Expected [-1,1], got [1].",
+        InvalidRequest,
+        False,
+    ),
+    ("INVALID_ARGUMENT", "inference request batch-size must be <= 8 for 'echo'", InvalidRequest, False),
+    (
+        "INVALID_ARGUMENT",
+        "expected 2 string elements for inference input 'text_input' for model 'echo', got 1",
+        InvalidRequest,
+        False,
+    ),
+    (
+        "INVALID_ARGUMENT",
+        "incomplete string data for inference input 'x', expecting string of length 16 but only 2 bytes available",
+        InvalidRequest,
+        False,
+    ),
+    (
+        "INVALID_ARGUMENT",
+        "unable to find data for input tensor 'text_input' for model 'echo' in request.",
+        InvalidRequest,
+        False,
+    ),
+    (
+        "INVALID_ARGUMENT",
+        "contents field must not be specified when using raw_input_contents for 'x' for model 'm'",
+        InvalidRequest,
+        False,
+    ),
+    (
+        "INVALID_ARGUMENT",
+        "invalid value type for 'u' parameter, expected int64_param, bool_param, or string_param.",
+        InvalidRequest,
+        False,
+    ),
+    (
+        "INTERNAL",
+        "Failed to process the request(s) for model 'echo_0_0', message: RuntimeError: python exploded\n\nAt:\n"
+        "  /srv/models/echo/1/model.py(14): execute\n",
+        EngineFailed,
+        False,
+    ),
+    ("INTERNAL", "in ensemble 'ensdec', boom mid", EngineFailed, False),
+    ("INVALID_ARGUMENT", "requested model 'nope' is not available", ModelNotFound, False),
+    (
+        "UNAVAILABLE",
+        "explicit model load / unload is not allowed if polling is enabled",
+        Unsupported,
+        False,
+    ),
+    ("INTERNAL", "failed to load 'nope', failed to poll from model repository", ModelNotFound, False),
+    (
+        "INVALID_ARGUMENT",
+        "load failed for model 'broken': version 1 is at UNAVAILABLE state: Internal: RuntimeError: no; ",
+        EngineFailed,
+        False,
+    ),
+    ("UNAVAILABLE", "[request id: f6] Exceeds maximum queue size", Overloaded, True),
+    ("UNAVAILABLE", "Request timeout expired", Overloaded, True),
+    (
+        "UNAVAILABLE",
+        "This protocol is restricted, expecting header 'triton-grpc-protocol-key'",
+        PermissionDenied,
+        False,
+    ),
+    (
+        "RESOURCE_EXHAUSTED",
+        "CLIENT: Received message larger than max (5242924 vs. 4194304)",
+        InvalidRequest,
+        False,
+    ),
+    ("UNAVAILABLE", "Stream removed (Socket closed)", ConnectionLost, True),
+    ("UNAVAILABLE", "Socket closed", ConnectionLost, True),
+    ("UNAVAILABLE", "recvmsg:Connection reset by peer", ConnectionLost, True),
+    ("UNAVAILABLE", "GOAWAY received", ConnectionLost, True),
+    ("UNAVAILABLE", "Too many pings", ConnectionLost, True),
+    ("UNAVAILABLE", "enter idle", ConnectionLost, True),
+    (
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: "
+        "Connection refused",
+        ConnectFailed,
+        True,
+    ),
+    (
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:80: Trying to connect an http1.x "
+        "server",
+        ConnectFailed,
+        True,
+    ),
+    ("UNAVAILABLE", "DNS resolution failed for nohost:1", ConnectFailed, True),
+    ("UNAVAILABLE", "Server exiting", NotReady, True),
+    ("UNAVAILABLE", "Server not ready", NotReady, True),
+    (
+        "UNAVAILABLE",
+        "GRPC server is shutting down and has stopped accepting new requests.",
+        NotReady,
+        True,
+    ),
+    ("UNAVAILABLE", "Model is unavailable due to unhealthy vLLM engine", NotReady, True),
+    ("INTERNAL", "Stub process 'echo_0_0' is not healthy.", EngineFailed, True),
+    (
+        "UNIMPLEMENTED",
+        "ModelInfer RPC doesn't support models with decoupled transaction policy",
+        Unsupported,
+        False,
+    ),
+    (
+        "INVALID_ARGUMENT",
+        "inference request for sequence 42 to model 'seq' must specify the START flag on the first request of the "
+        "sequence",
+        InvalidRequest,
+        False,
+    ),
+    (
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNKNOWN: SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED",
+        Unauthenticated,
+        False,
+    ),
+    (
+        "UNAVAILABLE",
+        "failed to connect to all addresses; last error: UNKNOWN: Hostname Verification Check failed.",
+        Unauthenticated,
+        False,
+    ),
+    ("UNAUTHENTICATED", "no", Unauthenticated, False),
+    ("PERMISSION_DENIED", "no", PermissionDenied, False),
+    ("CANCELLED", "", NotReady, True),
+    ("RESOURCE_EXHAUSTED", "", Overloaded, True),
+    ("UNAVAILABLE", "", NotReady, True),
+    ("SOMETHING_NEW", "what", EngineFailed, False),
+]
+
+
+@pytest.mark.parametrize(("code", "text", "error", "retryable"), ROWS)
+def test_a_status_becomes_its_error(code: str, text: str, error: type[AdapterError], retryable: bool) -> None:
+    found = error_for(code, text, what="model 'm' on grpc://h:1")
+
+    assert type(found) is error
+    assert found.retryable is retryable
+    assert found.message.startswith("model 'm' on grpc://h:1: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Error generating stream: This model's maximum context length is 2048 tokens. However, you requested 4000",
+        "The decoder prompt (length 5000) is longer than the maximum model length of 2048.",
+        "The prompt (total length 25938) is too long to fit into the model (context length 4096).",
+        "Prompt length of 5016 is longer than the maximum model length of 4096",
+        "Cannot process new request: Prompt length (5056) exceeds maximum sequence length (2048)",
+        "Encountered an error when fetching new request: Prompt length (200) exceeds maximum input length (1).",
+        "The sum of prompt length (100) and max_tokens (900) should not exceed max_num_tokens (512)",
+    ],
+)
+def test_a_prompt_too_long_is_told_in_every_engines_words(text: str) -> None:
+    assert type(error_for(None, text, what="x")) is ContextLengthExceeded
+    assert type(error_for("INTERNAL", text, what="x")) is ContextLengthExceeded
+
+
+def test_an_error_inside_a_stream_has_no_code_and_is_known_by_its_text() -> None:
+    assert type(error_for(None, "unexpected inference input 'a' for model 'b'", what="x")) is InvalidRequest
+    assert type(error_for(None, "something else", what="x")) is EngineFailed
+
+
+def test_a_deadline_names_its_stage() -> None:
+    found = error_for("DEADLINE_EXCEEDED", "Deadline Exceeded", what="x", stage="health")
+
+    assert isinstance(found, DeadlineExceeded)
+    assert found.stage == "health"
+
+
+def test_messages_lose_tracebacks_and_the_servers_directories() -> None:
+    text = (
+        "Failed to process the request(s) for model 'echo_0_0', message: RuntimeError: cannot open "
+        "/srv/private/models/echo/1/weights.bin\n\nAt:\n  /srv/private/models/echo/1/model.py(14): execute\n"
+    )
+
+    said = clean(text)
+
+    assert (
+        said == "Failed to process the request(s) for model 'echo_0_0', message: RuntimeError: cannot open weights.bin"
+    )
+
+
+def test_messages_lose_a_python_traceback_but_keep_its_last_line() -> None:
+    text = (
+        "Traceback (most recent call last):\n"
+        '  File "/opt/models/bls/1/model.py", line 10, in execute\n'
+        "    raise ValueError('no end_id')\n"
+        "ValueError: no end_id\n"
+    )
+
+    assert clean(text) == "ValueError: no end_id"
+
+
+def test_the_prompt_never_reaches_a_message() -> None:
+    prompt = "my very secret prompt\nof two lines"
+
+    error = error_for(None, f"cannot tokenize {prompt!r} nor {prompt}", what="x", hide=[prompt])
+
+    assert "secret" not in error.message
+
+
+def test_long_messages_are_cut() -> None:
+    assert len(clean("x" * 10_000)) == 400

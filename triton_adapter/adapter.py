@@ -1,0 +1,120 @@
+"""The contract on one Triton server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import ClassVar
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from adapter_api import (
+    AdapterError,
+    CancelReceipt,
+    Capability,
+    ConfigurationError,
+    EngineProps,
+    HealthReport,
+    HealthState,
+    InferRequest,
+    InferResponse,
+    TaskRequest,
+    WorkerAdapter,
+)
+from adapter_api.stream import EventSource
+from triton_adapter import inference
+from triton_adapter.description import describe
+from triton_adapter.engine import Engine
+from triton_adapter.generation import Generation
+from triton_adapter.health import probe
+from triton_adapter.models import Models
+from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Transport
+from triton_adapter.transports.grpc import GrpcTransport
+
+
+class TritonAdapter(WorkerAdapter):
+    """Any model in one Triton server, by native gRPC. It needs asyncio.
+
+    Opening does not connect: the first use does. `models` has the server's repository, statistics and settings.
+    """
+
+    engine: ClassVar[str] = "triton"
+
+    def __init__(self, settings: TritonSettings | None = None, *, transport: Transport | None = None) -> None:
+        self.settings = settings or TritonSettings()
+        self.control_timeout_s = self.settings.control_timeout_s
+        self._transport = transport
+        self._generations: WeakValueDictionary[str, Generation] = WeakValueDictionary()
+
+    @property
+    def models(self) -> Models:
+        """Control of the server's model repository; the adapter must be open."""
+        self._require_open()
+        return self._models
+
+    async def _open(self) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError("the Triton adapter needs asyncio; this event loop is another") from None
+        self._engine = Engine(self.settings, self._transport or GrpcTransport(self.settings))
+        self._models = Models(self._engine)
+
+    async def _close(self) -> None:
+        if hasattr(self, "_engine"):
+            await self._engine.aclose()
+
+    def _submit(self, task: TaskRequest) -> EventSource:
+        generation = Generation(self._engine, task)
+        self._generations[task.job_id] = generation
+        return generation.events()
+
+    async def _cancel(self, job_id: str) -> CancelReceipt:
+        generation = self._generations.get(job_id)
+        if generation is None:
+            return CancelReceipt(found=True, sent=False, mode="client_only")
+        mode, sent = generation.mode, generation.sent
+        if sent:
+            await generation.stop()
+        # The guard closes the generator right after this, and with it the call: that is what tells the engine.
+        released = True if not sent else None
+        return CancelReceipt(found=True, sent=sent and mode != "client_only", released=released, mode=mode)
+
+    async def _health(self, *, canary: bool) -> HealthReport:
+        report = await probe(self._engine)
+        if not canary or not report.live:
+            return report
+        return await self._with_canary(report)
+
+    async def _with_canary(self, report: HealthReport) -> HealthReport:
+        """Send a one-token task to a model that takes text, and let it decide."""
+        model = self.settings.model or await self._some_text_model()
+        if model is None:
+            return msgspec.structs.replace(report, detail=report.detail or "no model for a canary: none takes text")
+        task = TaskRequest(model=model, prompt="ping", max_tokens=1, timeout_s=self.control_timeout_s * 0.8)
+        stream = Generation(self._engine, task).events()
+        try:
+            async for _ in stream:
+                pass
+        except AdapterError as exc:
+            state = HealthState.DEGRADED if report.state is HealthState.READY else report.state
+            detail = f"the canary failed: {exc.message}"
+            return msgspec.structs.replace(report, canary=True, state=state, detail=detail)
+        return msgspec.structs.replace(await probe(self._engine), canary=True)
+
+    async def _some_text_model(self) -> str | None:
+        for model in (await describe(self._engine)).models:
+            if model.dialect is not None and Capability.TEXT in model.capabilities:
+                return model.name
+        return None
+
+    async def _props(self) -> EngineProps:
+        return await describe(self._engine)
+
+    async def _infer(self, request: InferRequest) -> InferResponse:
+        return await inference.infer(self._engine, request)
+
+    def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        return inference.infer_stream(self._engine, request)

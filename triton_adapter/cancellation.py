@@ -1,0 +1,68 @@
+"""What a cancel can promise with a model, and how many go out at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from adapter_api import CancelMode
+from triton_adapter.schema import ModelSchema
+from triton_adapter.transports.base import StreamCall
+
+# An execution of theirs runs to its end whatever the client does; a cancelled request still in the queue runs too.
+_UNINTERRUPTIBLE = frozenset(
+    {"onnxruntime", "openvino", "pytorch", "tensorflow", "tensorrt", "dali", "fil", "identity"}
+)  # fmt: skip
+_WINDOW_S = 0.01
+
+
+def cancel_mode(schema: ModelSchema) -> CancelMode:
+    """Return what cancelling a call to the model does.
+
+    An ensemble hands a cancel to none of its members, and a BLS model's child requests do not see their parent's
+    (unless the model's own code passes it on, which cannot be seen from here). vLLM looks when it next yields.
+    """
+    if schema.scheduling == "ensemble" or "tensorrt_llm_model_name" in schema.parameters:
+        return "client_only"
+    if schema.backend in _UNINTERRUPTIBLE:
+        return "client_only"
+    return "on_next_chunk" if schema.backend == "vllm" else "hard"
+
+
+class CancelLimiter:
+    """Lets a bounded number of cancels out per hundredth of a second; the others follow in order.
+
+    Thousands of stream resets at once have crashed servers before 2.59; a storm is spread over some milliseconds.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._sent = 0
+        self._waiting: deque[StreamCall] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def cancel(self, call: StreamCall) -> None:
+        """Cancel the call now, or when its turn comes."""
+        if self._sent < self._at_once and not self._waiting:
+            self._sent += 1
+            call.cancel()
+        else:
+            self._waiting.append(call)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_WINDOW_S, self._next_window)
+
+    def flush(self) -> None:
+        """Cancel all that wait, at once: the connection goes anyway."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            self._waiting.popleft().cancel()
+
+    def _next_window(self) -> None:
+        self._timer = None
+        self._sent = min(len(self._waiting), self._at_once)
+        for _ in range(self._sent):
+            self._waiting.popleft().cancel()
+        if self._sent:
+            self._timer = asyncio.get_running_loop().call_later(_WINDOW_S, self._next_window)

@@ -1,0 +1,83 @@
+"""What the engine is: its version, its models, what each of them speaks and what can be promised."""
+
+from __future__ import annotations
+
+import asyncio
+
+from adapter_api import AdapterError, Capability, EngineProps, ModelProps, Unsupported
+from triton_adapter.cancellation import cancel_mode
+from triton_adapter.dialects import choose_dialect
+from triton_adapter.engine import Engine, backend_versions
+from triton_adapter.schema import ModelSchema
+from triton_adapter.wire import v2_pb2 as v2
+from triton_adapter.wire.rpcs import REPOSITORY_INDEX
+
+_AT_ONCE = 8
+
+
+async def describe(engine: Engine) -> EngineProps:
+    """Return the engine's properties; raises what its control calls raise."""
+    server = await engine.server()
+    names = await _ready_models(engine)
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(name: str) -> tuple[ModelProps, ModelSchema | None]:
+        async with limit:
+            try:
+                schema = await engine.schemas.get(name)
+            except AdapterError as exc:
+                return ModelProps(name=name, ready=False, dialect_reason=exc.message), None
+        return describe_model(engine, schema), schema
+
+    found = await asyncio.gather(*(one(name) for name in names))
+    backends = sorted({version for _, schema in found if schema is not None for version in backend_versions(schema)})
+    capabilities = {Capability.TENSORS, Capability.TENSOR_STREAM, Capability.SEQUENCES}
+    if "model_repository" in server.extensions:
+        capabilities.add(Capability.MODEL_CONTROL)
+    if "system_shared_memory" in server.extensions and engine.settings.shared_memory:
+        capabilities.add(Capability.SHARED_MEMORY)
+    return EngineProps(
+        engine="triton",
+        engine_version=", ".join((f"{server.name} {server.version}".strip(), *backends)),
+        capabilities=frozenset(capabilities.union(*(model.capabilities for model, _ in found))),
+        models=tuple(model for model, _ in found),
+        extensions=server.extensions,
+    )
+
+
+def describe_model(engine: Engine, schema: ModelSchema) -> ModelProps:
+    """Return what is known of one model: its dialect, why that one, and what it can do."""
+    capabilities = {Capability.TENSORS, Capability.TENSOR_STREAM}
+    if schema.scheduling == "sequence_batching":
+        capabilities.add(Capability.SEQUENCES)
+    dialect_name: str | None = None
+    try:
+        choice = choose_dialect(schema, engine.override(schema.name))
+    except Unsupported as exc:
+        reason = exc.message
+    else:
+        dialect_name, reason = choice.dialect.name, choice.reason
+        capabilities |= choice.dialect.capabilities(schema)
+    capabilities.discard(Capability.CANCEL_HARD)
+    if cancel_mode(schema) == "hard":
+        capabilities.add(Capability.CANCEL_HARD)
+    return ModelProps(
+        name=schema.name,
+        versions=schema.versions,
+        ready=schema.name not in engine.failures,
+        dialect=dialect_name,
+        dialect_reason=reason,
+        capabilities=frozenset(capabilities),
+        max_batch_size=schema.max_batch_size or None,
+    )
+
+
+async def _ready_models(engine: Engine) -> list[str]:
+    try:
+        index = await engine.transport.control(
+            REPOSITORY_INDEX, v2.RepositoryIndexRequest(ready=True), timeout_s=engine.settings.control_timeout_s
+        )
+    except AdapterError:
+        # Restricted, or a v2 server that is no Triton: what the settings name is all that is known.
+        return sorted({*engine.settings.models, *([engine.settings.model] if engine.settings.model else [])})
+    return sorted({entry.name for entry in index.models if entry.state in ("READY", "")})

@@ -1,0 +1,117 @@
+"""What all tasks of one adapter share: the transport, what is known of the engine, and what went wrong lately."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import NamedTuple
+
+from adapter_api import (
+    AdapterError,
+    DeadlineExceeded,
+    EngineFailed,
+    InvalidRequest,
+    ModelNotFound,
+    NotReady,
+    Unsupported,
+)
+from triton_adapter.cancellation import CancelLimiter
+from triton_adapter.metadata import SchemaCache
+from triton_adapter.schema import ModelSchema
+from triton_adapter.settings import ModelOverride, TritonSettings
+from triton_adapter.slots import Slots
+from triton_adapter.transports.base import Transport
+from triton_adapter.wire import v2_pb2 as v2
+from triton_adapter.wire.rpcs import SERVER_METADATA
+
+_NO_OVERRIDE = ModelOverride()
+
+
+class Server(NamedTuple):
+    """Who answers."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+
+class Failure(NamedTuple):
+    """Why a model is not trusted although the server calls it ready."""
+
+    reason: str
+    since: float
+
+
+class Engine:
+    """One Triton, as the adapter knows it."""
+
+    def __init__(self, settings: TritonSettings, transport: Transport) -> None:
+        self.settings = settings
+        self.transport = transport
+        self.schemas = SchemaCache(transport, ttl_s=settings.metadata_ttl_s, timeout_s=settings.control_timeout_s)
+        self.slots = Slots(drain_timeout_s=settings.drain_timeout_s)
+        self.cancels = CancelLimiter(settings.max_concurrent_cancels)
+        self.failures: dict[str, Failure] = {}
+        """Models whose last request died or hung; a success clears its model."""
+        self._server: tuple[float, Server] | None = None
+
+    def what(self, model: str) -> str:
+        """Return how messages call a model here."""
+        return f"model {model!r} on {self.transport.where}"
+
+    def override(self, model: str) -> ModelOverride:
+        """Return what the settings say about a model."""
+        override: ModelOverride = self.settings.models.get(model, _NO_OVERRIDE)
+        return override
+
+    async def server(self) -> Server:
+        """Return who answers; asked once in a while. Raises what a control call raises."""
+        if self._server is None or self._server[0] < monotonic():
+            answer = await self.transport.control(
+                SERVER_METADATA, v2.ServerMetadataRequest(), timeout_s=self.settings.control_timeout_s
+            )
+            server = Server(answer.name or "v2 server", answer.version, tuple(answer.extensions))
+            self._server = (monotonic() + self.settings.metadata_ttl_s, server)
+        return self._server[1]
+
+    async def version(self, schema: ModelSchema | None = None) -> str | None:
+        """Return the server's version and its backend's, as in `triton 2.51.0, vllm 0.6.3`, if it says."""
+        try:
+            server = await self.server()
+        except AdapterError:
+            return None
+        return ", ".join((f"{server.name} {server.version}".strip(), *(backend_versions(schema) if schema else ())))
+
+    def note_failure(self, model: str, error: AdapterError) -> None:
+        """Learn from a failed request: what is known may be outdated, or the model's process may be dead."""
+        if isinstance(error, InvalidRequest | ModelNotFound | NotReady | Unsupported):
+            self.schemas.forget(model)
+        hung = isinstance(error, DeadlineExceeded) and error.stage in ("first_token", "inter_token")
+        died = isinstance(error, EngineFailed) and error.retryable
+        if hung or died:
+            self.failures[model] = Failure(error.message, monotonic())
+
+    def note_success(self, model: str) -> None:
+        """Learn from a request that worked."""
+        if self.failures:
+            self.failures.pop(model, None)
+
+    def note_disconnect(self) -> None:
+        """Learn from a lost connection: another server may answer next."""
+        self._server = None
+        self.schemas.forget()
+
+    async def aclose(self) -> None:
+        """Release everything."""
+        self.cancels.flush()
+        await self.slots.aclose()
+        await self.schemas.aclose()
+        await self.transport.aclose()
+
+
+def backend_versions(schema: ModelSchema) -> tuple[str, ...]:
+    """Return the versions that a model's configuration names, as in `trtllm 0.16.0`."""
+    return tuple(
+        f"{key.lower().removesuffix('_version')} {value}"
+        for key, value in sorted(schema.parameters.items())
+        if key.lower().endswith("_version") and value and len(value) < 64
+    )

@@ -1,0 +1,145 @@
+"""Tensor inference: one response, or a stream of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import cast
+
+from adapter_api import (
+    AdapterError,
+    Datatype,
+    DeadlineExceeded,
+    InferRequest,
+    InferResponse,
+    InvalidRequest,
+    StreamIncomplete,
+    Tensor,
+    Unsupported,
+)
+from triton_adapter.deadlines import Watchdog
+from triton_adapter.engine import Engine
+from triton_adapter.retries import Retries
+from triton_adapter.schema import ModelSchema, Reply
+from triton_adapter.status import error_for
+from triton_adapter.wire.request import WireRequest, check_parameters
+
+
+async def infer(engine: Engine, request: InferRequest) -> InferResponse:
+    """Return the one response to `request`.
+
+    Repeated only when it provably never reached the engine, and never inside a sequence.
+    """
+    ends = _ends(engine, request)
+    schema = await _schema(engine, request)
+    if schema.decoupled:
+        raise Unsupported(f"{engine.what(request.model)} streams its responses; use `infer_stream`")
+    retries = Retries(0 if request.sequence is not None else engine.settings.max_retries)
+    engine.slots.enter()
+    try:
+        while True:
+            try:
+                reply = await engine.transport.infer(
+                    wire_request(request, schema, ends), timeout_s=_left(ends), traceparent=request.traceparent
+                )
+                break
+            except AdapterError as exc:
+                if not await retries.again(exc, unsent_only=True, ends=ends):
+                    engine.note_failure(request.model, exc)
+                    raise
+    finally:
+        engine.slots.leave()
+    engine.note_success(request.model)
+    return response(request, reply, final=True)
+
+
+async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[InferResponse]:
+    """Yield the responses to `request`; closing the generator cancels it in the engine."""
+    settings, what = engine.settings, engine.what(request.model)
+    ends = _ends(engine, request)
+    schema = await _schema(engine, request)
+    call = await engine.transport.stream(
+        wire_request(request, schema, ends, streamed=True), timeout_s=_left(ends) + 1, traceparent=request.traceparent
+    )
+    engine.slots.enter()
+    watch = Watchdog(
+        call.cancel, first_token_s=settings.first_token_timeout_s, inter_token_s=settings.inter_token_timeout_s,
+        ends=ends, total_s=request.timeout_s or settings.timeout_s,
+    )  # fmt: skip
+    watch.start()
+    over = False
+    try:
+        while not over:
+            watch.waiting_since = asyncio.get_running_loop().time()
+            try:
+                replies = await call.read()
+            except (AdapterError, asyncio.CancelledError) as exc:
+                if watch.stage is not None:
+                    raise watch.error(what) from exc
+                raise
+            watch.waiting_since, watch.first_seen = None, True
+            if not replies:
+                raise StreamIncomplete(f"{what} ended its stream without a final response")
+            for reply in replies:
+                if reply.error is not None:
+                    raise error_for(None, reply.error, what=what)
+                over = over or bool(reply.final)
+                if reply.outputs:
+                    yield response(request, reply, final=bool(reply.final))
+        engine.note_success(request.model)
+    except AdapterError as exc:
+        engine.note_failure(request.model, exc)
+        raise
+    finally:
+        watch.stop()
+        engine.slots.leave()
+        engine.cancels.cancel(call)
+
+
+def wire_request(request: InferRequest, schema: ModelSchema, ends: float, *, streamed: bool = False) -> WireRequest:
+    """Return the request in the protocol's own terms."""
+    check_parameters(request.parameters)
+    names = [tensor.name for tensor in request.inputs]
+    if len(set(names)) != len(names):
+        raise InvalidRequest(f"an input is given twice for model {request.model!r}: {sorted(names)}")
+    timeout_us = max(int(_left(ends) * 1e6), 1) if schema.allow_timeout_override else None
+    return WireRequest(
+        request.model, request.inputs, request.model_version or "", request.request_id, request.outputs,
+        request.parameters, request.sequence, request.priority, timeout_us, empty_final_response=streamed,
+    )  # fmt: skip
+
+
+def response(request: InferRequest, reply: Reply, *, final: bool) -> InferResponse:
+    """Return a reply in the contract's terms."""
+    return InferResponse(
+        model=request.model,
+        model_version=reply.model_version or request.model_version,
+        request_id=request.request_id,
+        outputs=tensors(reply),
+        parameters=cast("Mapping[str, bool | int | float | str]", reply.parameters),
+        final=final,
+    )
+
+
+def tensors(reply: Reply) -> tuple[Tensor, ...]:
+    """Return a reply's outputs."""
+    return tuple(Tensor(name, cast(Datatype, raw.datatype), raw.shape, raw.data) for name, raw in reply.outputs.items())
+
+
+async def _schema(engine: Engine, request: InferRequest) -> ModelSchema:
+    try:
+        return await engine.schemas.get(request.model, request.model_version)
+    except DeadlineExceeded:
+        raise
+    except AdapterError as exc:
+        engine.note_failure(request.model, exc)
+        raise
+
+
+def _ends(engine: Engine, request: InferRequest) -> float:
+    total_s = engine.settings.timeout_s if request.timeout_s is None else request.timeout_s
+    return asyncio.get_running_loop().time() + total_s
+
+
+def _left(ends: float) -> float:
+    return max(ends - asyncio.get_running_loop().time(), 0.001)

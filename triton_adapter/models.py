@@ -1,0 +1,219 @@
+"""The server's model repository, statistics and settings, as typed values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from google.protobuf.json_format import MessageToDict
+
+from adapter_api import AdapterError, ConfigurationError, ModelHealth
+from triton_adapter.engine import Engine
+from triton_adapter.health import models_of
+from triton_adapter.schema import ModelSchema
+from triton_adapter.wire import rpcs
+from triton_adapter.wire import v2_pb2 as v2
+
+SettingValue = bool | int | str
+"""What a log setting holds."""
+
+
+class Duration(msgspec.Struct, frozen=True):
+    """How often something happened and how long it took in all, in nanoseconds."""
+
+    count: int = 0
+    ns: int = 0
+
+
+class ModelStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What one version of a model has done since it was loaded.
+
+    For a model that streams from a thread of its own, Triton stops its clocks when the thread starts: the durations
+    are then not those of the answers. `batches` counts executions by batch size.
+    """
+
+    name: str
+    version: str
+    inference_count: int
+    execution_count: int
+    last_inference_ms: int
+    success: Duration
+    fail: Duration
+    queue: Duration
+    compute_input: Duration
+    compute_infer: Duration
+    compute_output: Duration
+    cache_hit: Duration
+    cache_miss: Duration
+    batches: dict[int, int] = {}
+
+
+class Models:
+    """Control of one server's models. Every method raises the contract's errors and is bounded in time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def index(self, *, ready_only: bool = False) -> tuple[ModelHealth, ...]:
+        """Return every version of every model in the repository, with its state and why it is not ready."""
+        answer = await self._call(rpcs.REPOSITORY_INDEX, v2.RepositoryIndexRequest(ready=ready_only))
+        # With `ready`, some servers send entries that are not.
+        return tuple(model for model in models_of(answer) if model.ready or not ready_only)
+
+    async def load(
+        self, model: str, *, config: Mapping[str, Any] | str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> ModelSchema:
+        """Load a model, or load it again, and return what it declares now. Takes as long as loading takes.
+
+        Args:
+            model: Its name in the repository.
+            config: A whole configuration to use instead of the repository's: a mapping, or JSON text.
+            files: The model's files by path (`1/model.onnx`), instead of the repository's; they need `config`.
+
+        Raises:
+            ConfigurationError: `config` is no JSON, or `files` come without it.
+            ModelNotFound: The repository has no such model.
+            EngineFailed: It does not load; the message has the model's own reason.
+            Unsupported: The server was not started with --model-control-mode=explicit.
+        """
+        request = v2.RepositoryModelLoadRequest(model_name=model)
+        if files and config is None:
+            raise ConfigurationError("files of a model need its configuration as well: give `config`")
+        if config is not None:
+            request.parameters["config"].string_param = _json_text(config)
+        for path, content in (files or {}).items():
+            request.parameters[f"file:{path}"].bytes_param = content
+        await self._call(rpcs.MODEL_LOAD, request, model=model, timeout_s=self._engine.settings.load_timeout_s)
+        self._forget(model)
+        return await self._engine.schemas.get(model)
+
+    async def unload(self, model: str, *, dependents: bool = False) -> None:
+        """Unload a model: it takes nothing new, what runs may finish. Unloading what is not loaded does nothing.
+
+        Args:
+            model: Its name.
+            dependents: Also unload the members of an ensemble.
+        """
+        request = v2.RepositoryModelUnloadRequest(model_name=model)
+        if dependents:
+            request.parameters["unload_dependents"].bool_param = True
+        await self._call(rpcs.MODEL_UNLOAD, request, model=model, timeout_s=self._engine.settings.load_timeout_s)
+        self._forget(model)
+
+    async def config(self, model: str, *, version: str | None = None) -> dict[str, Any]:
+        """Return a model's configuration as the server completed it, in the names of `config.pbtxt`."""
+        answer = await self._call(
+            rpcs.MODEL_CONFIG, v2.ModelConfigRequest(name=model, version=version or ""), model=model
+        )
+        found: dict[str, Any] = MessageToDict(answer.config, preserving_proto_field_name=True)
+        return found
+
+    async def schema(self, model: str, *, version: str | None = None) -> ModelSchema:
+        """Return what a model declares."""
+        return await self._engine.schemas.get(model, version)
+
+    async def ready(self, model: str, *, version: str | None = None) -> bool:
+        """Return whether a model takes work; an unknown one does not. False too after its process died under us."""
+        answer = await self._call(rpcs.MODEL_READY, v2.ModelReadyRequest(name=model, version=version or ""))
+        return answer.ready and model not in self._engine.failures
+
+    async def statistics(self, model: str | None = None, *, version: str | None = None) -> tuple[ModelStatistics, ...]:
+        """Return the statistics of one model, or of all."""
+        try:
+            answer = await self._call(
+                rpcs.MODEL_STATISTICS,
+                v2.ModelStatisticsRequest(name=model or "", version=version or ""),
+                model=model,
+            )
+        except AdapterError:
+            if model is not None:
+                # Triton calls this an invalid argument, whatever the reason: the schema's error says it better.
+                await self._engine.schemas.get(model, version)
+            raise
+        return tuple(_statistics(entry) for entry in answer.model_stats)
+
+    async def trace_settings(
+        self, settings: Mapping[str, str | Sequence[str] | None] | None = None, *, model: str | None = None
+    ) -> dict[str, tuple[str, ...]]:
+        """Change trace settings, of one model or the server's, and return all of them; `None` resets one."""
+        request = v2.TraceSettingRequest(model_name=model or "")
+        for key, value in (settings or {}).items():
+            entry = request.settings[key]
+            if value is not None:
+                entry.value.extend([value] if isinstance(value, str) else value)
+        answer = await self._call(rpcs.TRACE_SETTING, request, model=model)
+        return {key: tuple(entry.value) for key, entry in sorted(answer.settings.items())}
+
+    async def log_settings(self, settings: Mapping[str, SettingValue] | None = None) -> dict[str, SettingValue]:
+        """Change log settings and return all of them."""
+        request = v2.LogSettingsRequest()
+        for key, value in (settings or {}).items():
+            entry = request.settings[key]
+            if isinstance(value, bool):
+                entry.bool_param = value
+            elif isinstance(value, int):
+                entry.uint32_param = value
+            else:
+                entry.string_param = value
+        answer = await self._call(rpcs.LOG_SETTINGS, request)
+        return {
+            key: getattr(entry, choice)
+            for key, entry in sorted(answer.settings.items())
+            if (choice := entry.WhichOneof("choice"))
+        }
+
+    async def _call(
+        self,
+        rpc: rpcs.Rpc[rpcs.RequestT, rpcs.ResponseT],
+        request: rpcs.RequestT,
+        *,
+        model: str | None = None,
+        timeout_s: float | None = None,
+    ) -> rpcs.ResponseT:
+        engine = self._engine
+        return await engine.transport.control(
+            rpc,
+            request,
+            timeout_s=engine.settings.control_timeout_s if timeout_s is None else timeout_s,
+            what="" if model is None else f"model {model!r}",
+        )
+
+    def _forget(self, model: str) -> None:
+        self._engine.schemas.forget(model)
+        self._engine.failures.pop(model, None)
+
+
+def _json_text(config: Mapping[str, Any] | str) -> str:
+    if not isinstance(config, str):
+        return json.dumps(config)
+    try:
+        json.loads(config)
+    except ValueError as exc:
+        raise ConfigurationError(f"the configuration to load with is not JSON: {exc}") from exc
+    return config
+
+
+def _statistics(entry: v2.ModelStatistics) -> ModelStatistics:
+    stats = entry.inference_stats
+    return ModelStatistics(
+        name=entry.name,
+        version=entry.version,
+        inference_count=entry.inference_count,
+        execution_count=entry.execution_count,
+        last_inference_ms=entry.last_inference,
+        success=_duration(stats.success),
+        fail=_duration(stats.fail),
+        queue=_duration(stats.queue),
+        compute_input=_duration(stats.compute_input),
+        compute_infer=_duration(stats.compute_infer),
+        compute_output=_duration(stats.compute_output),
+        cache_hit=_duration(stats.cache_hit),
+        cache_miss=_duration(stats.cache_miss),
+        batches={batch.batch_size: batch.compute_infer.count for batch in entry.batch_stats},
+    )
+
+
+def _duration(duration: v2.StatisticDuration) -> Duration:
+    return Duration(duration.count, duration.ns)

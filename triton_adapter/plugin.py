@@ -1,0 +1,27 @@
+"""Registers the Triton adapter. Imports nothing heavy: everything is named by import string."""
+
+from __future__ import annotations
+
+from adapter_api import AdapterPlugin, Capability, PluginCommand, hookimpl
+
+
+@hookimpl
+def worker_adapter_register() -> AdapterPlugin:
+    return AdapterPlugin(
+        name="triton",
+        adapter="triton_adapter.adapter:TritonAdapter",
+        settings="triton_adapter.settings:TritonSettings",
+        api_version="1.0",
+        summary="any model in an NVIDIA Triton Inference Server",
+        # TOOLS are missing: no model that Triton serves natively takes them.
+        capabilities=frozenset(Capability) - {Capability.TOOLS},
+        url_schemes=("grpc", "grpcs"),
+        embedded="triton_adapter.embedded:EmbeddedTriton",
+        commands=(
+            PluginCommand(
+                name="triton",
+                target="triton_adapter.commands.triton:triton",
+                help="Run a real Triton server on this machine, in the foreground.",
+            ),
+        ),
+    )

@@ -1,0 +1,62 @@
+"""How much work the engine has from us, including what was cancelled but not let go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from adapter_api import AdapterError
+from triton_adapter.transports.base import StreamCall
+
+
+class Slots:
+    """Counts calls under way. A cancelled call that the engine goes on with is drained: read to its end and thrown
+    away, so that its slot counts as busy exactly as long as the engine works on it, `drain_timeout_s` at most."""
+
+    def __init__(self, *, drain_timeout_s: float) -> None:
+        self._drain_timeout_s = drain_timeout_s
+        self._running = 0
+        self._draining: set[asyncio.Task[None]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls in the engine now."""
+        return self._running + len(self._draining)
+
+    @property
+    def draining(self) -> int:
+        """Those of them that nobody waits for any more."""
+        return len(self._draining)
+
+    def enter(self) -> None:
+        """Count a call that begins."""
+        self._running += 1
+
+    def leave(self) -> None:
+        """Count a call that ended."""
+        self._running -= 1
+
+    def drain(self, call: StreamCall, stop: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Follow a call that nobody reads to its end; `stop` asks the engine to make it short."""
+        task = asyncio.get_running_loop().create_task(self._drain(call, stop))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    async def aclose(self) -> None:
+        """Cancel what is still draining."""
+        tasks = list(self._draining)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _drain(self, call: StreamCall, stop: Callable[[], Awaitable[None]] | None) -> None:
+        try:
+            async with asyncio.timeout(self._drain_timeout_s):
+                if stop is not None:
+                    await stop()
+                while await call.read():
+                    pass
+        except (AdapterError, TimeoutError):
+            pass  # either way the slot is free, or no longer worth counting
+        finally:
+            call.cancel()
