@@ -1,0 +1,17 @@
+"""How families of models take a task and answer it. Pure: values in, values out.
+
+choice = choose_dialect(schema)
+encoded = choice.dialect.encode(task, schema)  # the model's tensors, or the contract's error
+decoder = choice.dialect.decoder(task, schema)
+for reply in replies:
+    events = decoder.feed(reply)
+held_back, end = decoder.finish()
+
+`layout.py` is most families, `vllm.py` the one that takes JSON, `trtllm_raw.py` the one that takes token ids.
+"""
+
+from triton_adapter.dialects.base import Choice, Dialect, TaskDecoder
+from triton_adapter.dialects.choosing import choose_dialect
+from triton_adapter.dialects.prompt import prompt_of
+
+__all__ = ["Choice", "Dialect", "TaskDecoder", "choose_dialect", "prompt_of"]

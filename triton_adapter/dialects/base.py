@@ -1,0 +1,55 @@
+"""What a dialect is: how one family of models takes a task, and how it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from adapter_api import Capability, End, Metrics, TaskRequest, Token
+from triton_adapter.schema import EncodedTask, ModelSchema, Reply
+
+
+class TaskDecoder(Protocol):
+    """Reads the replies to one task, in order. Errors of the engine (`Reply.error`) are the caller's business."""
+
+    done: bool
+    """True once a stop string was met: call `finish`, and cancel the engine if it still generates."""
+
+    def feed(self, reply: Reply) -> list[Token | Metrics]:
+        """Return what the reply adds, often one token, often nothing.
+
+        Raises:
+            ProtocolViolation: The reply is not what the model declares.
+        """
+
+    def finish(self) -> tuple[list[Token | Metrics], End]:
+        """Return what was held back, and how the task ended. Call it once, after the last reply or once `done`."""
+
+
+class Dialect(Protocol):
+    """Speaks one family's tensors. Stateless between tasks, so one serves any number at once."""
+
+    @property
+    def name(self) -> str: ...
+
+    def capabilities(self, schema: ModelSchema) -> frozenset[Capability]:
+        """Return what the model, as it declares itself, can do with a task."""
+
+    def encode(self, task: TaskRequest, schema: ModelSchema) -> EncodedTask:
+        """Return the task in the model's tensors: declared inputs only, in their declared datatypes and shapes.
+
+        Raises:
+            Unsupported: The model has no place for something the task asks for; the message names it.
+            InvalidRequest: The model needs something the task lacks, or a value does not fit.
+        """
+
+    def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:
+        """Return a new decoder for the replies to `encode(task, schema)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The dialect of a model, and a sentence that says why it is this one."""
+
+    dialect: Dialect
+    reason: str

@@ -1,0 +1,159 @@
+"""Reads the replies of models that answer with text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapter_api import End, FinishReason, Metrics, ProtocolViolation, Token, Usage
+from triton_adapter.codec import TextAssembler, first_text, read_numbers
+from triton_adapter.schema import RawTensor, Reply
+
+Outputs = Mapping[str, RawTensor]
+LogprobReader = Callable[[Outputs], tuple[float | None, int | None]]
+"""Returns the logarithm of the probability of what a reply holds, and its token's id where it is one token."""
+
+_FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "abort": "cancelled",
+    "cancelled": "cancelled",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Which outputs of a model say what; `None` where it does not say."""
+
+    text: str
+    finish_reason: str | None = None
+    tokens_in: str | None = None
+    tokens_out: str | None = None
+    """Counts the tokens of each reply, not of the task so far."""
+    cumulative: bool | None = False
+    stops: tuple[str, ...] = ()
+    """Stop strings to look for on our side."""
+    max_tokens: int | None = None
+    logprobs: LogprobReader | None = None
+    figures: bool = False
+    """Whether other numbers in the replies go into a `Metrics` event at the end."""
+    known: frozenset[str | None] = field(default=frozenset())
+    """Outputs that are no such figures."""
+
+
+class TextDecoder:
+    """A `TaskDecoder` for replies whose text is a BYTES output."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.done = False
+        self._reading = reading
+        self._text_output = reading.text
+        self._tokens_output = reading.tokens_out
+        self._logprobs = reading.logprobs
+        self._figures: dict[str, float | int | str] | None = {} if reading.figures else None
+        self._assembler = TextAssembler(cumulative=reading.cumulative, stops=reading.stops)
+        self._stopping = bool(reading.stops)
+        self._index = 0
+        self._tokens_out = 0
+        self._first: Outputs = {}
+        self._last: Outputs = {}
+
+    def feed(self, reply: Reply) -> list[Token | Metrics]:
+        outputs = reply.outputs
+        if not outputs or self.done:
+            return []
+        self._last = outputs
+        if not self._first:
+            self._first = outputs
+        tensor = outputs.get(self._text_output)
+        if tensor is None:
+            return []
+        if self._tokens_output is not None:
+            counted = outputs.get(self._tokens_output)
+            if counted is not None:
+                self._tokens_out += int.from_bytes(counted.data[:4], "little")
+        if self._figures is not None:
+            self._note_figures(outputs)
+        text = self._assemble(tensor)
+        if self._stopping and self._is_stopped():
+            self.done = True
+        if self._logprobs is not None:
+            return self._scored(text, outputs, self._logprobs)
+        if not text:
+            return []
+        index = self._index
+        self._index = index + 1
+        return [Token(index, text)]
+
+    def finish(self) -> tuple[list[Token | Metrics], End]:
+        text = self._rest()
+        events: list[Token | Metrics] = [Token(self._index, text)] if text else []
+        if self._figures:
+            events.append(Metrics(engine=self._figures))
+        return events, End(finish_reason=self._finish_reason(), usage=self._usage())
+
+    def _assemble(self, tensor: RawTensor) -> str:
+        return self._assembler.feed(first_text(tensor.data))
+
+    def _rest(self) -> str:
+        return self._assembler.finish()
+
+    def _is_stopped(self) -> bool:
+        return self._assembler.stopped
+
+    def _scored(self, text: str, outputs: Outputs, read: LogprobReader) -> list[Token | Metrics]:
+        """One event per reply even if its text is held back, so that every logprob is seen."""
+        logprob, token_id = read(outputs)
+        if not text and logprob is None:
+            return []
+        index = self._index
+        self._index = index + 1
+        return [Token(index, text, token_id=token_id, logprob=logprob)]
+
+    def _finish_reason(self) -> FinishReason:
+        if self.done:
+            return "stop"
+        reading = self._reading
+        said = self._said(reading.finish_reason)
+        if said is not None:
+            # Engines print Python values: `stop`, `FinishReason.STOP`, `None` while there is no reason.
+            reason = first_text(said.data).decode(errors="replace").rpartition(".")[2].lower()
+            return _FINISH_REASONS.get(reason, "unknown")
+        # Fewer tokens than asked for prove nothing: a context that is full ends a text, too.
+        full = reading.max_tokens is not None and self._tokens_out >= reading.max_tokens
+        return "length" if full else "unknown"
+
+    def _usage(self) -> Usage:
+        counted = self._said(self._reading.tokens_in)
+        numbers = () if counted is None else read_numbers(counted)
+        return Usage(
+            tokens_in=int(numbers[0]) if numbers else None,
+            tokens_out=None if self._said(self._reading.tokens_out) is None else self._tokens_out,
+        )
+
+    def _said(self, output: str | None) -> RawTensor | None:
+        """What the last reply that can know says, or the first: some engines count the prompt only once."""
+        if output is None:
+            return None
+        return self._last.get(output) or self._first.get(output)
+
+    def _note_figures(self, outputs: Outputs) -> None:
+        assert self._figures is not None
+        for name, tensor in outputs.items():
+            if name not in self._reading.known:
+                value = _single(tensor)
+                if value is not None:
+                    self._figures[name] = value
+
+
+def _single(tensor: RawTensor) -> Any:
+    if tensor.datatype == "BYTES":
+        try:
+            return first_text(tensor.data).decode(errors="replace")
+        except ProtocolViolation:
+            return None
+    numbers = read_numbers(tensor)
+    return numbers[0] if len(numbers) == 1 else None

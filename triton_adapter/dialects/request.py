@@ -1,0 +1,130 @@
+"""Collects the inputs of one request, and refuses by name what the model has no place for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from adapter_api import InvalidRequest, TaskRequest, Tensor, Unsupported
+from adapter_api.task import ParameterValue
+from triton_adapter.codec import make_tensor
+from triton_adapter.schema import EncodedTask, ModelSchema
+
+SAMPLING_FIELDS = (
+    "max_tokens",
+    "min_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+)
+"""The task's fields that are one number each."""
+
+TASK_FIELDS = frozenset({*SAMPLING_FIELDS, "stop", "logprobs", "response_format", "tools", "tool_choice"})
+
+# Request parameters that mean something to the server itself, and what to use instead.
+_RESERVED = {
+    "priority": "set the task's `priority`",
+    "timeout": "set the task's `timeout_s`",
+    "sequence_id": "use `infer` with a `Sequence`",
+    "sequence_start": "use `infer` with a `Sequence`",
+    "sequence_end": "use `infer` with a `Sequence`",
+    "headers": "it belongs to Triton's HTTP server",
+    "binary_data_output": "it belongs to Triton's HTTP server",
+}
+# One task has one completion; engines name the number of them in different ways.
+_COMPLETIONS = frozenset({"n", "best_of", "num_return_sequences", "beam_width", "sampling_param_best_of"})
+
+
+class RequestBuilder:
+    """One request in the making. `put` takes only what the model declares."""
+
+    __slots__ = ("_tensors", "parameters", "schema", "task")
+
+    def __init__(self, task: TaskRequest, schema: ModelSchema) -> None:
+        self.task = task
+        self.schema = schema
+        self.parameters: dict[str, ParameterValue] = {}
+        self._tensors: dict[str, Tensor] = {}
+
+    def put(self, names: Sequence[str], *values: ParameterValue | bytes) -> bool:
+        """Fill the first of `names` that the model declares as an input; false when it declares none of them."""
+        for name in names:
+            spec = self.schema.inputs.get(name)
+            if spec is not None:
+                self._tensors[name] = make_tensor(spec, values, batched=self.schema.max_batch_size > 0)
+                return True
+        return False
+
+    def has(self, name: str) -> bool:
+        """Whether the input of that name is filled."""
+        return name in self._tensors
+
+    def pass_through(self, *, own: Iterable[str]) -> dict[str, ParameterValue]:
+        """Fill inputs from the task's `triton.` parameters and return those that name no input of the model.
+
+        Args:
+            own: Inputs that the dialect fills itself.
+
+        Raises:
+            InvalidRequest: A parameter is reserved, a field of the task, or does not fit its input.
+        """
+        left: dict[str, ParameterValue] = {}
+        own = frozenset(own)
+        for name, value in self.task.parameters_for("triton").items():
+            self._check_parameter(name, value, own)
+            if not self.put((name,), value):
+                left[name] = value
+        return left
+
+    def finish(self, outputs: Sequence[str], *, streaming: bool, fields: dict[str, str]) -> EncodedTask:
+        """Return the request.
+
+        Args:
+            outputs: The outputs to ask for; all when empty.
+            streaming: Whether it goes out as a stream.
+            fields: For the message: the task's field that fills an input, by the input's name.
+
+        Raises:
+            InvalidRequest: An input that the model requires is not filled.
+        """
+        tensors = self._tensors
+        missing = [name for name, spec in self.schema.inputs.items() if not spec.optional and name not in tensors]
+        if missing:
+            raise InvalidRequest(f"model {self.schema.name!r} needs " + _how_to_give(missing, fields))
+        return EncodedTask(
+            inputs=tuple(tensors.values()), parameters=self.parameters, outputs=tuple(outputs), streaming=streaming
+        )
+
+    def unsupported(self, what: str) -> Unsupported:
+        """Return the error for something the model has no place for, naming what it does take."""
+        inputs = ", ".join(sorted(self.schema.inputs))
+        return Unsupported(f"model {self.schema.name!r} has no place for {what}; its inputs are {inputs}")
+
+    def _check_parameter(self, name: str, value: ParameterValue, own: frozenset[str]) -> None:
+        advice = _RESERVED.get(name)
+        if advice is not None or name.startswith(("triton_", "sequence_")):
+            raise InvalidRequest(
+                f"parameter 'triton.{name}' is reserved by the server; {advice or 'choose another name'}"
+            )
+        if name in TASK_FIELDS:
+            raise InvalidRequest(f"parameter 'triton.{name}' is a field of the task; set `{name}` there")
+        if name in own:
+            raise InvalidRequest(f"parameter 'triton.{name}' is set by the adapter itself; leave it out")
+        if name in _COMPLETIONS and value not in (1, "1"):
+            raise InvalidRequest(f"parameter 'triton.{name}' must be 1: a task has one completion")
+
+
+def _how_to_give(missing: Sequence[str], fields: dict[str, str]) -> str:
+    ways = []
+    for name in missing:
+        field = fields.get(name)
+        if field is None:
+            ways.append(f"input {name!r}, which no field of a task fills: give it as parameter 'triton.{name}'")
+        elif field == name:
+            ways.append(f"`{field}` and has no default of its own: set it in the task")
+        else:
+            ways.append(f"input {name!r}: set the task's `{field}`")
+    return "; and ".join(ways)

@@ -1,0 +1,118 @@
+"""The `tensorrt_llm` model by itself: token ids in, token ids out. It needs the model's tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from adapter_api import InvalidRequest, TaskRequest
+from triton_adapter.codec import StopCutter, read_numbers
+from triton_adapter.dialects.base import TaskDecoder
+from triton_adapter.dialects.decoding import Outputs, Reading, TextDecoder
+from triton_adapter.dialects.layout import Asked, Layout, LayoutDialect, Names
+from triton_adapter.dialects.prompt import prompt_of
+from triton_adapter.dialects.request import RequestBuilder
+from triton_adapter.schema import ModelSchema, RawTensor
+from triton_adapter.tokenizer import Tokenizer
+
+_IDS, _LENGTH = "output_ids", "sequence_length"
+
+RAW = Layout(
+    prompt=("input_ids",),
+    text=(_IDS,),
+    fields={
+        "max_tokens": ("request_output_len",),
+        "min_tokens": ("min_tokens", "min_length"),
+        "temperature": ("temperature",),
+        "top_p": ("runtime_top_p",),
+        "top_k": ("runtime_top_k",),
+        "seed": ("seed", "random_seed"),
+        "presence_penalty": ("presence_penalty",),
+        "frequency_penalty": ("frequency_penalty",),
+        "repetition_penalty": ("repetition_penalty",),
+    },
+    stream=("streaming", "stream"),
+    without_echo=("exclude_input_in_output",),
+    tokens_in=(Asked("return_num_input_tokens", "num_input_tokens"),),
+    tokens_out=(Asked("return_num_output_tokens", "num_output_tokens"),),
+    logprobs=(Asked("return_log_probs", "output_log_probs"),),
+    guide=("guided_decoding_guide_type", "guided_decoding_guide"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawDialect(LayoutDialect):
+    """Speaks token ids. Stop strings are cut on our side only: the model's own stop list is one of ids."""
+
+    tokenizer: Tokenizer
+
+    # The backend fails a request that does not ask for both.
+    always_asked: ClassVar[Names] = (_LENGTH,)
+
+    def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:
+        return IdDecoder(self._reading(task, schema), self.tokenizer)
+
+    def _put_prompt(self, request: RequestBuilder) -> None:
+        ids = self.tokenizer.encode(prompt_of(request.task, self.chat_template))
+        if not ids:
+            raise InvalidRequest(f"the prompt for model {request.schema.name!r} has no tokens")
+        request.put(("input_ids",), *ids)
+        request.put(("input_lengths",), len(ids))
+
+
+class IdDecoder(TextDecoder):
+    """A `TaskDecoder` for replies that hold token ids."""
+
+    def __init__(self, reading: Reading, tokenizer: Tokenizer) -> None:
+        super().__init__(reading)
+        self._text = IdsToText(tokenizer)
+        self._cutter = StopCutter(reading.stops)
+
+    def _assemble(self, tensor: RawTensor) -> str:
+        return self._cutter.feed(self._text.feed(_ids_of_first_beam(tensor, self._last)))
+
+    def _rest(self) -> str:
+        return self._cutter.feed(self._text.finish()) + self._cutter.finish()
+
+    def _is_stopped(self) -> bool:
+        return self._cutter.stopped
+
+
+class IdsToText:
+    """Turn ids into text as they come.
+
+    What an id looks like depends on its neighbours, so the last few are decoded together again with each new one; text
+    that ends in U+FFFD waits for the ids that complete it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._decode = tokenizer.decode
+        self._ids: list[int] = []
+        """Those whose text was returned last, then those whose text waits."""
+        self._returned = 0
+        """How many at the front of `_ids` have been returned."""
+
+    def feed(self, ids: Sequence[int]) -> str:
+        self._ids += ids
+        text = self._new_text()
+        if not text or text.endswith("\ufffd"):
+            return ""
+        self._ids = self._ids[self._returned :]
+        self._returned = len(self._ids)
+        return text
+
+    def finish(self) -> str:
+        return self._new_text()
+
+    def _new_text(self) -> str:
+        known = self._decode(self._ids[: self._returned])
+        return self._decode(self._ids)[len(known) :]
+
+
+def _ids_of_first_beam(tensor: RawTensor, outputs: Outputs) -> tuple[int, ...]:
+    """Return the ids of `[batch, beam, ids]`, without the padding after `sequence_length`."""
+    width = tensor.shape[-1] if tensor.shape else 0
+    ids = read_numbers(tensor)[:width]
+    lengths = outputs.get(_LENGTH)
+    return ids if lengths is None else ids[: read_numbers(lengths)[0]]

@@ -1,0 +1,168 @@
+"""The vLLM backend: https://github.com/triton-inference-server/vllm_backend.
+
+Sampling goes as one JSON text. Before Triton 24.12 a model declares no `return_…` inputs, and then says neither why it
+stopped nor how many tokens it made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from adapter_api import Capability, InvalidRequest, ResponseFormat, TaskRequest
+from adapter_api.task import ParameterValue
+from triton_adapter.codec import first_text
+from triton_adapter.dialects.base import TaskDecoder
+from triton_adapter.dialects.decoding import Outputs, Reading, TextDecoder
+from triton_adapter.dialects.layout import asks_for_figures
+from triton_adapter.dialects.prompt import prompt_of
+from triton_adapter.dialects.request import SAMPLING_FIELDS, RequestBuilder
+from triton_adapter.schema import EncodedTask, ModelSchema
+
+_TEXT = "text_output"
+_ASKED = {
+    "finish_reason": "return_finish_reason",
+    "num_input_tokens": "return_num_input_tokens",
+    "num_output_tokens": "return_num_output_tokens",
+}
+_LOGPROBS, _ASK_LOGPROBS = "logprobs", "return_logprobs"
+_OWN = frozenset(
+    {"text_input", "stream", "sampling_parameters", "exclude_input_in_output", "image", "embedding_request"}
+    | {_ASK_LOGPROBS, *_ASKED.values()}
+)
+GUIDE_KEY = "structured_outputs"
+"""Under which name constraints go; backends of 2025 and before call it `guided_decoding`."""
+# Sampling parameters that are lists or objects; a task's parameters are scalars, so they come as JSON.
+_STRUCTURED = frozenset({"extra_args", "logit_bias", "bad_words", "stop_token_ids", "allowed_token_ids"})
+
+
+@dataclass(frozen=True, slots=True)
+class VllmDialect:
+    """Speaks the vLLM backend's tensors, as of whichever version the model declares."""
+
+    guide_key: str = GUIDE_KEY
+    chat_template: str | None = None
+
+    @property
+    def name(self) -> str:
+        return "vllm"
+
+    def capabilities(self, schema: ModelSchema) -> frozenset[Capability]:
+        having = {
+            Capability.TEXT: True,
+            Capability.MESSAGES: True,
+            Capability.STOP: True,
+            Capability.SEED: True,
+            Capability.STREAMING: schema.decoupled and "stream" in schema.inputs,
+            Capability.IMAGES: "image" in schema.inputs,
+            Capability.RESPONSE_FORMAT: _takes_constraints(schema),
+            Capability.LOGPROBS: _has_logprobs(schema),
+            Capability.FINISH_REASON: _asks(schema, "finish_reason"),
+            Capability.USAGE: _asks(schema, "num_input_tokens") and _asks(schema, "num_output_tokens"),
+        }
+        return frozenset(capability for capability, has in having.items() if has)
+
+    def encode(self, task: TaskRequest, schema: ModelSchema) -> EncodedTask:
+        request = RequestBuilder(task, schema)
+        request.put(("text_input",), prompt_of(task, self.chat_template))
+        # A stream never repeats the prompt, and refuses to be told so on some versions; a single answer does.
+        if not (schema.decoupled and request.put(("stream",), True)):
+            request.put(("exclude_input_in_output",), True)
+        if task.images and not request.put(("image",), *(image.data for image in task.images)):
+            raise request.unsupported("images")
+        if task.tools or task.tool_choice is not None:
+            raise request.unsupported("`tools`")
+        outputs = [_TEXT]
+        for output, flag in _ASKED.items():
+            if _asks(schema, output):
+                request.put((flag,), True)
+                outputs.append(output)
+        if task.logprobs is not None:
+            if not _has_logprobs(schema):
+                raise request.unsupported("`logprobs`")
+            request.put((_ASK_LOGPROBS,), True)
+            outputs.append(_LOGPROBS)
+        sampling = self._sampling(request)
+        if sampling:
+            request.put(("sampling_parameters",), msgspec.json.encode(sampling))
+        return request.finish(
+            [] if asks_for_figures(task) else outputs, streaming=schema.decoupled, fields={"text_input": "prompt"}
+        )
+
+    def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:
+        said = {output: output if _asks(schema, output) else None for output in _ASKED}
+        return TextDecoder(
+            Reading(
+                text=_TEXT,
+                finish_reason=said["finish_reason"],
+                tokens_in=said["num_input_tokens"],
+                tokens_out=said["num_output_tokens"],
+                max_tokens=task.max_tokens,
+                logprobs=_read_logprobs if task.logprobs is not None else None,
+                figures=asks_for_figures(task),
+                known=frozenset({_TEXT, _LOGPROBS, *_ASKED}),
+            )
+        )
+
+    def _sampling(self, request: RequestBuilder) -> dict[str, Any]:
+        task = request.task
+        sampling: dict[str, Any] = {}
+        for name in SAMPLING_FIELDS:
+            value = getattr(task, name)
+            if value is not None:
+                sampling[name] = value
+        if task.top_k == 0:
+            # "All tokens" is -1 in every version; 0 only in later ones.
+            sampling["top_k"] = -1
+        if task.stop:
+            sampling["stop"] = task.stop
+        if task.logprobs is not None:
+            sampling["logprobs"] = task.logprobs
+        if task.response_format is not None:
+            if not _takes_constraints(request.schema):
+                raise request.unsupported("`response_format`")
+            sampling[self.guide_key] = msgspec.json.encode(_constraint(task.response_format)).decode()
+        for name, parameter in request.pass_through(own=_OWN).items():
+            sampling[name] = _structured(name, parameter) if name in _STRUCTURED else parameter
+        return sampling
+
+
+def _takes_constraints(schema: ModelSchema) -> bool:
+    # Nothing in the configuration tells; backends before 24.12 have no constraints for certain.
+    return "return_finish_reason" in schema.inputs
+
+
+def _has_logprobs(schema: ModelSchema) -> bool:
+    return _ASK_LOGPROBS in schema.inputs and _LOGPROBS in schema.outputs
+
+
+def _asks(schema: ModelSchema, output: str) -> bool:
+    return _ASKED[output] in schema.inputs and output in schema.outputs
+
+
+def _constraint(wanted: ResponseFormat) -> dict[str, Any]:
+    if wanted.type == "json":
+        return {"json_object": True}
+    if wanted.type == "json_schema":
+        return {"json": wanted.json_schema}
+    return {"regex": wanted.regex} if wanted.type == "regex" else {"grammar": wanted.grammar}
+
+
+def _structured(name: str, value: ParameterValue) -> Any:
+    try:
+        return msgspec.json.decode(value) if isinstance(value, str) else value
+    except msgspec.DecodeError:
+        raise InvalidRequest(f"parameter 'triton.{name}' must be a JSON text") from None
+
+
+def _read_logprobs(outputs: Outputs) -> tuple[float | None, int | None]:
+    """Sum over the tokens of the reply; each comes as an object whose first entry is the chosen token."""
+    tensor = outputs.get(_LOGPROBS)
+    steps = msgspec.json.decode(first_text(tensor.data) or b"null") if tensor is not None else None
+    if not steps:
+        return None, None
+    chosen = [next(iter(step.items())) for step in steps]
+    token_id = int(chosen[0][0]) if len(chosen) == 1 else None
+    return sum(entry["logprob"] for _, entry in chosen), token_id
