@@ -85,8 +85,9 @@ class StartupLog:
         if self.lost_port:
             return self.lost_port
         failures = self.model_failures
-        if any("needs numpy<2" in reason for reason in failures.values()):
-            return ConfigurationError(next(reason for reason in failures.values() if "needs numpy<2" in reason))
+        wrong_numpy = [reason for reason in failures.values() if "needs numpy<2" in reason]
+        if wrong_numpy:
+            return ConfigurationError(f"the embedded Triton did not start: {wrong_numpy[0]}; pip install 'numpy<2'")
         if failures:
             reasons = "; ".join(f"model '{model}' failed to load: {reason}" for model, reason in failures.items())
             syntax = "".join(f" (config.pbtxt {match['detail']})" for match in _CONFIG_SYNTAX.finditer(self.text))

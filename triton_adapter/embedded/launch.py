@@ -105,8 +105,7 @@ class Launch:
         self.process = ServerProcess(
             [str(layout.program), *layout.arguments, *self._arguments(shm_prefix), *order.extra_args],
             env=os.environ | layout.environment,
-            # An empty folder: the stub's interpreter looks for modules in the working directory first.
-            cwd=self._run_dir(),
+            cwd=layout.run_dir,
             log_file=self._log_file,
             grace_s=order.shutdown_timeout_s,
             shm_prefix=shm_prefix,
@@ -127,11 +126,6 @@ class Launch:
             abort=self._abort,
             progress=order.progress,
         ).wait()
-
-    def _run_dir(self) -> Path:
-        run_dir = self._work_dir / "run"
-        run_dir.mkdir(exist_ok=True)
-        return run_dir
 
     def _repository(self) -> Path:
         repository, link = self._order.repository, self._work_dir / "models"

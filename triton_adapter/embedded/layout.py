@@ -20,12 +20,13 @@ _GUARD = Path(__file__).parent / "stub" / "triton_python_backend_utils.py"
 
 @dataclass(frozen=True)
 class Layout:
-    """How to run the server: its program, arguments that belong to it, and its environment variables.
+    """How to run the server: its program, its working directory, the arguments and environment that belong to it.
 
     `python_only` says that it has no backend but the Python one.
     """
 
     program: Path
+    run_dir: Path
     arguments: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     python_only: bool = False
@@ -43,12 +44,12 @@ def lay_out(
     """
     asked = server_binary or os.environ.get(BINARY_VARIABLE)
     if asked:
-        return _installed(_program(str(asked)))
+        return _installed(_program(str(asked)), _run_dir(work_dir))
     interpreter = inspect(python)
     if interpreter.pytriton is None:
         on_path = shutil.which("tritonserver")
         if on_path:
-            return _installed(Path(on_path))
+            return _installed(Path(on_path), _run_dir(work_dir))
         check_platform()
         _check_version(interpreter)
         raise ConfigurationError(
@@ -66,16 +67,28 @@ def _program(name: str) -> Path:
     return Path(found).absolute()
 
 
-def _installed(program: Path) -> Layout:
+def _run_dir(work_dir: Path) -> Path:
+    """Return an empty folder: the models' interpreter looks for modules in the server's working directory first."""
+    run_dir = work_dir / "run"
+    run_dir.mkdir()
+    return run_dir
+
+
+def _installed(program: Path, run_dir: Path) -> Layout:
     """Run a server that was installed whole, as in NVIDIA's container: it knows its own backends."""
     backends = program.resolve().parent.parent / "backends"
-    return Layout(program, [f"--backend-directory={backends}"] if backends.is_dir() else [])
+    return Layout(program, run_dir, [f"--backend-directory={backends}"] if backends.is_dir() else [])
 
 
 def _from_wheel(work_dir: Path, interpreter: Interpreter, wheel: Path, progress: Callable[[str], None]) -> Layout:
     _check_version(interpreter)
     libpython = find_libpython(interpreter)
     numpy1 = numpy1_folder(interpreter, progress)
+    run_dir = _run_dir(work_dir)
+    if numpy1 is not None:
+        # First on the path even of an isolated interpreter, which PYTHONPATH does not reach.
+        for package in numpy1.glob("numpy*"):
+            (run_dir / package.name).symlink_to(package)
     _link_backend(work_dir / "backends" / "python", wheel, interpreter)
     # Only this one library: the rest of its folder (think of conda) must not come before the wheel's own.
     (work_dir / "lib").mkdir()
@@ -87,10 +100,8 @@ def _from_wheel(work_dir: Path, interpreter: Interpreter, wheel: Path, progress:
         "PATH": os.pathsep.join([str(interpreter.executable.parent), os.environ.get("PATH", os.defpath)]),
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [str(work_dir / "lib"), library_path])),
     }
-    if numpy1 is not None:
-        environment["WORKER_ADAPTER_NUMPY1"] = str(numpy1)
     arguments = [f"--backend-directory={work_dir / 'backends'}"]
-    return Layout(wheel / "bin" / "tritonserver", arguments, environment, python_only=True)
+    return Layout(wheel / "bin" / "tritonserver", run_dir, arguments, environment, python_only=True)
 
 
 def _check_version(interpreter: Interpreter) -> None:

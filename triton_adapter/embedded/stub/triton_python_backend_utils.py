@@ -1,28 +1,15 @@
-"""Stands in front of the wheel's module of this name in every stub process, and makes numpy right first.
+"""Stands in front of the wheel's module of this name in every stub process, and checks numpy first.
 
-The stub runs an isolated interpreter and imports this module before any model. Its C++ half predates numpy 2: with it
-FP32 outputs come back empty and BYTES inputs are garbage, without an error. So: prefer numpy 1 from the folder that the
-launcher prepared, and refuse to go on with anything else. Then become the wheel's module.
+The stub's C++ half predates numpy 2: with it FP32 outputs come back empty and BYTES inputs are garbage, without an
+error. The launcher sees to it that a numpy 1 is first on the path; here every single stub proves it, or its model does
+not load. Then this becomes the wheel's module.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-from importlib import metadata
 
-
-def _numpy_major() -> int | None:
-    try:
-        return int(metadata.version("numpy").partition(".")[0])
-    except metadata.PackageNotFoundError:
-        return None
-
-
-if _numpy_major() != 1 and "WORKER_ADAPTER_NUMPY1" in os.environ:
-    sys.path.insert(0, os.environ["WORKER_ADAPTER_NUMPY1"])
-
-import numpy  # noqa: E402 -- from the folder just put in front
+import numpy
 
 if not numpy.__version__.startswith("1."):
     raise ImportError(
