@@ -7,6 +7,7 @@ Events are msgspec structs rather than pydantic models because one is made per t
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Literal
 
 import msgspec
@@ -128,4 +129,9 @@ def decode_event(line: bytes | str) -> TokenEvent:
 
 def event_schema() -> dict[str, Any]:
     """Return the JSON Schema of `TokenEvent`."""
-    return msgspec.json.schema(TokenEvent)
+    schema = msgspec.json.schema(TokenEvent)
+    # From Python 3.13 on the compiler takes the indentation out of docstrings; before that it is ours to do.
+    for definition in schema["$defs"].values():
+        if "description" in definition:
+            definition["description"] = inspect.cleandoc(definition["description"])
+    return schema

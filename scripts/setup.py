@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from interpreters import Interpreter, best_interpreter, inspect
+from interpreters import EMBEDDED, Interpreter, best_interpreter, inspect
 from libpython import fetch_libpython
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +40,8 @@ def main(arguments: list[str]) -> int:
     try:
         if not is_ready(level, wanted):
             set_up(level, wanted)
+        if level == "demo":
+            require_triton()
     except SetupError as exc:
         print(f"set-up: {exc}", file=sys.stderr)
         return 1
@@ -68,13 +70,21 @@ def set_up(level: str, wanted: str) -> None:
         problem = fetch_libpython(VENV, VENV_PYTHON, interpreter.version)
         if problem:
             raise SetupError(problem)
-    elif level == "demo" and not shutil.which("tritonserver"):
-        raise SetupError(
-            "the demo starts a Triton server from a wheel that exists for Python 3.11 and 3.12 on Linux only, and this "
-            f"is {interpreter}: install python3.12 and run `make demo PYTHON=python3.12`"
-        )
     # Recorded last: a set-up that was interrupted is taken up again.
     _stamp(level).write_text(_key())
+
+
+def require_triton() -> None:
+    """Raise unless the demo finds a Triton server: that of the wheel, or one on PATH, as in NVIDIA's container."""
+    interpreter = inspect(str(VENV_PYTHON))
+    if interpreter is None or interpreter.has_embedded_server or shutil.which("tritonserver"):
+        return
+    major, minor = interpreter.version
+    if interpreter.version not in EMBEDDED:
+        remedy = f"this is Python {major}.{minor}: install python3.12 and run `make demo PYTHON=python3.12`"
+    else:
+        remedy = "`.venv/bin/worker-adapter submit --url grpc://host:8001` uses a Triton server that you have"
+    raise SetupError(f"the demo starts a Triton server that exists for Python 3.11 and 3.12 on Linux only; {remedy}")
 
 
 def make_environment(interpreter: Interpreter) -> None:

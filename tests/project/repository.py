@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = ("adapter_api", "triton_adapter", "orchestrator", "worker_adapter", "conformance_tests")
 
+GENERATED = frozenset({"__pycache__", "build", "dist", "reports"})
+
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```[ \t]*$", re.MULTILINE | re.DOTALL
 )
@@ -34,13 +36,24 @@ class Block(NamedTuple):
 
 @cache
 def project_files() -> tuple[Path, ...]:
-    """Return the files that are tracked, or would be: neither ignored nor generated."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, check=True, timeout=60,
-    )  # fmt: skip
+    """Return the files that are tracked, or would be; where there is no git, all that are not generated."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, capture_output=True, check=True, timeout=60,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return tuple(sorted(_walked(ROOT)))
     paths = (ROOT / name.decode() for name in listed.stdout.split(b"\0") if name)
     return tuple(sorted(path for path in paths if path.is_file()))
+
+
+def _walked(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.is_file():
+            yield path
+        elif path.is_dir() and path.name not in GENERATED and (path.name == ".ci" or not path.name.startswith(".")):
+            yield from _walked(path)
 
 
 def documents() -> list[Path]:
