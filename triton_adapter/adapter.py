@@ -105,10 +105,10 @@ class TritonAdapter(WorkerAdapter):
         return msgspec.structs.replace(await probe(self._engine), canary=True)
 
     async def _some_text_model(self) -> str | None:
-        for model in (await describe(self._engine)).models:
-            if model.dialect is not None and Capability.TEXT in model.capabilities:
-                return model.name
-        return None
+        """Return a language model, else any model that takes text."""
+        texts = [model for model in (await describe(self._engine)).models if Capability.TEXT in model.capabilities]
+        texts.sort(key=lambda model: (Capability.USAGE not in model.capabilities, model.name))
+        return texts[0].name if texts else None
 
     async def _props(self) -> EngineProps:
         return await describe(self._engine)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from adapter_api import AdapterError, ConfigurationError, ModelHealth
 from triton_adapter.engine import Engine
@@ -107,8 +108,7 @@ class Models:
         answer = await self._call(
             rpcs.MODEL_CONFIG, v2.ModelConfigRequest(name=model, version=version or ""), model=model
         )
-        found: dict[str, Any] = MessageToDict(answer.config, preserving_proto_field_name=True)
-        return found
+        return plain(answer.config)
 
     async def schema(self, model: str, *, version: str | None = None) -> ModelSchema:
         """Return what a model declares."""
@@ -183,6 +183,25 @@ class Models:
     def _forget(self, model: str) -> None:
         self._engine.schemas.forget(model)
         self._engine.failures.pop(model, None)
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """Return a message as mappings, lists and scalars under the protocol's own names; what is not set is left out."""
+    return {field.name: _plain_field(field, value) for field, value in message.ListFields()}
+
+
+def _plain_field(field: FieldDescriptor, value: Any) -> Any:
+    kind = field.message_type
+    if kind is not None and kind.GetOptions().map_entry:
+        entry = kind.fields_by_name["value"]
+        return {str(key): _plain_value(entry, value[key]) for key in sorted(value)}
+    return [_plain_value(field, each) for each in value] if field.is_repeated else _plain_value(field, value)
+
+
+def _plain_value(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type is not None:
+        return plain(value)
+    return field.enum_type.values_by_number[value].name if field.enum_type is not None else value
 
 
 def _json_text(config: Mapping[str, Any] | str) -> str:

@@ -13,7 +13,7 @@ from triton_adapter.settings import ModelOverride, RestrictedToken, TlsSettings,
 
 
 @pytest.mark.parametrize(
-    ("url", "target", "tls"),
+    "url, target, tls",
     [
         ("grpc://host:9000", "host:9000", False),
         ("grpcs://host:9000", "host:9000", True),
@@ -33,7 +33,7 @@ def test_every_form_of_url_that_people_write_is_understood(url: str, target: str
 
 
 @pytest.mark.parametrize(
-    ("url", "complaint"),
+    "url, complaint",
     [
         ("ftp://host:1", "ftp://"),
         ("", "no host"),

@@ -185,7 +185,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("code", "text", "error", "retryable"), ROWS)
+@pytest.mark.parametrize("code, text, error, retryable", ROWS)
 def test_a_status_becomes_its_error(code: str, text: str, error: type[AdapterError], retryable: bool) -> None:
     found = error_for(code, text, what="model 'm' on grpc://h:1")
 

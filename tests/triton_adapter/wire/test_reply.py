@@ -37,7 +37,7 @@ def test_an_error_without_the_parameter_leaves_finality_unsaid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("datatype", "field", "values", "data"),
+    "datatype, field, values, data",
     [
         ("BOOL", "bool_contents", [True, False], b"\1\0"),
         ("INT8", "int_contents", [-1, 2], b"\xff\2"),

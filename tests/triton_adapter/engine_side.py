@@ -1,0 +1,34 @@
+"""What the engine itself says about its generations: the `slow` demo model counts them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anyio
+
+from adapter_api import InferRequest, Tensor
+from triton_adapter import TritonAdapter
+
+
+async def probe(adapter: TritonAdapter, request_id: str | None = None, *, model: str = "slow") -> dict[str, Any]:
+    """Return the model's own counts, and the `state` of one request."""
+    parameters: dict[str, bool | int | float | str] = {"probe": True}
+    if request_id is not None:
+        parameters["probe_id"] = request_id
+    inputs = (Tensor.from_bytes_elements("text_input", [b"probe"]),)
+    stream = adapter.infer_stream(InferRequest(model=model, inputs=inputs, parameters=parameters))
+    async with stream:
+        async for response in stream:
+            found: dict[str, Any] = json.loads(response["text_output"].elements()[0])
+            return found
+    raise AssertionError("the probe was not answered")
+
+
+async def wait_for_state(
+    adapter: TritonAdapter, request_id: str, state: str, *, timeout_s: float = 5.0, model: str = "slow"
+) -> None:
+    """Return when the engine says that the request is in `state`; fail when it does not get there."""
+    with anyio.fail_after(timeout_s):
+        while (found := (await probe(adapter, request_id, model=model))["state"]) != state:
+            assert found in ("unknown", "running"), f"request is {found}, not {state}"
