@@ -19,7 +19,7 @@ class WaitingLine(Generic[T]):
     """
 
     def __init__(self, settings: QueueSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._interactive: OrderedDict[T, None] = OrderedDict()
         self._batch: OrderedDict[T, None] = OrderedDict()
         self._since_batch = 0
@@ -33,7 +33,7 @@ class WaitingLine(Generic[T]):
         next_interactive, next_batch = next(interactive, None), next(batch, None)
         since = self._since_batch
         while next_interactive is not None or next_batch is not None:
-            if next_batch is not None and (next_interactive is None or since >= self._settings.batch_every - 1):
+            if next_batch is not None and (next_interactive is None or since >= self.settings.batch_every - 1):
                 yield next_batch
                 next_batch, since = next(batch, None), 0
             elif next_interactive is not None:
@@ -53,7 +53,7 @@ class WaitingLine(Generic[T]):
         Raises:
             Overloaded: The line is full.
         """
-        dropped = self._make_room(priority, retry_after_s) if len(self) >= self._settings.limit else None
+        dropped = self._make_room(priority, retry_after_s) if len(self) >= self.settings.limit else None
         self._lane(priority)[item] = None
         return dropped
 
@@ -80,13 +80,13 @@ class WaitingLine(Generic[T]):
                     self._since_batch = 0
                 else:
                     del self._interactive[item]
-                    self._since_batch = min(self._since_batch + 1, self._settings.batch_every - 1)
+                    self._since_batch = min(self._since_batch + 1, self.settings.batch_every - 1)
                 return item
         return None
 
     def ahead_of_last(self, priority: Priority) -> int:
         """Return how many are served before the one who joined last, as the line stands."""
-        every, since = self._settings.batch_every - 1, self._since_batch
+        every, since = self.settings.batch_every - 1, self._since_batch
         if priority == "interactive":
             ahead = len(self._interactive) - 1
             return ahead + min(len(self._batch), (since + ahead) // every)
@@ -98,7 +98,7 @@ class WaitingLine(Generic[T]):
 
     def _make_room(self, priority: Priority, retry_after_s: float | None) -> T:
         lane = self._batch or (self._interactive if priority == "interactive" else None)
-        if self._settings.policy == "reject" or not lane:
+        if self.settings.policy == "reject" or not lane:
             raise Overloaded(
                 f"the queue is full: {len(self)} tasks wait already; try again later", retry_after_s=retry_after_s
             )

@@ -48,7 +48,7 @@ class Dispatcher:
         self._on_moved = on_moved
         self._random = random
 
-    async def run(self, ticket: Ticket) -> AsyncIterator[list[TokenEvent]]:
+    async def run(self, ticket: Ticket, task: TaskRequest) -> AsyncIterator[list[TokenEvent]]:
         """Yield the task's events in batches, ready for the guard of the submitter's stream. Raises `AdapterError`."""
         rounds = 0
         while True:
@@ -57,7 +57,7 @@ class Dispatcher:
             failure: Error | None = None
             began = perf_counter()
             try:
-                async with _open_stream(replica, ticket) as stream, aclosing(_batches(stream)) as batches:
+                async with _open_stream(replica, ticket, task) as stream, aclosing(_batches(stream)) as batches:
                     held: list[TokenEvent] = []
                     async for batch in batches:
                         if not ticket.shown:
@@ -116,13 +116,12 @@ def _batches(stream: TokenStream) -> AsyncGenerator[list[TokenEvent]]:
     return cast("AsyncGenerator[list[TokenEvent]]", stream.batches())
 
 
-def _open_stream(replica: Replica, ticket: Ticket) -> TokenStream:
+def _open_stream(replica: Replica, ticket: Ticket, task: TaskRequest) -> TokenStream:
     adapter = replica.adapter
     if adapter is None:
-        return _gone(ticket.task, replica)
+        return _gone(task, replica)
     remaining = ticket.remaining_s
-    task = ticket.task if remaining is None else ticket.task.model_copy(update={"timeout_s": remaining})
-    return adapter.submit(task)
+    return adapter.submit(task if remaining is None else task.model_copy(update={"timeout_s": remaining}))
 
 
 def _gone(task: TaskRequest, replica: Replica) -> TokenStream:

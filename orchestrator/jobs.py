@@ -34,14 +34,14 @@ class Jobs:
             raise JobConflict(f"a task with job_id {job_id!r} ran already; choose another, or leave it out")
 
     def add(self, ticket: Ticket) -> None:
-        self._live[ticket.task.job_id] = ticket
+        self._live[ticket.work.job_id] = ticket
 
     def live(self, job_id: str) -> Ticket | None:
         return self._live.get(job_id)
 
     def end(self, ticket: Ticket) -> None:
         """Keep what became of a task and forget the task."""
-        job_id = ticket.task.job_id
+        job_id = ticket.work.job_id
         if self._live.pop(job_id, None) is None:
             return
         self._ended[job_id] = _status(ticket)
@@ -60,17 +60,18 @@ class Jobs:
 
 
 def _status(ticket: Ticket) -> TaskStatus:
-    task, terminal, stream = ticket.task, ticket.terminal, ticket.stream
+    work, terminal, stream = ticket.work, ticket.terminal, ticket.stream
     waiting = ticket.replica is None and not ticket.ended
     counted = terminal.usage.tokens_out if isinstance(terminal, End) else None
     return TaskStatus(
-        job_id=task.job_id,
+        job_id=work.job_id,
         state="ended" if ticket.ended else "queued" if waiting else "running",
-        model=task.model,
+        model=work.model,
         pool_id=ticket.pool.id,
-        priority=task.priority,
+        owner=ticket.owner,
+        priority=work.priority,
         replica_id=ticket.served_by.id if ticket.served_by else None,
-        session_id=task.session_id,
+        session_id=work.session_id,
         queue_position=ticket.queue_position,
         predicted_start_ms=ticket.predicted_start_ms,
         queue_ms=ticket.waited_s * 1e3,

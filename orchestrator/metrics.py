@@ -13,7 +13,7 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
-from adapter_api import CancelReceipt, End, Error, HealthState, Started
+from adapter_api import CancelReceipt, Error, HealthState
 from orchestrator.breaker import BreakerState
 from orchestrator.pools import Pool
 from orchestrator.replica import Replica
@@ -62,7 +62,7 @@ class OrchestratorMetrics:
         for collector in collectors:
             self.registry.register(collector)
 
-    def task_started(self, ticket: Ticket, started: Started) -> None:
+    def task_started(self, ticket: Ticket) -> None:
         self._started.labels(*_labels(ticket)).inc()
 
     def task_rejected(self, pool_id: str, code: str) -> None:
@@ -74,11 +74,9 @@ class OrchestratorMetrics:
     def task_ended(self, ticket: Ticket, tokens: int, now: float) -> None:
         """Count everything of a task at once."""
         labels = _labels(ticket)
-        terminal = ticket.terminal
-        outcome = terminal.finish_reason if isinstance(terminal, End) else terminal.code if terminal else "unknown"
-        self._tasks.labels(*labels, outcome).inc()
+        self._tasks.labels(*labels, ticket.outcome).inc()
         self._duration.labels(*labels).observe(now - ticket.arrived)
-        self._waited.labels(ticket.pool.id, ticket.task.priority).observe(ticket.waited_s)
+        self._waited.labels(ticket.pool.id, ticket.work.priority).observe(ticket.waited_s)
         if tokens:
             self._tokens_out.labels(*labels).inc(tokens)
         if ticket.tokens_in:
@@ -138,7 +136,7 @@ def _replica_labels(replica: Replica) -> tuple[str, str, str, str]:
 
 def _labels(ticket: Ticket) -> tuple[str, ...]:
     replica = ticket.served_by
-    model = ticket.task.model if ticket.task.model in ticket.pool.models else ""
+    model = ticket.work.model if ticket.work.model in ticket.pool.models else ""
     if replica is None:
         return "", "", ticket.pool.id, "", model
     return (*_replica_labels(replica), model)

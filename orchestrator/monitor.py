@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 from adapter_api import AdapterError, HealthReport, HealthState, WorkerAdapter
-from orchestrator.pools import Pool
 from orchestrator.replica import Replica
-from orchestrator.settings import HealthSettings
 
 _log = logging.getLogger("orchestrator.monitor")
 
@@ -17,37 +14,36 @@ PROPS_EVERY = 15
 """Probes between two looks at what the engine is; a change of its models makes one too."""
 
 
-class HealthListener(Protocol):
-    """Told about every probe."""
+class ProbeListener(Protocol):
+    """Told what each probe found, after the replica knows it."""
 
-    def __call__(self, pool: Pool, replica: Replica, report: HealthReport, changed: bool) -> None: ...
+    def __call__(self, replica: Replica, report: HealthReport, changed: bool) -> None: ...
 
 
-async def watch(pool: Pool, replica: Replica, listener: HealthListener, create: Callable[[], WorkerAdapter]) -> None:
+async def watch(replica: Replica, listener: ProbeListener) -> None:
     """Own the replica's adapter until the replica is retired: open it, probe it, open a new one if opening failed.
 
     The adapter is opened and closed in this one task, as its own task groups may demand.
     """
     while not replica.retired.is_set():
         try:
-            async with create() as adapter:
+            async with replica.create_adapter() as adapter:
                 replica.adapter = adapter
                 replica.engine = adapter.engine
                 try:
-                    await _probe_until_retired(pool, replica, adapter, listener)
+                    await _probe_until_retired(replica, adapter, listener)
                 finally:
                     replica.adapter = None
         except AdapterError as exc:
-            _observe(pool, replica, _failed_to_open(exc.message), listener)
+            _observe(replica, _failed_to_open(exc.message), listener)
         except Exception as exc:
-            _log.exception("the adapter of replica %s/%s broke while it was opened or closed", pool.id, replica.id)
-            _observe(pool, replica, _failed_to_open(f"its adapter broke with {type(exc).__name__}"), listener)
+            _log.exception("the adapter of replica %s/%s broke as it was opened or closed", replica.pool_id, replica.id)
+            _observe(replica, _failed_to_open(f"its adapter broke with {type(exc).__name__}"), listener)
         if not replica.retired.is_set():
-            await replica.wait_for_probe_time(pool.settings.health.interval_s)
+            await replica.wait_for_probe_time()
 
 
-async def _probe_until_retired(pool: Pool, replica: Replica, adapter: WorkerAdapter, listener: HealthListener) -> None:
-    settings: HealthSettings = pool.settings.health
+async def _probe_until_retired(replica: Replica, adapter: WorkerAdapter, listener: ProbeListener) -> None:
     probes = 0
     while not replica.retired.is_set():
         report = await adapter.health()
@@ -55,8 +51,8 @@ async def _probe_until_retired(pool: Pool, replica: Replica, adapter: WorkerAdap
             await _learn_props(replica, adapter)
             probes = 0
         probes = probes + 1 if replica.props is not None else 0
-        _observe(pool, replica, report, listener)
-        await replica.wait_for_probe_time(settings.interval_s)
+        _observe(replica, report, listener)
+        await replica.wait_for_probe_time()
 
 
 async def _learn_props(replica: Replica, adapter: WorkerAdapter) -> None:
@@ -67,14 +63,10 @@ async def _learn_props(replica: Replica, adapter: WorkerAdapter) -> None:
         _log.warning("replica %s/%s did not describe itself: %s", replica.pool_id, replica.id, exc.message)
 
 
-def _observe(pool: Pool, replica: Replica, report: HealthReport, listener: HealthListener) -> None:
+def _observe(replica: Replica, report: HealthReport, listener: ProbeListener) -> None:
     changed = replica.observe(report)
-    if changed:
-        pool.readiness_changed()
-    else:
-        pool.serve()  # a breaker's or an overloaded replica's time may be up
     replica.probed.set()
-    listener(pool, replica, report, changed)
+    listener(replica, report, changed)
 
 
 def _models(report: HealthReport | None) -> set[tuple[str, str | None, bool]]:

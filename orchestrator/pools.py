@@ -12,7 +12,7 @@ from orchestrator.routing import Candidate, choose_replica
 from orchestrator.sessions import Affinity
 from orchestrator.settings import PoolSettings
 from orchestrator.status import PoolStatus
-from orchestrator.ticket import Ticket
+from orchestrator.ticket import Ticket, Work
 
 _SMOOTHING = 0.2
 
@@ -26,6 +26,8 @@ class Pool:
         self.id = settings.id
         self.replicas = {replica.id: replica for replica in replicas}
         self.draining = False
+        self.previous: PoolSettings | None = None
+        """The settings before the last reload, to go back to."""
         self.line: WaitingLine[Ticket] = WaitingLine(settings.queue)
         self._affinity = affinity
         self._pinned_version: str | None = None
@@ -35,8 +37,8 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        """Whether a replica takes work now."""
-        return any(not self.why_no_work(replica) for replica in self.replicas.values())
+        """Whether the pool takes new tasks, and a replica is ready for them."""
+        return not self.draining and self._can_serve
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -60,9 +62,11 @@ class Pool:
         return not self.settings.models or name in self.settings.models
 
     def why_no_work(self, replica: Replica) -> str:
-        """Return why `replica` gets no task now; empty when it may get one."""
-        if self.draining:
-            return "its pool is draining"
+        """Return why `replica` gets no new task now; empty when it may get one."""
+        return "its pool is draining" if self.draining else self._why_not_served_by(replica)
+
+    def _why_not_served_by(self, replica: Replica) -> str:
+        """Also of a draining pool, which still serves the tasks that wait in its line."""
         reason = replica.why_no_work()
         if not reason and self._pin() not in (None, replica.engine_version):
             return f"it runs {replica.engine_version}, and the pool is pinned to {self._pinned_version}"
@@ -93,7 +97,7 @@ class Pool:
             raise NotReady(f"pool {self.id!r} is draining and takes no new task; send it elsewhere or later")
         if self._place(ticket):
             return
-        priority = ticket.task.priority
+        priority = ticket.work.priority
         dropped = self.line.join(ticket, priority, retry_after_s=self.predict_s(len(self.line)))
         ticket.queue_position = self.line.ahead_of_last(priority)
         predicted_s = self.predict_s(ticket.queue_position)
@@ -113,10 +117,10 @@ class Pool:
         queue = self.settings.queue
         while ticket.replica is None:
             ticket.raise_refusal()
-            longest = queue.timeout_s if self.ready else min(queue.timeout_s, queue.not_ready_wait_s)
+            longest = queue.timeout_s if self._can_serve else min(queue.timeout_s, queue.not_ready_wait_s)
             left = ticket.waiting_since + longest - perf_counter()
             if left <= 0:
-                self.line.leave(ticket, ticket.task.priority)
+                self.line.leave(ticket, ticket.work.priority)
                 raise self._waited_in_vain(ticket)
             await ticket.wait(left)
         return ticket.replica
@@ -125,15 +129,15 @@ class Pool:
         """Give a ticket that gave its slot back another one, or the first place in the line."""
         ticket.waiting_since = perf_counter()
         if not self._place(ticket):
-            self.line.rejoin(ticket, ticket.task.priority)
+            self.line.rejoin(ticket, ticket.work.priority)
 
     def release(self, ticket: Ticket) -> None:
         """Take the ticket's slot, or its place in the line, away; the next one gets it."""
         replica, ticket.replica = ticket.replica, None
         if replica is None:
-            self.line.leave(ticket, ticket.task.priority)
+            self.line.leave(ticket, ticket.work.priority)
             return
-        replica.in_flight -= 1
+        replica.finish()
         self.serve()
 
     def serve(self) -> None:
@@ -144,21 +148,31 @@ class Pool:
     def readiness_changed(self) -> None:
         """Call it when a replica's state changed: those who wait look anew at how long they may."""
         self.serve()
-        if not self.ready:
+        if not self._can_serve:
             for ticket in self.line:
                 ticket.waiting_since = max(ticket.waiting_since, perf_counter())
                 ticket.wake()
 
     def has_other(self, ticket: Ticket) -> bool:
         """Whether a replica that the ticket need not avoid takes work."""
-        return any(replica.id not in ticket.avoid for replica in self._able(ticket.task))
+        return any(replica.id not in ticket.avoid for replica in self._able(ticket.work))
+
+    # -- changes ------------------------------------------------------------------------------------------------------
+
+    def replace(self, settings: PoolSettings, replicas: Iterable[Replica]) -> None:
+        """Take new settings and replicas at once; tasks at replicas that are gone finish there."""
+        self.previous, self.settings = self.settings, settings
+        self.replicas = {replica.id: replica for replica in replicas}
+        self.line.settings = settings.queue
+        self._pinned_version = None
+        self.readiness_changed()
 
     # -- figures ------------------------------------------------------------------------------------------------------
 
     @property
     def slots(self) -> int:
         """Slots of the replicas that take work."""
-        return sum(replica.slots for replica in self.replicas.values() if not self.why_no_work(replica))
+        return sum(replica.slots for replica in self.replicas.values() if not self._why_not_served_by(replica))
 
     def observe_task_s(self, seconds: float) -> None:
         """Learn how long a task held its slot."""
@@ -185,29 +199,33 @@ class Pool:
 
     def why_not_ready(self) -> str:
         """Return each replica with the reason why it gets no work."""
-        return "; ".join(f"{replica.id}: {self.why_no_work(replica)}" for replica in self.replicas.values())
+        return "; ".join(f"{replica.id}: {self._why_not_served_by(replica)}" for replica in self.replicas.values())
+
+    @property
+    def _can_serve(self) -> bool:
+        return any(not self._why_not_served_by(replica) for replica in self.replicas.values())
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _able(self, task: TaskRequest) -> list[Replica]:
+    def _able(self, work: Work) -> list[Replica]:
         return [
             replica
             for replica in self.replicas.values()
-            if not self.why_no_work(replica) and replica.model_is_ready(task.model, task.model_version)
+            if not self._why_not_served_by(replica) and replica.model_is_ready(work.model, work.model_version)
         ]
 
     def _place(self, ticket: Ticket) -> bool:
-        task = ticket.task
-        session = (task.model, task.session_id) if task.session_id else None
+        work = ticket.work
+        session = (work.model, work.session_id) if work.session_id else None
         known = self._affinity.replica_of(session) if session else None
-        candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(task)]
+        candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(work)]
+        if ticket.bound and known is not None:
+            candidates = [c for c in candidates if c.replica_id == known]
         chosen = choose_replica(candidates, preferred=known, avoid=ticket.avoid)
         if chosen is None:
             return False
         replica = self.replicas[chosen]
-        replica.in_flight += 1
-        replica.dispatched += 1
-        replica.breaker.begin()
+        replica.begin()
         ticket.replica = ticket.served_by = replica
         ticket.granted_at = ticket.granted_at or perf_counter()
         if session:
@@ -217,13 +235,13 @@ class Pool:
         return True
 
     def _has_free_slot(self) -> bool:
-        return any(r.in_flight < r.slots and not self.why_no_work(r) for r in self.replicas.values())
+        return any(r.in_flight < r.slots and not self._why_not_served_by(r) for r in self.replicas.values())
 
     def _waited_in_vain(self, ticket: Ticket) -> Exception:
-        if not self.ready:
+        if not self._can_serve:
             return NotReady(f"no replica of pool {self.id!r} is ready ({self.why_not_ready()}); try again later")
-        if not self._able(ticket.task):
-            model = ticket.task.model
+        if not self._able(ticket.work):
+            model = ticket.work.model
             return NotReady(f"model {model!r} is not ready on any replica of pool {self.id!r}; try again later")
         return DeadlineExceeded(
             f"no slot of pool {self.id!r} became free within {self.settings.queue.timeout_s:g} s", stage="queue"

@@ -48,10 +48,12 @@ class Replica:
         self.probed = anyio.Event()
         """Set after the first probe, good or bad."""
         self._clock = clock
+        self._probe_interval_s = pool.health.interval_s
         self._default_slots = pool.default_slots
         self._rests_until = 0.0
         self._known_models: dict[str, set[str]] = {}
         self._probe_wanted = anyio.Event()
+        self._idle = anyio.Event()
 
     def create_adapter(self) -> WorkerAdapter:
         """Return a new adapter, not open; raises `ConfigurationError` when its options are wrong."""
@@ -122,6 +124,26 @@ class Replica:
             self._known_models = known
         return self.health.observe(report)
 
+    def begin(self) -> None:
+        """Count a task in."""
+        self.in_flight += 1
+        self.dispatched += 1
+        self.breaker.begin()
+
+    def finish(self) -> None:
+        """Count a task out."""
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self._idle.set()
+            self._idle = anyio.Event()
+
+    async def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait until no task runs there; returns false when the time is up first."""
+        with anyio.move_on_after(timeout_s):
+            while self.in_flight:
+                await self._idle.wait()
+        return self.in_flight == 0
+
     def rest(self, retry_after_s: float | None) -> None:
         """Leave it alone for a moment: it said that it is overloaded."""
         self._rests_until = self._clock() + (OVERLOAD_REST_S if retry_after_s is None else retry_after_s)
@@ -130,9 +152,9 @@ class Replica:
         """Have it probed now rather than at the end of the interval."""
         self._probe_wanted.set()
 
-    async def wait_for_probe_time(self, interval_s: float) -> None:
-        """Wait for the interval, or for somebody who wants a probe now."""
-        with anyio.move_on_after(interval_s):
+    async def wait_for_probe_time(self) -> None:
+        """Wait for the interval to pass, or for somebody who wants a probe now."""
+        with anyio.move_on_after(self._probe_interval_s):
             await self._probe_wanted.wait()
         self._probe_wanted = anyio.Event()
 

@@ -61,6 +61,7 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     pool_id: str
     priority: str
+    owner: str | None = None
     replica_id: str | None = None
     session_id: str | None = None
     queue_position: int | None = None

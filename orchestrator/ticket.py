@@ -5,15 +5,50 @@ from __future__ import annotations
 import weakref
 from math import inf
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
+import msgspec
 
-from adapter_api import AdapterError, TaskRequest, Terminal, TokenStream
+from adapter_api import AdapterError, End, InferRequest, Priority, Terminal, TokenStream
 
 if TYPE_CHECKING:
     from orchestrator.pools import Pool
     from orchestrator.replica import Replica
+
+
+class Work(Protocol):
+    """What has to be known of a piece of work to find it a replica; a `TaskRequest` is one."""
+
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def model_version(self) -> str | None: ...
+    @property
+    def priority(self) -> Priority: ...
+    @property
+    def session_id(self) -> str | None: ...
+
+
+class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
+    """An inference on tensors, as work; a sequence is its session."""
+
+    job_id: str
+    model: str
+    model_version: str | None = None
+    priority: Priority = "interactive"
+    session_id: str | None = None
+
+    @classmethod
+    def of(cls, request: InferRequest) -> TensorWork:
+        return cls(
+            job_id=request.request_id,
+            model=request.model,
+            model_version=request.model_version,
+            session_id=None if request.sequence is None else f"sequence:{request.sequence.id}",
+        )
 
 
 class Ticket:
@@ -23,8 +58,10 @@ class Ticket:
     `predicted_start_ms` what was expected then; `None` when nothing is known yet of how long tasks take here.
     """
 
-    def __init__(self, task: TaskRequest, pool: Pool, timeout_s: float | None) -> None:
-        self.task = task
+    def __init__(self, work: Work, pool: Pool, timeout_s: float | None, *, owner: str | None, bound: bool) -> None:
+        self.work = work
+        self.owner = owner
+        """Who submitted it, where the host knows; only they may see or cancel it."""
         self.pool = pool
         self.timeout_s = timeout_s
         self.arrived = perf_counter()
@@ -42,6 +79,8 @@ class Ticket:
         self.attempts = 0
         self.shown = False
         """Whether the submitter has seen anything of it: from then on it stays where it is."""
+        self.bound = bound
+        """Whether it may only run where its session ran before, if that is known."""
         self.kv_warmth: bool | None = None
         """Whether it runs where its session ran before; `None` without a session."""
         self.cancelled = False
@@ -60,6 +99,13 @@ class Ticket:
     @stream.setter
     def stream(self, stream: TokenStream) -> None:
         self._stream = weakref.ref(stream)
+
+    @property
+    def outcome(self) -> str:
+        """How it ended: a finish reason or an error's code; `unknown` before."""
+        if self.terminal is None:
+            return "unknown"
+        return self.terminal.finish_reason if isinstance(self.terminal, End) else self.terminal.code
 
     @property
     def remaining_s(self) -> float | None:

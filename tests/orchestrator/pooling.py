@@ -43,7 +43,7 @@ def orchestrator(*replicas: dict[str, Any], plugins: PluginHost | None = None, *
 
 def adapter_of(host: Orchestrator, replica_id: str, pool_id: str = "default") -> WorkerAdapter:
     """The open adapter of a replica."""
-    adapter = host._pools[pool_id].replicas[replica_id].adapter
+    adapter = host._fleet.pools[pool_id].replicas[replica_id].adapter
     assert adapter is not None
     return adapter
 

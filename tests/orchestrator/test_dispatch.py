@@ -112,7 +112,7 @@ async def test_a_task_moves_even_after_its_replica_said_started_and_only_one_sta
     async with orchestrator({}, {}) as host:
         dying = DiesAfterStarted()
         async with dying:
-            host._pools["default"].replicas["r0"].adapter = dying
+            host._fleet.pools["default"].replicas["r0"].adapter = dying
             events = await collect(host.submit(task()))
 
     assert dying.submitted, "the first replica was never tried"
@@ -297,7 +297,7 @@ async def test_hooks_are_called_once_per_task_and_a_broken_one_disturbs_nobody()
 
 async def test_batches_stay_together() -> None:
     async with orchestrator({}) as host:
-        replica = host._pools["default"].replicas["r0"]
+        replica = host._fleet.pools["default"].replicas["r0"]
         async with SaysAllAtOnce() as eager:
             replica.adapter = eager
             batches = [batch async for batch in host.submit(task()).batches()]
@@ -319,7 +319,7 @@ async def test_a_session_returns_to_its_replica_and_says_when_it_could_not() -> 
         busy = host.submit(task(max_tokens=1000))  # r0 would not be the least loaded one now
         second = await collect(host.submit(task(session_id="s")))
         await host.cancel(busy.job_id)
-        host._pools["default"].replicas["r0"].draining = True
+        host._fleet.pools["default"].replicas["r0"].draining = True
         third = await collect(host.submit(task(session_id="s")))
 
     assert [placement(events) for events in (first, second, third)] == [("r0", False), ("r0", True), ("r1", False)]

@@ -123,7 +123,7 @@ async def test_the_time_limit_counts_while_the_task_waits() -> None:
 
 async def test_more_tokens_than_the_model_takes_are_refused_before_the_queue() -> None:
     async with orchestrator({"slots": 1}) as host:
-        replica = host._pools["default"].replicas["r0"]
+        replica = host._fleet.pools["default"].replicas["r0"]
         assert replica.props is not None
         import msgspec
 

@@ -1,0 +1,112 @@
+"""Running one inference on tensors: a slot, then the replica's answer; moved on only when it provably did not run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from time import perf_counter
+
+import anyio
+import msgspec
+
+from adapter_api import (
+    AdapterClosed,
+    AdapterError,
+    DeadlineExceeded,
+    End,
+    Error,
+    InferRequest,
+    InferResponse,
+    WorkerAdapter,
+)
+from orchestrator.breaker import blames_the_replica
+from orchestrator.replica import Replica
+from orchestrator.ticket import Ticket
+
+UNSENT = frozenset({"connect_failed", "not_ready", "overloaded", "closed"})
+"""After these no engine has run the inference, which may be anything: a stateful model, a sequence."""
+
+
+async def infer(ticket: Ticket, request: InferRequest) -> InferResponse:
+    """Return the one response; raises `AdapterError`. The ticket is released whatever happens."""
+    with anyio.move_on_after(ticket.remaining_s):
+        while True:
+            replica = await ticket.pool.grant(ticket)
+            try:
+                response = await _adapter(replica).infer(_with_time_left(ticket, request))
+            except AdapterError as exc:
+                if not _failed(ticket, replica, exc):
+                    raise
+                _move(ticket)
+            else:
+                _succeeded(ticket, replica)
+                return response
+    raise _fail(ticket, _out_of_time(ticket))
+
+
+async def infer_stream(ticket: Ticket, request: InferRequest) -> AsyncIterator[InferResponse]:
+    """Yield the responses as they arrive; raises like `infer`. Before the first one the inference may move on."""
+    while True:
+        with anyio.move_on_after(ticket.remaining_s):
+            replica = await ticket.pool.grant(ticket)
+        if ticket.replica is None:
+            raise _fail(ticket, _out_of_time(ticket))
+        try:
+            async with _adapter(replica).infer_stream(_with_time_left(ticket, request)) as stream:
+                async for response in stream:
+                    ticket.shown = True
+                    yield response
+            _succeeded(ticket, replica)
+            return
+        except AdapterError as exc:
+            if not _failed(ticket, replica, exc):
+                raise
+            _move(ticket)
+
+
+def _adapter(replica: Replica) -> WorkerAdapter:
+    if replica.adapter is None:
+        raise AdapterClosed(f"replica {replica.id!r} was just closed", retryable=True)
+    return replica.adapter
+
+
+def _with_time_left(ticket: Ticket, request: InferRequest) -> InferRequest:
+    ticket.attempts += 1
+    return msgspec.structs.replace(request, timeout_s=ticket.remaining_s)
+
+
+def _succeeded(ticket: Ticket, replica: Replica) -> None:
+    replica.breaker.succeeded()
+    ticket.terminal = End(finish_reason="stop")
+
+
+def _failed(ticket: Ticket, replica: Replica, exc: AdapterError) -> bool:
+    """Note a failure; returns whether the inference may be tried elsewhere."""
+    error = Error.from_exception(exc)
+    if blames_the_replica(error):
+        replica.failed += 1
+        replica.breaker.failed(error.code)
+        replica.want_probe()
+    else:
+        replica.breaker.no_verdict()
+    if error.code in UNSENT and error.retryable and not ticket.shown and not ticket.bound:
+        if ticket.attempts < ticket.pool.settings.retry.attempts:
+            ticket.avoid.add(replica.id)
+            if ticket.pool.has_other(ticket):
+                return True
+    ticket.terminal = error
+    return False
+
+
+def _move(ticket: Ticket) -> None:
+    ticket.pool.release(ticket)
+    ticket.pool.rejoin(ticket)
+
+
+def _out_of_time(ticket: Ticket) -> DeadlineExceeded:
+    took = perf_counter() - ticket.arrived
+    return DeadlineExceeded(f"the inference was not done after {took:.3g} s, which was all its time", stage="total")
+
+
+def _fail(ticket: Ticket, exc: AdapterError) -> AdapterError:
+    ticket.terminal = Error.from_exception(exc)
+    return exc
