@@ -1,0 +1,288 @@
+"""What an adapter's author supplies so that the suite can try the adapter.
+
+    class MyHarness(Harness):
+        model = "tiny"
+
+        def adapter(self) -> WorkerAdapter:
+            return MyAdapter(MySettings(url="http://127.0.0.1:9000"))
+
+That is enough to begin. Every other method makes more checks possible; one that is not overridden has its checks
+reported as `skipped`, with the reason.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import EntryPoint
+from typing import Any, Literal, NoReturn, Self
+
+import msgspec
+
+from adapter_api import (
+    Datatype,
+    InferRequest,
+    Message,
+    PluginHost,
+    ResponseFormat,
+    TaskRequest,
+    Tensor,
+    WorkerAdapter,
+    load_plugins,
+)
+from conformance_tests.outcome import HarnessBroke, Skipped, Verdict
+
+Backend = Literal["asyncio", "trio"]
+
+
+class KnownText(msgspec.Struct, frozen=True, kw_only=True):
+    """A task and exactly the text that the engine answers it with; token counts where they are known."""
+
+    task: TaskRequest
+    text: str
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+
+
+class KnownTensors(msgspec.Struct, frozen=True, kw_only=True):
+    """An inference and exactly the outputs that the engine answers it with, in any order."""
+
+    request: InferRequest
+    outputs: tuple[Tensor, ...]
+
+
+class KnownResponses(msgspec.Struct, frozen=True, kw_only=True):
+    """An inference and exactly the outputs of each of its responses, in order."""
+
+    request: InferRequest
+    responses: tuple[tuple[Tensor, ...], ...]
+
+
+class Harness(ABC):
+    """Makes adapters for the suite, knows tasks that suit the engine, and breaks the engine on demand.
+
+    One harness serves one run: `start` once, then for every check `reset` and the others, then `stop` once. Each check
+    runs in an event loop of its own, one after the other, so nothing that belongs to a loop may be kept between checks.
+    What is broken is always mended by the method's counterpart before the check ends. An exception out of a harness
+    method says that the harness broke, not that the adapter failed; `Skipped` says that it cannot be done here.
+    """
+
+    name: str = ""
+    """How reports call the adapter under test; its plugin's or class's name when empty."""
+
+    plugin: str | None = None
+    """The name under which an entry point registers the adapter; `None` skips the checks of registration."""
+
+    model: str = ""
+    """A model that takes text tasks."""
+
+    prompt: str = "Say something about rivers."
+    """What `task` and `long_task` ask. The answer has at least three tokens."""
+
+    backend: Backend = "asyncio"
+    """The event loop that checks run on, by anyio's name."""
+
+    backend_options: Mapping[str, Any] = {}
+
+    control_timeout_s: float | None = 2.0
+    """`WorkerAdapter.control_timeout_s` of every adapter made, so that what must be bounded is waited for briefly;
+    `None` leaves the adapter's own."""
+
+    settle_s: float = 2.0
+    """Seconds that the engine may take to show an effect: a slot freed after a cancel, readiness after a restart."""
+
+    long_tokens: int = 400
+    """`max_tokens` of `long_task`: it must run long enough to be cancelled, paused and lost in the middle."""
+
+    streams: int = 100
+    """How many tasks run at once where many are needed."""
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str]) -> Self:
+        """Return a harness made with the `--option`s of the command line; raises `TypeError` for an unknown one."""
+        return cls(**options)
+
+    # -- required -----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def adapter(self) -> WorkerAdapter:
+        """Return a new adapter, not yet open, for the engine. The suite opens and closes it."""
+
+    # -- around the run -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:  # noqa: B027 - optional
+        """Get what all checks need, such as an engine of their own. Called once, outside any event loop."""
+
+    def stop(self) -> None:  # noqa: B027 - optional
+        """Release what `start` got. Called once, also when `start` failed."""
+
+    async def reset(self) -> None:  # noqa: B027 - optional
+        """Put the engine into its normal state. Called before every check."""
+
+    # -- known tasks --------------------------------------------------------------------------------------------------
+
+    def task(self, **changes: Any) -> TaskRequest:
+        """Return a short text task, with the given fields changed; it produces at least three tokens and ends."""
+        fields: dict[str, Any] = {"model": self.model, "prompt": self.prompt, "max_tokens": 8}
+        return TaskRequest(**(fields | changes))
+
+    def long_task(self, **changes: Any) -> TaskRequest:
+        """Return a text task that goes on for at least a second, or hundreds of tokens."""
+        return self.task(**({"max_tokens": self.long_tokens} | changes))
+
+    def messages_task(self, **changes: Any) -> TaskRequest:
+        """Return a short task by messages."""
+        messages = (Message(role="user", content=self.prompt),)
+        return self.task(**({"prompt": None, "messages": messages} | changes))
+
+    def json_task(self) -> TaskRequest:
+        """Return a task whose answer has to conform to the JSON Schema in its `response_format`."""
+        schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+        return self.task(response_format=ResponseFormat(type="json_schema", json_schema=schema), max_tokens=128)
+
+    def images_task(self) -> TaskRequest:
+        """Return a short task with an image that the model takes."""
+        _cannot("name a task with an image", "images_task")
+
+    def tools_task(self) -> TaskRequest:
+        """Return a task that the model answers with a tool call."""
+        _cannot("name a task that ends in a tool call", "tools_task")
+
+    def empty_task(self) -> TaskRequest:
+        """Return a task that the engine answers with no text at all, in order."""
+        _cannot("name a task with an empty answer", "empty_task")
+
+    def known_text(self) -> KnownText:
+        """Return a task with its exact answer, known from elsewhere than the adapter.
+
+        The answer has several words, and the model ends it by itself, before `max_tokens`.
+        """
+        _cannot("tell the exact answer of a task", "known_text")
+
+    def split_text(self) -> KnownText:
+        """Return a task whose answer has characters of several bytes, which the engine cuts between two pieces."""
+        _cannot("make the engine cut a character in two", "split_text")
+
+    def known_tensors(self, datatype: Datatype, shape: tuple[int, ...] | None = None) -> KnownTensors:
+        """Return an inference whose only input has that datatype, and that shape if given, with its exact outputs."""
+        _cannot(f"tell the outputs of an inference on {datatype}", "known_tensors")
+
+    def named_tensors(self) -> KnownTensors:
+        """Return an inference with at least two inputs and two outputs that are told apart by name only."""
+        _cannot("tell the outputs of an inference with several inputs and outputs", "named_tensors")
+
+    def misfit_tensors(self) -> InferRequest:
+        """Return an inference whose first input has a datatype or a shape that the model does not take."""
+        _cannot("name an inference that does not fit its model", "misfit_tensors")
+
+    def known_stream(self) -> KnownResponses:
+        """Return an inference that is answered with several responses."""
+        _cannot("name an inference with several responses", "known_stream")
+
+    def known_sequence(self) -> tuple[KnownTensors, ...]:
+        """Return the requests of one sequence, in order; their outputs show the order in which the model got them."""
+        _cannot("name the requests of a sequence", "known_sequence")
+
+    # -- what the engine sees -----------------------------------------------------------------------------------------
+
+    async def in_flight(self) -> int:
+        """Return how many tasks the engine works on now, counted by the engine, not by the adapter."""
+        _cannot("count the tasks in the engine", "in_flight")
+
+    async def inferences(self) -> int:
+        """Return how many tasks and inferences the engine has been sent so far."""
+        _cannot("count what the engine was sent", "inferences")
+
+    async def emitted(self) -> int:
+        """Return how many tokens the engine has handed out so far."""
+        _cannot("count the tokens that the engine hands out", "emitted")
+
+    # -- faults -------------------------------------------------------------------------------------------------------
+
+    async def stop_engine(self) -> None:
+        """Let the engine die: running streams break, nothing answers any more."""
+        _cannot("stop the engine", "stop_engine")
+
+    async def start_engine(self) -> None:
+        """Bring the engine back after `stop_engine`, at the same address."""
+        _cannot("start the engine again", "start_engine")
+
+    async def pause_engine(self) -> None:
+        """Let the engine hang: connections stay, nothing is answered."""
+        _cannot("pause the engine", "pause_engine")
+
+    async def resume_engine(self) -> None:
+        """Let the engine go on after `pause_engine`."""
+        _cannot("resume the engine", "resume_engine")
+
+    async def make_unready(self) -> None:
+        """Make the engine alive but not ready for work, as while it loads its model."""
+        _cannot("make the engine alive but not ready", "make_unready")
+
+    async def make_ready(self) -> None:
+        """Make the engine ready again after `make_unready`."""
+        _cannot("make the engine ready again", "make_ready")
+
+    async def drop_streams(self) -> None:
+        """Break the connections of the running streams; the engine stays up."""
+        _cannot("drop running streams", "drop_streams")
+
+    async def fail_next(self, code: str, retry_after_s: float | None = None) -> None:
+        """Make the engine fail the next task in the way that the contract calls `code`.
+
+        Raise `Skipped` for a code that this engine cannot produce, or when it cannot tell a `retry_after_s`.
+        """
+        _cannot(f"make a task fail with {code}", "fail_next")
+
+    # -- what the adapter must keep to itself, and how it is found ------------------------------------------------------
+
+    def secrets(self) -> Iterable[str]:
+        """Return credentials that the adapter was given; none may show in an error, a log or a `repr`."""
+        _cannot("name a secret of the adapter", "secrets")
+
+    def load_plugins(self, entry_points: Iterable[EntryPoint] | None = None) -> PluginHost:
+        """Return the plugin host: of the installed plugins, or of these."""
+        return load_plugins(entry_points=entry_points, block=())
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, method in list(vars(cls).items()):
+            if inspect.isfunction(method) and callable(getattr(Harness, name, None)) and not name.startswith("__"):
+                setattr(cls, name, _told_apart(method))
+
+
+def _cannot(what: str, method: str) -> NoReturn:
+    raise Skipped(f"the harness cannot {what}: Harness.{method} is not overridden")
+
+
+def _told_apart(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let an exception out of a harness method be told from one out of the adapter."""
+
+    def broke(exc: Exception) -> HarnessBroke:
+        return HarnessBroke(f"harness method {method.__qualname__} raised {type(exc).__name__}: {exc}")
+
+    if inspect.iscoroutinefunction(method):
+
+        @functools.wraps(method)
+        async def asynchronous(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await method(*args, **kwargs)
+            except Verdict:
+                raise
+            except Exception as exc:
+                raise broke(exc) from exc
+
+        return asynchronous
+
+    @functools.wraps(method)
+    def synchronous(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except Verdict:
+            raise
+        except Exception as exc:
+            raise broke(exc) from exc
+
+    return synchronous

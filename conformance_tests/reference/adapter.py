@@ -1,0 +1,236 @@
+"""An adapter with every capability, for the engine of `engine.py`.
+
+It is cut into small methods, so that each mutant overrides one of them.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import AsyncIterator
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from adapter_api import (
+    AdapterError,
+    CancelReceipt,
+    Capability,
+    Capacity,
+    ConnectFailed,
+    ConnectionLost,
+    End,
+    EngineProps,
+    HealthReport,
+    HealthState,
+    InferRequest,
+    InferResponse,
+    InvalidRequest,
+    Metrics,
+    ModelHealth,
+    ModelProps,
+    ProtocolViolation,
+    Started,
+    StreamIncomplete,
+    TaskRequest,
+    Token,
+    TokenEvent,
+    Unsupported,
+    Usage,
+    WorkerAdapter,
+)
+from adapter_api.testing import error_named
+from conformance_tests.reference.engine import Engine, Fault, Job, Mode, Order, Piece, Unreachable
+
+CAPABILITIES = frozenset(Capability) - {Capability.SEQUENCES, Capability.SHARED_MEMORY, Capability.MODEL_CONTROL}
+
+TEXT_MODEL = "tiny"
+
+
+class ReferenceSettings(BaseModel):
+    """What the adapter can be told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    token: SecretStr = Field(default=SecretStr("reference-secret-5309"), description="presented to the engine")
+    capabilities: frozenset[Capability] = CAPABILITIES
+
+
+class ReferenceAdapter(WorkerAdapter):
+    engine = "reference"
+    version = "2.4"
+
+    def __init__(self, settings: ReferenceSettings | None = None, server: Engine | None = None) -> None:
+        self.settings = settings or ReferenceSettings()
+        self.server = server or Engine()
+        self.capabilities = self.settings.capabilities
+        self.jobs: dict[str, Job] = {}
+
+    # -- text ---------------------------------------------------------------------------------------------------------
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        self._check(task)
+        job = await self._begin(task)
+        self.jobs[task.job_id] = job
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        index = 0
+        try:
+            yield self._started(task)
+            while (piece := await self._next(job)) is not None:
+                text = self._decode(decoder, piece)
+                if text:
+                    yield self._token(task, index, text, piece)
+                    index += 1
+            if job.answer.reason is None:
+                raise StreamIncomplete("the engine closed the stream before it said that the answer is complete")
+            usage = self._usage(job)
+            yield self._metrics(usage)
+            yield self._end(job, usage)
+        finally:
+            self._let_go(task, job)
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        try:
+            return await self.server.submit(self._order(task))
+        except Unreachable as exc:
+            raise ConnectFailed("the engine cannot be reached; is it running?") from exc
+        except Fault as exc:
+            raise self._error(exc) from exc
+
+    async def _next(self, job: Job) -> Piece | None:
+        try:
+            return await job.next()
+        except Unreachable as exc:
+            raise ConnectionLost("the connection to the engine broke while the task was running") from exc
+        except Fault as exc:
+            raise self._error(exc) from exc
+
+    def _error(self, fault: Fault) -> AdapterError:
+        error = error_named(fault.kind, f"the engine refused or failed the task: {fault.kind}")
+        error.retry_after_s = fault.retry_after_s
+        return error
+
+    def _check(self, task: TaskRequest) -> None:
+        for capability, asked in (
+            (Capability.MESSAGES, task.messages is not None),
+            (Capability.IMAGES, bool(task.images)),
+            (Capability.STOP, bool(task.stop)),
+            (Capability.SEED, task.seed is not None),
+            (Capability.LOGPROBS, task.logprobs is not None),
+            (Capability.RESPONSE_FORMAT, task.response_format is not None),
+            (Capability.TOOLS, bool(task.tools)),
+        ):
+            if asked and capability not in self.capabilities:
+                raise Unsupported(f"the reference engine cannot take {capability}")
+        if task.parameters_for(self.engine):
+            raise InvalidRequest("the reference engine takes no parameters of its own")
+
+    def _order(self, task: TaskRequest) -> Order:
+        return Order(
+            model=task.model,
+            prompt=_prompt(task),
+            max_tokens=task.max_tokens or 16,
+            stop=task.stop,
+            seed=task.seed,
+            json=task.response_format is not None,
+            tools=bool(task.tools),
+        )
+
+    def _started(self, task: TaskRequest) -> Started:
+        return Started(job_id=task.job_id, engine=self.engine, engine_version=self.version, model=task.model)
+
+    def _decode(self, decoder: codecs.IncrementalDecoder, piece: Piece) -> str:
+        try:
+            return decoder.decode(piece.data)
+        except UnicodeDecodeError as exc:
+            raise ProtocolViolation("the engine sent bytes that are no UTF-8") from exc
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        return Token(index, text, piece.token_id, piece.logprob if task.logprobs is not None else None)
+
+    def _usage(self, job: Job) -> Usage:
+        if Capability.USAGE not in self.capabilities:
+            return Usage()
+        return Usage(tokens_in=job.answer.tokens_in, tokens_out=len(job.answer.pieces))
+
+    def _metrics(self, usage: Usage) -> Metrics:
+        return Metrics(tokens_in=usage.tokens_in, tokens_out=usage.tokens_out)
+
+    def _end(self, job: Job, usage: Usage) -> End:
+        if Capability.FINISH_REASON not in self.capabilities or job.answer.reason is None:
+            return End(finish_reason="unknown", usage=usage)
+        return End(finish_reason=job.answer.reason, usage=usage)
+
+    def _let_go(self, task: TaskRequest, job: Job) -> None:
+        job.abort()
+        self.jobs.pop(task.job_id, None)
+
+    async def _cancel(self, job_id: str) -> CancelReceipt:
+        if Capability.CANCEL_HARD not in self.capabilities:
+            return CancelReceipt(found=True, mode="client_only")
+        job = self.jobs.get(job_id)
+        if job is not None:
+            job.abort()
+        return CancelReceipt(found=True, sent=True, released=True, mode="hard")
+
+    # -- the engine ---------------------------------------------------------------------------------------------------
+
+    async def _health(self, *, canary: bool) -> HealthReport:
+        try:
+            await self.server.answer()
+        except Unreachable:
+            return HealthReport(
+                state=HealthState.UNREACHABLE, live=False, ready=False, detail="nothing answers at the engine's address"
+            )
+        if canary:
+            self.server.inferences += 1
+        ready = self.server.mode is not Mode.UNREADY
+        return HealthReport(
+            state=HealthState.READY if ready else HealthState.STARTING,
+            live=True,
+            ready=ready,
+            models=tuple(ModelHealth(name=name, ready=ready) for name in self.server.models),
+            capacity=self._capacity(),
+            detail="" if ready else "the engine is loading its models",
+            canary=canary,
+        )
+
+    def _capacity(self) -> Capacity:
+        slots, busy = self.server.slots, len(self.server.jobs)
+        return Capacity(slots_total=slots, slots_free=slots - busy, in_flight=len(self.jobs))
+
+    async def _props(self) -> EngineProps:
+        capacity = self._capacity()
+        return EngineProps(
+            engine=self.engine,
+            engine_version=self.version,
+            capabilities=self.capabilities,
+            models=(ModelProps(name=TEXT_MODEL, ready=True, capabilities=self.capabilities),),
+            slots_total=capacity.slots_total,
+            slots_free=capacity.slots_free,
+        )
+
+    # -- tensors ------------------------------------------------------------------------------------------------------
+
+    async def _infer(self, request: InferRequest) -> InferResponse:
+        if Capability.TENSORS not in self.capabilities:
+            raise Unsupported("the reference engine takes no tensors")
+        try:
+            outputs = await self.server.infer(request.model, request.inputs)
+        except Unreachable as exc:
+            raise ConnectFailed("the engine cannot be reached; is it running?") from exc
+        except Fault as exc:
+            raise self._error(exc) from exc
+        wanted = {output.name for output in request.outputs}
+        return InferResponse(
+            model=request.model,
+            request_id=request.request_id,
+            outputs=tuple(output for output in outputs if not wanted or output.name in wanted),
+        )
+
+    async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        if Capability.TENSOR_STREAM not in self.capabilities:
+            raise Unsupported("the reference engine streams no tensors")
+        yield await self._infer(request)
+
+
+def _prompt(task: TaskRequest) -> str:
+    return task.prompt if task.prompt is not None else "\n".join(message.text for message in task.messages or ())

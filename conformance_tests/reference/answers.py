@@ -1,0 +1,71 @@
+"""What the reference engine says to a prompt: a pure function."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+Reason = Literal["stop", "length", "tool_calls"]
+
+ECHO, SPLIT, NOTHING = "echo:", "split:", "nothing:"
+"""Prompts that begin so are answered with the rest: word by word, byte by byte, or not at all."""
+
+_WORDS = ("river", "stone", "cloud", "bridge", "winter", "lamp", "paper", "seven", "north", "salt")
+
+
+class Answer(NamedTuple):
+    """The pieces of an answer, each one token, and why it ends there; `reason` is `None` when the engine lost it."""
+
+    pieces: tuple[bytes, ...]
+    reason: Reason | None
+    tokens_in: int
+
+
+def answer_to(prompt: str, max_tokens: int, stop: tuple[str, ...], seed: int | None, json: bool, tools: bool) -> Answer:
+    """Return the answer to a prompt; the same seed and prompt give the same one."""
+    tokens_in = len(prompt.split())
+    if tools:
+        return Answer((b'{"city":', b' "Oslo"}'), "tool_calls", tokens_in)
+    if prompt.startswith(SPLIT):
+        data = prompt.removeprefix(SPLIT).encode()
+        return Answer(tuple(data[at : at + 1] for at in range(len(data))), "stop", tokens_in)
+    pieces, reason = _cut(_pieces(prompt, seed, json), stop, max_tokens)
+    return Answer(tuple(piece.encode() for piece in pieces), reason, tokens_in)
+
+
+def _pieces(prompt: str, seed: int | None, json: bool) -> Iterable[str]:
+    if json:
+        return ("{", '"ok"', ": true", "}")
+    if prompt.startswith(NOTHING):
+        return ()
+    if prompt.startswith(ECHO):
+        words = prompt.removeprefix(ECHO).split(" ")
+        return [word if at == 0 else f" {word}" for at, word in enumerate(words)]
+    rng = random.Random(None if seed is None else f"{seed}:{prompt}")
+    return (("" if at == 0 else " ") + rng.choice(_WORDS) for at in itertools.count())
+
+
+def _cut(pieces: Iterable[str], stop: tuple[str, ...], max_tokens: int) -> tuple[list[str], Reason]:
+    kept: list[str] = []
+    text = ""
+    for piece in pieces:
+        if len(kept) == max_tokens:
+            return kept, "length"
+        ends = [at for s in stop if (at := (text + piece).find(s)) >= 0]
+        if ends:
+            return _first(kept + [piece], min(ends)), "stop"
+        kept.append(piece)
+        text += piece
+    return kept, "stop"
+
+
+def _first(pieces: list[str], characters: int) -> list[str]:
+    """Return pieces that hold the first so many characters."""
+    kept = []
+    for piece in pieces:
+        if characters > 0:
+            kept.append(piece[:characters])
+        characters -= len(piece)
+    return kept

@@ -1,0 +1,189 @@
+"""An engine without a network: it takes orders, hands out pieces of bytes, and counts what it does."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+import anyio
+import anyio.lowlevel
+
+from adapter_api import Tensor
+from conformance_tests.reference.answers import Answer, answer_to
+
+PIECE_S = 0.002
+"""Seconds that the engine takes for one piece."""
+
+
+class Unreachable(Exception):
+    """The engine is not there, or the connection to it broke."""
+
+
+class Fault(Exception):
+    """The engine refuses or fails; `kind` says how in words of its own, which happen to be the contract's."""
+
+    def __init__(self, kind: str, retry_after_s: float | None = None) -> None:
+        super().__init__(f"the engine says {kind}")
+        self.kind = kind
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the engine is sent."""
+
+    model: str
+    prompt: str
+    max_tokens: int = 16
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    json: bool = False
+    tools: bool = False
+
+
+class Piece(NamedTuple):
+    """One token of the answer, as bytes that may end inside a character."""
+
+    data: bytes
+    token_id: int
+    logprob: float
+
+
+class Mode(Enum):
+    UP = "up"
+    UNREADY = "unready"
+    PAUSED = "paused"
+    DOWN = "down"
+
+
+@dataclass
+class Engine:
+    """Serves text and tensors to adapters in the same event loop."""
+
+    models: tuple[str, ...] = ("tiny", "echo", "swap")
+    slots: int = 1000
+    mode: Mode = Mode.UP
+    jobs: list[Job] = field(default_factory=list)
+    inferences: int = 0
+    emitted: int = 0
+    failures: deque[Fault] = field(default_factory=deque)
+    _change: anyio.Event | None = None
+
+    def set_mode(self, mode: Mode) -> None:
+        self.mode = mode
+        if mode is Mode.DOWN:
+            self.drop_streams()
+        self._notify()
+
+    def drop_streams(self) -> None:
+        for job in self.jobs:
+            job.broken = True
+        self.jobs.clear()
+        self._notify()
+
+    async def submit(self, order: Order) -> Job:
+        """Take an order; raises `Unreachable` or `Fault`."""
+        await self.answer()
+        failure = self.failures.popleft() if self.failures else None
+        if failure is not None and failure.kind == "connect_failed":
+            raise Unreachable("connection refused")
+        self.inferences += 1
+        if failure is not None and failure.kind not in _LATE:
+            raise failure
+        if self.mode is Mode.UNREADY:
+            raise Fault("not_ready")
+        if order.model not in self.models:
+            raise Fault("model_not_found")
+        if len(self.jobs) >= self.slots:
+            raise Fault("overloaded")
+        job = Job(self, order, failure)
+        self.jobs.append(job)
+        return job
+
+    async def infer(self, model: str, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return `inputs` under the names of the outputs, in the reverse order."""
+        await self.answer()
+        self.inferences += 1
+        if model not in self.models:
+            raise Fault("model_not_found")
+        if any(not tensor.name.startswith("INPUT") for tensor in inputs) or not inputs:
+            raise Fault("invalid_request")
+        await anyio.sleep(PIECE_S)
+        outputs = [
+            Tensor(t.name.replace("INPUT", "OUTPUT"), t.datatype, t.shape, bytes(t.data)) for t in reversed(inputs)
+        ]
+        return tuple(outputs)
+
+    async def answer(self) -> None:
+        """Wait while the engine is paused; raises `Unreachable` when it is down."""
+        await anyio.lowlevel.checkpoint()
+        await self.wait_while(lambda: self.mode is Mode.PAUSED)
+        if self.mode is Mode.DOWN:
+            raise Unreachable("connection refused")
+
+    async def wait_while(self, holds: Callable[[], bool]) -> None:
+        while holds():
+            self._change = self._change or anyio.Event()
+            await self._change.wait()
+
+    def _notify(self) -> None:
+        if self._change is not None:
+            self._change.set()
+            self._change = None
+
+
+_LATE = frozenset({"connection_lost", "stream_incomplete", "protocol_violation", "engine_failed"})
+"""Failures that show only after the first piece."""
+
+
+class Job:
+    """One order in the engine. It holds a slot until its last piece is taken or it is aborted."""
+
+    def __init__(self, engine: Engine, order: Order, failure: Fault | None) -> None:
+        self.answer: Answer = answer_to(order.prompt, order.max_tokens, order.stop, order.seed, order.json, order.tools)
+        self.broken = False
+        self._engine = engine
+        self._failure = failure
+        self._pieces = self._cut(random.Random(0))
+        self._taken = 0
+
+    async def next(self) -> Piece | None:
+        """Return the next piece, `None` after the last one; raises `Unreachable` or `Fault`."""
+        await anyio.sleep(PIECE_S)
+        await self._engine.wait_while(lambda: self._engine.mode is Mode.PAUSED and not self.broken)
+        if self.broken:
+            raise Unreachable("connection reset")
+        if self._failure is not None and self._taken > 0:
+            return self._fail(self._failure)
+        piece = next(self._pieces, None)
+        if piece is None:
+            self.abort()
+        else:
+            self._taken += 1
+            self._engine.emitted += 1
+        return piece
+
+    def abort(self) -> None:
+        """Let the slot go."""
+        if self in self._engine.jobs:
+            self._engine.jobs.remove(self)
+
+    def _fail(self, failure: Fault) -> Piece | None:
+        self.abort()
+        if failure.kind == "connection_lost":
+            raise Unreachable("connection reset")
+        if failure.kind == "protocol_violation":
+            return Piece(b"\xff\xff", 0, 0.0)
+        if failure.kind == "stream_incomplete":
+            self.answer = self.answer._replace(reason=None)
+            return None
+        raise failure
+
+    def _cut(self, rng: random.Random) -> Iterator[Piece]:
+        for data in self.answer.pieces:
+            yield Piece(data, token_id=len(data), logprob=-math.log(1 + rng.randrange(1, 9)))

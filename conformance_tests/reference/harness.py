@@ -1,0 +1,126 @@
+"""A harness that can do everything, for the reference adapter and for the mutants made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from adapter_api import (
+    Capability,
+    Datatype,
+    ImagePart,
+    InferRequest,
+    Message,
+    ResponseFormat,
+    TaskRequest,
+    Tensor,
+    TextPart,
+    Tool,
+    WorkerAdapter,
+)
+from conformance_tests.harness import Backend, Harness, KnownTensors, KnownText
+from conformance_tests.outcome import Skipped
+from conformance_tests.reference.adapter import CAPABILITIES, ReferenceAdapter, ReferenceSettings
+from conformance_tests.reference.answers import ECHO, NOTHING, SPLIT
+from conformance_tests.reference.engine import Engine, Fault, Mode
+from conformance_tests.tensor_cases import echo_tensors
+
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+class ReferenceHarness(Harness):
+    name = "reference"
+    model = "tiny"
+    streams = 50
+    control_timeout_s = 0.5
+    settle_s = 1.0
+
+    def __init__(
+        self,
+        *,
+        adapter_class: type[ReferenceAdapter] = ReferenceAdapter,
+        capabilities: frozenset[Capability] = CAPABILITIES,
+        backend: Backend = "asyncio",
+        backend_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.settings = ReferenceSettings(capabilities=capabilities)
+        self.engine = Engine()
+        self.adapter_class = adapter_class
+        self.backend = backend
+        self.backend_options = backend_options or {}
+
+    async def reset(self) -> None:
+        self.engine = Engine()
+
+    def adapter(self) -> WorkerAdapter:
+        return self.adapter_class(self.settings, self.engine)
+
+    def images_task(self) -> TaskRequest:
+        parts = (TextPart(text="What is this?"), ImagePart(data=_PIXEL, media_type="image/png"))
+        return self.task(prompt=None, messages=(Message(role="user", content=parts),))
+
+    def json_task(self) -> TaskRequest:
+        return self.task(response_format=ResponseFormat(type="json"))
+
+    def tools_task(self) -> TaskRequest:
+        return self.task(tools=(Tool(name="weather", parameters={"type": "object"}),))
+
+    def empty_task(self) -> TaskRequest:
+        return self.task(prompt=NOTHING)
+
+    def known_text(self) -> KnownText:
+        text = "the quick brown fox jumps over the lazy dog"
+        return KnownText(task=self.task(prompt=ECHO + text, max_tokens=64), text=text, tokens_in=9, tokens_out=9)
+
+    def split_text(self) -> KnownText:
+        text = "naïve 日本 🙂 end"
+        return KnownText(task=self.task(prompt=SPLIT + text, max_tokens=64), text=text)
+
+    def known_tensors(self, datatype: Datatype) -> KnownTensors:
+        return echo_tensors("echo", datatype)
+
+    def named_tensors(self) -> KnownTensors:
+        first = Tensor.from_bytes_elements("INPUT0", [b"first"])
+        second = Tensor.from_bytes_elements("INPUT1", [b"second"])
+        outputs = tuple(msgspec.structs.replace(t, name=t.name.replace("INPUT", "OUTPUT")) for t in (first, second))
+        return KnownTensors(request=InferRequest(model="swap", inputs=(first, second)), outputs=outputs)
+
+    async def in_flight(self) -> int:
+        return len(self.engine.jobs)
+
+    async def inferences(self) -> int:
+        return self.engine.inferences
+
+    async def emitted(self) -> int:
+        return self.engine.emitted
+
+    async def stop_engine(self) -> None:
+        self.engine.set_mode(Mode.DOWN)
+
+    async def start_engine(self) -> None:
+        self.engine.set_mode(Mode.UP)
+
+    async def pause_engine(self) -> None:
+        self.engine.set_mode(Mode.PAUSED)
+
+    async def resume_engine(self) -> None:
+        self.engine.set_mode(Mode.UP)
+
+    async def make_unready(self) -> None:
+        self.engine.set_mode(Mode.UNREADY)
+
+    async def make_ready(self) -> None:
+        self.engine.set_mode(Mode.UP)
+
+    async def drop_streams(self) -> None:
+        self.engine.drop_streams()
+
+    async def fail_next(self, code: str, retry_after_s: float | None = None) -> None:
+        if code in ("closed", "adapter_failed", "job_conflict"):
+            raise Skipped(f"no engine fails with {code}")
+        self.engine.failures.append(Fault(code, retry_after_s))
+
+    def secrets(self) -> Iterable[str]:
+        return (self.settings.token.get_secret_value(),)

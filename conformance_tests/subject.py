@@ -1,0 +1,221 @@
+"""What a check is given: the adapter under test, opened and tapped, and the harness that knows about it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import msgspec
+
+from adapter_api import Capability, End, EngineProps, TaskRequest, WorkerAdapter, new_job_id
+from conformance_tests.harness import Harness, KnownText
+from conformance_tests.outcome import Blocked, Failed, NotApplicable, Skipped
+from conformance_tests.recording import Recording, Tap
+
+CLEANUP_S = 10.0
+"""Seconds that mending a fault may take before the check goes on without it."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the adapter told of itself when the run began; `props` is `None` when it could not be asked."""
+
+    props: EngineProps | None = None
+    problem: str = ""
+
+
+class Subject:
+    """One check's view of the adapter under test."""
+
+    def __init__(self, harness: Harness, facts: Facts, *, seed: int = 0) -> None:
+        self.harness = harness
+        self.facts = facts
+        self.seed = seed
+        # By identity: an author's adapter may be a dataclass, which has no hash.
+        self._taps: dict[int, tuple[WorkerAdapter, Tap]] = {}
+
+    # -- capabilities -------------------------------------------------------------------------------------------------
+
+    @property
+    def props(self) -> EngineProps:
+        """What the adapter tells of its engine; blocks the check when it could not be asked."""
+        if self.facts.props is None:
+            raise Blocked(f"the adapter could not be asked for its properties: {self.facts.problem}")
+        return self.facts.props
+
+    def declares(self, capability: Capability, model: str | None = None) -> bool:
+        """Return whether the capability is declared: for that model where it is listed, else for the engine."""
+        for props in self.props.models:
+            if props.name == model:
+                return capability in props.capabilities
+        return capability in self.props.capabilities
+
+    def only_with(self, capability: Capability, model: str | None = None) -> None:
+        """End the check as not applicable unless the capability is declared."""
+        if not self.declares(capability, model):
+            raise NotApplicable(f"{f'model {model!r}' if model else 'the adapter'} does not declare {capability}")
+
+    def only_without(self, capability: Capability, model: str | None = None) -> None:
+        """End the check as not applicable when the capability is declared."""
+        if self.declares(capability, model):
+            raise NotApplicable(f"{f'model {model!r}' if model else 'the adapter'} declares {capability}")
+
+    # -- the adapter --------------------------------------------------------------------------------------------------
+
+    def adapter(self) -> WorkerAdapter:
+        """Return a new adapter, tapped and not open."""
+        adapter = self.harness.adapter()
+        if self.harness.control_timeout_s is not None:
+            adapter.control_timeout_s = self.harness.control_timeout_s
+        self._taps[id(adapter)] = (adapter, Tap(adapter))
+        return adapter
+
+    @asynccontextmanager
+    async def open(self, *, mend: bool = True) -> AsyncIterator[WorkerAdapter]:
+        """Open a new adapter and close it afterwards; blocks the check when it does not open.
+
+        Args:
+            mend: Let the guard see lawful streams whatever the adapter says; see `recording`.
+        """
+        adapter = self.adapter()
+        self._tap(adapter).mend = mend
+        try:
+            await adapter.__aenter__()
+        except Exception as exc:
+            raise Blocked(f"the adapter does not open: {type(exc).__name__}: {exc}") from exc
+        try:
+            yield adapter
+        finally:
+            with anyio.move_on_after(CLEANUP_S, shield=True):
+                await self._close(adapter)
+
+    def _tap(self, adapter: WorkerAdapter) -> Tap:
+        return self._taps[id(adapter)][1]
+
+    async def _close(self, adapter: WorkerAdapter) -> None:
+        try:
+            await adapter.aclose()
+        except Exception:
+            pass
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def submit(self, adapter: WorkerAdapter, task: TaskRequest) -> Recording:
+        """Submit a task and return its recording, not yet read."""
+        tap = self._tap(adapter)
+        before = len(tap.streams)
+        try:
+            stream = adapter.submit(task)
+        except Exception as exc:
+            raise Blocked(f"submit raised {type(exc).__name__}: {exc}") from exc
+        return Recording(task, stream, tap.streams[before] if len(tap.streams) > before else None)
+
+    async def run(self, adapter: WorkerAdapter, task: TaskRequest) -> Recording:
+        """Submit a task and read it to its end, whatever that is."""
+        recording = self.submit(adapter, task)
+        await recording.rest()
+        return recording
+
+    async def complete(self, adapter: WorkerAdapter, task: TaskRequest | None = None) -> Recording:
+        """Run a task that must work for the check to begin; blocks the check when it fails."""
+        recording = await self.run(adapter, task or self.harness.task())
+        if not isinstance(recording.terminal, End):
+            raise Blocked(f"a plain task does not work: {recording.summary()}")
+        return recording
+
+    async def succeed(self, adapter: WorkerAdapter, task: TaskRequest, what: str) -> Recording:
+        """Run the task that the check is about, after a plain one; fails the check when only the former fails."""
+        await self.complete(adapter)
+        recording = await self.run(adapter, task)
+        if not isinstance(recording.terminal, End):
+            raise Failed(f"{what} failed: {recording.summary()}")
+        return recording
+
+    @asynccontextmanager
+    async def streaming(self, adapter: WorkerAdapter, task: TaskRequest | None = None) -> AsyncIterator[Recording]:
+        """Submit the long task, read it up to its first token, and leave it closed."""
+        recording = self.submit(adapter, task or self.harness.long_task())
+        await recording.until_token()
+        try:
+            yield recording
+        finally:
+            with anyio.move_on_after(CLEANUP_S, shield=True):
+                await recording.stream.aclose()
+
+    async def repeatable(self, adapter: WorkerAdapter) -> KnownText:
+        """Return a task with the text that it is answered with every time; skips the check when there is none."""
+        try:
+            return self.harness.known_text()
+        except Skipped:
+            task = self.harness.task()
+            if not self.declares(Capability.SEED, task.model):
+                raise
+        task = self.harness.task(seed=self.seed + 7)
+        first, second = await self.complete(adapter, task), await self.complete(adapter, renamed(task))
+        if first.text != second.text:
+            raise Blocked("two tasks with the same seed get different texts")
+        return KnownText(task=renamed(task), text=first.text)
+
+    async def failures(self, adapter: WorkerAdapter, *codes: str, prompt: str | None = None) -> list[Recording]:
+        """Return tasks that failed in those ways, as far as the harness can inject them."""
+        changes = {} if prompt is None else {"prompt": prompt}
+        recordings = []
+        for code in codes:
+            try:
+                await self.harness.fail_next(code)
+            except Skipped:
+                continue
+            recordings.append(await self.run(adapter, self.harness.task(**changes)))
+        return recordings
+
+    async def unknown_model(self, adapter: WorkerAdapter, **changes: Any) -> Recording:
+        """Return a task that failed because the engine has no such model: the one failure every engine has."""
+        return await self.run(adapter, self.harness.task(**({"model": "no-such-model-5309"} | changes)))
+
+    # -- the engine ---------------------------------------------------------------------------------------------------
+
+    async def eventually(
+        self, holds: Callable[[], Awaitable[bool]], message: str, *, within_s: float | None = None
+    ) -> None:
+        """Fail the check with `message` unless `holds` comes true in time."""
+        within_s = self.harness.settle_s if within_s is None else within_s
+        with anyio.move_on_after(within_s):
+            while not await holds():
+                await anyio.sleep(0.02)
+            return
+        raise Failed(f"{message} (waited {within_s:g} s)")
+
+    async def engine_is_idle(self) -> bool:
+        return await self.harness.in_flight() == 0
+
+    @asynccontextmanager
+    async def engine_stopped(self) -> AsyncIterator[None]:
+        async with self._fault(self.harness.stop_engine, self.harness.start_engine):
+            yield
+
+    @asynccontextmanager
+    async def engine_paused(self) -> AsyncIterator[None]:
+        async with self._fault(self.harness.pause_engine, self.harness.resume_engine):
+            yield
+
+    @asynccontextmanager
+    async def engine_unready(self) -> AsyncIterator[None]:
+        async with self._fault(self.harness.make_unready, self.harness.make_ready):
+            yield
+
+    @asynccontextmanager
+    async def _fault(
+        self, inject: Callable[[], Awaitable[None]], mend: Callable[[], Awaitable[None]]
+    ) -> AsyncIterator[None]:
+        await inject()
+        try:
+            yield
+        finally:
+            with anyio.move_on_after(CLEANUP_S, shield=True):
+                await mend()
+
+
+def renamed(task: TaskRequest) -> TaskRequest:
+    """Return the same task under another name."""
+    return task.model_copy(update={"job_id": new_job_id()})

@@ -1,0 +1,294 @@
+"""ORCH-3060: cancelling a task."""
+
+from __future__ import annotations
+
+import anyio
+
+from adapter_api import CancelReceipt, Capability, End, Error, Token, WorkerAdapter
+from adapter_api.stream import CLOSE_GRACE_S
+from conformance_tests.checks import requirement
+from conformance_tests.outcome import Blocked, expect
+from conformance_tests.recording import Recording
+from conformance_tests.subject import Subject, renamed
+
+BURST = 50
+SLACK_S = 1.0
+"""What a busy machine may add to a limit."""
+
+
+async def _cancel(adapter: WorkerAdapter, recording: Recording) -> CancelReceipt:
+    return await adapter.cancel(recording.task.job_id)
+
+
+def _terminals(recording: Recording) -> list[str]:
+    return [type(event).__name__.lower() for event in recording.read if isinstance(event, End | Error)]
+
+
+@requirement("ORCH-3060-001")
+async def test_a_cancelled_task_ends_as_cancelled(subject: Subject) -> None:
+    """Cancel a long task after its first token and read its end."""
+    async with subject.open() as adapter, subject.streaming(adapter) as recording:
+        await _cancel(adapter, recording)
+        await recording.rest()
+
+    told = recording.terminal
+    expect(isinstance(told, End) and told.finish_reason == "cancelled", f"the task ended so: {recording.summary()}")
+
+
+@requirement("ORCH-3060-002")
+async def test_no_token_follows_an_acknowledged_cancel(subject: Subject) -> None:
+    """Cancel a long task that is being read all the time, and count tokens after the receipt."""
+    acknowledged = False
+    late = 0
+    async with subject.open() as adapter, subject.streaming(adapter) as recording:
+
+        async def read() -> None:
+            nonlocal late
+            while (event := await recording.next()) is not None:
+                late += acknowledged and isinstance(event, Token)
+
+        async with anyio.create_task_group() as readers:
+            readers.start_soon(read)
+            await anyio.sleep(0.02)
+            acknowledged = (await _cancel(adapter, recording)).acknowledged
+
+    expect(late == 0, f"{late} tokens were delivered after the receipt said acknowledged")
+
+
+@requirement("ORCH-3060-003")
+async def test_cancelling_an_unknown_job_finds_nothing(subject: Subject) -> None:
+    """Cancel a job that never was."""
+    async with subject.open() as adapter:
+        receipt = await adapter.cancel("no-such-job-5309")
+
+    expect(receipt.found is False, "the receipt for a job that never was says found=True")
+
+
+@requirement("ORCH-3060-004")
+async def test_cancelling_after_the_end_finds_nothing(subject: Subject) -> None:
+    """Cancel a task that was read to its end."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+        receipt = await _cancel(adapter, recording)
+
+    expect(receipt.found is False, "the receipt for a task that is over says found=True")
+
+
+@requirement("ORCH-3060-005")
+async def test_cancelling_twice_leaves_one_terminal_event(subject: Subject) -> None:
+    """Cancel a task twice at the same time, and once more."""
+    async with subject.open() as adapter, subject.streaming(adapter) as recording:
+        async with anyio.create_task_group() as cancels:
+            cancels.start_soon(_cancel, adapter, recording)
+            cancels.start_soon(_cancel, adapter, recording)
+        await _cancel(adapter, recording)
+        await recording.rest()
+
+    expect(len(_terminals(recording)) == 1, f"a task cancelled twice ended in {_terminals(recording)}")
+
+
+@requirement("ORCH-3060-006")
+async def test_a_task_cancelled_before_it_is_read_has_no_token(subject: Subject) -> None:
+    """Submit a task, cancel it before the first read, then read it."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        recording = subject.submit(adapter, subject.harness.task())
+        await _cancel(adapter, recording)
+        await recording.rest()
+
+    tokens = sum(isinstance(event, Token) for event in recording.read)
+    expect(tokens == 0, f"{tokens} tokens came after a cancel before the start")
+    expect(len(_terminals(recording)) == 1, f"it ended in {_terminals(recording) or 'nothing'}")
+
+
+@requirement("ORCH-3060-007")
+async def test_a_cancel_at_the_last_token_leaves_one_terminal_event(subject: Subject) -> None:
+    """Cancel a short task after each of its last events in turn, and while the last one is being read."""
+    async with subject.open() as adapter:
+        events = len((await subject.complete(adapter)).read)
+        for taken in range(max(1, events - 3), events + 1):
+            recording = subject.submit(adapter, subject.harness.task())
+            for _ in range(taken - 1):
+                await recording.next()
+            async with anyio.create_task_group() as both:
+                both.start_soon(recording.next)
+                both.start_soon(_cancel, adapter, recording)
+            await recording.rest()
+            expect(
+                len(_terminals(recording)) == 1 and recording.error is None,
+                f"cancelled after {taken} of {events} events, it ended so: {recording.summary()}",
+            )
+            expect(recording.stream.repairs == 0, f"cancelled after {taken} of {events} events, its generator raised")
+
+
+@requirement("ORCH-3060-008")
+async def test_a_cancel_affects_no_other_task(subject: Subject) -> None:
+    """Cancel one of two long tasks and read on in the other."""
+    async with (
+        subject.open() as adapter,
+        subject.streaming(adapter) as one,
+        subject.streaming(adapter) as other,
+    ):
+        await _cancel(adapter, one)
+        for _ in range(3):
+            event = await other.next()
+            expect(
+                not isinstance(event, End | Error) and event is not None,
+                f"another task was cancelled, and this one ended: {other.summary()}",
+            )
+
+
+@requirement("ORCH-3060-009")
+async def test_a_burst_of_cancels_ends_every_task(subject: Subject) -> None:
+    """Cancel fifty running tasks at once and read each to its end."""
+    ended: list[list[str]] = []
+    async with subject.open() as adapter:
+        recordings = [subject.submit(adapter, subject.harness.long_task()) for _ in range(BURST)]
+        async with anyio.create_task_group() as group:
+            for recording in recordings:
+                group.start_soon(recording.next)
+        async with anyio.create_task_group() as group:
+            for recording in recordings:
+                group.start_soon(_cancel, adapter, recording)
+        for recording in recordings:
+            await recording.rest()
+            ended.append(_terminals(recording))
+
+    odd = [terminals for terminals in ended if len(terminals) != 1]
+    expect(not odd, f"{len(odd)} of {BURST} tasks cancelled at once did not end with one terminal event: {odd[:3]}")
+
+
+@requirement("ORCH-3060-010")
+async def test_the_task_after_a_cancel_is_undisturbed(subject: Subject) -> None:
+    """Run a repeatable task, cancel another, and run the first again."""
+    async with subject.open() as adapter:
+        known = await subject.repeatable(adapter)
+        before = await subject.complete(adapter, renamed(known.task))
+        async with subject.streaming(adapter) as recording:
+            await _cancel(adapter, recording)
+        after = await subject.run(adapter, renamed(known.task))
+
+    expect(isinstance(after.terminal, End), f"the task after a cancel failed: {after.summary()}")
+    expect(after.text == before.text, "the task after a cancel got another text than the same task before it")
+
+
+@requirement("ORCH-3060-011")
+async def test_a_cancel_is_bounded_while_the_engine_hangs(subject: Subject) -> None:
+    """Pause the engine in the middle of a task and measure how long a cancel takes."""
+    async with subject.open() as adapter, subject.streaming(adapter) as recording:
+        limit_s = adapter.control_timeout_s + CLOSE_GRACE_S + SLACK_S
+        async with subject.engine_paused():
+            began = anyio.current_time()
+            with anyio.move_on_after(2 * limit_s):
+                await _cancel(adapter, recording)
+            took_s = anyio.current_time() - began
+
+    expect(
+        took_s <= limit_s, f"the cancel took {took_s:.1f} s while the engine hung; at most {limit_s:g} s are allowed"
+    )
+
+
+@requirement("ORCH-3060-012")
+async def test_a_receipt_says_what_a_cancel_can_do(subject: Subject) -> None:
+    """Cancel a running task and look at `mode`."""
+    async with subject.open() as adapter, subject.streaming(adapter) as recording:
+        receipt = await _cancel(adapter, recording)
+    if not receipt.found:
+        raise Blocked("the receipt for a running task says found=False")
+
+    modes = ("hard", "on_next_chunk", "client_only")
+    expect(receipt.mode in modes, f"the receipt's mode is {receipt.mode!r}, not one of {', '.join(modes)}")
+
+
+@requirement("ORCH-3060-013")
+async def test_a_hard_cancel_that_is_not_declared_is_not_claimed(subject: Subject) -> None:
+    """Cancel a running task of a model that does not declare hard cancels."""
+    subject.only_without(Capability.CANCEL_HARD, subject.harness.long_task().model)
+    async with subject.open() as adapter, subject.streaming(adapter) as recording:
+        receipt = await _cancel(adapter, recording)
+
+    expect(receipt.mode != "hard", "cancel_hard is not declared and the receipt's mode is hard")
+
+
+@requirement("ORCH-3060-014")
+async def test_a_cancelled_task_leaves_the_engine(subject: Subject) -> None:
+    """Cancel a running task and ask the engine what it works on."""
+    subject.only_with(Capability.CANCEL_HARD, subject.harness.long_task().model)
+    await subject.harness.in_flight()
+    async with subject.open() as adapter, subject.streaming(adapter) as recording:
+        await _cancel(adapter, recording)
+        await subject.eventually(subject.engine_is_idle, "the engine still works on a task that was cancelled")
+
+
+@requirement("ORCH-3060-015")
+async def test_a_reader_that_is_cancelled_stops_its_task(subject: Subject) -> None:
+    """Cancel the scope in which a stream is being read and ask the engine what it works on."""
+    subject.only_with(Capability.CANCEL_HARD, subject.harness.long_task().model)
+    await subject.harness.in_flight()
+    async with subject.open() as adapter:
+        recording = subject.submit(adapter, subject.harness.long_task())
+        await recording.until_token()
+        async with anyio.create_task_group() as readers:
+            readers.start_soon(recording.rest)
+            await anyio.sleep(0.02)
+            readers.cancel_scope.cancel()
+        await subject.eventually(subject.engine_is_idle, "the engine still works on a task whose reader was cancelled")
+
+
+@requirement("ORCH-3060-016")
+async def test_a_task_that_outlives_its_time_says_so(subject: Subject) -> None:
+    """Give a long task a fraction of the time it takes."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        recording = await subject.run(adapter, subject.harness.long_task(timeout_s=0.15))
+    if isinstance(recording.terminal, End):
+        raise Blocked("the harness's long task was done within 0.15 s; make it longer")
+
+    error = recording.error
+    expect(
+        error is not None and (error.code, error.stage) == ("deadline_exceeded", "total"),
+        f"the task ended so, at the stage {error.stage if error else None}: {recording.summary()}",
+    )
+
+
+@requirement("ORCH-3060-017")
+async def test_a_task_whose_time_is_up_leaves_the_engine(subject: Subject) -> None:
+    """Let the time of a long task run out and ask the engine what it works on."""
+    subject.only_with(Capability.CANCEL_HARD, subject.harness.long_task().model)
+    await subject.harness.in_flight()
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        await subject.run(adapter, subject.harness.long_task(timeout_s=0.15))
+        await subject.eventually(subject.engine_is_idle, "the engine still works on a task whose time was up")
+
+
+@requirement("ORCH-3060-020")
+async def test_released_is_said_only_of_what_the_engine_let_go(subject: Subject) -> None:
+    """Cancel a running task and, if the receipt says released, ask the engine at once."""
+    await subject.harness.in_flight()
+    async with subject.open() as adapter, subject.streaming(adapter) as recording:
+        receipt = await _cancel(adapter, recording)
+        busy = await subject.harness.in_flight()
+
+    expect(not (receipt.released and busy), "the receipt says released and the engine still works on the task")
+
+
+@requirement("ORCH-3060-021")
+async def test_a_task_that_waits_for_its_first_token_can_be_cancelled(subject: Subject) -> None:
+    """Pause the engine, submit a task, cancel it while it waits, and read its end."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        limit_s = adapter.control_timeout_s + CLOSE_GRACE_S + SLACK_S
+        async with subject.engine_paused():
+            recording = subject.submit(adapter, subject.harness.task())
+            with anyio.move_on_after(2 * limit_s):
+                async with anyio.create_task_group() as readers:
+                    readers.start_soon(recording.rest)
+                    await anyio.sleep(0.1)
+                    await _cancel(adapter, recording)
+
+    told = recording.terminal
+    expect(
+        isinstance(told, End) and told.finish_reason == "cancelled",
+        f"cancelled while it waited for its first token, the task ended so: {recording.summary()}",
+    )

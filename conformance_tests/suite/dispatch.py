@@ -1,0 +1,172 @@
+"""ORCH-3055: how a task gets to an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import anyio
+
+from adapter_api import Capability, End, Error, ImagePart, Message, ResponseFormat, TaskRequest, Tool, WorkerAdapter
+from conformance_tests.checks import requirement
+from conformance_tests.outcome import Failed, NotApplicable, Skipped, expect
+from conformance_tests.recording import Recording
+from conformance_tests.subject import Subject, renamed
+
+
+@requirement("ORCH-3055-001")
+async def test_submit_does_not_raise(subject: Subject) -> None:
+    """Submit tasks to an adapter before its opening, with the engine gone, and after the close."""
+    adapter = subject.adapter()
+    _submit(adapter, subject.harness.task(), "before the adapter was opened")
+    async with subject.open() as adapter:
+        _submit(adapter, subject.harness.task(), "while the adapter was open")
+        _submit(adapter, subject.harness.task(model="no-such-model-5309"), "for an unknown model")
+        try:
+            async with subject.engine_stopped():
+                _submit(adapter, subject.harness.task(), "while the engine was down")
+        except Skipped:
+            pass
+    _submit(adapter, subject.harness.task(), "after the adapter was closed")
+
+
+def _submit(adapter: WorkerAdapter, task: TaskRequest, when: str) -> None:
+    try:
+        adapter.submit(task)
+    except Exception as exc:
+        raise Failed(f"submit raised {type(exc).__name__} {when}: {exc}; raise it from the generator") from exc
+
+
+@requirement("ORCH-3055-003")
+async def test_a_job_id_that_runs_is_a_conflict(subject: Subject) -> None:
+    """Submit a task with the `job_id` of a running one, then read on in the running one."""
+    async with subject.open() as adapter, subject.streaming(adapter) as running:
+        second = await subject.run(adapter, subject.harness.task(job_id=running.task.job_id))
+        told = second.error.code if second.error else "no error"
+        expect(told == "job_conflict", f"a second task of a running job_id ended in {told}")
+        event = await running.next()
+        expect(
+            event is not None and not isinstance(event, End | Error),
+            f"a second task of its job_id ended the running task: {running.summary()}",
+        )
+
+
+@requirement("ORCH-3055-004")
+async def test_tasks_do_not_receive_each_others_events(subject: Subject) -> None:
+    """Run tasks with different known texts one by one, then many of each at once, and compare."""
+    async with subject.open() as adapter:
+        alone = [await subject.complete(adapter, task) for task in await _distinct_tasks(subject, adapter)]
+        together = [subject.submit(adapter, renamed(one.task)) for one in alone for _ in range(8)]
+        await _read_all(together)
+
+    expected = [one.text for one in alone for _ in range(8)]
+    # A task that failed received nobody's events: that it must not fail is not asked here.
+    mixed = sum(
+        isinstance(recording.terminal, End) and recording.text != text
+        for recording, text in zip(together, expected, strict=True)
+    )
+    expect(mixed == 0, f"{mixed} of {len(together)} tasks that ran at once got another text than alone")
+
+
+async def _distinct_tasks(subject: Subject, adapter: WorkerAdapter) -> list[TaskRequest]:
+    known = await subject.repeatable(adapter)
+    tasks = [renamed(known.task)]
+    if subject.declares(Capability.SEED, subject.harness.task().model):
+        tasks += [subject.harness.task(seed=seed) for seed in range(4)]
+    else:
+        tasks += [subject.harness.task(prompt=known.task.prompt), renamed(known.task)]
+    return [task for task in tasks if task.prompt is not None]
+
+
+async def _read_all(recordings: list[Recording]) -> None:
+    async with anyio.create_task_group() as readers:
+        for recording in recordings:
+            readers.start_soon(recording.rest)
+
+
+@requirement("ORCH-3055-005")
+async def test_many_tasks_at_once_all_end(subject: Subject) -> None:
+    """Submit a hundred tasks at once and read each to its end."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        recordings = [subject.submit(adapter, subject.harness.task()) for _ in range(subject.harness.streams)]
+        with anyio.move_on_after(20 * subject.harness.settle_s):
+            await _read_all(recordings)
+
+    open_ended = sum(recording.terminal is None for recording in recordings)
+    expect(open_ended == 0, f"{open_ended} of {len(recordings)} tasks submitted at once did not end")
+
+
+@requirement("ORCH-3055-006")
+async def test_an_unknown_model_is_model_not_found(subject: Subject) -> None:
+    """Submit a task for a model that no engine has."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        recording = await subject.unknown_model(adapter)
+
+    told = recording.error.code if recording.error else "no error"
+    expect(told == "model_not_found", f"a task for an unknown model ended in {told}")
+
+
+_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def _asking_for(subject: Subject) -> Iterator[tuple[Capability, TaskRequest]]:
+    """Yield a task for each capability that a task can ask for."""
+    task, prompt = subject.harness.task, subject.harness.prompt
+    image = (Message(role="user", content=(ImagePart(data=_IMAGE, media_type="image/png"),)),)
+    yield Capability.MESSAGES, task(prompt=None, messages=(Message(role="user", content=prompt),))
+    yield Capability.IMAGES, task(prompt=None, messages=image)
+    yield Capability.STOP, task(stop=("unlikely-5309",))
+    yield Capability.SEED, task(seed=1)
+    yield Capability.LOGPROBS, task(logprobs=1)
+    yield Capability.RESPONSE_FORMAT, task(response_format=ResponseFormat(type="json"))
+    yield Capability.TOOLS, task(tools=(Tool(name="weather", parameters={"type": "object"}),))
+
+
+@requirement("ORCH-3055-007")
+async def test_what_is_not_declared_is_refused(subject: Subject) -> None:
+    """Ask for each capability that the model does not declare."""
+    undeclared = [(c, task) for c, task in _asking_for(subject) if not subject.declares(c, task.model)]
+    if not undeclared:
+        raise NotApplicable("the model declares everything that a task can ask for")
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        for capability, task in undeclared:
+            recording = await subject.run(adapter, task)
+            told = recording.error.code if recording.error else "no error"
+            expect(told == "unsupported", f"{capability} is not declared, and a task that asks for it ended in {told}")
+            expect(not recording.tokens, f"{capability} is not declared, and a task that asks for it got tokens")
+
+
+@requirement("ORCH-3055-008")
+async def test_parameters_of_another_engine_are_passed_over(subject: Subject) -> None:
+    """Run a task with a parameter in the namespace of another engine."""
+    task = subject.harness.task(parameters={"no-such-engine.strength": 11})
+    async with subject.open() as adapter:
+        await subject.succeed(adapter, task, "a task with a parameter of another engine")
+
+
+@requirement("ORCH-3055-009")
+async def test_an_unknown_parameter_of_this_engine_is_refused_by_name(subject: Subject) -> None:
+    """Run a task with a parameter in the adapter's own namespace that nothing takes."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        task = subject.harness.task(parameters={f"{adapter.engine}.no_such_parameter": 1})
+        recording = await subject.run(adapter, task)
+
+    expect(recording.error is not None, f"a parameter that nothing takes was accepted: {recording.summary()}")
+    named = recording.error is not None and "no_such_parameter" in recording.error.message
+    expect(named, f"the refusal of a parameter does not name it: {recording.summary()}")
+
+
+@requirement("ORCH-3055-036")
+async def test_fields_that_need_no_capability_are_accepted(subject: Subject) -> None:
+    """Run a task with `session_id`, `priority`, `timeout_s` and `traceparent`."""
+    task = subject.harness.task(
+        session_id="session-5309",
+        priority="batch",
+        timeout_s=60.0,
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    )
+    async with subject.open() as adapter:
+        await subject.succeed(adapter, task, "a task with session_id, priority, timeout_s and traceparent")

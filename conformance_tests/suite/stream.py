@@ -1,0 +1,577 @@
+"""ORCH-3059: the stream of a task's events.
+
+What the adapter itself says (`recording.said`) is looked at here, not what the guard of `adapter_api` makes of it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anyio
+
+from adapter_api import (
+    AdapterError,
+    Capability,
+    End,
+    Error,
+    Started,
+    Token,
+    TokenEvent,
+    Usage,
+    decode_event,
+    encode_event,
+)
+from conformance_tests.checks import requirement
+from conformance_tests.outcome import Blocked, Skipped, expect
+from conformance_tests.recording import Recording
+from conformance_tests.subject import Subject, renamed
+
+MOST_AHEAD = 2000
+"""How many tokens an engine may have handed out that a reader which stopped reading has not taken."""
+
+
+@requirement("ORCH-3059-001")
+async def test_a_stream_begins_with_started(subject: Subject) -> None:
+    """Run a task and look at the first thing that the adapter says."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+
+    first = recording.said[0] if recording.said else None
+    expect(isinstance(first, Started), f"the first event is {_name(first)}, not started")
+
+
+@requirement("ORCH-3059-002")
+async def test_started_is_said_once(subject: Subject) -> None:
+    """Run a task and count its started events."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+
+    positions = [at for at, event in enumerate(recording.said) if isinstance(event, Started)]
+    expect(len(positions) < 2, f"started is said {len(positions)} times, at positions {positions}")
+
+
+@requirement("ORCH-3059-003")
+async def test_token_indices_count_from_zero_without_a_gap(subject: Subject) -> None:
+    """Run a task and compare the index of each token with its place."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+
+    for place, token in enumerate(recording.tokens):
+        expect(token.index == place, f"token number {place} has the index {token.index}")
+
+
+@requirement("ORCH-3059-004")
+async def test_a_stream_ends_with_a_terminal_event(subject: Subject) -> None:
+    """Run a task to the end of the adapter's generator and look for `End`, `Error` or an `AdapterError`."""
+    async with subject.open() as adapter:
+        recording = await subject.run(adapter, subject.harness.task())
+
+    ended = any(isinstance(event, End | Error) for event in recording.said)
+    expect(
+        ended or recording.raised is not None,
+        f"the adapter's generator was exhausted after {len(recording.said)} events without an end",
+    )
+
+
+@requirement("ORCH-3059-005")
+async def test_nothing_follows_the_terminal_event(subject: Subject) -> None:
+    """Run a task and let the adapter's generator run on past its terminal event."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+
+    for at, event in enumerate(recording.said):
+        if isinstance(event, End | Error):
+            after = recording.said[at + 1 :]
+            expect(not after, f"{_name(event)} at position {at} is followed by {', '.join(map(_name, after[:5]))}")
+            expect(recording.raised is None, f"{_name(event)} is followed by {type(recording.raised).__name__}")
+
+
+@requirement("ORCH-3059-006")
+async def test_a_stream_that_breaks_off_does_not_end_in_end(subject: Subject) -> None:
+    """Let the engine stop talking before it is done, and look how the task ends."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        try:
+            await subject.harness.fail_next("stream_incomplete")
+            recording = await subject.run(adapter, subject.harness.task())
+        except Skipped:
+            async with subject.streaming(adapter) as recording:
+                await subject.harness.drop_streams()
+                await recording.rest()
+
+    claimed = [event for event in recording.said if isinstance(event, End)]
+    expect(not claimed, f"the engine broke off and the task ended in {_name(claimed[0]) if claimed else ''}, not error")
+
+
+@requirement("ORCH-3059-007")
+async def test_tokens_from_before_an_error_are_delivered(subject: Subject) -> None:
+    """Let a task fail after the engine has handed out something, and look for that."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        recording = None
+        for code in ("engine_failed", "connection_lost", "stream_incomplete"):
+            before = await subject.harness.emitted()
+            try:
+                await subject.harness.fail_next(code)
+            except Skipped:
+                continue
+            recording = await subject.run(adapter, subject.harness.task())
+            if await subject.harness.emitted() > before:
+                break
+        else:
+            raise Skipped("the harness cannot make a task fail after its first token")
+
+    expect(recording.tokens, f"the engine handed out tokens before the failure, and none came: {recording.summary()}")
+
+
+@requirement("ORCH-3059-008")
+async def test_started_carries_the_job_id(subject: Subject) -> None:
+    """Run a task with a `job_id` of its own."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+
+    told, asked = recording.started.job_id, recording.task.job_id
+    expect(told == asked, f"started says job_id {told!r} for the task {asked!r}")
+
+
+@requirement("ORCH-3059-009")
+async def test_started_carries_the_model(subject: Subject) -> None:
+    """Run a task and compare the model in started with the one asked for."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+
+    told, asked = recording.started.model, recording.task.model
+    expect(told == asked, f"started says model {told!r} for a task on {asked!r}")
+
+
+@requirement("ORCH-3059-010")
+async def test_the_tokens_join_to_the_text_of_the_engine(subject: Subject) -> None:
+    """Run a task whose answer is known and join its tokens."""
+    known = subject.harness.known_text()
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, known.task, "the task with a known answer")
+
+    expect(
+        recording.answer == known.text,
+        f"the tokens join to {len(recording.answer)} characters and the answer has {len(known.text)}; "
+        f"they differ from character {_first_difference(recording.answer, known.text)} on",
+    )
+
+
+@requirement("ORCH-3059-011")
+async def test_no_token_holds_a_part_of_a_character(subject: Subject) -> None:
+    """Run a task whose answer the engine cuts inside characters, and look for characters that it does not have."""
+    known = subject.harness.split_text()
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, known.task, "the task with cut characters")
+
+    strange = sorted(set(recording.answer) - set(known.text))
+    missing = sorted(set(known.text) - set(recording.answer))
+    expect(not strange, f"the tokens hold characters that the answer does not have: {strange!r}")
+    expect(not missing, f"characters of the answer are lost: {missing!r}")
+
+
+@requirement("ORCH-3059-012")
+async def test_the_tokens_do_not_repeat_the_prompt(subject: Subject) -> None:
+    """Run a task and compare the beginning of its text with the prompt."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+
+    prompt = recording.task.prompt or subject.harness.prompt
+    expect(not recording.text.startswith(prompt), "the text begins with the prompt")
+
+
+@requirement("ORCH-3059-013")
+async def test_an_empty_answer_ends_in_order(subject: Subject) -> None:
+    """Run a task that the engine answers with no text at all."""
+    task = subject.harness.empty_task()
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, task, "a task with an empty answer")
+
+    expect(recording.text == "", f"{len(recording.text)} characters came for an empty answer")
+
+
+@requirement("ORCH-3059-014")
+async def test_the_first_token_comes_while_the_engine_generates(subject: Subject) -> None:
+    """Take the first token of a long task and ask the engine, or the clock, whether it is still at work."""
+    subject.only_with(Capability.STREAMING, subject.harness.long_task().model)
+    async with subject.open() as adapter:
+        began = anyio.current_time()
+        async with subject.streaming(adapter) as recording:
+            first_s = anyio.current_time() - began
+            try:
+                at_work = await subject.harness.in_flight() > 0
+            except Skipped:
+                await recording.rest()
+                at_work = first_s < (anyio.current_time() - began) / 2
+
+    expect(at_work, "the first token of the long task came when the engine had generated all of them")
+
+
+@requirement("ORCH-3059-015")
+async def test_usage_counts_the_tokens_of_the_answer(subject: Subject) -> None:
+    """Compare `tokens_out` with what is known of the answer, and with `max_tokens` where that ended it."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+        subject.only_with(Capability.USAGE, recording.task.model)
+        _expect_counted(recording)
+        try:
+            known = subject.harness.known_text()
+        except Skipped:
+            return
+        if known.tokens_out is not None:
+            counted = (await subject.succeed(adapter, known.task, "the task with a known answer")).end.usage.tokens_out
+            expect(counted == known.tokens_out, f"tokens_out is {counted} for an answer of {known.tokens_out} tokens")
+
+
+def _expect_counted(recording: Recording) -> None:
+    counted, events, limit = recording.end.usage.tokens_out, len(recording.tokens), recording.task.max_tokens
+    expect(counted is not None, "the adapter declares usage, and tokens_out is None")
+    assert counted is not None
+    expect(counted >= events, f"tokens_out is {counted} and there were {events} token events")
+    if recording.end.finish_reason == "length" and limit is not None and events <= limit:
+        expect(counted == limit, f"tokens_out is {counted} for a task that ended because of its max_tokens={limit}")
+
+
+@requirement("ORCH-3059-016")
+async def test_usage_counts_the_tokens_of_the_prompt(subject: Subject) -> None:
+    """Compare `tokens_in` with what is known of the prompt; at least it must be more than zero."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+        subject.only_with(Capability.USAGE, recording.task.model)
+        counted = recording.end.usage.tokens_in
+        expect(counted is not None and counted > 0, f"tokens_in is {counted} for a prompt that is not empty")
+        try:
+            known = subject.harness.known_text()
+        except Skipped:
+            return
+        if known.tokens_in is not None:
+            counted = (await subject.succeed(adapter, known.task, "the task with a known answer")).end.usage.tokens_in
+            expect(counted == known.tokens_in, f"tokens_in is {counted} for a prompt of {known.tokens_in} tokens")
+
+
+@requirement("ORCH-3059-017")
+async def test_usage_is_none_where_it_is_not_declared(subject: Subject) -> None:
+    """Run a task on a model that does not declare usage."""
+    subject.only_without(Capability.USAGE, subject.harness.task().model)
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+
+    expect(recording.end.usage == Usage(), f"usage is not declared and end says {recording.end.usage}")
+
+
+@requirement("ORCH-3059-018")
+async def test_reaching_max_tokens_is_length(subject: Subject) -> None:
+    """Run a task with `max_tokens` 2, whose answer is longer."""
+    task = subject.harness.task(max_tokens=2)
+    subject.only_with(Capability.FINISH_REASON, task.model)
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, task, "a task with max_tokens 2")
+
+    reason = recording.end.finish_reason
+    expect(reason == "length", f"the task was cut at max_tokens and its finish reason is {reason}")
+
+
+@requirement("ORCH-3059-019")
+async def test_an_answer_that_ends_by_itself_is_stop(subject: Subject) -> None:
+    """Run a task whose known answer is shorter than its `max_tokens`."""
+    known = subject.harness.known_text()
+    subject.only_with(Capability.FINISH_REASON, known.task.model)
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, known.task, "the task with a known answer")
+
+    reason = recording.end.finish_reason
+    expect(reason == "stop", f"the model ended its answer by itself and the finish reason is {reason}")
+
+
+@requirement("ORCH-3059-020")
+async def test_a_finish_reason_that_is_not_declared_is_not_claimed(subject: Subject) -> None:
+    """Run a task on a model that does not declare that it tells why it ended."""
+    subject.only_without(Capability.FINISH_REASON, subject.harness.task().model)
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+
+    reason = recording.end.finish_reason
+    expect(reason not in ("stop", "length"), f"finish_reason is not declared and end claims {reason}; say unknown")
+
+
+@requirement("ORCH-3059-021")
+async def test_max_tokens_is_kept(subject: Subject) -> None:
+    """Run a task with `max_tokens` 2 and count."""
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, subject.harness.task(max_tokens=2), "a task with max_tokens 2")
+
+    expect(len(recording.tokens) <= 2, f"{len(recording.tokens)} tokens came for max_tokens=2")
+
+
+@requirement("ORCH-3059-022")
+async def test_the_text_ends_before_a_stop_string(subject: Subject) -> None:
+    """Run a repeatable task again, with a piece of its own answer as stop string."""
+    async with subject.open() as adapter:
+        known = await subject.repeatable(adapter)
+        subject.only_with(Capability.STOP, known.task.model)
+        stop, expected = _stop_within(known.text)
+        task = renamed(known.task).model_copy(update={"stop": (stop,)})
+        recording = await subject.succeed(adapter, task, "a task with a stop string")
+
+    expect(stop not in recording.answer, f"the text contains the stop string, {len(stop)} characters long")
+    expect(
+        recording.answer.rstrip() == expected.rstrip(),
+        f"the text has {len(recording.answer)} characters; up to the stop string there are {len(expected)}",
+    )
+
+
+def _stop_within(text: str) -> tuple[str, str]:
+    """Return a stop string from the middle of a text and what comes before it."""
+    middle = max(1, len(text) // 2)
+    stop = text[middle : middle + 3].strip()
+    at = text.find(stop) if stop else -1
+    if at <= 0:
+        raise Skipped("the known answer is too short, or too uniform, to take a stop string from its middle")
+    return stop, text[:at]
+
+
+@requirement("ORCH-3059-023")
+async def test_the_same_seed_gives_the_same_text(subject: Subject) -> None:
+    """Run one task three times with one seed."""
+    task = subject.harness.task(seed=subject.seed + 7)
+    subject.only_with(Capability.SEED, task.model)
+    async with subject.open() as adapter:
+        texts = {(await subject.succeed(adapter, renamed(task), "a task with a seed")).text for _ in range(3)}
+
+    expect(len(texts) == 1, f"three tasks with the same seed got {len(texts)} different texts")
+
+
+@requirement("ORCH-3059-024")
+async def test_messages_are_answered(subject: Subject) -> None:
+    """Run a task with messages."""
+    task = subject.harness.messages_task()
+    subject.only_with(Capability.MESSAGES, task.model)
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, task, "a task with messages")
+
+    expect(recording.text, "a task with messages was answered with no text")
+
+
+@requirement("ORCH-3059-025")
+async def test_an_image_is_answered(subject: Subject) -> None:
+    """Run a task with an image."""
+    task = subject.harness.images_task()
+    subject.only_with(Capability.IMAGES, task.model)
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, task, "a task with an image")
+
+    expect(recording.text, "a task with an image was answered with no text")
+
+
+@requirement("ORCH-3059-026")
+async def test_log_probabilities_are_told(subject: Subject) -> None:
+    """Run a task with `logprobs`."""
+    task = subject.harness.task(logprobs=1)
+    subject.only_with(Capability.LOGPROBS, task.model)
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, task, "a task with logprobs")
+
+    for token in recording.tokens:
+        expect(token.logprob is not None, f"token {token.index} has no logprob")
+        expect((token.logprob or 0) <= 0, f"token {token.index} has the logprob {token.logprob}, more than certain")
+
+
+@requirement("ORCH-3059-027")
+async def test_a_json_schema_is_kept(subject: Subject) -> None:
+    """Run a task with a JSON Schema, parse its text and hold it against the schema's types and required fields."""
+    task = subject.harness.json_task()
+    subject.only_with(Capability.RESPONSE_FORMAT, task.model)
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, task, "a task with a response format")
+    try:
+        value = json.loads(recording.answer)
+    except ValueError as exc:
+        value = None
+        expect(False, f"the text is not JSON: {exc}")
+    schema = task.response_format.json_schema if task.response_format else None
+    problem = _schema_problem(value, schema or {})
+    expect(problem is None, f"the JSON does not conform to the schema: {problem}")
+
+
+_JSON_TYPES: dict[str, type | tuple[type, ...]] = {
+    "object": dict, "array": list, "string": str, "boolean": bool, "number": (int, float), "integer": int,
+    "null": type(None),
+}  # fmt: skip
+
+
+def _schema_problem(value: Any, schema: dict[str, Any], place: str = "$") -> str | None:
+    """Say what is wrong, as far as types, `required` and `enum` go: enough for the schemas of harnesses."""
+    wanted = schema.get("type")
+    if wanted is not None and not isinstance(value, _JSON_TYPES[wanted]):
+        return f"{place} is {type(value).__name__}, not {wanted}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{place} is not among the {len(schema['enum'])} allowed values"
+    if isinstance(value, dict):
+        for name in schema.get("required", ()):
+            if name not in value:
+                return f"{place} lacks {name!r}"
+        for name, inner in schema.get("properties", {}).items():
+            if name in value and (problem := _schema_problem(value[name], inner, f"{place}.{name}")):
+                return problem
+    return None
+
+
+@requirement("ORCH-3059-028")
+async def test_a_slow_reader_receives_every_event(subject: Subject) -> None:
+    """Read a repeatable task with a pause before each event and compare its text."""
+    async with subject.open() as adapter:
+        known = await subject.repeatable(adapter)
+        fast = await subject.complete(adapter, renamed(known.task))
+        recording = subject.submit(adapter, renamed(known.task))
+        while await recording.next() is not None:
+            await anyio.sleep(0.05)
+
+    seen = "".join(event.text for event in recording.read if isinstance(event, Token))
+    expect(
+        seen == fast.text,
+        f"a slow reader got {len(seen)} characters where a fast one got {len(fast.text)}: {recording.summary()}",
+    )
+
+
+@requirement("ORCH-3059-029")
+async def test_a_reader_that_does_not_read_holds_up_nobody(subject: Subject) -> None:
+    """Leave a long task unread after its first token and run others beside it."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        async with subject.streaming(adapter):
+            await anyio.sleep(0.5)
+            for _ in range(3):
+                with anyio.move_on_after(10 * subject.harness.settle_s) as waited:
+                    await subject.run(adapter, subject.harness.task())
+                expect(
+                    not waited.cancelled_caught,
+                    f"a task was not done after {10 * subject.harness.settle_s:g} s beside a stream nobody reads",
+                )
+
+
+@requirement("ORCH-3059-039")
+async def test_only_events_of_the_contract_are_said(subject: Subject) -> None:
+    """Run a task and look at the types of what the adapter says."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+
+    strange = [_name(event) for event in recording.said if not isinstance(event, TokenEvent)]
+    expect(not strange, f"the adapter said things that are no events: {', '.join(strange[:5])}")
+
+
+@requirement("ORCH-3059-040")
+async def test_every_event_survives_its_json_form(subject: Subject) -> None:
+    """Encode and decode every event of a task."""
+    async with subject.open() as adapter:
+        recording = await subject.complete(adapter)
+
+    for event in recording.said:
+        if not isinstance(event, TokenEvent):
+            continue
+        try:
+            same = decode_event(encode_event(event)) == event
+        except Exception as exc:
+            same = False
+            expect(False, f"{_name(event)} has no JSON form: {exc}")
+        expect(same, f"{_name(event)} is not the same after encoding and decoding: a field holds another type")
+
+
+@requirement("ORCH-3059-041")
+async def test_one_stream_may_be_read_by_several_tasks(subject: Subject) -> None:
+    """Read each event of a task in another asyncio or trio task: a cancel scope held across a `yield` breaks then."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        recording = subject.submit(adapter, subject.harness.task())
+        more = True
+
+        async def read_one() -> None:
+            nonlocal more
+            more = await recording.next() is not None
+
+        while more:
+            async with anyio.create_task_group() as readers:
+                readers.start_soon(read_one)
+
+    expect(isinstance(recording.terminal, End), f"read by several tasks, the task failed: {recording.summary()}")
+
+
+@requirement("ORCH-3059-042")
+async def test_a_reader_that_stops_reading_does_not_fill_memory(subject: Subject) -> None:
+    """Stop reading a very long task after its first token and count what the engine hands out meanwhile."""
+    task = subject.harness.long_task(max_tokens=20 * MOST_AHEAD)
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        before = await subject.harness.emitted()
+        async with subject.streaming(adapter, task):
+            ahead, last = await subject.harness.emitted() - before, -1
+            # Until it stops running ahead, or has run too far.
+            while last != ahead <= MOST_AHEAD:
+                await anyio.sleep(0.2)
+                ahead, last = await subject.harness.emitted() - before, ahead
+
+    expect(ahead <= MOST_AHEAD, f"{ahead} tokens were taken from the engine for a reader that read one")
+
+
+@requirement("ORCH-3059-043")
+async def test_the_guard_has_nothing_to_mend(subject: Subject) -> None:
+    """Run a task, leave one early and let one fail, with nothing between adapter and guard, and count its repairs."""
+    async with subject.open(mend=False) as adapter:
+        complete = await subject.run(adapter, subject.harness.task())
+        left = subject.submit(adapter, subject.harness.task())
+        await left.next()
+        await left.stream.aclose()
+        failed = await subject.unknown_model(adapter)
+
+    for recording, what in ((complete, "a plain task"), (left, "a task left early"), (failed, "a task that failed")):
+        if recording.stream.repairs and (named := _named_elsewhere(recording)):
+            raise Blocked(f"{what} needed a repair for which there is another requirement: {named}")
+        expect(
+            recording.stream.repairs == 0,
+            f"{what} needed {recording.stream.repairs} repairs: its generator raised while it was being closed",
+        )
+
+
+def _named_elsewhere(recording: Recording) -> str | None:
+    """Return what is unlawful in a way that has a requirement of its own."""
+    said = recording.said
+    if recording.raised is not None and not isinstance(recording.raised, AdapterError):
+        return f"it raised {type(recording.raised).__name__}"
+    if recording.raw is not None and recording.raw.exhausted and not any(isinstance(e, End | Error) for e in said):
+        return "it has no terminal event"
+    if any(not isinstance(event, TokenEvent) for event in said):
+        return "it said something that is no event"
+    if said and not isinstance(said[0], Started | Error):
+        return "it does not begin with started"
+    if sum(isinstance(event, Started) for event in said) > 1:
+        return "it has a second started"
+    if [token.index for token in recording.tokens] != list(range(len(recording.tokens))):
+        return "its indices do not count from 0"
+    ends = [at for at, event in enumerate(said) if isinstance(event, End | Error)]
+    if ends and ends[0] != len(said) - 1:
+        return "something follows its terminal event"
+    return None
+
+
+@requirement("ORCH-3059-044")
+async def test_a_tool_is_called(subject: Subject) -> None:
+    """Run a task that the model answers with a tool call."""
+    task = subject.harness.tools_task()
+    subject.only_with(Capability.TOOLS, task.model)
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, task, "a task with tools")
+
+    reason = recording.end.finish_reason
+    expect(reason == "tool_calls", f"the model called a tool and the finish reason is {reason}")
+
+
+def _name(event: object) -> str:
+    return type(event).__name__.lower() if isinstance(event, TokenEvent) else type(event).__name__
+
+
+def _first_difference(left: str, right: str) -> int:
+    for at, (one, other) in enumerate(zip(left, right, strict=False)):
+        if one != other:
+            return at
+    return min(len(left), len(right))
