@@ -10,7 +10,7 @@ import typer
 from adapter_api import InvalidRequest, PluginCommand
 from worker_adapter.command_group import LazyGroup
 from worker_adapter.exit_codes import ExitCode
-from worker_adapter.reporting import abandon_output, report
+from worker_adapter.reporting import report
 from worker_adapter.terminal import styled
 
 # click's own, or the copy of it that newer typer carries.
@@ -78,9 +78,6 @@ def main() -> int:
         return code
     except KeyboardInterrupt:
         return _interrupted()
-    except BrokenPipeError:
-        abandon_output()
-        return ExitCode.DONE
     except Exception as exc:
         return report(exc, as_json=as_json, debug=debug)
 

@@ -34,7 +34,7 @@ SettingsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--option", "-o", metavar="KEY=VALUE", rich_help_panel=_PANEL, show_default=False,
-        help="A setting of the adapter, such as tls.ca_file=ca.pem; may be repeated. Lists and objects are written as JSON.",
+        help="A setting of the adapter, as in tls.ca_file=ca.pem; may be repeated. Lists and objects are JSON.",
     ),
 ]  # fmt: skip
 ControlTimeoutOption = Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 
 from adapter_api import AdapterError, AdapterFailed, Error, encode_event
 from worker_adapter.exit_codes import ExitCode, code_for_command
@@ -20,6 +21,9 @@ def print_error(error: Error) -> None:
 def report(exc: Exception, *, as_json: bool, debug: bool) -> ExitCode:
     """Tell what a command ended in and return its exit code."""
     cause = _sole(exc)
+    if isinstance(cause, BrokenPipeError):
+        abandon_output()
+        return ExitCode.CANCELLED
     if debug:
         traceback.print_exception(exc)
     if not isinstance(cause, AdapterError):
@@ -47,7 +51,14 @@ def abandon_output() -> None:
 
 
 def _sole(exc: Exception) -> Exception:
-    """Look inside task groups' groups of one."""
-    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
-    return exc
+    """Return what a task group's group comes to: its only exception, or one of several of a kind."""
+    leaves = list(_leaves(exc))
+    return leaves[0] if len({type(leaf) for leaf in leaves}) == 1 else exc
+
+
+def _leaves(exc: Exception) -> Iterator[Exception]:
+    if isinstance(exc, ExceptionGroup):
+        for inner in exc.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield exc

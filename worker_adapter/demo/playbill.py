@@ -1,0 +1,56 @@
+"""The tasks of the show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adapter_api import Capability, EngineProps, ModelNotFound, TaskRequest
+
+
+@dataclass(frozen=True)
+class Act:
+    """One task; it is cancelled after `cancel_after` tokens, if that is given."""
+
+    name: str
+    task: TaskRequest
+    cancel_after: int | None = None
+
+
+# Name, prompt, tokens. The first two share prompt and seed, and so must share their text.
+_PROMPTS = (
+    ("twin one", "The import statement", 280),
+    ("twin two", "The import statement", 280),
+    ("classes", "A class definition", 320),
+    ("exceptions", "Exceptions are a means of", 360),
+    ("to cancel", "The for statement is used to", 1000),
+    ("loops", "The while statement is used for", 400),
+)
+_TWINS = 2
+_CANCELLED = "to cancel"
+_CANCEL_AFTER = 160
+
+
+def acts_for(props: EngineProps) -> list[Act]:
+    """Return the tasks for an engine's language models: those that take a seed, or else all that take text.
+
+    Raises:
+        ModelNotFound: No model takes text.
+    """
+    text = [model for model in props.models if Capability.TEXT in model.capabilities]
+    models = [model.name for model in text if Capability.SEED in model.capabilities] or [m.name for m in text]
+    if not models:
+        raise ModelNotFound("the engine has no model that takes text, so there is nothing to show")
+    return [
+        Act(
+            name,
+            TaskRequest(
+                model=models[0] if index < _TWINS else models[index % len(models)],
+                prompt=prompt,
+                max_tokens=tokens,
+                temperature=0.8,
+                seed=7 if index < _TWINS else index,
+            ),
+            cancel_after=_CANCEL_AFTER if name == _CANCELLED else None,
+        )
+        for index, (name, prompt, tokens) in enumerate(_PROMPTS)
+    ]
