@@ -10,7 +10,7 @@ from adapter_api import ConfigurationError, Unsupported
 from triton_adapter.dialects.base import Choice, Dialect
 from triton_adapter.dialects.layout import LayoutDialect, with_overrides
 from triton_adapter.dialects.request import SAMPLING_FIELDS
-from triton_adapter.dialects.text import find_layout, text_dialect
+from triton_adapter.dialects.generic import find_layout, generic_dialect
 from triton_adapter.dialects.trtllm import ensemble_dialect, llmapi_dialect
 from triton_adapter.dialects.trtllm_raw import RAW, RawDialect
 from triton_adapter.dialects.vllm import GUIDE_KEY, VllmDialect
@@ -45,7 +45,7 @@ def _told(schema: ModelSchema, override: ModelOverride) -> tuple[str, str] | Non
     if override.dialect is not None:
         return override.dialect, "the settings say so"
     if "prompt" in override.inputs:
-        return "text", f"the settings say that its prompt is {override.inputs['prompt']!r}"
+        return "generic", f"the settings say that its prompt is {override.inputs['prompt']!r}"
     return None
 
 
@@ -62,7 +62,7 @@ def _found(schema: ModelSchema) -> tuple[str, str]:
         return "trtllm", "it declares text_input and max_tokens, as TensorRT-LLM's ensemble does"
     if "input_ids" in inputs and "request_output_len" in inputs and "output_ids" in schema.outputs:
         return "trtllm_raw", "it declares input_ids and request_output_len, as the bare tensorrt_llm model does"
-    return "text", "it takes one text and gives one"
+    return "generic", "it takes one text and gives one"
 
 
 def _vllm(schema: ModelSchema, override: ModelOverride) -> Dialect:
@@ -93,9 +93,9 @@ def _raw(schema: ModelSchema, override: ModelOverride) -> Dialect:
     return _adjusted(raw, override)
 
 
-def _text(schema: ModelSchema, override: ModelOverride) -> Dialect:
+def _generic(schema: ModelSchema, override: ModelOverride) -> Dialect:
     layout = find_layout(schema, prompt=override.inputs.get("prompt"), text=override.outputs.get("text"))
-    return _adjusted(text_dialect(schema, layout), override)
+    return _adjusted(generic_dialect(schema, layout), override)
 
 
 _DIALECTS: dict[str, Callable[[ModelSchema, ModelOverride], Dialect]] = {
@@ -104,7 +104,7 @@ _DIALECTS: dict[str, Callable[[ModelSchema, ModelOverride], Dialect]] = {
     "trtllm_bls": _trtllm_bls,
     "trtllm_llmapi": _llmapi,
     "trtllm_raw": _raw,
-    "text": _text,
+    "generic": _generic,
 }
 """Names as in the settings."""
 

@@ -71,10 +71,10 @@ def find_layout(schema: ModelSchema, *, prompt: str | None = None, text: str | N
     )
 
 
-def text_dialect(schema: ModelSchema, layout: Layout, *, cumulative: bool | None = None) -> LayoutDialect:
+def generic_dialect(schema: ModelSchema, layout: Layout, *, cumulative: bool | None = None) -> LayoutDialect:
     """Return the dialect of a model with that layout."""
     sees_parameters = schema.backend in _SEEING_PARAMETERS or schema.scheduling == "ensemble"
-    return LayoutDialect("text", layout, cumulative=cumulative, forwards_parameters=sees_parameters)
+    return LayoutDialect("generic", layout, cumulative=cumulative, forwards_parameters=sees_parameters)
 
 
 def _find(declared: Mapping[str, TensorSpec], known: Names, *, only_required: bool) -> str | None:

@@ -1,0 +1,236 @@
+"""Tasks to and from the vLLM backend."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from adapter_api import End, InvalidRequest, Metrics, Token, Unsupported, Usage
+from tests.triton_adapter.dialects.models import decode, encode, reply, sampling, schema, sent, tensor, text
+from triton_adapter.settings import ModelOverride
+
+VLLM, OLD = schema("vllm"), schema("vllm_24_10")
+
+
+def test_the_prompt_streams_and_asks_for_everything_that_is_declared() -> None:
+    encoded = encode(VLLM)
+
+    assert sent(encoded) == {
+        "text_input": "Hello",
+        "stream": True,
+        "return_finish_reason": True,
+        "return_num_input_tokens": True,
+        "return_num_output_tokens": True,
+    }
+    assert {each.name: each.shape for each in encoded.inputs}["text_input"] == (1,)
+    assert encoded.streaming
+    assert set(encoded.outputs) == {"text_output", "finish_reason", "num_input_tokens", "num_output_tokens"}
+
+
+def test_a_backend_from_before_24_12_gets_nothing_that_it_does_not_declare() -> None:
+    encoded = encode(OLD, max_tokens=4)
+
+    assert set(sent(encoded)) == {"text_input", "stream", "sampling_parameters"}
+    assert encoded.outputs == ("text_output",)
+
+
+def test_a_single_answer_leaves_the_prompt_out() -> None:
+    encoded = encode(schema("vllm", decoupled=False))
+
+    assert sent(encoded)["exclude_input_in_output"] is True
+    assert "stream" not in sent(encoded)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_tokens": 5},
+        {"max_tokens": 5, "min_tokens": 2},
+        {"temperature": 0.5},
+        {"top_p": 0.9},
+        {"top_k": 40},
+        {"seed": 2**63 - 1},
+        {"stop": ["\n", "END"]},
+        {"presence_penalty": -1.5},
+        {"frequency_penalty": 0.25},
+        {"repetition_penalty": 1.1},
+        {"logprobs": 3},
+    ],
+    ids=lambda fields: next(reversed(fields)),
+)
+def test_a_sampling_field_goes_under_its_own_name(fields: dict[str, Any]) -> None:
+    assert sampling(encode(VLLM, **fields)) == fields
+
+
+def test_top_k_zero_becomes_the_all_of_every_version() -> None:
+    assert sampling(encode(VLLM, top_k=0)) == {"top_k": -1}
+
+
+def test_fields_that_are_not_given_are_not_sent() -> None:
+    assert "sampling_parameters" not in sent(encode(VLLM))
+
+
+@pytest.mark.parametrize(
+    "wanted, constraint",
+    [
+        ({"type": "json"}, {"json_object": True}),
+        ({"type": "json_schema", "json_schema": {"type": "object"}}, {"json": {"type": "object"}}),
+        ({"type": "regex", "regex": r"\d+"}, {"regex": r"\d+"}),
+        ({"type": "grammar", "grammar": "root ::= [0-9]+"}, {"grammar": "root ::= [0-9]+"}),
+    ],
+    ids=lambda case: case.get("type", ""),
+)
+def test_a_constraint_goes_as_a_json_text_inside_the_json(wanted: dict[str, Any], constraint: dict[str, Any]) -> None:
+    assert json.loads(sampling(encode(VLLM, response_format=wanted))["structured_outputs"]) == constraint
+
+
+def test_a_constraint_goes_under_the_name_that_the_settings_give_it() -> None:
+    override = ModelOverride(inputs={"response_format": "guided_decoding"})
+
+    assert "guided_decoding" in sampling(encode(VLLM, override, response_format={"type": "json"}))
+
+
+def test_a_lora_and_other_parameters_of_vllm_pass_through() -> None:
+    given = {"triton.lora_name": "poet", "triton.ignore_eos": True, "triton.min_p": 0.1, "other.thing": 1}
+
+    assert sampling(encode(VLLM, parameters=given)) == {"lora_name": "poet", "ignore_eos": True, "min_p": 0.1}
+
+
+def test_parameters_that_are_lists_or_objects_come_as_json() -> None:
+    given = {"triton.stop_token_ids": "[1, 2]", "triton.extra_args": '{"pace": 0}'}
+
+    assert sampling(encode(VLLM, parameters=given)) == {"stop_token_ids": [1, 2], "extra_args": {"pace": 0}}
+
+
+def test_a_parameter_that_is_no_json_is_refused_by_name() -> None:
+    with pytest.raises(InvalidRequest, match=r"'triton\.logit_bias' must be a JSON text"):
+        encode(VLLM, parameters={"triton.logit_bias": "{"})
+
+
+def test_images_go_as_base64_one_element_each() -> None:
+    parts = [{"type": "image", "data": b"one"}, {"type": "text", "text": "What?"}, {"type": "image", "data": b"two"}]
+
+    encoded = encode(VLLM, messages=[{"role": "user", "content": parts}])
+
+    assert sent(encoded)["image"] == ["b25l", "dHdv"]
+    assert {each.name: each.shape for each in encoded.inputs}["image"] == (2,)
+
+
+@pytest.mark.parametrize(
+    "fields, what",
+    [
+        ({"logprobs": 1}, "`logprobs`"),
+        ({"response_format": {"type": "json"}}, "`response_format`"),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "data": b"x"}]}]}, "images"),
+        ({"tools": [{"name": "f"}]}, "`tools`"),
+    ],
+)
+def test_what_an_old_backend_has_no_place_for_is_refused_by_name(fields: dict[str, Any], what: str) -> None:
+    with pytest.raises(Unsupported, match=rf"model 'llama' has no place for {what}; its inputs are exclude_input"):
+        encode(OLD, **fields)
+
+
+@pytest.mark.parametrize(
+    "parameter, message",
+    [
+        ("n", "must be 1"),
+        ("max_tokens", "is a field of the task; set `max_tokens` there"),
+        ("stream", "is set by the adapter itself"),
+        ("sampling_parameters", "is set by the adapter itself"),
+        ("priority", "is reserved by the server; set the task's `priority`"),
+        ("timeout", "set the task's `timeout_s`"),
+        ("sequence_id", "use `infer`"),
+        ("triton_enable_empty_final_response", "is reserved by the server"),
+        ("headers", "is reserved by the server"),
+        ("binary_data_output", "is reserved by the server"),
+    ],
+)
+def test_parameters_that_would_break_the_request_are_refused(parameter: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"'triton\.{parameter}' {message}|'triton\.{parameter}'.*{message}"):
+        encode(VLLM, parameters={f"triton.{parameter}": 2})
+
+
+# -- answers
+
+
+def chunk(piece: str, reason: str = "None", tokens: int = 1) -> Any:
+    return reply(
+        text_output=piece,
+        finish_reason=reason,
+        num_input_tokens=tensor(3, "UINT32", ()),
+        num_output_tokens=tensor(tokens, "UINT32"),
+    )
+
+
+def test_deltas_become_tokens_and_the_engine_says_why_it_stopped_and_how_many_there_were() -> None:
+    events, end = decode(VLLM, [chunk("Hel"), chunk("lo", tokens=2), chunk("", "length")])
+
+    assert events == [Token(0, "Hel"), Token(1, "lo")]
+    assert end == End(finish_reason="length", usage=Usage(tokens_in=3, tokens_out=4))
+
+
+@pytest.mark.parametrize(
+    "said, reason",
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("abort", "cancelled"),
+        ("FinishReason.STOP", "stop"),
+        ("tool_calls", "tool_calls"),
+        ("None", "unknown"),
+        ("error", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_only_known_reasons_are_claimed(said: str, reason: str) -> None:
+    assert decode(VLLM, [chunk("x", said)])[1].finish_reason == reason
+
+
+def test_the_message_that_only_carries_the_final_flag_changes_nothing() -> None:
+    _, end = decode(VLLM, [chunk("x", "stop"), reply(final=True)])
+
+    assert end.finish_reason == "stop"
+    assert end.usage.tokens_out == 1
+
+
+def test_an_old_backend_ends_with_unknown_and_no_counts() -> None:
+    events, end = decode(OLD, [reply(text_output="Hi")], max_tokens=1)
+
+    assert text(events) == "Hi"
+    assert end == End(finish_reason="unknown", usage=Usage())
+
+
+def test_each_token_has_the_logprob_of_the_one_that_was_chosen() -> None:
+    steps = [{"42": {"logprob": -0.5, "rank": 2, "decoded_token": "Hi"}, "7": {"logprob": -0.1, "rank": 1}}]
+
+    events, _ = decode(VLLM, [reply(text_output="Hi", logprobs=json.dumps(steps))], logprobs=2)
+
+    assert events == [Token(0, "Hi", token_id=42, logprob=-0.5)]
+
+
+def test_a_message_of_several_tokens_has_their_joint_logprob() -> None:
+    steps = [{"1": {"logprob": -0.5}}, {"2": {"logprob": -0.25}}]
+
+    events, _ = decode(VLLM, [reply(text_output="Hi!", logprobs=json.dumps(steps))], logprobs=0)
+
+    assert events == [Token(0, "Hi!", logprob=-0.75)]
+
+
+@pytest.mark.parametrize("said", ["null", "[]"])
+def test_a_message_without_logprobs_is_a_plain_token(said: str) -> None:
+    assert decode(VLLM, [reply(text_output="Hi", logprobs=said)], logprobs=0)[0] == [Token(0, "Hi")]
+
+
+def test_outputs_that_the_task_asks_for_itself_come_as_metrics() -> None:
+    parameters = {"triton.return_cumulative_logprob": True}
+
+    assert encode(VLLM, parameters=parameters).outputs == ()
+    events, _ = decode(
+        VLLM,
+        [reply(text_output="a", cumulative_logprob=tensor(-0.5, "FP32")), reply(text_output="b")],
+        parameters=parameters,
+    )
+
+    assert events[-1] == Metrics(engine={"cumulative_logprob": -0.5})
