@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+import anyio
+
 from adapter_api import AdapterError, HealthReport, HealthState, WorkerAdapter
 from orchestrator.replica import Replica
 
@@ -31,7 +33,10 @@ async def watch(replica: Replica, listener: ProbeListener) -> None:
                 replica.adapter = adapter
                 replica.engine = adapter.engine
                 try:
-                    await _probe_until_retired(replica, adapter, listener)
+                    with (
+                        anyio.CancelScope() as replica.watching
+                    ):  # left at once when the replica retires, even in the middle of a probe
+                        await _probe_until_retired(replica, adapter, listener)
                 finally:
                     replica.adapter = None
         except AdapterError as exc:

@@ -47,6 +47,8 @@ class Replica:
         """Set when the replica is to go: its watcher closes the adapter."""
         self.probed = anyio.Event()
         """Set after the first probe, good or bad."""
+        self.watching = anyio.CancelScope()
+        """Around the watcher's probing."""
         self._clock = clock
         self._probe_interval_s = pool.health.interval_s
         self._default_slots = pool.default_slots
@@ -162,6 +164,7 @@ class Replica:
         """Ask its watcher to close the adapter and end."""
         self.retired.set()
         self._probe_wanted.set()
+        self.watching.cancel()
 
     def status(self, reason: str) -> ReplicaStatus:
         """Return a snapshot; `reason` is why it gets no work as its pool sees it."""

@@ -1,0 +1,28 @@
+"""Settings of a serving host: `orchestrator.toml`, the environment, and where each value came from.
+
+`load.py` joins file and environment, `toml_lines.py` finds the line of a key, `environment.py` reads the variables,
+`secrets.py` fetches what must not stand in the file.
+"""
+
+from orchestrator.config.load import Loaded, load_settings
+from orchestrator.config.server import (
+    ApiKeySettings,
+    HistorySettings,
+    HostSettings,
+    LimitSettings,
+    LogSettings,
+    ServerSettings,
+    TlsSettings,
+)
+
+__all__ = [
+    "ApiKeySettings",
+    "HistorySettings",
+    "HostSettings",
+    "LimitSettings",
+    "Loaded",
+    "LogSettings",
+    "ServerSettings",
+    "TlsSettings",
+    "load_settings",
+]

@@ -1,0 +1,116 @@
+"""Reading settings from environment variables.
+
+ORCHD_HOST, ORCHD_PORT, ORCHD_LOG_LEVEL        the settings of those names
+ORCHD_<SECTION>__<KEY>                         any other one, as in ORCHD_SERVER__HEARTBEAT_S=5; lists as JSON
+ORCHD_<ADAPTER>_URL, _POOL, _REPLICA           a replica of that adapter, as in ORCHD_TRITON_URL
+<ADAPTER>_ENABLED=true                         the same, with everything else read by the adapter itself
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from adapter_api import ConfigurationError
+from orchestrator.config.toml_lines import Path
+
+PREFIX = "ORCHD_"
+CONFIG_VARIABLE = "ORCHD_CONFIG"
+_SHORT: Mapping[str, Path] = {
+    "ORCHD_HOST": ("server", "host"),
+    "ORCHD_PORT": ("server", "port"),
+    "ORCHD_LOG_LEVEL": ("log", "level"),
+}
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+
+def overlay(
+    settings: dict[str, Any], environ: Mapping[str, str], adapters: Collection[str], sections: Collection[str]
+) -> dict[Path, str]:
+    """Write the variables' values into `settings`; returns which variable set each path.
+
+    Raises:
+        ConfigurationError: A variable with our prefix names no setting; the message names the nearest ones.
+    """
+    origins: dict[Path, str] = {}
+    known = {CONFIG_VARIABLE, *_SHORT}
+    for adapter in adapters:
+        known |= _adapter_variables(adapter)
+        _overlay_adapter(settings, environ, adapter, origins)
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE:
+            continue
+        path = _SHORT.get(name) or _section_path(name, sections)
+        if path is not None:
+            _set(settings, path, _value(environ[name]), name)
+            origins[path] = name
+        elif name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; see `worker-adapter serve --help`"
+            raise ConfigurationError(f"environment variable {name} names no setting{hint}")
+    return origins
+
+
+def _adapter_variables(adapter: str) -> set[str]:
+    stem = adapter.upper().replace("-", "_")
+    return {f"{PREFIX}{stem}_{what}" for what in ("URL", "POOL", "REPLICA")}
+
+
+def _overlay_adapter(
+    settings: dict[str, Any], environ: Mapping[str, str], adapter: str, origins: dict[Path, str]
+) -> None:
+    stem = adapter.upper().replace("-", "_")
+    url = environ.get(f"{PREFIX}{stem}_URL")
+    if not url and not _is_true(environ, f"{stem}_ENABLED"):
+        return
+    pool_id = environ.get(f"{PREFIX}{stem}_POOL") or "default"
+    replica_id = environ.get(f"{PREFIX}{stem}_REPLICA") or "r0"
+    pools = settings.setdefault("pools", [])
+    pool = _named(pools, pool_id, {"id": pool_id, "adapter": adapter, "replicas": []})
+    replica = _named(pool.setdefault("replicas", []), replica_id, {"id": replica_id, "adapter": adapter})
+    if url:
+        replica.setdefault("options", {})["url"] = url
+    variable = f"{PREFIX}{stem}_URL" if url else f"{stem}_ENABLED"
+    origins["pools", pools.index(pool), "replicas", pool["replicas"].index(replica)] = variable
+
+
+def _named(items: list[Any], id: str, new: dict[str, Any]) -> dict[str, Any]:
+    for item in items:
+        if isinstance(item, dict) and item.get("id", "default") == id:
+            return item
+    items.append(new)
+    return new
+
+
+def _is_true(environ: Mapping[str, str], name: str) -> bool:
+    value = environ.get(name, "").strip().lower()
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise ConfigurationError(f"environment variable {name} is neither true nor false")
+
+
+def _section_path(name: str, sections: Collection[str]) -> Path | None:
+    parts = name.removeprefix(PREFIX).lower().split("__")
+    return tuple(parts) if len(parts) > 1 and parts[0] in sections and all(parts) else None
+
+
+def _value(text: str) -> Any:
+    if text.startswith(("[", "{")):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _set(settings: dict[str, Any], path: Path, value: Any, variable: str) -> None:
+    table: Any = settings
+    for step in path[:-1]:
+        table = table.setdefault(step, {})
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"environment variable {variable} names no setting: {step!r} is no table")
+    table[path[-1]] = value

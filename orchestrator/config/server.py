@@ -1,0 +1,98 @@
+"""What a serving host is told beyond its pools."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from orchestrator.settings import Frozen, Identifier, OrchestratorSettings, Seconds
+
+
+class ApiKeySettings(Frozen):
+    """One client. The key itself is nowhere: make the digest with `printf %s "$KEY" | sha256sum`."""
+
+    name: Identifier
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(repr=False)
+    models: tuple[str, ...] = Field(default=(), description="the models it may use; empty: all")
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1, description="generated tokens")
+    admin: bool = Field(default=False, description="may drain, reload, and see everybody's tasks")
+
+
+class TlsSettings(Frozen):
+    """Certificate chain and private key, in PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+class LimitSettings(Frozen):
+    """What a client may cost."""
+
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
+    header_timeout_s: Seconds = Field(default=10.0, description="from the connection to the end of the headers")
+    body_timeout_s: Seconds = Field(default=30.0, description="from the headers to the end of the body")
+    write_timeout_s: Seconds = Field(
+        default=30.0, description="longest time a client may take none of what it is sent; then its task is cancelled"
+    )
+    max_connections: int = Field(default=10_000, ge=1)
+    keep_tasks: int = Field(default=1000, ge=0, description="tasks kept for clients that went away, at a time")
+    keep_events: int = Field(default=20_000, ge=1, description="events kept per such task; the oldest go first")
+    keep_s: Seconds = Field(default=300.0, description="how long such a task can be read after its end")
+
+
+class ServerSettings(Frozen):
+    """The HTTP server. It listens on the loopback interface unless it is told otherwise."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535, description="0: any free port")
+    admin_port: int | None = Field(
+        default=None, ge=0, le=65535, description="serve metrics, pools and the status page on this port instead"
+    )
+    tls: TlsSettings | None = None
+    api_keys: tuple[ApiKeySettings, ...] = ()
+    allow_anonymous: bool = Field(default=False, description="serve beyond loopback without any API key")
+    cors_origins: tuple[str, ...] = Field(default=(), description="origins whose pages may call; none by default")
+    heartbeat_s: Seconds = Field(default=15.0, description="longest silence of an event stream")
+    shutdown_grace_s: Seconds = Field(default=30.0, description="how long running tasks may go on after SIGTERM")
+    limits: LimitSettings = LimitSettings()
+
+    @property
+    def is_loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @model_validator(mode="after")
+    def _is_not_open_to_everybody_by_accident(self) -> Self:
+        if not (self.is_loopback or self.api_keys or self.allow_anonymous):
+            raise ValueError(
+                f"host {self.host!r} is reachable from other machines and there are no api_keys: "
+                "add one, or say allow_anonymous = true"
+            )
+        return self
+
+
+class LogSettings(Frozen):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class HistorySettings(Frozen):
+    """How much of a session's conversation is kept for tasks that ask for their `history`."""
+
+    ttl_s: Seconds = 600.0
+    turns: int = Field(default=8, ge=1, description="turns of question and answer")
+    limit: int = Field(default=10_000, ge=1, description="sessions; the least recently used one goes first")
+
+
+class HostSettings(OrchestratorSettings):
+    """Everything in `orchestrator.toml`."""
+
+    server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
+    history: HistorySettings = HistorySettings()
