@@ -8,9 +8,9 @@ from typing import Any
 
 from adapter_api import ConfigurationError, Unsupported
 from triton_adapter.dialects.base import Choice, Dialect
+from triton_adapter.dialects.generic import find_layout, generic_dialect
 from triton_adapter.dialects.layout import LayoutDialect, with_overrides
 from triton_adapter.dialects.request import SAMPLING_FIELDS
-from triton_adapter.dialects.generic import find_layout, generic_dialect
 from triton_adapter.dialects.trtllm import ensemble_dialect, llmapi_dialect
 from triton_adapter.dialects.trtllm_raw import RAW, RawDialect
 from triton_adapter.dialects.vllm import GUIDE_KEY, VllmDialect

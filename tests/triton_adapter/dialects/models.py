@@ -34,7 +34,7 @@ def task(**fields: Any) -> TaskRequest:
     )
 
 
-def encode(model: ModelSchema, override: ModelOverride | None = None, **fields: Any) -> EncodedTask:
+def encode(model: ModelSchema, override: ModelOverride | None = None, /, **fields: Any) -> EncodedTask:
     return choose_dialect(model, override).dialect.encode(task(**fields), model)
 
 
@@ -70,7 +70,7 @@ def reply(final: bool | None = None, **outputs: Any) -> Reply:
 
 
 def decode(
-    model: ModelSchema, replies: Iterable[Reply], override: ModelOverride | None = None, **fields: Any
+    model: ModelSchema, replies: Iterable[Reply], override: ModelOverride | None = None, /, **fields: Any
 ) -> tuple[list[Token | Metrics], End]:
     """Return the events of all replies, and the end."""
     decoder = choose_dialect(model, override).dialect.decoder(task(**fields), model)
