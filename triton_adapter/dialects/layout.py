@@ -93,10 +93,10 @@ class LayoutDialect:
         asked = [asked for asked in self._asked(task, schema) if asked is not None]
         for flag in (each.flag for each in asked):
             if flag is not None:
-                request.put((flag,), True)
+                request.ask(flag)
         figures = self._pass_through(request)
         wanted = [self._text_output(schema), *self.always_asked, *(each.output for each in asked)]
-        return request.finish([] if figures else wanted, streaming=schema.decoupled, fields=self._fields_by_input())
+        return request.finish([] if figures else wanted, streaming=schema.decoupled, fields=self._fields_by_input)
 
     def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:
         return TextDecoder(self._reading(task, schema))
@@ -124,7 +124,8 @@ class LayoutDialect:
         if task.stop:
             request.put(layout.stop, *task.stop)
         request.put(layout.stream, schema.decoupled)
-        request.put(layout.without_echo, True)
+        for name in layout.without_echo:
+            request.ask(name)
         if task.images and not request.put(layout.images, *map(_image_text(layout.images), task.images)):
             raise request.unsupported("images")
         if task.tools or task.tool_choice is not None:
@@ -144,6 +145,8 @@ class LayoutDialect:
 
     def _pass_through(self, request: RequestBuilder) -> bool:
         """Hand on the task's own parameters; true when they ask for outputs of their own."""
+        if not request.task.parameters:
+            return False
         left = request.pass_through(own=self._own_inputs())
         if left and not self.forwards_parameters:
             raise InvalidRequest(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from adapter_api import InvalidRequest, TaskRequest, Tensor, Unsupported
 from adapter_api.task import ParameterValue
 from triton_adapter.codec import make_tensor
-from triton_adapter.schema import EncodedTask, ModelSchema
+from triton_adapter.schema import EncodedTask, ModelSchema, TensorSpec
 
 SAMPLING_FIELDS = (
     "max_tokens",
@@ -58,9 +59,13 @@ class RequestBuilder:
                 return True
         return False
 
-    def has(self, name: str) -> bool:
-        """Whether the input of that name is filled."""
-        return name in self._tensors
+    def ask(self, flag: str) -> bool:
+        """Fill the input of that name with true; false when the model declares none."""
+        spec = self.schema.inputs.get(flag)
+        if spec is None:
+            return False
+        self._tensors[flag] = _true(spec, self.schema.max_batch_size > 0)
+        return True
 
     def pass_through(self, *, own: Iterable[str]) -> dict[str, ParameterValue]:
         """Fill inputs from the task's `triton.` parameters and return those that name no input of the model.
@@ -79,13 +84,13 @@ class RequestBuilder:
                 left[name] = value
         return left
 
-    def finish(self, outputs: Sequence[str], *, streaming: bool, fields: dict[str, str]) -> EncodedTask:
+    def finish(self, outputs: Sequence[str], *, streaming: bool, fields: Callable[[], dict[str, str]]) -> EncodedTask:
         """Return the request.
 
         Args:
             outputs: The outputs to ask for; all when empty.
             streaming: Whether it goes out as a stream.
-            fields: For the message: the task's field that fills an input, by the input's name.
+            fields: Returns, for the message, the task's field that fills an input, by the input's name.
 
         Raises:
             InvalidRequest: An input that the model requires is not filled.
@@ -93,7 +98,7 @@ class RequestBuilder:
         tensors = self._tensors
         missing = [name for name, spec in self.schema.inputs.items() if not spec.optional and name not in tensors]
         if missing:
-            raise InvalidRequest(f"model {self.schema.name!r} needs " + _how_to_give(missing, fields))
+            raise InvalidRequest(f"model {self.schema.name!r} needs " + _how_to_give(missing, fields()))
         return EncodedTask(
             inputs=tuple(tensors.values()), parameters=self.parameters, outputs=tuple(outputs), streaming=streaming
         )
@@ -115,6 +120,12 @@ class RequestBuilder:
             raise InvalidRequest(f"parameter 'triton.{name}' is set by the adapter itself; leave it out")
         if name in _COMPLETIONS and value not in (1, "1"):
             raise InvalidRequest(f"parameter 'triton.{name}' must be 1: a task has one completion")
+
+
+@lru_cache(maxsize=1024)
+def _true(spec: TensorSpec, batched: bool) -> Tensor:
+    # Half of a request is such flags, and a tensor never changes.
+    return make_tensor(spec, (True,), batched=batched)
 
 
 def _how_to_give(missing: Sequence[str], fields: dict[str, str]) -> str:

@@ -68,8 +68,8 @@ class VllmDialect:
         request = RequestBuilder(task, schema)
         request.put(("text_input",), prompt_of(task, self.chat_template))
         # A stream never repeats the prompt, and refuses to be told so on some versions; a single answer does.
-        if not (schema.decoupled and request.put(("stream",), True)):
-            request.put(("exclude_input_in_output",), True)
+        if not (schema.decoupled and request.ask("stream")):
+            request.ask("exclude_input_in_output")
         if task.images and not request.put(("image",), *(image.data for image in task.images)):
             raise request.unsupported("images")
         if task.tools or task.tool_choice is not None:
@@ -77,19 +77,17 @@ class VllmDialect:
         outputs = [_TEXT]
         for output, flag in _ASKED.items():
             if _asks(schema, output):
-                request.put((flag,), True)
+                request.ask(flag)
                 outputs.append(output)
         if task.logprobs is not None:
             if not _has_logprobs(schema):
                 raise request.unsupported("`logprobs`")
-            request.put((_ASK_LOGPROBS,), True)
+            request.ask(_ASK_LOGPROBS)
             outputs.append(_LOGPROBS)
         sampling = self._sampling(request)
         if sampling:
             request.put(("sampling_parameters",), msgspec.json.encode(sampling))
-        return request.finish(
-            [] if asks_for_figures(task) else outputs, streaming=schema.decoupled, fields={"text_input": "prompt"}
-        )
+        return request.finish([] if asks_for_figures(task) else outputs, streaming=schema.decoupled, fields=dict)
 
     def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:
         said = {output: output if _asks(schema, output) else None for output in _ASKED}
@@ -124,8 +122,9 @@ class VllmDialect:
             if not _takes_constraints(request.schema):
                 raise request.unsupported("`response_format`")
             sampling[self.guide_key] = msgspec.json.encode(_constraint(task.response_format)).decode()
-        for name, parameter in request.pass_through(own=_OWN).items():
-            sampling[name] = _structured(name, parameter) if name in _STRUCTURED else parameter
+        if task.parameters:
+            for name, parameter in request.pass_through(own=_OWN).items():
+                sampling[name] = _structured(name, parameter) if name in _STRUCTURED else parameter
         return sampling
 
 
