@@ -64,7 +64,8 @@ class StartupLog:
     @property
     def loading(self) -> list[str]:
         """Models whose load has begun and not ended, sorted."""
-        return sorted({match["model"] for match in _LOADING.finditer(self.text)} - self.loaded)
+        begun = {match["model"] for match in _LOADING.finditer(self.text)}
+        return sorted(begun - self.loaded - self.model_failures.keys())
 
     @property
     def lost_port(self) -> LostPort | None:

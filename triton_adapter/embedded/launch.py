@@ -121,6 +121,7 @@ class Launch:
             log_start=log_start,
             kept_log=self._kept_log,
             models=order.models,
+            all_must_load=not any(argument.startswith("--exit-on-error") for argument in order.extra_args),
             deadline=deadline,
             timeout_s=order.startup_timeout_s,
             abort=self._abort,

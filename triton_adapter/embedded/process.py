@@ -71,11 +71,11 @@ class ServerProcess:
                 )
         finally:
             os.close(write_fd)
-        with open(read_fd, encoding="ascii") as report:
+        with open(read_fd, encoding="utf-8") as report:
             reported = report.readline().strip()
-        if not reported:
+        if not reported.isdecimal():
             self._supervisor.wait()
-            raise EngineFailed(f"the supervisor of {command[0]} could not start; see {log_file}")
+            raise EngineFailed(reported or f"the supervisor of {command[0]} could not start; see {log_file}")
         self.pid = int(reported)
         self._finalizer = finalize(self, _end, self._supervisor, self.pid, grace_s, os.getpid())
 

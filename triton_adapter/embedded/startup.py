@@ -25,8 +25,8 @@ class Startup:
     """The start of one server.
 
     `deadline` is a time of `time.monotonic()`, `timeout_s` what it was made from; `log_start` is where in the log this
-    server's output begins, `kept_log` where people will find it after a failure, `metrics_port` is `None` when
-    metrics are off, `abort` gives the start up when set.
+    server's output begins, `kept_log` where people will find it after a failure, `all_must_load` whether one model that
+    fails is the end, `metrics_port` is `None` when metrics are off, `abort` gives the start up when set.
     """
 
     process: ServerProcess
@@ -36,6 +36,7 @@ class Startup:
     log_start: int
     kept_log: Path
     models: Sequence[str]
+    all_must_load: bool
     deadline: float
     timeout_s: float
     abort: Event
@@ -58,6 +59,9 @@ class Startup:
             if self.process.exit_code is not None:
                 # Once more: what it said last may have come after we looked.
                 raise self._failure(self._log(), f"tritonserver ended with status {self.process.exit_code}")
+            if self.all_must_load and log.model_failures and not log.loading:
+                # The server would first unload the others, for some seconds.
+                raise self._failure(log, "a model failed to load")
             if stubs.one_died():
                 raise self._failure(log, f"the Python process of a model ended ({_still_loading(log)})")
             if time.monotonic() >= self.deadline:

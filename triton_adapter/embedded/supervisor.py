@@ -5,9 +5,12 @@
 
 The server outlives neither us (PR_SET_PDEATHSIG) nor the process that started us (its pidfd), however those two end.
 The supervisor sits in a session of its own, so a Ctrl-C in the terminal reaches only the program that owns the server.
-Being a subreaper, it collects the server's own children too. It writes the server's pid to `report_fd`, stops the
-server on SIGTERM (SIGKILL to its process group after `grace_s`), and exits with the server's status. With `python_only`
-every model is a child process of the server: once those have ended in order there is nothing left to wait for.
+Being a subreaper, it collects the server's own children too.
+
+It writes the server's pid to `report_fd`, or why it could not be started; stops the server on SIGTERM, with SIGKILL to
+its process group after `grace_s`; and exits with the server's status. With `python_only` every model is a child process
+of the server: once those have ended in order there is nothing left to wait for. Nor is there for long once the server
+says that no request is left: Triton 2.51 waits in vain for a model that once was sent a stream request it refused.
 """
 
 from __future__ import annotations
@@ -31,6 +34,9 @@ _REAP_S = 5.0
 _MODELS_CHECK_S = 0.05
 # For the last answers to leave the server.
 _FLUSH_S = 0.2
+# For models to finalize once no request is left, and what the server says then.
+_FINALIZE_S = 3.0
+_NO_REQUEST_LEFT = b"All models are stopped, unloading models"
 
 
 class Supervisor:
@@ -45,6 +51,8 @@ class Supervisor:
         self._server = 0
         self._status: int | None = None
         self._kill_at: float | None = None
+        self._finalizing = False
+        self._said_before = 0
         self._asked_to_stop = False
 
     def run(self) -> int:
@@ -55,9 +63,9 @@ class Supervisor:
         with contextlib.suppress(OSError):
             # Not on kernels before 5.3 nor in every sandbox; asking for the parent's pid once a second does as well.
             poll.register(os.pidfd_open(self._parent), select.POLLIN)
-        self._server = self._start(libc)
+        self._server, trouble = self._start(libc)
         with contextlib.suppress(OSError):
-            os.write(self._report_fd, f"{self._server}\n".encode())
+            os.write(self._report_fd, f"{trouble or self._server}\n".encode())
         os.close(self._report_fd)
         while self._status is None:
             poll.poll(self._poll_ms())
@@ -88,13 +96,16 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             os.read(self._read_fd, 4096)
 
-    def _start(self, libc: ctypes.CDLL) -> int:
+    def _start(self, libc: ctypes.CDLL) -> tuple[int, str]:
+        """Return the server's pid once its program runs, and what prevented that, if anything did."""
         supervisor = os.getpid()
+        # Closed by the exec, so the end of this pipe means that the program runs.
+        read_fd, write_fd = os.pipe()
         pid = os.fork()
         if pid:
-            with contextlib.suppress(OSError):
-                os.setpgid(pid, pid)
-            return pid
+            os.close(write_fd)
+            with open(read_fd, encoding="utf-8") as trouble:
+                return pid, trouble.read()
         try:
             os.close(self._report_fd)
             os.setpgid(0, 0)
@@ -106,7 +117,7 @@ class Supervisor:
             if os.getppid() == supervisor:
                 os.execv(self._command[0], self._command)
         except OSError as error:
-            os.write(2, f"cannot run {self._command[0]}: {error}\n".encode())
+            os.write(write_fd, f"cannot run {self._command[0]}: {error}".encode())
         os._exit(127)
 
     def _poll_ms(self) -> float:
@@ -134,6 +145,7 @@ class Supervisor:
         if self._kill_at is None:
             if self._asked_to_stop or not self._parent_lives():
                 self._kill_at = time.monotonic() + self._grace_s
+                self._said_before = os.fstat(1).st_size
                 self._signal_group(signal.SIGCONT)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self._server, signal.SIGTERM)
@@ -143,6 +155,18 @@ class Supervisor:
         elif self._python_only and not any(map(_lives, _children(self._server))):
             self._python_only = False
             self._kill_at = min(self._kill_at, time.monotonic() + _FLUSH_S)
+        elif self._python_only and not self._finalizing and self._no_request_left():
+            self._finalizing = True
+            self._kill_at = min(self._kill_at, time.monotonic() + _FINALIZE_S)
+
+    def _no_request_left(self) -> bool:
+        """Look for the server's word in the log, which is our standard output too."""
+        try:
+            with open("/proc/self/fd/1", "rb") as log:
+                log.seek(self._said_before)
+                return _NO_REQUEST_LEFT in log.read()
+        except OSError:
+            return False
 
     def _signal_group(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +18,10 @@ import pytest
 
 from adapter_api.errors import AdapterClosed
 from triton_adapter.embedded import EmbeddedTriton
+from triton_adapter.embedded.readiness import is_ready
 
-from .repositories import add_model
+from .engine import WAIT_S, open_stream, stream, tensor
+from .repositories import QUICK, add_model
 from .traces import Traces, listens
 
 pytestmark = pytest.mark.live
@@ -31,7 +34,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_a_stop_leaves_nothing_behind(repository: Path) -> None:
-    with EmbeddedTriton(repository) as triton:
+    with EmbeddedTriton(repository, extra_args=QUICK) as triton:
         traces = Traces.of(triton)
         assert all(traces.left().values()), "the test would see nothing even if something were left"
 
@@ -40,7 +43,7 @@ def test_a_stop_leaves_nothing_behind(repository: Path) -> None:
 
 
 def test_it_listens_on_loopback_only_and_on_ports_of_its_own(repository: Path) -> None:
-    with EmbeddedTriton(repository) as triton:
+    with EmbeddedTriton(repository, extra_args=QUICK) as triton:
         ports = Traces.of(triton).ports
         sockets = _listening(triton.pid)
 
@@ -51,7 +54,7 @@ def test_it_listens_on_loopback_only_and_on_ports_of_its_own(repository: Path) -
 
 
 def test_a_kill_leaves_nothing_behind(repository: Path) -> None:
-    triton = EmbeddedTriton(repository).start()
+    triton = EmbeddedTriton(repository, extra_args=QUICK).start()
     traces = Traces.of(triton)
 
     triton.kill()
@@ -60,7 +63,7 @@ def test_a_kill_leaves_nothing_behind(repository: Path) -> None:
 
 
 def test_a_crash_of_the_server_is_seen_and_tidied_up(repository: Path) -> None:
-    with EmbeddedTriton(repository) as triton:
+    with EmbeddedTriton(repository, extra_args=QUICK) as triton:
         traces = Traces.of(triton)
         os.kill(triton.pid, signal.SIGKILL)
         _wait_until(lambda: not triton.is_running)
@@ -101,7 +104,7 @@ def test_the_server_does_not_outlive_the_program_that_started_it(repository: Pat
 
 
 def test_the_server_dies_with_its_supervisor(repository: Path) -> None:
-    with EmbeddedTriton(repository) as triton:
+    with EmbeddedTriton(repository, extra_args=QUICK) as triton:
         traces = Traces.of(triton)
         supervisor = traces.pids[-1]
 
@@ -112,25 +115,60 @@ def test_the_server_dies_with_its_supervisor(repository: Path) -> None:
 
 
 def test_a_paused_server_is_silent_and_goes_on_when_resumed(repository: Path) -> None:
-    with EmbeddedTriton(repository) as triton:
+    with EmbeddedTriton(repository, extra_args=QUICK) as triton:
         triton.pause()
-        with pytest.raises(TimeoutError):
-            _ = triton.models
+        assert not is_ready(Traces.of(triton).ports[1], timeout_s=0.5)
         triton.resume()
 
         assert triton.models == ["echo"]
 
 
 def test_a_paused_server_can_be_stopped(repository: Path) -> None:
-    with EmbeddedTriton(repository, shutdown_timeout_s=5) as triton:
+    with EmbeddedTriton(repository, extra_args=QUICK, shutdown_timeout_s=5) as triton:
         traces = Traces.of(triton)
         triton.pause()
 
     assert not any(traces.left().values()), traces.left()
 
 
+def test_a_stop_lets_a_running_request_end() -> None:
+    with EmbeddedTriton(model_control_mode="explicit", load_models=["slow"]) as triton:
+        parameters = {"max_tokens": 20, "delay_ms": 100}
+        with open_stream(triton, "slow", [tensor("text_input", "word")], parameters) as messages:
+            messages.get(timeout=WAIT_S)
+            triton.stop()
+            last = [messages.get(timeout=WAIT_S) for _ in range(19)][-1]
+
+    result, error = last
+    assert error is None
+    assert result.get_response().parameters["triton_final_response"].bool_param
+
+
+def test_a_stop_cuts_a_request_that_does_not_end_in_time() -> None:
+    triton = EmbeddedTriton(model_control_mode="explicit", load_models=["slow"], shutdown_timeout_s=1).start()
+    parameters = {"max_tokens": 10_000, "delay_ms": 10, "ignore_cancel": True}
+    with open_stream(triton, "slow", [tensor("text_input", "word")], parameters) as messages:
+        messages.get(timeout=WAIT_S)
+        traces, began = Traces.of(triton), time.monotonic()
+        triton.stop()
+
+    assert time.monotonic() - began < 5
+    assert not any(traces.left().values()), traces.left()
+
+
+def test_a_stop_does_not_wait_for_a_model_that_the_server_wrongly_holds() -> None:
+    triton = EmbeddedTriton(model_control_mode="explicit", load_models=["tinytrt"], shutdown_timeout_s=60).start()
+    refused = stream(triton, "tinytrt", [tensor("text_input", "no max_tokens", batched=True)])
+    assert refused.errors
+    began = time.monotonic()
+
+    triton.stop()
+
+    assert time.monotonic() - began < 20
+
+
 def test_start_and_stop_may_be_repeated(repository: Path) -> None:
-    triton = EmbeddedTriton(repository)
+    triton = EmbeddedTriton(repository, extra_args=QUICK)
     triton.stop()
 
     first = triton.start().pid
@@ -154,10 +192,10 @@ def test_asked_before_its_start_it_says_so() -> None:
 
 
 def test_given_ports_are_used_and_urls_stay_readable_after_the_stop(repository: Path) -> None:
-    with EmbeddedTriton(repository) as first:
+    with EmbeddedTriton(repository, extra_args=QUICK) as first:
         port = Traces.of(first).ports[0]
 
-    with EmbeddedTriton(repository, grpc_port=port) as second:
+    with EmbeddedTriton(repository, extra_args=QUICK, grpc_port=port) as second:
         assert second.grpc_url == f"grpc://127.0.0.1:{port}"
         assert listens(port)
 
@@ -167,7 +205,7 @@ def test_given_ports_are_used_and_urls_stay_readable_after_the_stop(repository: 
 def test_the_log_is_kept_where_it_was_asked_for(repository: Path, tmp_path: Path) -> None:
     log_file = tmp_path / "logs" / "server.log"
 
-    with EmbeddedTriton(repository, log_file=log_file) as triton:
+    with EmbeddedTriton(repository, extra_args=QUICK, log_file=log_file) as triton:
         assert triton.log_path == log_file
         assert "Started Metrics Service" in triton.log_tail(50)
 
@@ -175,7 +213,7 @@ def test_the_log_is_kept_where_it_was_asked_for(repository: Path, tmp_path: Path
 
 
 def test_the_end_of_the_log_can_be_read_after_a_stop(repository: Path) -> None:
-    with EmbeddedTriton(repository) as triton:
+    with EmbeddedTriton(repository, extra_args=QUICK) as triton:
         pass
 
     assert "live models" in triton.log_tail()
@@ -185,7 +223,7 @@ def test_the_end_of_the_log_can_be_read_after_a_stop(repository: Path) -> None:
 def test_progress_is_told_in_sentences(repository: Path) -> None:
     lines: list[str] = []
 
-    with EmbeddedTriton(repository, on_progress=lines.append):
+    with EmbeddedTriton(repository, extra_args=QUICK, on_progress=lines.append):
         pass
 
     assert lines[0].startswith("loading 1 model")
@@ -195,13 +233,13 @@ def test_progress_is_told_in_sentences(repository: Path) -> None:
 def test_a_server_in_explicit_mode_loads_what_it_is_told(tmp_path: Path) -> None:
     repository = add_model(add_model(tmp_path, "one"), "two")
 
-    with EmbeddedTriton(repository, model_control_mode="explicit", load_models=["two"]) as triton:
+    with EmbeddedTriton(repository, extra_args=QUICK, model_control_mode="explicit", load_models=["two"]) as triton:
         assert triton.models == ["two"]
 
 
 @pytest.mark.anyio
 async def test_it_is_an_async_context_manager_too(repository: Path) -> None:
-    async with EmbeddedTriton(repository) as triton:
+    async with EmbeddedTriton(repository, extra_args=QUICK) as triton:
         traces = Traces.of(triton)
         assert triton.models == ["echo"]
 
@@ -218,7 +256,7 @@ async def test_a_cancelled_start_stops_what_it_started(tmp_path: Path) -> None:
         lines.append(line)
         started.set()
 
-    triton = EmbeddedTriton(add_model(tmp_path, "sleeper", sleeper), on_progress=progress)
+    triton = EmbeddedTriton(add_model(tmp_path, "sleeper", sleeper), extra_args=QUICK, on_progress=progress)
     async with anyio.create_task_group() as tasks:
 
         async def start() -> None:

@@ -15,13 +15,14 @@ from adapter_api.errors import AdapterError, ConfigurationError, DeadlineExceede
 from triton_adapter.embedded import EmbeddedTriton, launch
 from triton_adapter.embedded.ports import choose_ports
 
-from .repositories import GOOD, add_model
+from .repositories import GOOD, QUICK, add_model
 
 pytestmark = pytest.mark.live
 
 
 def failure(repository: Path | None = None, **options: object) -> AdapterError:
     """Return the error that starting a server raises."""
+    options = {"extra_args": QUICK} | options
     with pytest.raises(AdapterError) as raised, EmbeddedTriton(repository, **options):  # type: ignore[arg-type]
         pytest.fail("the server started")
     return raised.value
@@ -87,7 +88,9 @@ def test_a_faulty_configuration_is_shown_with_its_place(tmp_path: Path) -> None:
 
 
 def test_a_model_whose_process_dies_is_noticed_at_once(tmp_path: Path) -> None:
-    error = failure(add_model(tmp_path, "dying", "import os\nos._exit(3)\n"), startup_timeout_s=25)
+    # While it completes the configuration, the server itself waits half a minute for an answer.
+    repository = add_model(tmp_path, "dying", "import os\nos._exit(3)\n")
+    error = failure(repository, startup_timeout_s=25, extra_args=[])
 
     assert isinstance(error, EngineFailed), "it took the whole time"
     assert "the Python process of a model ended (still loading: dying)" in str(error)
@@ -137,7 +140,7 @@ def test_a_free_port_that_is_lost_before_its_use_is_replaced(
         choices = iter([{name: taken}, {}])
         monkeypatch.setattr(launch, "choose_ports", lambda wanted: choose_ports(wanted) | next(choices))
 
-        with EmbeddedTriton(add_model(tmp_path, "echo")) as triton:
+        with EmbeddedTriton(add_model(tmp_path, "echo"), extra_args=QUICK) as triton:
             assert triton.models == ["echo"]
             assert str(taken) not in {url.rpartition(":")[2] for url in (triton.grpc_url, triton.http_url)}
 
@@ -160,6 +163,14 @@ def test_one_port_for_two_services_is_refused(tmp_path: Path) -> None:
 
     assert isinstance(error, ConfigurationError)
     assert f"port {free}" in str(error)
+
+
+def test_a_model_may_fail_when_that_was_allowed(tmp_path: Path) -> None:
+    repository = add_model(add_model(tmp_path, "good"), "broken", "raise ValueError")
+    allowed = ["--exit-on-error=false", "--strict-readiness=false", *QUICK]
+
+    with EmbeddedTriton(repository, extra_args=allowed) as triton:
+        assert triton.models == ["good"]
 
 
 def test_a_missing_repository_is_named(tmp_path: Path) -> None:
@@ -207,6 +218,17 @@ def test_a_binary_that_ends_at_once_is_reported_with_what_it_said(tmp_path: Path
     assert "ended with status 1" in str(error)
     assert "no license" in str(error)
     _forget_log(error)
+
+
+def test_a_binary_that_cannot_be_executed_is_named_with_the_reason(tmp_path: Path) -> None:
+    binary = tmp_path / "tritonserver"
+    binary.write_bytes(b"\x7fELF is not enough")
+    binary.chmod(0o755)
+
+    error = failure(add_model(tmp_path / "models", "echo"), server_binary=binary)
+
+    assert f"cannot run {binary}" in str(error)
+    assert "Exec format error" in str(error)
 
 
 def test_an_interpreter_that_does_not_run_is_named(tmp_path: Path) -> None:

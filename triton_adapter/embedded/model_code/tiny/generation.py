@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .language import EOS, UNKNOWN, Distribution, LanguageModel
+from .constraint import constrained_text
+from .language import EOS, UNKNOWN, Distribution, LanguageModel, tokenize
 from .sampling import SamplingParams
 
 
@@ -53,9 +54,16 @@ class Generation:
         self._bad_words = [model.encode(form) for word in params.bad_words for form in (word, " " + word) if word]
         self._held_back = ""
         self._longest_stop = max(map(len, params.stop), default=0)
+        constraint = params.structured_outputs
+        self._forced = tokenize(constrained_text(constraint, self._random)) if constraint else None
+        """Tokens that a constraint leaves no choice about, last first."""
+        if self._forced is not None:
+            self._forced.reverse()
 
     def step(self) -> Step:
         """Add one token. The end-of-text token has no text and is counted, as engines do."""
+        if self._forced is not None:
+            return self._forced_step(self._forced)
         raw = self._model.after(self._context)
         token_id = self._choose(self._adjusted(raw))
         chosen = self._logprob(raw, token_id)
@@ -66,6 +74,13 @@ class Generation:
         text = self._show(self._model.decode(token_id), ended=token_id == EOS)
         return Step(text, chosen, (chosen, *self._likeliest(raw, token_id)))
 
+    def _forced_step(self, forced: list[str]) -> Step:
+        text = forced.pop() if forced else ""
+        (token_id,) = self._model.encode(text) or [EOS]
+        self.token_count += 1
+        chosen = Logprob(token_id, text, 0.0, 1)
+        return Step(self._show(text, ended=not forced), chosen, (chosen,))
+
     def _show(self, text: str, *, ended: bool) -> str:
         self._held_back += text
         if self._longest_stop and self.token_count > self._params.min_tokens:
@@ -74,7 +89,7 @@ class Generation:
                 at, stop = min(found)
                 self.finish_reason = "stop"
                 return self._held_back[: at + (len(stop) if self._params.include_stop_str_in_output else 0)]
-        if ended and not self._params.ignore_eos:
+        if ended and (self._forced is not None or not self._params.ignore_eos):
             self.finish_reason = "stop"
         elif self.token_count >= self._limit:
             self.finish_reason = "length"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -30,6 +31,7 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logprobs: int | None = None
+    structured_outputs: Mapping[str, Any] | None = None
     extra_args: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,5 +91,6 @@ _CASTS: Mapping[str, Any] = {
     "frequency_penalty": float,
     "repetition_penalty": float,
     "logprobs": int,
+    "structured_outputs": json.loads,
     "extra_args": dict,
 }

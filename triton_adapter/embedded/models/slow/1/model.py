@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "model_code"))
 
 from tiny import serving
 
-_POLL_S = 0.005
+_POLL_S = 0.01
 _STATES_KEPT = 10_000
 
 
