@@ -21,6 +21,5 @@ def triton() -> Iterator[EmbeddedTriton]:
     It is in explicit mode, so a test may load and unload models; it must leave them as it found them. A test that
     pauses, kills or stops a server starts one of its own.
     """
-    # Triton 2.51 keeps a model in use for ever after a stream whose request it refused, and waits for it at the end.
-    with EmbeddedTriton(model_control_mode="explicit", load_models=["*"], shutdown_timeout_s=5) as server:
+    with EmbeddedTriton(model_control_mode="explicit", load_models=["*"]) as server:
         yield server
