@@ -6,6 +6,13 @@ from adapter_api.hookspecs import hookimpl
 from adapter_api.props import Capability
 from adapter_api.records import AdapterPlugin
 
+_CAPABILITIES = frozenset(
+    {
+        Capability.TEXT, Capability.MESSAGES, Capability.STREAMING, Capability.CANCEL_HARD, Capability.STOP,
+        Capability.SEED, Capability.USAGE, Capability.FINISH_REASON, Capability.TENSORS, Capability.TENSOR_STREAM,
+    }
+)  # fmt: skip
+
 
 @hookimpl
 def worker_adapter_register() -> AdapterPlugin:
@@ -15,6 +22,7 @@ def worker_adapter_register() -> AdapterPlugin:
         settings="adapter_api.testing:MockSettings",
         api_version="1.0",
         summary="an adapter without an engine, for tests and first steps",
-        capabilities=frozenset({Capability.TEXT, Capability.STREAMING, Capability.TENSORS}),
+        capabilities=_CAPABILITIES,
         url_schemes=("mock",),
+        harness="conformance_tests.mock_harness:MockHarness",
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Literal
 
@@ -88,6 +89,13 @@ class MockAdapter(WorkerAdapter):
         """`job_id`s in the engine now, so that a test can see a slot released."""
         self.submitted: list[TaskRequest] = []
         self._failures_left = self.settings.fail_times
+        self._injected: deque[AdapterError] = deque()
+
+    def fail_next(self, code: ErrorCode, *, retry_after_s: float | None = None) -> None:
+        """Let one more of the coming tasks fail, before it starts; called several times, several."""
+        error = error_named(code, f"injected {code}")
+        error.retry_after_s = retry_after_s
+        self._injected.append(error)
 
     async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
         settings = self.settings
@@ -134,7 +142,6 @@ class MockAdapter(WorkerAdapter):
             ready=ready,
             models=tuple(ModelHealth(name=name, ready=ready, version="1") for name in self.settings.models),
             capacity=self._capacity(),
-            canary=canary,
         )
 
     async def _props(self) -> EngineProps:
@@ -154,8 +161,12 @@ class MockAdapter(WorkerAdapter):
     async def _infer(self, request: InferRequest) -> InferResponse:
         self._check_model(request.model)
         await anyio.lowlevel.checkpoint()
+        wanted = {output.name for output in request.outputs} or {tensor.name for tensor in request.inputs}
         return InferResponse(
-            model=request.model, model_version="1", request_id=request.request_id, outputs=request.inputs
+            model=request.model,
+            model_version="1",
+            request_id=request.request_id,
+            outputs=tuple(tensor for tensor in request.inputs if tensor.name in wanted),
         )
 
     async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
@@ -175,8 +186,8 @@ class MockAdapter(WorkerAdapter):
         ):
             if given:
                 raise errors.Unsupported(f"model {task.model!r} cannot take {field}")
-        if task.parameters_for(self.engine):
-            raise InvalidRequest(f"model {task.model!r} takes no parameters of its own")
+        for name in task.parameters_for(self.engine):
+            raise InvalidRequest(f"model {task.model!r} takes no parameter {name!r}")
         if len(self.running) >= self.settings.slots:
             raise errors.Overloaded(f"all {self.settings.slots} slots are busy")
 
@@ -193,6 +204,8 @@ class MockAdapter(WorkerAdapter):
         return (("" if i == 0 else " ") + rng.choice(_VOCABULARY) for i in itertools.count())
 
     def _next_failure(self) -> AdapterError | None:
+        if self._injected:
+            return self._injected.popleft()
         if self.settings.fail is None or self._failures_left == 0:
             return None
         if self._failures_left is not None:

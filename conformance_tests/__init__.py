@@ -1,1 +1,45 @@
-"""A suite, tagged with requirement IDs, that anybody's adapter can run."""
+"""A suite, tagged with requirement IDs, that anybody's adapter can run.
+
+    # test_conformance.py, in the adapter's own repository
+    from conformance_tests.suite import *  # noqa: F403
+
+    @pytest.fixture(scope="session")
+    def conformance_harness():
+        return MyHarness()                 # a conformance_tests.Harness
+
+or, without pytest, `python -m conformance_tests --adapter NAME --option url=…`. The requirements are in `specs/`;
+`conformance_tests.mutants` proves that each check can fail.
+
+Importing this package loads nothing: it is imported in every pytest run where the distribution is installed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conformance_tests.harness import Harness, KnownResponses, KnownTensors, KnownText
+    from conformance_tests.outcome import Skipped
+    from conformance_tests.report import Report, read_report
+    from conformance_tests.tensor_cases import echo_tensors, sample_tensor
+
+__all__ = [
+    # what an author writes
+    "Harness", "KnownText", "KnownTensors", "KnownResponses", "Skipped", "echo_tensors", "sample_tensor",
+    # what comes of it
+    "Report", "read_report",
+]  # fmt: skip
+
+_HOMES = {
+    "Harness": "harness", "KnownText": "harness", "KnownTensors": "harness", "KnownResponses": "harness",
+    "Skipped": "outcome", "echo_tensors": "tensor_cases", "sample_tensor": "tensor_cases",
+    "Report": "report", "read_report": "report",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -38,7 +38,7 @@ class Check(NamedTuple):
 
     @property
     def location(self) -> str:
-        code = self.function.__code__  # type: ignore[attr-defined]  # it is a plain function
+        code = self.function.__code__
         return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
 
 
@@ -70,7 +70,7 @@ def requirement(id: str) -> Callable[[CheckFunction], TestFunction]:
         def test(conformance: Runner) -> None:
             conformance.run(check)
 
-        test.__name__ = test.__qualname__ = function.__name__  # type: ignore[attr-defined]  # plain functions both
+        test.__name__ = test.__qualname__ = function.__name__
         test.__module__ = function.__module__
         test.__doc__ = function.__doc__
         # pytest collects it whatever `python_functions` says.

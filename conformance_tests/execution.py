@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from time import perf_counter
 
 import anyio
@@ -18,6 +18,8 @@ from conformance_tests.outcome import Failed, HarnessBroke, NotApplicable, Outco
 from conformance_tests.subject import Facts, Subject
 
 DEFAULT_TIMEOUT_S = 60.0
+
+_log = logging.getLogger("conformance_tests")
 
 
 class Session:
@@ -37,6 +39,11 @@ class Session:
         if self._facts is None:
             self._facts = self._ask()
         return self._facts
+
+    @property
+    def known_facts(self) -> Facts:
+        """What the adapter has told so far; nothing when no check ran."""
+        return self._facts or Facts()
 
     def run(self, check: Check, requirement: Requirement | None) -> Outcome:
         """Run one check and return how it ended; never raises but for an interrupt."""
@@ -65,10 +72,13 @@ class Session:
         return outcomes
 
     def close(self) -> None:
-        """Stop the harness, if it was started."""
+        """Stop the harness, if it was started; that it cannot be stopped changes no outcome, and is logged."""
         if self._started:
             self._started = False
-            self.harness.stop()
+            try:
+                self.harness.stop()
+            except HarnessBroke as exc:
+                _log.warning("%s", exc.reason)
 
     def _attempt(self, check: Check, requirement: Requirement | None) -> Verdict | None:
         try:
@@ -105,7 +115,7 @@ class Session:
             if scope.cancelled_caught:
                 raise Failed(f"the check was not done within {self.timeout_s:g} s")
 
-        anyio.run(run, backend=self.harness.backend, backend_options=dict(self.harness.backend_options))
+        anyio.run(run, backend=self.harness.backend, backend_options=self.harness.backend_options())
 
     def _ask(self) -> Facts:
         facts = Facts()
@@ -119,22 +129,12 @@ class Session:
             facts = Facts(props=props)
 
         try:
-            anyio.run(ask, backend=self.harness.backend, backend_options=dict(self.harness.backend_options))
+            anyio.run(ask, backend=self.harness.backend, backend_options=self.harness.backend_options())
         except HarnessBroke:
             raise
         except Exception as exc:
             return Facts(problem=f"{type(exc).__name__}: {exc}")
         return facts
-
-
-@contextmanager
-def session(harness: Harness, *, seed: int = 0, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Session]:
-    """A session that is closed at the end of the block."""
-    running = Session(harness, seed=seed, timeout_s=timeout_s)
-    try:
-        yield running
-    finally:
-        running.close()
 
 
 def _verdict_of(exc: BaseException) -> Verdict:

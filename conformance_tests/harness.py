@@ -16,7 +16,6 @@ import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import EntryPoint
 from typing import Any, Literal, NoReturn, Self
 
 import msgspec
@@ -84,8 +83,6 @@ class Harness(ABC):
     backend: Backend = "asyncio"
     """The event loop that checks run on, by anyio's name."""
 
-    backend_options: Mapping[str, Any] = {}
-
     control_timeout_s: float | None = 2.0
     """`WorkerAdapter.control_timeout_s` of every adapter made, so that what must be bounded is waited for briefly;
     `None` leaves the adapter's own."""
@@ -103,6 +100,10 @@ class Harness(ABC):
     def from_options(cls, options: Mapping[str, str]) -> Self:
         """Return a harness made with the `--option`s of the command line; raises `TypeError` for an unknown one."""
         return cls(**options)
+
+    def backend_options(self) -> dict[str, Any]:
+        """Return `anyio.run`'s `backend_options`; called for every check."""
+        return {}
 
     # -- required -----------------------------------------------------------------------------------------------------
 
@@ -173,6 +174,12 @@ class Harness(ABC):
         """Return an inference with at least two inputs and two outputs that are told apart by name only."""
         _cannot("tell the outputs of an inference with several inputs and outputs", "named_tensors")
 
+    def stray_tensors(self) -> InferRequest:
+        """Return an inference with an input, the first, that the model does not have."""
+        request = self.known_tensors("FP32").request
+        stray = msgspec.structs.replace(request.inputs[0], name="NO_SUCH_TENSOR")
+        return msgspec.structs.replace(request, inputs=(stray,))
+
     def misfit_tensors(self) -> InferRequest:
         """Return an inference whose first input has a datatype or a shape that the model does not take."""
         _cannot("name an inference that does not fit its model", "misfit_tensors")
@@ -236,15 +243,15 @@ class Harness(ABC):
         """
         _cannot(f"make a task fail with {code}", "fail_next")
 
-    # -- what the adapter must keep to itself, and how it is found ------------------------------------------------------
+    # -- what the adapter must keep to itself, and how it is found ----------------------------------------------------
 
     def secrets(self) -> Iterable[str]:
         """Return credentials that the adapter was given; none may show in an error, a log or a `repr`."""
         _cannot("name a secret of the adapter", "secrets")
 
-    def load_plugins(self, entry_points: Iterable[EntryPoint] | None = None) -> PluginHost:
-        """Return the plugin host: of the installed plugins, or of these."""
-        return load_plugins(entry_points=entry_points, block=())
+    def load_plugins(self) -> PluginHost:
+        """Return the host of the installed plugins."""
+        return load_plugins(block=())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -181,7 +181,7 @@ class Subject:
         """Fail the check with `message` unless `holds` comes true in time."""
         within_s = self.harness.settle_s if within_s is None else within_s
         with anyio.move_on_after(within_s):
-            while not await holds():
+            while not await holds():  # noqa: ASYNC110 - an engine elsewhere can only be asked
                 await anyio.sleep(0.02)
             return
         raise Failed(f"{message} (waited {within_s:g} s)")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import codecs
 from collections.abc import AsyncIterator
 
+import anyio
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from adapter_api import (
@@ -17,6 +19,7 @@ from adapter_api import (
     Capacity,
     ConnectFailed,
     ConnectionLost,
+    DeadlineExceeded,
     End,
     EngineProps,
     HealthReport,
@@ -31,6 +34,7 @@ from adapter_api import (
     Started,
     StreamIncomplete,
     TaskRequest,
+    Tensor,
     Token,
     TokenEvent,
     Unsupported,
@@ -40,7 +44,7 @@ from adapter_api import (
 from adapter_api.testing import error_named
 from conformance_tests.reference.engine import Engine, Fault, Job, Mode, Order, Piece, Unreachable
 
-CAPABILITIES = frozenset(Capability) - {Capability.SEQUENCES, Capability.SHARED_MEMORY, Capability.MODEL_CONTROL}
+CAPABILITIES = frozenset(Capability) - {Capability.SHARED_MEMORY, Capability.MODEL_CONTROL}
 
 TEXT_MODEL = "tiny"
 
@@ -63,6 +67,7 @@ class ReferenceAdapter(WorkerAdapter):
         self.server = server or Engine()
         self.capabilities = self.settings.capabilities
         self.jobs: dict[str, Job] = {}
+        self.turns: dict[int | str, anyio.Lock] = {}
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
@@ -104,7 +109,7 @@ class ReferenceAdapter(WorkerAdapter):
             raise self._error(exc) from exc
 
     def _error(self, fault: Fault) -> AdapterError:
-        error = error_named(fault.kind, f"the engine refused or failed the task: {fault.kind}")
+        error = error_named(fault.kind, f"the engine refused or failed {fault.subject}: {fault.kind}")
         error.retry_after_s = fault.retry_after_s
         return error
 
@@ -120,8 +125,8 @@ class ReferenceAdapter(WorkerAdapter):
         ):
             if asked and capability not in self.capabilities:
                 raise Unsupported(f"the reference engine cannot take {capability}")
-        if task.parameters_for(self.engine):
-            raise InvalidRequest("the reference engine takes no parameters of its own")
+        for name in task.parameters_for(self.engine):
+            raise InvalidRequest(f"the reference engine takes no parameter {name!r}; leave it out")
 
     def _order(self, task: TaskRequest) -> Order:
         return Order(
@@ -213,12 +218,25 @@ class ReferenceAdapter(WorkerAdapter):
     async def _infer(self, request: InferRequest) -> InferResponse:
         if Capability.TENSORS not in self.capabilities:
             raise Unsupported("the reference engine takes no tensors")
+        with anyio.move_on_after(request.timeout_s):
+            async with self._turn(request):
+                return self._response(request, await self._outputs(request))
+        raise DeadlineExceeded(f"the inference did not end within its {request.timeout_s:g} s", stage="total")
+
+    async def _outputs(self, request: InferRequest) -> list[Tensor]:
         try:
-            outputs = await self.server.infer(request.model, request.inputs)
+            return await self.server.infer(request.model, request.inputs, request.sequence)
         except Unreachable as exc:
             raise ConnectFailed("the engine cannot be reached; is it running?") from exc
         except Fault as exc:
             raise self._error(exc) from exc
+
+    def _turn(self, request: InferRequest) -> anyio.Lock:
+        """Return the lock, first come first served, under which the requests of one sequence take turns."""
+        sequence = request.request_id if request.sequence is None else request.sequence.id
+        return self.turns.setdefault(sequence, anyio.Lock())
+
+    def _response(self, request: InferRequest, outputs: list[Tensor]) -> InferResponse:
         wanted = {output.name for output in request.outputs}
         return InferResponse(
             model=request.model,
@@ -227,9 +245,13 @@ class ReferenceAdapter(WorkerAdapter):
         )
 
     async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        """Yield one response per byte of the first input."""
         if Capability.TENSOR_STREAM not in self.capabilities:
             raise Unsupported("the reference engine streams no tensors")
-        yield await self._infer(request)
+        tensor = request.inputs[0]
+        for byte in bytes(tensor.data):
+            row = Tensor(tensor.name, "UINT8", (1,), bytes([byte]))
+            yield await self._infer(msgspec.structs.replace(request, inputs=(row,)))
 
 
 def _prompt(task: TaskRequest) -> str:

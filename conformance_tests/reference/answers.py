@@ -55,7 +55,7 @@ def _cut(pieces: Iterable[str], stop: tuple[str, ...], max_tokens: int) -> tuple
             return kept, "length"
         ends = [at for s in stop if (at := (text + piece).find(s)) >= 0]
         if ends:
-            return _first(kept + [piece], min(ends)), "stop"
+            return _first([*kept, piece], min(ends)), "stop"
         kept.append(piece)
         text += piece
     return kept, "stop"

@@ -13,11 +13,8 @@ from typing import NamedTuple
 import anyio
 import anyio.lowlevel
 
-from adapter_api import Tensor
+from adapter_api import Sequence, Tensor
 from conformance_tests.reference.answers import Answer, answer_to
-
-PIECE_S = 0.002
-"""Seconds that the engine takes for one piece."""
 
 
 class Unreachable(Exception):
@@ -27,9 +24,10 @@ class Unreachable(Exception):
 class Fault(Exception):
     """The engine refuses or fails; `kind` says how in words of its own, which happen to be the contract's."""
 
-    def __init__(self, kind: str, retry_after_s: float | None = None) -> None:
-        super().__init__(f"the engine says {kind}")
+    def __init__(self, kind: str, retry_after_s: float | None = None, subject: str = "the task") -> None:
+        super().__init__(f"the engine says {kind} to {subject}")
         self.kind = kind
+        self.subject = subject
         self.retry_after_s = retry_after_s
 
 
@@ -65,13 +63,16 @@ class Mode(Enum):
 class Engine:
     """Serves text and tensors to adapters in the same event loop."""
 
-    models: tuple[str, ...] = ("tiny", "echo", "swap")
+    models: tuple[str, ...] = ("tiny", "echo", "swap", "repeat", "sum")
     slots: int = 1000
+    pace_s: float = 0.002
+    """Seconds that the engine takes for one piece, or for an inference."""
     mode: Mode = Mode.UP
     jobs: list[Job] = field(default_factory=list)
     inferences: int = 0
     emitted: int = 0
     failures: deque[Fault] = field(default_factory=deque)
+    sequences: dict[int | str, bytes] = field(default_factory=dict)
     _change: anyio.Event | None = None
 
     def set_mode(self, mode: Mode) -> None:
@@ -105,19 +106,27 @@ class Engine:
         self.jobs.append(job)
         return job
 
-    async def infer(self, model: str, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return `inputs` under the names of the outputs, in the reverse order."""
+    async def infer(self, model: str, inputs: tuple[Tensor, ...], sequence: Sequence | None = None) -> list[Tensor]:
+        """Return `inputs` under the names of the outputs, in the reverse order; `sum` adds up over a sequence."""
         await self.answer()
         self.inferences += 1
         if model not in self.models:
             raise Fault("model_not_found")
-        if any(not tensor.name.startswith("INPUT") for tensor in inputs) or not inputs:
-            raise Fault("invalid_request")
-        await anyio.sleep(PIECE_S)
-        outputs = [
-            Tensor(t.name.replace("INPUT", "OUTPUT"), t.datatype, t.shape, bytes(t.data)) for t in reversed(inputs)
-        ]
-        return tuple(outputs)
+        for tensor in inputs:
+            if not tensor.name.startswith("INPUT"):
+                raise Fault("invalid_request", subject=tensor.name)
+            if model == "swap" and tensor.datatype != "BYTES":
+                raise Fault("invalid_request", subject=tensor.name)
+        if sequence is not None:
+            inputs = (self._add_up(sequence, inputs[0]),)
+        await anyio.sleep(self.pace_s)
+        return [Tensor(t.name.replace("INPUT", "OUTPUT"), t.datatype, t.shape, bytes(t.data)) for t in inputs[::-1]]
+
+    def _add_up(self, sequence: Sequence, tensor: Tensor) -> Tensor:
+        """Append the first byte of the input to what the sequence has had so far and return the last two."""
+        so_far = b"" if sequence.start else self.sequences.get(sequence.id, b"")
+        self.sequences[sequence.id] = so_far + bytes(tensor.data[:1])
+        return Tensor(tensor.name, "UINT8", (2,), (b"\x00" + self.sequences[sequence.id])[-2:])
 
     async def answer(self) -> None:
         """Wait while the engine is paused; raises `Unreachable` when it is down."""
@@ -154,7 +163,7 @@ class Job:
 
     async def next(self) -> Piece | None:
         """Return the next piece, `None` after the last one; raises `Unreachable` or `Fault`."""
-        await anyio.sleep(PIECE_S)
+        await anyio.sleep(self._engine.pace_s)
         await self._engine.wait_while(lambda: self._engine.mode is Mode.PAUSED and not self.broken)
         if self.broken:
             raise Unreachable("connection reset")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint
 
 import msgspec
 
@@ -13,29 +13,35 @@ from adapter_api import (
     ImagePart,
     InferRequest,
     Message,
-    ResponseFormat,
+    PluginHost,
+    Sequence,
     TaskRequest,
     Tensor,
     TextPart,
     Tool,
     WorkerAdapter,
+    load_plugins,
 )
-from conformance_tests.harness import Backend, Harness, KnownTensors, KnownText
+from adapter_api.hookspecs import PROJECT
+from conformance_tests.harness import Backend, Harness, KnownResponses, KnownTensors, KnownText
 from conformance_tests.outcome import Skipped
 from conformance_tests.reference.adapter import CAPABILITIES, ReferenceAdapter, ReferenceSettings
 from conformance_tests.reference.answers import ECHO, NOTHING, SPLIT
 from conformance_tests.reference.engine import Engine, Fault, Mode
-from conformance_tests.tensor_cases import echo_tensors
+from conformance_tests.tensor_cases import echo_tensors, sample_tensor
 
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
 class ReferenceHarness(Harness):
     name = "reference"
+    plugin = "reference"
     model = "tiny"
     streams = 50
     control_timeout_s = 0.5
     settle_s = 1.0
+    plugin_module = "conformance_tests.reference.plugin"
+    """What the entry point names; none is installed, so that the reference is in nobody's list of adapters."""
 
     def __init__(
         self,
@@ -43,16 +49,16 @@ class ReferenceHarness(Harness):
         adapter_class: type[ReferenceAdapter] = ReferenceAdapter,
         capabilities: frozenset[Capability] = CAPABILITIES,
         backend: Backend = "asyncio",
-        backend_options: Mapping[str, Any] | None = None,
+        pace_s: float = 0.002,
     ) -> None:
         self.settings = ReferenceSettings(capabilities=capabilities)
-        self.engine = Engine()
+        self.pace_s = pace_s
+        self.engine = Engine(pace_s=pace_s)
         self.adapter_class = adapter_class
         self.backend = backend
-        self.backend_options = backend_options or {}
 
     async def reset(self) -> None:
-        self.engine = Engine()
+        self.engine = Engine(pace_s=self.pace_s)
 
     def adapter(self) -> WorkerAdapter:
         return self.adapter_class(self.settings, self.engine)
@@ -60,9 +66,6 @@ class ReferenceHarness(Harness):
     def images_task(self) -> TaskRequest:
         parts = (TextPart(text="What is this?"), ImagePart(data=_PIXEL, media_type="image/png"))
         return self.task(prompt=None, messages=(Message(role="user", content=parts),))
-
-    def json_task(self) -> TaskRequest:
-        return self.task(response_format=ResponseFormat(type="json"))
 
     def tools_task(self) -> TaskRequest:
         return self.task(tools=(Tool(name="weather", parameters={"type": "object"}),))
@@ -78,8 +81,27 @@ class ReferenceHarness(Harness):
         text = "naïve 日本 🙂 end"
         return KnownText(task=self.task(prompt=SPLIT + text, max_tokens=64), text=text)
 
-    def known_tensors(self, datatype: Datatype) -> KnownTensors:
-        return echo_tensors("echo", datatype)
+    def known_tensors(self, datatype: Datatype, shape: tuple[int, ...] | None = None) -> KnownTensors:
+        return echo_tensors("echo", datatype, shape=shape or (2, 3))
+
+    def misfit_tensors(self) -> InferRequest:
+        return InferRequest(model="swap", inputs=(sample_tensor("INPUT0", "FP32", (1,)),))
+
+    def known_stream(self) -> KnownResponses:
+        tensor = Tensor("INPUT0", "UINT8", (3,), b"\x01\x02\x03")
+        rows = [Tensor("OUTPUT0", "UINT8", (1,), bytes([value])) for value in (1, 2, 3)]
+        return KnownResponses(
+            request=InferRequest(model="repeat", inputs=(tensor,)), responses=tuple((row,) for row in rows)
+        )
+
+    def known_sequence(self) -> tuple[KnownTensors, ...]:
+        def step(at: int) -> KnownTensors:
+            tensor = Tensor("INPUT0", "UINT8", (1,), bytes([at + 1]))
+            sequence = Sequence(id=5309, start=at == 0, end=at == 4)
+            request = InferRequest(model="sum", inputs=(tensor,), sequence=sequence)
+            return KnownTensors(request=request, outputs=(Tensor("OUTPUT0", "UINT8", (2,), bytes([at, at + 1])),))
+
+        return tuple(step(at) for at in range(5))
 
     def named_tensors(self) -> KnownTensors:
         first = Tensor.from_bytes_elements("INPUT0", [b"first"])
@@ -121,6 +143,9 @@ class ReferenceHarness(Harness):
         if code in ("closed", "adapter_failed", "job_conflict"):
             raise Skipped(f"no engine fails with {code}")
         self.engine.failures.append(Fault(code, retry_after_s))
+
+    def load_plugins(self) -> PluginHost:
+        return load_plugins(block=(), entry_points=[EntryPoint("reference", self.plugin_module, PROJECT)])
 
     def secrets(self) -> Iterable[str]:
         return (self.settings.token.get_secret_value(),)

@@ -425,7 +425,7 @@ async def test_a_slow_reader_receives_every_event(subject: Subject) -> None:
         known = await subject.repeatable(adapter)
         fast = await subject.complete(adapter, renamed(known.task))
         recording = subject.submit(adapter, renamed(known.task))
-        while await recording.next() is not None:
+        while await recording.next() is not None:  # noqa: ASYNC110 - the pause is the point
             await anyio.sleep(0.05)
 
     seen = "".join(event.text for event in recording.read if isinstance(event, Token))

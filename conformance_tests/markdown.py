@@ -1,0 +1,101 @@
+"""Reports for people: one screen of Markdown, and a line for a badge."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from conformance_tests.outcome import Status
+from conformance_tests.report import Conformity, Report, Result
+
+MOST_LISTED = 12
+"""How many requirements of a kind are listed before the rest is only counted: the whole is to fit a screen."""
+
+_COLOURS: dict[Conformity, str] = {
+    "conformant": "brightgreen",
+    "conformant with deviations": "green",
+    "incomplete": "yellow",
+    "not conformant": "red",
+}
+
+_SECTIONS = (
+    (Status.FAILED, "Failed"),
+    (Status.UNEXPECTED_PASS, "Passed against the deviations file"),
+    (Status.BROKEN, "The harness broke"),
+    (Status.BLOCKED, "Blocked by something else"),
+    (Status.DEVIATION, "Deviations"),
+)
+
+
+def render(report: Report) -> str:
+    """Return the report as Markdown that fits a screen."""
+    under = report.under
+    engine = " ".join(part for part in (under.engine, under.engine_version) if part)
+    lines = [
+        f"# {under.adapter}: {report.verdict}",
+        "",
+        f"{_counted(report)}. Engine: {engine or 'unknown'}. {report.started_at}, {report.duration_s:.1f} s, "
+        f"on {under.backend}, seed {report.seed}, suite {report.suite_version}{', strict' if report.strict else ''}.",
+        "",
+        *_table(report),
+    ]
+    for status, title in _SECTIONS:
+        lines += _section(title, [result for result in report.results if result.status is status])
+    lines += _grouped("Skipped", (result for result in report.results if result.status is Status.SKIPPED))
+    not_run = [result.id for result in report.results if result.status is Status.NOT_RUN]
+    if not_run:
+        lines += ["", f"Not run: {_listed(not_run)}."]
+    return "\n".join(lines) + "\n"
+
+
+def badge(report: Report) -> str:
+    """Return one line of Markdown: an image that says the verdict."""
+    passed = report.counts.get(Status.PASSED, 0)
+    text = f"{report.verdict}, {passed} passed".replace("-", "--").replace(" ", "_").replace(",", "%2C")
+    alternative = f"worker-adapter conformance: {report.verdict}, {passed} passed"
+    return f"![{alternative}](https://img.shields.io/badge/worker--adapter-{text}-{_COLOURS[report.verdict]})"
+
+
+def _counted(report: Report) -> str:
+    return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in report.counts.items())
+
+
+def _table(report: Report) -> Iterable[str]:
+    """Yield one row per chapter."""
+    chapters: dict[str, list[Result]] = defaultdict(list)
+    for result in report.results:
+        chapters[result.id.rsplit("-", 1)[0]].append(result)
+    yield "| chapter | passed | failed | other | of |"
+    yield "|---|---:|---:|---:|---:|"
+    for chapter, results in chapters.items():
+        passed = sum(result.status is Status.PASSED for result in results)
+        failed = sum(result.status in (Status.FAILED, Status.UNEXPECTED_PASS) for result in results)
+        yield f"| {chapter} | {passed} | {failed} | {len(results) - passed - failed} | {len(results)} |"
+
+
+def _section(title: str, results: Sequence[Result]) -> Iterable[str]:
+    if not results:
+        return
+    yield from ("", f"## {title}", "")
+    for result in results[:MOST_LISTED]:
+        should = " (SHOULD)" if result.keyword.startswith("SHOULD") else ""
+        yield f"- **{result.id}**{should} {result.text} — {result.reason}"
+    if len(results) > MOST_LISTED:
+        yield f"- … and {len(results) - MOST_LISTED} more: {_listed([r.id for r in results[MOST_LISTED:]])}"
+
+
+def _grouped(title: str, results: Iterable[Result]) -> Iterable[str]:
+    """Yield the results by reason, as one missing harness method skips many."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for result in results:
+        # One method that the harness lacks is a reason in several wordings.
+        by_reason[result.reason.rpartition(": ")[2]].append(result.id)
+    if by_reason:
+        yield from ("", f"## {title}", "")
+    for reason, ids in sorted(by_reason.items()):
+        yield f"- {reason}: {_listed(ids)}"
+
+
+def _listed(ids: Sequence[str]) -> str:
+    shown = ", ".join(ids[:MOST_LISTED])
+    return shown if len(ids) <= MOST_LISTED else f"{shown} and {len(ids) - MOST_LISTED} more"
