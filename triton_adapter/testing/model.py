@@ -337,6 +337,11 @@ class FakeModel:
         return self._serving.tally.finished
 
     @property
+    def cancels(self) -> int:
+        """How many unfinished requests were cancelled by their clients, whether the model saw it or not."""
+        return self._serving.tally.cancels
+
+    @property
     def cancelled_seen(self) -> int:
         """How many requests it has seen the cancel of."""
         return self._serving.tally.cancelled_seen

@@ -15,7 +15,8 @@ from .script import Fail, Finish, Hang, Hold, Leave, Outgoing, Step, Wait, ends
 class Instances:
     """How many requests a model works on at once, and who waits; the most urgent first, then the oldest."""
 
-    def __init__(self) -> None:
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
         self.limit: int | None = None
         self.busy = 0
         self._arrivals = itertools.count()
@@ -35,6 +36,7 @@ class Instances:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (priority, next(self._arrivals), turn))
+        self._ring()
         await turn
 
     def leave(self) -> None:
@@ -53,6 +55,7 @@ class Tally:
         self.started = 0
         self.running = 0
         self.finished = 0
+        self.cancels = 0
         self.cancelled_seen = 0
         self.held = 0
 
@@ -111,7 +114,11 @@ class Run:
 
     def cancel(self) -> None:
         """The client no longer wants the answer."""
+        if self.task.done() or self._cancelled.is_set():
+            return
         self._cancelled.set()
+        self._tally.cancels += 1
+        self._ring()
         if self._playing is not None and not self._ignores_cancel:
             self._playing.cancel()
 

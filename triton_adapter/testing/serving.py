@@ -37,7 +37,7 @@ class Serving:
         self.expectations: list[Expectation] = []
         self.problems: list[str] = []
         self.requests: list[RecordedRequest] = []
-        self.instances = Instances()
+        self.instances = Instances(ring)
         self.tally = Tally()
         self.gate = Gate()
         self.runs: set[Run] = set()
