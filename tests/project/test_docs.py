@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -24,10 +25,18 @@ KNOWN_PROGRAMS = frozenset(
 )
 
 COMMANDS = [block for block in blocks("console")]
-PYTHON = [block for block in blocks("python")]
-RUN = [block for block in PYTHON if "run" in block.info]
-LIVE = [block for block in PYTHON if "live" in block.info]
-DATA = [block for language in ("json", "toml") for block in blocks(language)]
+READERS: dict[str, Callable[[str], object]] = {
+    "python": lambda text: compile(text, "block", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT),
+    "json": json.loads,
+    "toml": tomllib.loads,
+}
+READABLE = [block for language in READERS for block in blocks(language)]
+EXECUTED = [
+    pytest.param(block, marks=[pytest.mark.live] if "live" in block.info else [])
+    for block in blocks("python")
+    if {"run", "live"} & {*block.info}
+]
+"""Blocks marked as in `python run`; those marked `live` find a real server at `ORCHD_TRITON_URL`."""
 
 
 def commands_in(block: Block) -> list[list[str]]:
@@ -94,35 +103,25 @@ def test_commands_shown_in_documents_exist(block: Block) -> None:
             check_module(words)
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=str)
-def test_python_shown_in_documents_compiles(block: Block) -> None:
-    compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+@pytest.mark.parametrize("block", READABLE, ids=str)
+def test_code_and_data_shown_in_documents_can_be_read(block: Block) -> None:
+    READERS[block.info[0]](block.text)
 
 
-@pytest.mark.parametrize("block", DATA, ids=str)
-def test_data_shown_in_documents_parses(block: Block) -> None:
-    parse = {"json": json.loads, "toml": tomllib.loads}[block.info[0]]
+@pytest.mark.parametrize("block", EXECUTED, ids=str)
+def test_code_that_is_marked_to_run_runs(block: Block, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    variables = dict(os.environ)
+    if "live" in block.info:
+        triton: EmbeddedTriton = request.getfixturevalue("triton")
+        variables["ORCHD_TRITON_URL"] = triton.grpc_url
 
-    parse(block.text)
-
-
-@pytest.mark.parametrize("block", RUN, ids=str)
-def test_python_marked_as_run_runs(block: Block, tmp_path: Path) -> None:
-    run_block(block, tmp_path)
-
-
-@pytest.mark.live
-@pytest.mark.parametrize("block", LIVE, ids=str)
-def test_python_marked_as_live_runs_against_a_real_server(block: Block, triton: EmbeddedTriton, tmp_path: Path) -> None:
-    run_block(block, tmp_path, ORCHD_TRITON_URL=triton.grpc_url)
-
-
-def run_block(block: Block, folder: Path, **variables: str) -> None:
+    # The empty lines make the line numbers of a traceback those of the document.
     source = "\n" * block.line + block.text
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", source],
-        cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
+
     assert ran.returncode == 0, f"{block} failed:\n{ran.stderr}"
 
 
