@@ -31,6 +31,13 @@ class ProgramGroup(LazyGroup):
         _own("plugins", "List the installed plugins, the broken ones included."),
     )
 
+    def invoke(self, ctx: Any) -> Any:
+        # Here, because typer would end the process with a code of its own.
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as exc:
+            return report(exc, as_json=False, debug=False)
+
 
 program = typer.Typer(
     cls=ProgramGroup,
