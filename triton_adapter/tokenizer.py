@@ -27,7 +27,8 @@ class FileTokenizer:
             import tokenizers
         except ImportError as exc:
             raise ConfigurationError(
-                "models that take token ids need the package `tokenizers`; install it with `pip install tokenizers`"
+                "models that take token ids need the package `tokenizers`; install it with "
+                "`pip install 'worker-adapter[tokenizers]'`"
             ) from exc
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))

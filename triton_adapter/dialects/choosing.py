@@ -11,7 +11,7 @@ from triton_adapter.dialects.base import Choice, Dialect
 from triton_adapter.dialects.generic import find_layout, generic_dialect
 from triton_adapter.dialects.layout import LayoutDialect, with_overrides
 from triton_adapter.dialects.request import SAMPLING_FIELDS
-from triton_adapter.dialects.trtllm import ensemble_dialect, llmapi_dialect
+from triton_adapter.dialects.trtllm import LogprobTrack, ensemble_dialect, llmapi_dialect
 from triton_adapter.dialects.trtllm_raw import RAW, RawDialect
 from triton_adapter.dialects.vllm import GUIDE_KEY, VllmDialect
 from triton_adapter.schema import ModelSchema, TensorSpec
@@ -89,7 +89,7 @@ def _raw(schema: ModelSchema, override: ModelOverride) -> Dialect:
             f"model {schema.name!r} takes token ids: give its tokenizer.json as `models.{schema.name}.tokenizer`, send "
             "text to the ensemble in front of it, or use `infer`"
         )
-    raw = RawDialect("trtllm_raw", RAW, tokenizer=load_tokenizer(override.tokenizer))
+    raw = RawDialect("trtllm_raw", RAW, read_logprobs=LogprobTrack, tokenizer=load_tokenizer(override.tokenizer))
     return _adjusted(raw, override)
 
 

@@ -90,7 +90,9 @@ class TextDecoder:
 
     def finish(self) -> tuple[list[Token | Metrics], End]:
         text = self._rest()
-        events: list[Token | Metrics] = [Token(self._index, text)] if text else []
+        # The probability of what was held back has been told with its tokens: what is left of it is 1.
+        logprob = None if self._logprobs is None else 0.0
+        events: list[Token | Metrics] = [Token(self._index, text, logprob=logprob)] if text else []
         if self._figures:
             events.append(Metrics(engine=self._figures))
         return events, End(finish_reason=self._finish_reason(), usage=self._usage())

@@ -15,8 +15,6 @@ from triton_adapter.dialects import choose_dialect
 from triton_adapter.dialects.trtllm_raw import IdsToText
 from triton_adapter.settings import ModelOverride
 
-pytest.importorskip("tokenizers")
-
 RAW = schema("trtllm_raw")
 
 
@@ -24,7 +22,7 @@ RAW = schema("trtllm_raw")
 def override(tmp_path: Path) -> ModelOverride:
     """A byte-level tokenizer without merges: the id of a token is the byte it stands for."""
     path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(_byte_level_tokenizer()))
+    path.write_text(json.dumps(byte_level_tokenizer()))
     return ModelOverride(tokenizer=path)
 
 
@@ -123,7 +121,7 @@ def test_blanks_that_a_decoder_drops_at_the_front_are_not_lost_in_the_middle() -
     assert [stream.feed([each]) for each in (1, 2, 3)] == ["Hello", " new", " world"]
 
 
-def _byte_level_tokenizer() -> dict[str, Any]:
+def byte_level_tokenizer() -> dict[str, Any]:
     # How byte-level tokenizers write bytes that print badly: moved up to U+0100 and following.
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     moved = [byte for byte in range(256) if byte not in printable]
@@ -140,7 +138,7 @@ def _byte_level_tokenizer() -> dict[str, Any]:
 
 def _without_vocabulary(override: ModelOverride) -> Path:
     assert override.tokenizer is not None
-    definition = _byte_level_tokenizer()
+    definition = byte_level_tokenizer()
     definition["model"]["vocab"] = {}
     path = override.tokenizer.with_name("empty.json")
     path.write_text(json.dumps(definition))
