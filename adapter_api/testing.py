@@ -229,7 +229,8 @@ def _all_errors(base: type[AdapterError]) -> Iterable[type[AdapterError]]:
         yield from _all_errors(error)
 
 
-_BY_CODE = {error.code: error for error in _all_errors(AdapterError) if error.code != AdapterError.code}
+# Not the classes that adapters derive for themselves: they share the code of their base.
+_BY_CODE = {error.code: error for error in _all_errors(AdapterError) if "code" in vars(error)}
 
 
 def _prompt(task: TaskRequest) -> str:

@@ -1,0 +1,44 @@
+"""The line of figures, and a cancel's receipt in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapter_api import CancelReceipt, End, Timings, Usage
+from worker_adapter.event_output import summary
+from worker_adapter.submission import describe_receipt
+
+
+def test_the_figures_are_the_engines_own_where_it_counts() -> None:
+    end = End(
+        finish_reason="length",
+        usage=Usage(tokens_out=11),
+        timings=Timings(total_ms=1500, time_to_first_token_ms=20, decode_time_ms=1000),
+    )
+
+    line = summary(end, 5, model="m")
+
+    assert line == "m · 11 tokens · 10.0 tok/s · first token 20 ms · 1.50 s · finish: length"
+
+
+def test_figures_that_are_not_known_are_left_out() -> None:
+    assert summary(End(finish_reason="cancelled"), 1) == "1 token · finish: cancelled"
+
+
+@pytest.mark.parametrize(
+    "receipt, words",
+    [
+        (CancelReceipt(found=False), ["over already"]),
+        (CancelReceipt(found=True, sent=True, acknowledged=True, released=True, mode="hard"),
+         ["told to stop", "no token follows", "slot is free"]),
+        (CancelReceipt(found=True, acknowledged=True, released=False, mode="client_only"),
+         ["cannot be told", "no token follows", "still busy"]),
+        (CancelReceipt(found=True, sent=True, mode="on_next_chunk"), ["next chunk", "did not close"]),
+        (CancelReceipt(found=True), ["was not told"]),
+    ],
+)  # fmt: skip
+def test_a_receipt_in_words_says_what_the_cancel_did_and_no_more(receipt: CancelReceipt, words: list[str]) -> None:
+    told = describe_receipt(receipt)
+
+    assert all(word in told for word in words)
+    assert ("slot" in told) == (receipt.released is not None)
