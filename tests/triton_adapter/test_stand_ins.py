@@ -46,8 +46,8 @@ async def adapter(engine: EmbeddedTriton, tmp_path: Path) -> AsyncIterator[Trito
 
 
 async def run(adapter: TritonAdapter, model: str, **fields: Any) -> list[TokenEvent]:
-    fields = {"prompt": PROMPT, "max_tokens": 60} | fields
-    events = await collect(adapter.submit(TaskRequest(model=model, **fields)))
+    task = TaskRequest.parse({"model": model, "prompt": PROMPT, "max_tokens": 60} | fields)
+    events = await collect(adapter.submit(task))
     assert find_violation(events) is None
     return events
 

@@ -33,6 +33,7 @@ _WITHOUT_ECHO = ("exclude_input_in_output", "exclude_input_from_output")
 _FINISH_REASONS = ("finish_reason",)
 _TOKENS_IN = ("num_input_tokens",)
 _TOKENS_OUT = ("num_output_tokens",)
+_LISTED = 6
 # Backends whose models see request parameters: those that are programs. An ensemble hands them to its members.
 _SEEING_PARAMETERS = frozenset({"python", "vllm"})
 
@@ -119,4 +120,6 @@ def _check_the_rest(schema: ModelSchema, filled: Iterable[str]) -> None:
 
 
 def _listed(tensors: Mapping[str, TensorSpec]) -> str:
-    return ", ".join(f"{spec.name} {spec.datatype}{list(spec.dims)}" for spec in tensors.values()) or "none"
+    shown = [f"{spec.name} {spec.datatype}{list(spec.dims)}" for spec in tensors.values()]
+    more = [f"{len(shown) - _LISTED} more"] if len(shown) > _LISTED else []
+    return ", ".join(shown[:_LISTED] + more) or "none"
