@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
@@ -24,11 +24,13 @@ from adapter_api import (
 )
 from adapter_api.stream import EventSource
 from triton_adapter import inference
+from triton_adapter.batching import infer_batch
 from triton_adapter.description import describe
 from triton_adapter.engine import Engine
 from triton_adapter.generation import Generation
 from triton_adapter.health import probe
 from triton_adapter.models import Models
+from triton_adapter.sequences import SequenceSession
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Transport
 from triton_adapter.transports.grpc import GrpcTransport
@@ -53,6 +55,26 @@ class TritonAdapter(WorkerAdapter):
         """Control of the server's model repository; the adapter must be open."""
         self._require_open()
         return self._models
+
+    async def infer_batch(
+        self, requests: Sequence[InferRequest], *, at_once: int = 16
+    ) -> list[InferResponse | AdapterError]:
+        """Run many inferences and return one response, or its error, per request, in their order.
+
+        Requests that differ only in their rows are merged up to the model's `max_batch_size`; the others go side by
+        side, `at_once` of them.
+
+        Raises:
+            AdapterError: A model cannot be asked what it declares; nothing was sent then.
+        """
+        self._require_open()
+        schemas = [await self._engine.schemas.get(request.model, request.model_version) for request in requests]
+        return await infer_batch(requests, schemas, self.infer, at_once=at_once)
+
+    def sequence(self, model: str, *, id: int | str | None = None, model_version: str | None = None) -> SequenceSession:
+        """Return a stateful sequence on a model, to be used with `async with`; an id is made when none is given."""
+        self._require_open()
+        return SequenceSession(self.infer, model, id=id, model_version=model_version)
 
     async def _open(self) -> None:
         try:

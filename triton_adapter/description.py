@@ -78,6 +78,5 @@ async def _ready_models(engine: Engine) -> list[str]:
             REPOSITORY_INDEX, v2.RepositoryIndexRequest(ready=True), timeout_s=engine.settings.control_timeout_s
         )
     except AdapterError:
-        # Restricted, or a v2 server that is no Triton: what the settings name is all that is known.
-        return sorted({*engine.settings.models, *([engine.settings.model] if engine.settings.model else [])})
-    return sorted({entry.name for entry in index.models if entry.state in ("READY", "")})
+        return sorted(engine.named_models)  # restricted, or a v2 server that is no Triton
+    return sorted({entry.name for entry in index.models if entry.state in ("READY", "")} | engine.named_models)

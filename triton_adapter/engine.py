@@ -17,7 +17,9 @@ from adapter_api import (
 from triton_adapter.cancellation import CancelLimiter
 from triton_adapter.metadata import SchemaCache
 from triton_adapter.schema import ModelSchema
+from triton_adapter.sequences import SequenceOrder
 from triton_adapter.settings import ModelOverride, TritonSettings
+from triton_adapter.shm import SharedMemory
 from triton_adapter.slots import Slots
 from triton_adapter.transports.base import Transport
 from triton_adapter.wire import v2_pb2 as v2
@@ -50,6 +52,8 @@ class Engine:
         self.schemas = SchemaCache(transport, ttl_s=settings.metadata_ttl_s, timeout_s=settings.control_timeout_s)
         self.slots = Slots(drain_timeout_s=settings.drain_timeout_s)
         self.cancels = CancelLimiter(settings.max_concurrent_cancels)
+        self.sequences = SequenceOrder()
+        self.shared_memory = SharedMemory(transport, settings)
         self.failures: dict[str, Failure] = {}
         """Models whose last request died or hung; a success clears its model."""
         self._server: tuple[float, Server] | None = None
@@ -57,6 +61,12 @@ class Engine:
     def what(self, model: str) -> str:
         """Return how messages call a model here."""
         return f"model {model!r} on {self.transport.where}"
+
+    @property
+    def named_models(self) -> set[str]:
+        """Models that are there whatever the repository index says: tasks used them, or the settings name them."""
+        default = {self.settings.model} if self.settings.model is not None else set()
+        return {*self.schemas.names, *self.settings.models, *default}
 
     def override(self, model: str) -> ModelOverride:
         """Return what the settings say about a model."""
@@ -105,6 +115,7 @@ class Engine:
         self.cancels.flush()
         await self.slots.aclose()
         await self.schemas.aclose()
+        await self.shared_memory.aclose()
         await self.transport.aclose()
 
 

@@ -29,11 +29,8 @@ from triton_adapter.retries import Retries
 from triton_adapter.schema import EncodedTask, ModelSchema, Reply
 from triton_adapter.status import error_for
 from triton_adapter.stopping import ask_to_stop, stop_targets
-from triton_adapter.transports.base import StreamCall
+from triton_adapter.transports.base import StreamCall, settle
 from triton_adapter.wire.request import WireRequest, check_parameters
-
-_SETTLE_S = 1.0
-"""How long the engine may take to close a stream after its last message, before we do."""
 
 
 class Generation:
@@ -273,17 +270,10 @@ class Generation:
                 raise error_for(None, reply.error, what=self._what, hide=_texts(self._task))
 
     async def _settle(self) -> None:
-        """Let the engine close the stream itself after its last message: resetting it then would look like a cancel."""
         call, decoder = self._call, self._decoder
-        if call is None or (decoder is not None and decoder.done):
-            return
-        try:
-            async with asyncio.timeout(_SETTLE_S):
-                while await call.read():
-                    pass
-        except (AdapterError, TimeoutError):
-            return  # the task itself is complete; `_release` sees to the call
-        self._call = None
+        stopped_by_us = decoder is not None and decoder.done
+        if call is not None and not stopped_by_us and await settle(call):
+            self._call = None
 
     # -- after
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from adapter_api import (
     AccessError,
@@ -12,7 +13,6 @@ from adapter_api import (
     HealthState,
     ModelHealth,
     NotReady,
-    Unsupported,
 )
 from triton_adapter.engine import Engine
 from triton_adapter.status import clean
@@ -52,7 +52,8 @@ async def probe(engine: Engine) -> HealthReport:
         return HealthReport(
             state=HealthState.UNREACHABLE, live=False, ready=False, capacity=capacity, detail=alive.message
         )
-    known = models if isinstance(models, tuple) else await _ask_each(engine)
+    listed = models if isinstance(models, tuple) else ()
+    known = listed + await _ask_each(engine, engine.named_models - {model.name for model in listed})
     return _judge(engine, known, all_ready=all_ready is True, capacity=capacity)
 
 
@@ -133,17 +134,16 @@ def models_of(index: v2.RepositoryIndexResponse) -> tuple[ModelHealth, ...]:
     )
 
 
-async def _ask_each(engine: Engine) -> tuple[ModelHealth, ...]:
-    """Ask for the models that the settings name, where the index cannot be had."""
-    names = sorted({*engine.settings.models, *([engine.settings.model] if engine.settings.model else [])})
+async def _ask_each(engine: Engine, names: Iterable[str]) -> tuple[ModelHealth, ...]:
+    """Ask for models that are not in the index, or where there is none."""
     found = []
-    for name in names:
+    for name in sorted(names):
         try:
             answer = await engine.transport.control(
                 MODEL_READY, v2.ModelReadyRequest(name=name), timeout_s=engine.settings.control_timeout_s,
                 stage="health",
             )  # fmt: skip
-        except (AccessError, Unsupported):
+        except AdapterError:
             continue
         found.append(ModelHealth(name=name, ready=answer.ready, reason=None if answer.ready else "not ready"))
     return tuple(found)

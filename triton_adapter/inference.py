@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import cast
 
 from adapter_api import (
@@ -13,8 +14,10 @@ from adapter_api import (
     InferRequest,
     InferResponse,
     InvalidRequest,
+    RequestedOutput,
     StreamIncomplete,
     Tensor,
+    TransportError,
     Unsupported,
 )
 from triton_adapter.deadlines import Watchdog
@@ -22,35 +25,64 @@ from triton_adapter.engine import Engine
 from triton_adapter.retries import Retries
 from triton_adapter.schema import ModelSchema, Reply
 from triton_adapter.status import error_for
+from triton_adapter.transports.base import settle
 from triton_adapter.wire.request import WireRequest, check_parameters
 
 
 async def infer(engine: Engine, request: InferRequest) -> InferResponse:
     """Return the one response to `request`.
 
-    Repeated only when it provably never reached the engine, and never inside a sequence.
+    Repeated only when it provably never reached the engine, and never inside a sequence, whose requests go one by one.
     """
     ends = _ends(engine, request)
     schema = await _schema(engine, request)
     if schema.decoupled:
         raise Unsupported(f"{engine.what(request.model)} streams its responses; use `infer_stream`")
-    retries = Retries(0 if request.sequence is not None else engine.settings.max_retries)
     engine.slots.enter()
     try:
-        while True:
-            try:
-                reply = await engine.transport.infer(
-                    wire_request(request, schema, ends), timeout_s=_left(ends), traceparent=request.traceparent
-                )
-                break
-            except AdapterError as exc:
-                if not await retries.again(exc, unsent_only=True, ends=ends):
-                    engine.note_failure(request.model, exc)
-                    raise
+        if request.sequence is None:
+            reply = await _send(engine, request, schema, ends)
+        else:
+            async with engine.sequences.turn((request.model, request.sequence.id)):
+                reply = await _send(engine, request, schema, ends)
+    except AdapterError as exc:
+        engine.note_failure(request.model, exc)
+        raise
     finally:
         engine.slots.leave()
     engine.note_success(request.model)
     return response(request, reply, final=True)
+
+
+async def _send(engine: Engine, request: InferRequest, schema: ModelSchema, ends: float) -> Reply:
+    message = wire_request(request, schema, ends)
+    retries = Retries(0 if request.sequence is not None else engine.settings.max_retries)
+    lease = await engine.shared_memory.lease(request.inputs, request.outputs, schema)
+    if lease is not None:
+        message = replace(
+            message,
+            shm_inputs=lease.inputs,
+            shm_outputs=lease.outputs,
+            outputs=message.outputs or tuple(RequestedOutput(name) for name in schema.outputs),
+        )
+    clean = False
+    try:
+        while True:
+            try:
+                reply = await engine.transport.infer(message, timeout_s=_left(ends), traceparent=request.traceparent)
+                break
+            except AdapterError as exc:
+                if not await retries.again(exc, unsent_only=True, ends=ends):
+                    # A refusal is an answer; after a lost connection or a deadline the server may still be at work.
+                    clean = not isinstance(exc, TransportError | DeadlineExceeded)
+                    raise
+        if lease is not None:
+            lease.fetch(reply)
+        clean = True
+        return reply
+    finally:
+        if lease is not None:
+            lease.release(clean=clean)
 
 
 async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[InferResponse]:
@@ -67,7 +99,7 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
         ends=ends, total_s=request.timeout_s or settings.timeout_s,
     )  # fmt: skip
     watch.start()
-    over = False
+    over = settled = False
     try:
         while not over:
             watch.waiting_since = asyncio.get_running_loop().time()
@@ -86,6 +118,7 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
                 over = over or bool(reply.final)
                 if reply.outputs:
                     yield response(request, reply, final=bool(reply.final))
+        settled = await settle(call)
         engine.note_success(request.model)
     except AdapterError as exc:
         engine.note_failure(request.model, exc)
@@ -93,7 +126,8 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
     finally:
         watch.stop()
         engine.slots.leave()
-        engine.cancels.cancel(call)
+        if not settled:
+            engine.cancels.cancel(call)
 
 
 def wire_request(request: InferRequest, schema: ModelSchema, ends: float, *, streamed: bool = False) -> WireRequest:

@@ -56,6 +56,11 @@ class SchemaCache:
         # Shielded: the first asker's cancellation must not fail the others.
         return await asyncio.shield(reading)
 
+    @property
+    def names(self) -> set[str]:
+        """Models that are known. The repository index does not list those that were loaded with files of their own."""
+        return {model for model, _ in self._known}
+
     def forget(self, model: str | None = None) -> None:
         """Read again what is asked for next: one model, or all."""
         for key in list(self._known):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
-from adapter_api import DeadlineStage
+from adapter_api import AdapterError, DeadlineStage
 from triton_adapter.schema import Reply
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.rpcs import RequestT, ResponseT, Rpc
+
+_SETTLE_S = 1.0
 
 
 class StreamCall(Protocol):
@@ -23,6 +26,20 @@ class StreamCall(Protocol):
 
     def cancel(self) -> None:
         """Tell the engine to stop; a `read` that waits ends. Returns at once, may be called often and at any time."""
+
+
+async def settle(call: StreamCall) -> bool:
+    """Let the engine close a stream itself after its last message: resetting it then would look like a cancel.
+
+    Returns false when it did not in time, so that the caller has to cancel it.
+    """
+    try:
+        async with asyncio.timeout(_SETTLE_S):
+            while await call.read():
+                pass
+    except (AdapterError, TimeoutError):
+        return False
+    return True
 
 
 class Transport(Protocol):

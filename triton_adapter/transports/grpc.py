@@ -24,6 +24,7 @@ from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, 
 _EOF: Any = grpc.aio.EOF
 _READY = grpc.ChannelConnectivity.READY
 _SETTLED = (_READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
+_CLOSE_S = 1.0
 _COMPRESSION = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
@@ -74,8 +75,8 @@ class GrpcTransport:
         call = channel.stream(
             message, timeout=max(ends - loop.time(), 0.001), metadata=self._call_metadata(traceparent)
         )
-        channel.calls += 1
-        return GrpcStream(self, channel, call, f"model {request.model!r} on {self.where}")
+        self._follow(channel, call)
+        return GrpcStream(self, call, f"model {request.model!r} on {self.where}")
 
     async def aclose(self) -> None:
         """Cancel every call and release the connection."""
@@ -85,6 +86,9 @@ class GrpcTransport:
         self._retired.clear()
         for channel in channels:
             await channel.grpc.close()
+            if channel.calls:
+                # grpc tells the event loop of every cancelled call a little later: the loop must still be there then.
+                await asyncio.wait([channel.idle()], timeout=_CLOSE_S)
 
     async def _unary(
         self,
@@ -103,8 +107,9 @@ class GrpcTransport:
         call = channel.unary(path)(
             message, timeout=max(ends - loop.time(), 0.001), metadata=self._call_metadata(traceparent)
         )
-        channel.calls += 1
+        self._follow(channel, call)
         try:
+            await _over(call, loop)
             data: bytes = await call
         except grpc.aio.AioRpcError as exc:
             raise self.error(exc, what, stage) from exc
@@ -115,19 +120,27 @@ class GrpcTransport:
                 raise AdapterClosed("the adapter was closed during the call", retryable=True) from None
             raise
         finally:
-            self.release(channel)
+            call.cancel()
         return data
 
     def error(self, exc: grpc.aio.AioRpcError, what: str, stage: DeadlineStage = "total") -> AdapterError:
         """Return the contract's error for a failed call."""
         return error_for(exc.code().name, exc.details() or "", what=what, stage=stage)
 
-    def release(self, channel: _Channel) -> None:
-        """Note that a call is over; a retired channel goes with its last call."""
-        channel.calls -= 1
-        if channel.calls == 0 and channel in self._retired and self._loop is not None:
-            self._retired.discard(channel)
-            channel.closing = self._loop.create_task(channel.grpc.close())
+    def _follow(self, channel: _Channel, call: Any) -> None:
+        """Count a call until it is over; a retired channel goes with its last call."""
+        channel.calls.add(call)
+
+        def over(call: Any) -> None:
+            channel.calls.discard(call)
+            if not channel.calls:
+                if channel.unused is not None and not channel.unused.done():
+                    channel.unused.set_result(None)
+                if channel in self._retired and self._loop is not None:
+                    self._retired.discard(channel)
+                    channel.closing = self._loop.create_task(channel.grpc.close())
+
+        call.add_done_callback(over)
 
     def _call_metadata(self, traceparent: str | None) -> tuple[tuple[str, str], ...]:
         metadata = self._metadata.entries()
@@ -196,15 +209,38 @@ class GrpcTransport:
             ) from None
 
 
+async def _over(call: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Wait until a call has its status.
+
+    Awaiting the call itself would replace the exception of a cancelled scope by a new one, which the scope then does
+    not know for its own (anyio tells them apart by their message).
+    """
+    future: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object) -> None:
+        if not future.done():
+            future.set_result(None)
+
+    call.add_done_callback(wake)
+    await future
+
+
 class _Channel:
     """A grpc channel, its calls, and how many of them are under way."""
 
     def __init__(self, channel: Any) -> None:
         self.grpc = channel
-        self.calls = 0
+        self.calls: set[Any] = set()
+        self.unused: asyncio.Future[None] | None = None
         self.closing: asyncio.Task[None] | None = None
         self.stream = channel.unary_stream(MODEL_STREAM_INFER)
         self._unary: dict[str, Any] = {}
+
+    def idle(self) -> asyncio.Future[None]:
+        """Return a future that is done once no call is under way."""
+        if self.unused is None:
+            self.unused = asyncio.get_running_loop().create_future()
+        return self.unused
 
     def unary(self, path: str) -> Any:
         if path not in self._unary:
@@ -215,33 +251,21 @@ class _Channel:
 class GrpcStream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_call", "_channel", "_over", "_transport", "_what")
+    __slots__ = ("_call", "_transport", "_what")
 
-    def __init__(self, transport: GrpcTransport, channel: _Channel, call: Any, what: str) -> None:
+    def __init__(self, transport: GrpcTransport, call: Any, what: str) -> None:
         self._transport = transport
-        self._channel = channel
         self._call = call
         self._what = what
-        self._over = False
 
     async def read(self) -> list[Reply]:
         """Return the next reply in a list, or an empty list when the call ended in order."""
         try:
             message = await self._call.read()
         except grpc.aio.AioRpcError as exc:
-            self._release()
             raise self._transport.error(exc, self._what) from exc
-        if message is _EOF:
-            self._release()
-            return []
-        return [parse_stream_reply(message)]
+        return [] if message is _EOF else [parse_stream_reply(message)]
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""
         self._call.cancel()
-        self._release()
-
-    def _release(self) -> None:
-        if not self._over:
-            self._over = True
-            self._transport.release(self._channel)

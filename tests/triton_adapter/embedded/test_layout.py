@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -175,6 +176,6 @@ def _installed_server(root: Path) -> Path:
     exports = "".join(f"export {name}='{value}'\n" for name, value in layout.environment.items())
     program = root / "bin" / "tritonserver"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\n{exports}exec {layout.program} "$@"\n')
+    program.write_text(f'#!/bin/sh\n{exports}exec {shlex.quote(str(layout.program))} "$@"\n')
     program.chmod(0o755)
     return program

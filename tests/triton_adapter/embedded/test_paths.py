@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,14 @@ def test_the_path_of_a_repository_may_hold_what_a_shell_would_not_take_literally
     repository = add_model(tmp_path / "my $models; (new)", "echo")
 
     with EmbeddedTriton(repository) as triton:
+        assert triton.models == ["echo"]
+
+
+def test_the_folder_for_temporary_files_may_have_a_blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my files").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "my files"))
+
+    with EmbeddedTriton(add_model(tmp_path, "echo"), model_control_mode="explicit", load_models=["echo"]) as triton:
         assert triton.models == ["echo"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +65,13 @@ def test_the_place_of_the_failure_in_the_models_file_is_named(tmp_path: Path) ->
     error = failure(add_model(tmp_path, "broken", code))
 
     assert f"(at {tmp_path}/broken/1/model.py:3)" in str(error)
+    _forget_log(error)
+
+
+def test_blanks_in_a_path_change_nothing_in_what_is_said(tmp_path: Path) -> None:
+    error = failure(add_model(tmp_path / "two words", "broken", "import no_such_module\n"))
+
+    assert f"(at {tmp_path}/two words/broken/1/model.py:1)" in str(error)
     _forget_log(error)
 
 
@@ -209,7 +215,7 @@ def test_a_binary_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_binary_that_ends_at_once_is_reported_with_what_it_said(tmp_path: Path) -> None:
     binary = tmp_path / "tritonserver"
-    binary.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('no license')\n")
+    binary.write_text("#!/bin/sh\necho no license >&2\nexit 1\n")
     binary.chmod(0o755)
 
     error = failure(add_model(tmp_path / "models", "echo"), server_binary=binary)

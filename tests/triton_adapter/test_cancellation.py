@@ -1,0 +1,206 @@
+"""What cancels promise, and that they keep it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio.lowlevel
+import pytest
+
+from adapter_api import Capability, End, TaskRequest, Token
+from tests.triton_adapter.engine_side import probe, wait_for_state
+from tests.triton_adapter.lab import loaded, step, tensor
+from triton_adapter import TritonAdapter, TritonSettings
+from triton_adapter.cancellation import CancelLimiter, cancel_mode
+from triton_adapter.embedded import EmbeddedTriton
+from triton_adapter.schema import ModelSchema, Reply, Scheduling
+
+pytestmark = pytest.mark.anyio
+
+TEXT_IN, TEXT_OUT = tensor("text_input", "TYPE_STRING", 1), tensor("text_output", "TYPE_STRING", -1)
+
+
+@pytest.mark.parametrize(
+    "backend, scheduling, parameters, mode",
+    [
+        ("python", "none", {}, "hard"),
+        ("tensorrtllm", "none", {}, "hard"),
+        ("vllm", "none", {}, "on_next_chunk"),
+        ("onnxruntime", "dynamic_batching", {}, "client_only"),
+        ("", "ensemble", {}, "client_only"),
+        ("python", "none", {"tensorrt_llm_model_name": "tensorrt_llm"}, "client_only"),
+    ],
+)
+async def test_the_promise_depends_on_the_model(
+    backend: str, scheduling: Scheduling, parameters: dict[str, str], mode: str
+) -> None:
+    schema = ModelSchema("m", {}, {}, backend=backend, scheduling=scheduling, parameters=parameters)
+
+    assert cancel_mode(schema) == mode
+
+
+class CountedCall:
+    def __init__(self, log: list[int], number: int) -> None:
+        self._log = log
+        self._number = number
+
+    async def read(self) -> list[Reply]:
+        return []
+
+    def cancel(self) -> None:
+        self._log.append(self._number)
+
+
+async def test_a_storm_is_let_out_in_order_and_bit_by_bit() -> None:
+    log: list[int] = []
+    limiter = CancelLimiter(at_once=3)
+
+    for number in range(8):
+        limiter.cancel(CountedCall(log, number))
+    at_once = list(log)
+    with anyio.fail_after(5):
+        while len(log) < 8:
+            await anyio.lowlevel.checkpoint()
+
+    assert at_once == [0, 1, 2]
+    assert log == list(range(8))
+
+
+async def test_what_still_waits_goes_out_when_the_adapter_closes() -> None:
+    log: list[int] = []
+    limiter = CancelLimiter(at_once=1)
+    for number in range(4):
+        limiter.cancel(CountedCall(log, number))
+
+    limiter.flush()
+
+    assert log == [0, 1, 2, 3]
+
+
+@pytest.fixture
+async def ensemble(adapter: TritonAdapter) -> AsyncIterator[str]:
+    """The `slow` model inside an ensemble, which passes no cancel on."""
+    async with loaded(
+        adapter,
+        "wrapped",
+        inputs=[TEXT_IN],
+        outputs=[TEXT_OUT],
+        platform="ensemble",
+        ensemble_scheduling={"step": [step("slow", {"text_input": "text_input"}, {"text_output": "text_output"})]},
+    ):
+        yield "wrapped"
+
+
+@pytest.mark.live
+async def test_an_ensembles_cancel_is_honest_and_its_slot_stays_busy(adapter: TritonAdapter, ensemble: str) -> None:
+    task = TaskRequest(
+        job_id="in-ensemble", model=ensemble, prompt="tick", max_tokens=20, parameters={"triton.delay_ms": 20}
+    )
+    stream = adapter.submit(task)
+    async for event in stream:
+        if isinstance(event, Token):
+            break
+
+    receipt = await adapter.cancel("in-ensemble")
+    rest = [event async for event in stream]
+    busy = (await adapter.health()).capacity.in_flight
+    state = (await probe(adapter, "in-ensemble"))["state"]
+
+    assert (receipt.mode, receipt.sent, receipt.acknowledged, receipt.released) == ("client_only", False, True, None)
+    assert [type(event) for event in rest] == [End]
+    assert busy == 1
+    assert state == "running"
+    await wait_for_state(adapter, "in-ensemble", "finished")
+    with anyio.fail_after(5):
+        while (await adapter.health()).capacity.in_flight:
+            pass
+
+
+@pytest.mark.live
+async def test_an_ensemble_streams_and_does_not_claim_hard_cancels(adapter: TritonAdapter, ensemble: str) -> None:
+    task = TaskRequest(model=ensemble, prompt="a b", max_tokens=3, parameters={"triton.delay_ms": 1})
+
+    tokens = [event.text async for event in adapter.submit(task) if isinstance(event, Token)]
+    props = {model.name: model for model in (await adapter.props()).models}
+
+    assert tokens == ["a ", "b ", "a "]
+    assert Capability.CANCEL_HARD not in props[ensemble].capabilities
+    assert Capability.CANCEL_HARD in props["slow"].capabilities
+    assert Capability.STREAMING in props[ensemble].capabilities
+
+
+@pytest.mark.live
+async def test_a_slot_that_never_comes_back_is_given_up_in_the_end(triton: EmbeddedTriton, ensemble: str) -> None:
+    async with TritonAdapter(TritonSettings(url=triton.grpc_url, drain_timeout_s=0.3)) as adapter:
+        task = TaskRequest(model=ensemble, prompt="tick", max_tokens=40, parameters={"triton.delay_ms": 50})
+        async with adapter.submit(task) as stream:
+            async for event in stream:
+                if isinstance(event, Token):
+                    break
+
+        with anyio.fail_after(1.5):  # the model itself needs two seconds
+            while (await adapter.health()).capacity.in_flight:
+                pass
+
+
+LLMAPI_INPUTS = [
+    tensor("text_input", "TYPE_STRING", -1),
+    tensor("streaming", "TYPE_BOOL", 1, optional=True),
+    tensor("sampling_param_max_tokens", "TYPE_INT32", 1, optional=True),
+    tensor("stop", "TYPE_BOOL", 1, optional=True),
+]
+STOPPABLE = """
+def initialize(self, args):
+    import threading
+    self.lock, self.stopped, self.told = threading.Lock(), {}, []
+
+def execute(self, requests):
+    import threading
+    for request in requests:
+        stop = value(request, "stop")
+        if stop is not None and stop[0]:
+            with self.lock:
+                self.told.append(request.request_id())
+                if request.request_id() in self.stopped:
+                    self.stopped[request.request_id()].set()
+            request.get_response_sender().send(
+                pb_utils.InferenceResponse([], pb_utils.TritonError("Request cancelled by client")),
+                pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        elif value(request, "text_input")[0] == b"who was told?":
+            request.get_response_sender().send(
+                answer(text_output=text(" ".join(self.told))), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        else:
+            with self.lock:
+                self.stopped[request.request_id()] = threading.Event()
+            threading.Thread(target=self.generate, args=(request,)).start()
+    return None
+
+def generate(self, request):
+    sender, event = request.get_response_sender(), self.stopped[request.request_id()]
+    sender.send(answer(text_output=text("x")))
+    event.wait(10)
+    sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+
+
+@pytest.mark.live
+async def test_a_model_of_the_llm_api_gets_the_stop_request_with_the_tasks_id(adapter: TritonAdapter) -> None:
+    async with loaded(
+        adapter,
+        "stoppable",
+        inputs=LLMAPI_INPUTS,
+        outputs=[TEXT_OUT],
+        code=STOPPABLE,
+        model_transaction_policy={"decoupled": True},
+    ):
+        stream = adapter.submit(TaskRequest(job_id="stop-me", model="stoppable", prompt="go"))
+        async for event in stream:
+            if isinstance(event, Token):
+                break
+        receipt = await adapter.cancel("stop-me")
+        question = TaskRequest(model="stoppable", prompt="who was told?")
+        told = [event.text async for event in adapter.submit(question) if isinstance(event, Token)]
+
+    assert receipt.sent
+    assert receipt.acknowledged
+    assert told == ["stop-me"]
