@@ -120,5 +120,5 @@ def _readable(reason: str) -> str:
     text = reason.strip().rstrip('"').replace("\\n", "\n")
     message, _, traceback = text.partition("\n\nAt:\n")
     message = message.removeprefix("Internal: ").removeprefix("Failed to preinitialize Python stub: ")
-    place = re.search(r"^\s*(/\S+?)\((\d+)\)", traceback, re.MULTILINE)
+    place = re.search(r"^\s*(/.+?)\((\d+)\): ", traceback, re.MULTILINE)
     return " ".join(message.split()) + (f" (at {place[1]}:{place[2]})" if place else "")

@@ -119,6 +119,7 @@ class Launch:
             metrics_port=None if metrics_off else self.ports["metrics"],
             log_file=self._log_file,
             log_start=log_start,
+            aliases={str(self._repository()): str(order.repository)},
             kept_log=self._kept_log,
             models=order.models,
             all_must_load=not any(argument.startswith("--exit-on-error") for argument in order.extra_args),

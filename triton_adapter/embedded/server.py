@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import tempfile
@@ -17,7 +18,7 @@ from typing import Self
 from adapter_api.errors import AdapterClosed, DeadlineExceeded, EngineFailed
 
 from .demo import demo_repository
-from .diagnose import tail
+from .diagnose import log_size, tail
 from .launch import Launch, ModelControlMode, Order
 from .ports import LOOPBACK
 from .process import ServerProcess
@@ -98,7 +99,9 @@ class EmbeddedTriton:
             self._clean_up()
             self._abort.clear()
             self._order.check()
-            self._work_dir = Path(tempfile.mkdtemp(prefix="worker-adapter-triton-"))
+            # Triton names files below it to a shell without quotes.
+            parent = tempfile.gettempdir() if _is_plain(tempfile.gettempdir()) else "/tmp"
+            self._work_dir = Path(tempfile.mkdtemp(prefix="worker-adapter-triton-", dir=parent))
             # At the interpreter's exit these run backwards: the server, which is newer, ends before its folder goes.
             self._remove_work_dir = weakref.finalize(self, _remove, self._work_dir, os.getpid())
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,7 +241,7 @@ class EmbeddedTriton:
         return self._log_file or Path(f"{self._work_dir}.log")
 
     def _keep_log(self) -> None:
-        if self._log_file is None and self.log_path.exists():
+        if self._log_file is None and log_size(self.log_path):
             shutil.copyfile(self.log_path, self._kept_log())
 
     def _running(self) -> ServerProcess:
@@ -253,6 +256,10 @@ class EmbeddedTriton:
         if self._launch is None or not self._launch.ports:
             raise AdapterClosed("the embedded Triton was not started yet, so it has no address")
         return self._launch
+
+
+def _is_plain(path: str) -> bool:
+    return shlex.quote(path) == path
 
 
 def _remove(work_dir: Path, owner: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -25,8 +25,9 @@ class Startup:
     """The start of one server.
 
     `deadline` is a time of `time.monotonic()`, `timeout_s` what it was made from; `log_start` is where in the log this
-    server's output begins, `kept_log` where people will find it after a failure, `all_must_load` whether one model that
-    fails is the end, `metrics_port` is `None` when metrics are off, `abort` gives the start up when set.
+    server's output begins, `aliases` maps paths in it to those that people know, `kept_log` is where people will find
+    it after a failure; `all_must_load` says whether one model that fails is the end, `metrics_port` is `None` when
+    metrics are off, `abort` gives the start up when set.
     """
 
     process: ServerProcess
@@ -34,6 +35,7 @@ class Startup:
     metrics_port: int | None
     log_file: Path
     log_start: int
+    aliases: Mapping[str, str]
     kept_log: Path
     models: Sequence[str]
     all_must_load: bool
@@ -77,7 +79,10 @@ class Startup:
         reporter.done()
 
     def _log(self) -> StartupLog:
-        return StartupLog.read(self.log_file, self.log_start)
+        log = StartupLog.read(self.log_file, self.log_start)
+        for path, known in self.aliases.items():
+            log = StartupLog(log.text.replace(path, known))
+        return log
 
     def _failure(self, log: StartupLog, what: str) -> AdapterError:
         return log.failure(self.kept_log) or EngineFailed(

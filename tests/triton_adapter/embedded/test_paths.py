@@ -10,7 +10,7 @@ import pytest
 
 from triton_adapter.embedded import DEMO_MODELS, EmbeddedTriton, demo_repository
 
-from .repositories import add_model
+from .repositories import QUICK, add_model
 
 pytestmark = pytest.mark.live
 
@@ -35,5 +35,5 @@ def test_the_demo_models_run_below_a_folder_with_a_blank(tmp_path: Path) -> None
     for folder in ("models", "model_code"):
         shutil.copytree(demo_repository().with_name(folder), embedded / folder)
 
-    with EmbeddedTriton(embedded / "models") as triton:
+    with EmbeddedTriton(embedded / "models", extra_args=QUICK) as triton:
         assert set(triton.models) == {model.name for model in DEMO_MODELS}
