@@ -30,8 +30,9 @@ class PluginCommand(msgspec.Struct, frozen=True, kw_only=True):
     """A command that a plugin adds to the command line; it is imported when the command is run.
 
     name: what people type: lower case, digits, hyphens. A plugin cannot replace a command of the program itself, but
-        commands named `models` join the program's own group of that name.
-    target: import string of a typer app, or of a function that typer can make a command of.
+        the subcommands of a typer app named `models` join the program's own group of that name.
+    target: import string of a typer app, or of a function that typer can make a command of. An `AdapterError` that it
+        raises is told by the program, and an integer that it returns is the exit code.
     help: one line for the program's `--help`.
     """
 

@@ -38,7 +38,7 @@ class LazyGroup(TyperGroup):
         self._refuse_conflict(name)
         command = self._find(name)
         assert command is not None
-        return name, as_typer_command(command), rest
+        return name, _as_typer_command(command), rest
 
     def _find(self, name: str) -> PluginCommand | None:
         for command in self.own:
@@ -64,13 +64,7 @@ class LazyGroup(TyperGroup):
         return found
 
 
-def as_typer_command(command: PluginCommand) -> Any:
-    """Return the command that `command` names, ready to be invoked.
-
-    Raises:
-        PluginBroken: It cannot be imported.
-        ConfigurationError: It is no command.
-    """
+def _as_typer_command(command: PluginCommand) -> Any:
     target = command.load()
     if isinstance(target, FunctionType):
         app = typer.Typer(add_completion=False, rich_markup_mode="rich")

@@ -106,3 +106,15 @@ def test_commands_named_models_join_the_group_of_that_name(tmp_path: Path) -> No
 
     assert run("models", "tell", env=env).out == "told by zeta\n"
     assert "mock" in run("models", "--url", "mock://", env=env).out
+
+
+def test_a_plugin_whose_models_commands_are_broken_does_not_hide_the_others(tmp_path: Path) -> None:
+    broken = "(PluginCommand(name='models', target='acme_plugin:nothing', help='More.'),)"
+    install(tmp_path, "acme", adapter_code("acme", commands=broken))
+    code = adapter_code("zeta", commands="(PluginCommand(name='models', target='zeta_plugin:app', help='More.'),)")
+    env = install(tmp_path, "zeta", code + "import typer\napp = typer.Typer()\napp.command('tell')(tell)\n")
+
+    result = run("models", "tell", env=env)
+
+    assert result.out == "told by zeta\n"
+    assert "acme_plugin:nothing" in result.err

@@ -8,7 +8,7 @@ from importlib.resources import files
 import jsonschema
 import pytest
 
-from adapter_api import Capability, End, Error, Started, Token, encode_event
+from adapter_api import End, Error, Started, Token, encode_event
 from adapter_api.testing import find_violation, text_of
 from tests.worker_adapter.program import Running, run
 from triton_adapter.embedded import EmbeddedTriton
@@ -153,8 +153,3 @@ def test_a_real_server_with_many_text_models_asks_which(triton: EmbeddedTriton) 
 
     assert result.code == 2
     assert "tinylm, tinytrt" in result.err
-
-
-def test_every_capability_name_is_printable() -> None:
-    # What `props` and `models` print; a name with a blank would break the columns for scripts.
-    assert all(capability.isidentifier() for capability in Capability)

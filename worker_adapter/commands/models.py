@@ -10,8 +10,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from adapter_api import ModelProps
-from worker_adapter.command_group import as_typer_command
+from adapter_api import ModelProps, PluginBroken, PluginCommand
 from worker_adapter.engine_options import (
     AdapterOption,
     ControlTimeoutOption,
@@ -41,8 +40,18 @@ class ModelsGroup(TyperGroup):
         for adapter in reversed(installed_plugins().adapters):
             for command in adapter.commands:
                 if command.name == "models":
-                    joined.update(as_typer_command(command).commands)
+                    joined.update(_subcommands(command))
         return joined
+
+
+def _subcommands(command: PluginCommand) -> dict[str, Any]:
+    try:
+        app = command.load()
+    except PluginBroken as exc:
+        # One plugin's fault; the list and the other plugins' commands are none the worse for it.
+        note(exc.message, "yellow")
+        return {}
+    return dict(typer.main.get_group(app).commands)
 
 
 models = typer.Typer(
