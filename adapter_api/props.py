@@ -36,6 +36,14 @@ class Capability(StrEnum):
     MODEL_CONTROL = "model_control"
 
 
+class TensorSpec(msgspec.Struct, frozen=True):
+    """An input or output that a model declares; -1 in `shape` is any size, and a batch dimension is part of it."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
 class ModelProps(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one model."""
 
@@ -48,6 +56,8 @@ class ModelProps(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: frozenset[Capability] = frozenset()
     max_batch_size: int | None = None
     max_tokens: int | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 class EngineProps(msgspec.Struct, frozen=True, kw_only=True):

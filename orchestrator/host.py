@@ -12,6 +12,7 @@ from typing import Self
 
 import anyio
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from adapter_api import (
     AdapterClosed,
@@ -24,6 +25,7 @@ from adapter_api import (
     InferRequest,
     InferResponse,
     ModelNotFound,
+    ModelProps,
     NotReady,
     PluginHost,
     TaskRequest,
@@ -41,7 +43,7 @@ from orchestrator.metrics import OrchestratorMetrics
 from orchestrator.pools import Pool
 from orchestrator.routing import choose_pool
 from orchestrator.sessions import Affinity
-from orchestrator.settings import OrchestratorSettings
+from orchestrator.settings import OrchestratorSettings, PoolSettings
 from orchestrator.status import PoolStatus, TaskStatus
 from orchestrator.ticket import TensorWork, Ticket, Work
 
@@ -188,6 +190,10 @@ class Orchestrator:
         """Return the last tasks that ended in an error, newest first."""
         return self._jobs.recent_errors(limit)
 
+    def forget_session(self, session_id: str) -> None:
+        """Forget which replicas served a session."""
+        self._affinity.forget(session_id)
+
     # -- tensors ------------------------------------------------------------------------------------------------------
 
     async def infer(self, request: InferRequest, *, owner: str | None = None) -> InferResponse:
@@ -234,12 +240,46 @@ class Orchestrator:
         """Whether any pool takes work."""
         return self._open and any(pool.ready for pool in self._fleet.pools.values())
 
+    def models(self) -> tuple[str, ...]:
+        """Return the names of all models that replicas were last known to have."""
+        return tuple(sorted({model for pool in self._fleet.pools.values() for model in pool.models}))
+
+    def model_props(self, model: str) -> tuple[PoolSettings, ModelProps] | None:
+        """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
+        for pool in self._fleet.pools.values():
+            for replica in pool.replicas.values():
+                if pool.may_serve(model) and (props := replica.model_props(model)) is not None:
+                    return pool.settings, props
+        return None
+
+    def model_is_ready(self, model: str, version: str | None = None) -> bool:
+        """Whether a replica takes work for the model now."""
+        return any(
+            pool.may_serve(model)
+            and any(
+                not pool.why_no_work(replica)
+                and replica.has_model(model, version)
+                and replica.model_is_ready(model, version)
+                for replica in pool.replicas.values()
+            )
+            for pool in self._fleet.pools.values()
+        )
+
     async def health(self, pool_id: str, replica_id: str, *, canary: bool = False) -> HealthReport:
         """Return what a probe finds now; raises `KeyError` for a replica there is not."""
         replica = self._fleet.require(pool_id, replica_id).replicas[replica_id]
         if replica.adapter is None:
             return replica.report or HealthReport(state=replica.health.state, live=False, ready=False)
         return await replica.adapter.health(canary=canary)
+
+    def require_pool(self, pool_id: str) -> None:
+        """Raise `KeyError`, naming those there are, when there is no such pool."""
+        self._fleet.require(pool_id)
+
+    def collect_metrics(self) -> CollectorRegistry:
+        """Return the registry of all metrics, brought up to date."""
+        self.metrics.refresh(self._fleet.pools.values())
+        return self.metrics.registry
 
     async def drain(self, pool_id: str, replica_id: str | None = None, *, timeout_s: float = 0.0) -> DrainReport:
         """Send nothing new there, and wait up to `timeout_s` for what runs; `resume` takes it back.
@@ -307,7 +347,7 @@ class Orchestrator:
         return self._fleet.pools[chosen]
 
     def _no_such_model(self, work: Work) -> ModelNotFound:
-        known = sorted({model for pool in self._fleet.pools.values() for model in pool.models})
+        known = self.models()
         if work.model in known:
             return ModelNotFound(f"model {work.model!r} has no version {work.model_version!r} on any replica")
         return ModelNotFound(f"no replica has a model {work.model!r}; there are {', '.join(known) or 'none'}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -86,6 +87,9 @@ class PoolSettings(Frozen):
     task_timeout_s: Seconds | None = Field(default=None, description="for tasks that bring no timeout of their own")
     engine_version: str | None = Field(
         default=None, description="send work only to replicas of this engine version; `first`: that of the first ready"
+    )
+    chat_template: Path | None = Field(
+        default=None, description="tokenizer_config.json or a jinja2 file, for models that take text and no messages"
     )
     health: HealthSettings = HealthSettings()
     breaker: BreakerSettings = BreakerSettings()

@@ -1,0 +1,142 @@
+"""Answers that stream: what is ready together goes out in one write, silence is filled, who leaves is noticed."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from time import perf_counter
+from typing import Any, cast
+
+import anyio
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from adapter_api import Error, TokenEvent
+from orchestrator.config import ServerSettings
+from orchestrator.http.problems import headers_of, status_of
+from orchestrator.sse import HEARTBEAT
+
+Batches = AsyncIterator[list[TokenEvent]]
+
+
+class StreamingAnswer(Response):
+    """Sends the events of one task as server-sent events.
+
+    The transport's back-pressure is the reader's: while it takes nothing, nothing is read from the engine either. A
+    reader that takes nothing for `write_timeout_s`, or leaves, ends the answer, and `close` is called.
+    """
+
+    starts_at_once = True
+    """Whether the head goes out before the first event; if not, an error that comes first may have its own status."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        close: Callable[[], Awaitable[None]],
+        settings: ServerSettings,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})},
+            media_type="text/event-stream",
+        )
+        del self.headers["content-length"]
+        self._batches = batches
+        self._close = close
+        self._heartbeat_s = settings.heartbeat_s
+        self._write_timeout_s = settings.limits.write_timeout_s
+        self._started = False
+        self._sending_since: float | None = None
+        self._last_sent = perf_counter()
+        self._turn = anyio.Lock(fast_acquire=True)
+
+    @abstractmethod
+    def encode(self, batch: list[TokenEvent]) -> bytes:
+        """Return the frames of events that are ready together."""
+
+    def refusal(self, error: Error) -> dict[str, Any] | None:
+        """Return the body of an answer with the error's own status, for an error before anything was sent.
+
+        `None` sends it as an event like any other.
+        """
+        return None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                if self.starts_at_once:
+                    await self.start(send)
+                group.start_soon(self._watch, receive, send, group.cancel_scope)
+                await self._pump(send)
+                group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._close()
+
+    async def start(self, send: Send) -> None:
+        """Send the head, if that was not done yet."""
+        if not self._started:
+            self._started = True
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+    async def _pump(self, send: Send) -> None:
+        async with aclosing(cast(Any, self._batches)) as batches:
+            async for batch in batches:
+                if not self._started and isinstance(batch[0], Error):
+                    body = self.refusal(batch[0])
+                    if body is not None:
+                        await self._refuse(send, batch[0], body)
+                        return
+                await self._send(send, self.encode(batch))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send(self, send: Send, body: bytes) -> None:
+        async with self._turn:
+            await self.start(send)
+            self._sending_since = perf_counter()
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            self._sending_since, self._last_sent = None, perf_counter()
+
+    async def _refuse(self, send: Send, error: Error, body: dict[str, Any]) -> None:
+        self._started = True
+        answer = Response(msgspec.json.encode(body), status_of(error.code), headers_of(error), "application/json")
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+        await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+
+    async def _watch(self, receive: Receive, send: Send, scope: anyio.CancelScope) -> None:
+        """Fill silence, and end the answer when the reader is gone or takes nothing."""
+        tick_s = min(self._heartbeat_s, self._write_timeout_s)
+        while True:
+            gone = False
+            with anyio.move_on_after(tick_s):
+                gone = (await receive())["type"] == "http.disconnect"
+            now = perf_counter()
+            if self._sending_since is not None:
+                gone = gone or now - self._sending_since >= self._write_timeout_s
+            elif not gone and now - self._last_sent >= self._heartbeat_s:
+                with anyio.move_on_after(self._write_timeout_s) as writing:
+                    await self._send(send, HEARTBEAT)
+                gone = writing.cancelled_caught
+            if gone:
+                scope.cancel()
+                return
+
+
+async def gather(receive: Receive, batches: Batches) -> list[TokenEvent]:
+    """Return all events of a task; cut short, without a terminal, when the client leaves before its end."""
+    events: list[TokenEvent] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(cancel_when_gone, receive, group.cancel_scope)
+        async with aclosing(cast(Any, batches)) as open_batches:
+            async for batch in open_batches:
+                events += batch
+        group.cancel_scope.cancel()
+    return events
+
+
+async def cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

@@ -1,0 +1,124 @@
+"""Who may come in: API keys, what each may use, and how much of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+
+from orchestrator.config import ApiKeySettings
+from orchestrator.http.problems import Refused
+
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"})
+"""Served without a key: they tell nothing but that the host is there."""
+
+
+class Bucket:
+    """Lets `per_minute` units through per minute, a minute's worth at once at most. No I/O."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._left = float(per_minute)
+        self._then = clock()
+
+    def wait_s(self) -> float:
+        """Return how long to wait before there is anything left; 0 when there is."""
+        now = self._clock()
+        self._left = min(float(self._per_minute), self._left + (now - self._then) * self._per_minute / 60)
+        self._then = now
+        return 0.0 if self._left >= 1 else (1 - self._left) * 60 / self._per_minute
+
+    def take(self, units: float) -> None:
+        """Count units that went through, more than there are if need be: the next ones wait longer then."""
+        self.wait_s()
+        self._left -= units
+
+
+class Client:
+    """Whoever sends a request: the owner of a key, or anybody on a host without keys."""
+
+    def __init__(self, settings: ApiKeySettings | None, clock: Callable[[], float] = monotonic) -> None:
+        self.name = settings.name if settings else None
+        self.is_admin = settings is None or settings.admin
+        self._models = frozenset(settings.models) if settings else frozenset()
+        requests = settings.requests_per_minute if settings else None
+        tokens = settings.tokens_per_minute if settings else None
+        self._requests = Bucket(requests, clock) if requests else None
+        self._tokens = Bucket(tokens, clock) if tokens else None
+
+    def may_use(self, model: str) -> bool:
+        return not self._models or model in self._models
+
+    def require_model(self, model: str) -> None:
+        if not self.may_use(model):
+            raise Refused("forbidden", f"this API key may not use model {model!r}; it may use {self._list_models()}")
+
+    def require_admin(self) -> None:
+        if not self.is_admin:
+            raise Refused("forbidden", "this takes an API key with admin = true")
+
+    def count_request(self) -> None:
+        """Count one task; raises `Refused` when the key has had its share of requests or tokens."""
+        for bucket, what in ((self._requests, "requests"), (self._tokens, "tokens")):
+            if bucket is not None and (wait_s := bucket.wait_s()) > 0:
+                raise Refused(
+                    "rate_limited", f"this API key has used its {what} per minute; wait", retry_after_s=wait_s
+                )
+        if self._requests is not None:
+            self._requests.take(1)
+
+    def count_tokens(self, tokens: int) -> None:
+        if self._tokens is not None:
+            self._tokens.take(tokens)
+
+    def may_see(self, owner: str | None) -> bool:
+        """Whether a task of that owner is this client's business."""
+        return self.is_admin or owner == self.name
+
+    def _list_models(self) -> str:
+        return ", ".join(sorted(self._models))
+
+
+class Guard:
+    """Knows the keys, as digests only."""
+
+    def __init__(self, keys: Sequence[ApiKeySettings]) -> None:
+        self._clients = [(bytes.fromhex(key.sha256), Client(key)) for key in keys]
+        self._anybody = Client(None)
+
+    def client_of(self, connection: HTTPConnection) -> Client:
+        """Return who asks; raises `Refused` when a key is needed and missing, or is none of ours."""
+        if not self._clients or connection.url.path in OPEN_PATHS:
+            return self._anybody
+        key = _key_of(connection.headers)
+        if key is None:
+            raise Refused("api_key_missing", "send an API key, as in 'Authorization: Bearer <key>'")
+        digest = hashlib.sha256(key).digest()
+        found: Client | None = None
+        for known, client in self._clients:  # all of them, each in constant time
+            if hmac.compare_digest(known, digest):
+                found = client
+        if found is None:
+            raise Refused("api_key_unknown", "this API key is not known here")
+        return found
+
+
+def _key_of(headers: Headers) -> bytes | None:
+    if (key := headers.get("x-api-key")) is not None:
+        return key.encode()
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and value:
+        return value.strip().encode()
+    if scheme.lower() == "basic":  # what a browser asks a person for; the password is the key
+        try:
+            return base64.b64decode(value.strip(), validate=True).partition(b":")[2] or None
+        except binascii.Error:
+            return None
+    return None

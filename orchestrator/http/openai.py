@@ -1,0 +1,181 @@
+"""The OpenAI-compatible face: models, chat completions, completions; streamed and whole."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from adapter_api import End, Error, ModelNotFound, Token, TokenEvent, Usage
+from orchestrator.config import ServerSettings
+from orchestrator.http.answers import StreamingAnswer, gather
+from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
+from orchestrator.http.problems import answer, openai_body
+from orchestrator.http.service import AcceptedTask, client_of, json_object, service_of
+from orchestrator.sse import data_frame
+
+router = APIRouter(tags=["OpenAI-compatible"])
+
+Kind = Literal["chat", "text"]
+_ID_PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
+_OBJECT = {"chat": "chat.completion", "text": "text_completion"}
+_BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+}
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> Response:
+    """List the models that the client may use."""
+    service, client = service_of(request), client_of(request)
+    listed = [_model(name, request) for name in service.orchestrator.models() if client.may_use(name)]
+    return _json({"object": "list", "data": listed})
+
+
+@router.get("/v1/models/{model:path}")
+async def model(request: Request, model: str) -> Response:
+    """Describe one model."""
+    if model not in service_of(request).orchestrator.models() or not client_of(request).may_use(model):
+        raise ModelNotFound(f"no replica has a model {model!r}; GET /v1/models lists those there are")
+    return _json(_model(model, request))
+
+
+@router.post("/v1/chat/completions", openapi_extra=_BODY)
+async def chat_completions(request: Request) -> Response:
+    """Answer a conversation."""
+    return await _complete(request, "chat", parse_chat(await json_object(request), request.headers))
+
+
+@router.post("/v1/completions", openapi_extra=_BODY)
+async def completions(request: Request) -> Response:
+    """Continue a text."""
+    return await _complete(request, "text", parse_completion(await json_object(request), request.headers))
+
+
+async def _complete(request: Request, kind: Kind, asked: Asked) -> Response:
+    service = service_of(request)
+    accepted = service.accept(asked.task, client_of(request), history=asked.history)
+    if asked.stream:
+        return Chunks(kind, asked, accepted, service.settings)
+    return await _whole(request, kind, accepted)
+
+
+class Chunks(StreamingAnswer):
+    """`data:` frames of chunks, `data: [DONE]` at the end. An error before the first chunk has its own status."""
+
+    starts_at_once = False
+
+    def __init__(self, kind: Kind, asked: Asked, accepted: AcceptedTask, settings: ServerSettings) -> None:
+        super().__init__(accepted.batches, accepted.close, settings, accepted.headers)
+        self._kind = kind
+        self._include_usage = asked.include_usage
+        self._logprobs = asked.task.logprobs is not None
+        head = {
+            "id": _ID_PREFIX[kind] + asked.task.job_id,
+            "object": "chat.completion.chunk" if kind == "chat" else "text_completion",
+            "created": int(time.time()),
+            "model": asked.task.model,
+        }
+        self._head = head
+        # A token's chunk is the same up to its text: it is encoded once.
+        open_choice = '"delta":{"content":' if kind == "chat" else '"text":'
+        encoded = msgspec.json.encode(head)[:-1].decode()
+        self._token_head = f'data: {encoded},"choices":[{{"index":0,{open_choice}'.encode()
+        close_delta = "}" if kind == "chat" else ""
+        self._token_tail = f'{close_delta},"logprobs":null,"finish_reason":null}}]}}\n\n'.encode()
+        self._greeted = kind != "chat"
+
+    def encode(self, batch: list[TokenEvent]) -> bytes:
+        frames: list[bytes] = []
+        if not self._greeted:
+            self._greeted = True
+            frames.append(self._chunk({"delta": {"role": "assistant", "content": ""}}, None))
+        encode = msgspec.json.encode
+        for event in batch:
+            if isinstance(event, Token):
+                if self._logprobs:
+                    frames.append(self._chunk(_piece(self._kind, event.text), None, [event]))
+                else:
+                    frames.append(b"%b%b%b" % (self._token_head, encode(event.text), self._token_tail))
+            elif isinstance(event, End):
+                frames += self._end(event)
+            elif isinstance(event, Error):
+                frames.append(data_frame(encode(openai_body(event))))
+        return b"".join(frames)
+
+    def refusal(self, error: Error) -> dict[str, Any]:
+        return openai_body(error)
+
+    def _end(self, end: End) -> list[bytes]:
+        frames = [self._chunk({"delta": {}} if self._kind == "chat" else {"text": ""}, end.finish_reason)]
+        if self._include_usage:
+            frames.append(data_frame(msgspec.json.encode({**self._head, "choices": [], "usage": _usage(end.usage)})))
+        return [*frames, data_frame(b"[DONE]")]
+
+    def _chunk(self, piece: dict[str, Any], finish_reason: str | None, tokens: list[Token] | None = None) -> bytes:
+        logprobs = _logprobs(self._kind, tokens) if tokens else None
+        choice = {"index": 0, **piece, "logprobs": logprobs, "finish_reason": finish_reason}
+        return data_frame(msgspec.json.encode({**self._head, "choices": [choice]}))
+
+
+async def _whole(request: Request, kind: Kind, accepted: AcceptedTask) -> Response:
+    try:
+        events = await gather(request.receive, accepted.batches)
+    finally:
+        await accepted.close()
+    terminal = events[-1] if events else None
+    if isinstance(terminal, Error):
+        return answer(request, terminal)
+    if not isinstance(terminal, End):
+        return Response(status_code=499)  # the client is gone; nobody reads this
+    task, tokens = accepted.task, [event for event in events if isinstance(event, Token)]
+    text = "".join(token.text for token in tokens)
+    choice = {
+        "index": 0,
+        **({"message": {"role": "assistant", "content": text}} if kind == "chat" else {"text": text}),
+        "logprobs": _logprobs(kind, tokens) if task.logprobs is not None else None,
+        "finish_reason": terminal.finish_reason,
+    }
+    body = {
+        "id": _ID_PREFIX[kind] + task.job_id, "object": _OBJECT[kind], "created": int(time.time()),
+        "model": task.model, "choices": [choice], "usage": _usage(terminal.usage),
+    }  # fmt: skip
+    return Response(msgspec.json.encode(body), headers=accepted.headers, media_type="application/json")
+
+
+def _piece(kind: Kind, text: str) -> dict[str, Any]:
+    return {"delta": {"content": text}} if kind == "chat" else {"text": text}
+
+
+def _logprobs(kind: Kind, tokens: list[Token]) -> dict[str, Any]:
+    if kind == "chat":
+        return {
+            "content": [
+                {"token": t.text, "logprob": t.logprob, "bytes": list(t.text.encode()), "top_logprobs": []}
+                for t in tokens
+            ]
+        }
+    return {"tokens": [t.text for t in tokens], "token_logprobs": [t.logprob for t in tokens], "top_logprobs": None}
+
+
+def _usage(usage: Usage) -> dict[str, int] | None:
+    """`None` where the engine does not count: made-up figures would be billed."""
+    if usage.tokens_in is None or usage.tokens_out is None:
+        return None
+    total = usage.tokens_in + usage.tokens_out
+    return {"prompt_tokens": usage.tokens_in, "completion_tokens": usage.tokens_out, "total_tokens": total}
+
+
+def _model(name: str, request: Request) -> dict[str, Any]:
+    service = service_of(request)
+    return {
+        "id": name, "object": "model", "created": 0, "owned_by": "worker-adapter",
+        "ready": service.orchestrator.model_is_ready(name),
+    }  # fmt: skip
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")

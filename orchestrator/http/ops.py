@@ -1,0 +1,136 @@
+"""For those who run the host: is it up, what are the pools doing, metrics, drain and reload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from adapter_api import ConfigurationError, InvalidRequest
+from orchestrator.http.problems import Refused
+from orchestrator.http.service import client_of, json_object, service_of
+
+probes = APIRouter(tags=["probes"])
+"""For orchestrators of containers and load balancers: on every port, without a key."""
+router = APIRouter(tags=["operations"])
+
+
+@probes.get("/livez")
+async def live() -> Response:
+    """Say that the process serves."""
+    return Response("ok\n", media_type="text/plain")
+
+
+@probes.get("/readyz")
+async def ready(request: Request) -> Response:
+    """Say whether a pool takes work: 200, else 503."""
+    orchestrator = service_of(request).orchestrator
+    if orchestrator.ready:
+        return Response("ready\n", media_type="text/plain")
+    return Response("no replica is ready\n", 503, media_type="text/plain")
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Return all metrics in Prometheus' text form."""
+    registry = service_of(request).orchestrator.collect_metrics()
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/v2/pools")
+async def pools(request: Request) -> Response:
+    """Describe every pool and replica."""
+    return _json({"pools": service_of(request).orchestrator.pools})
+
+
+@router.get("/v2/pools/{pool_id}/health")
+async def pool_health(request: Request, pool_id: str) -> Response:
+    """Describe one pool; 503 when it takes no work."""
+    orchestrator = service_of(request).orchestrator
+    with _not_found():
+        orchestrator.require_pool(pool_id)
+    status = next(pool for pool in orchestrator.pools if pool.pool_id == pool_id)
+    return _json(status, 200 if status.ready else 503)
+
+
+@router.post("/v2/pools/{pool_id}/drain")
+async def drain(request: Request, pool_id: str) -> Response:
+    """Send nothing new to a pool, or to its `replica_id`; `timeout_s` waits for what runs; `resume: true` undoes it."""
+    client_of(request).require_admin()
+    orchestrator, options = (
+        service_of(request).orchestrator,
+        await _options(request, "replica_id", "timeout_s", "resume"),
+    )
+    replica_id, timeout_s = options.get("replica_id"), options.get("timeout_s", 0)
+    if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 <= timeout_s <= 3600:
+        raise InvalidRequest("timeout_s must be a number of seconds from 0 to 3600")
+    with _not_found():
+        if options.get("resume"):
+            orchestrator.resume(pool_id, replica_id)
+            return _json({"pool_id": pool_id, "replica_id": replica_id, "draining": False})
+        return _json(await orchestrator.drain(pool_id, replica_id, timeout_s=timeout_s))
+
+
+@router.post("/v2/pools/{pool_id}/reload")
+async def reload(request: Request, pool_id: str) -> Response:
+    """Go over to the settings' file as it is now, all of it or none; `revert: true` takes a pool back one step."""
+    client_of(request).require_admin()
+    service, options = service_of(request), await _options(request, "revert")
+    with _not_found():
+        service.orchestrator.require_pool(pool_id)
+    if options.get("revert"):
+        return _json(await service.orchestrator.revert(pool_id))
+    if service.reload is None:
+        raise ConfigurationError("the host was started without a settings file: there is nothing to read again")
+    return _json(await service.reload())
+
+
+@router.get("/v2/meta/capabilities")
+async def capabilities(request: Request) -> Response:
+    """Return what each model can do, as its replicas declare it."""
+    service, client = service_of(request), client_of(request)
+    found = []
+    for name in service.orchestrator.models():
+        told = service.orchestrator.model_props(name)
+        if client.may_use(name):
+            found.append({
+                "model": name,
+                "ready": service.orchestrator.model_is_ready(name),
+                "versions": told[1].versions if told else (),
+                "dialect": told[1].dialect if told else None,
+                "capabilities": sorted(told[1].capabilities) if told else [],
+                "max_tokens": told[1].max_tokens if told else None,
+            })  # fmt: skip
+    return _json({"models": found})
+
+
+@router.get("/v2/plugins")
+async def plugins(request: Request) -> Response:
+    """Return what became of every plugin, and why."""
+    client_of(request).require_admin()
+    return _json({"plugins": service_of(request).orchestrator.plugins.reports})
+
+
+async def _options(request: Request, *known: str) -> dict[str, Any]:
+    options = await json_object(request) if await request.body() else {}
+    for name in options:
+        if name not in known:
+            raise InvalidRequest(f"unknown field {name!r}; there are {', '.join(known)}")
+    return options
+
+
+@contextmanager
+def _not_found() -> Iterator[None]:
+    try:
+        yield
+    except KeyError as exc:
+        raise Refused("not_found", str(exc.args[0])) from exc
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")

@@ -1,0 +1,57 @@
+"""The status page for people: plain HTML, updated by server-sent events, nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from importlib import resources
+from typing import Any
+
+import anyio
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, StreamingResponse
+
+from orchestrator.http.service import Service, client_of, service_of
+from orchestrator.sse import named_frame
+
+router = APIRouter(include_in_schema=False)
+
+UPDATE_S = 1.0
+_LIVE_SHOWN = 50
+_CSP = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+
+
+@router.get("/")
+async def page() -> HTMLResponse:
+    """Return the page."""
+    html = resources.files("orchestrator.http").joinpath("status.html").read_text(encoding="utf-8")
+    return HTMLResponse(html, headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff"})
+
+
+@router.get("/status/events")
+async def updates(request: Request) -> StreamingResponse:
+    """Stream what the page shows, once a second."""
+    client_of(request).require_admin()
+    return StreamingResponse(
+        _updates(service_of(request)), headers={"Cache-Control": "no-store"}, media_type="text/event-stream"
+    )
+
+
+async def _updates(service: Service) -> AsyncIterator[bytes]:
+    while not service.closing.is_set():
+        yield named_frame("status", msgspec.json.encode(snapshot(service)))
+        with anyio.move_on_after(UPDATE_S):
+            await service.closing.wait()
+
+
+def snapshot(service: Service) -> dict[str, Any]:
+    """Return what the page shows."""
+    orchestrator = service.orchestrator
+    tasks = orchestrator.live_tasks
+    return {
+        "ready": orchestrator.ready,
+        "pools": orchestrator.pools,
+        "tasks": tasks[:_LIVE_SHOWN],
+        "tasks_total": len(tasks),
+        "errors": orchestrator.recent_errors(10),
+    }

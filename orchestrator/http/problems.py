@@ -1,0 +1,100 @@
+"""Errors as HTTP answers: one status per code, and a body in the dialect of the face that was asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from adapter_api import AdapterError, Error
+
+STATUS_OF_CODE = {
+    "invalid_request": 400,
+    "context_length_exceeded": 400,
+    "unsupported": 400,
+    "model_not_found": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "request_timeout": 408,
+    "job_conflict": 409,
+    "gone": 410,
+    "body_too_large": 413,
+    "overloaded": 429,
+    "rate_limited": 429,
+    "adapter_failed": 500,
+    "internal": 500,
+    # The engine does not let *us* in: to the client that is a bad gateway, not a question of its own key.
+    "unauthenticated": 502,
+    "permission_denied": 502,
+    "engine_failed": 502,
+    "protocol_violation": 502,
+    "connection_lost": 502,
+    "stream_incomplete": 502,
+    "connect_failed": 503,
+    "not_ready": 503,
+    "closed": 503,
+    "deadline_exceeded": 504,
+    # Of the host itself: who asks is not known, or may not.
+    "api_key_missing": 401,
+    "api_key_unknown": 401,
+    "forbidden": 403,
+}
+"""What a client of the HTTP faces gets for each code, those of `adapter_api.errors` and the host's own."""
+
+_OPENAI_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    409: "conflict_error", 429: "rate_limit_error",
+}  # fmt: skip
+
+
+class Refused(Exception):
+    """The host itself refuses a request. `code` is a key of `STATUS_OF_CODE`."""
+
+    def __init__(self, code: str, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.error = Error(code=code, message=message, retryable=retry_after_s is not None, retry_after_s=retry_after_s)
+
+
+def status_of(code: str) -> int:
+    return STATUS_OF_CODE.get(code, 500)
+
+
+def error_of(exc: Exception) -> Error:
+    """Return the error that tells `exc`, without a word of anything that is not meant for clients."""
+    if isinstance(exc, Refused):
+        return exc.error
+    if isinstance(exc, AdapterError):
+        return Error.from_exception(exc)
+    return Error(code="internal", message="the orchestrator failed at this request; its log says why", retryable=False)
+
+
+def body_of(error: Error, path: str) -> dict[str, Any]:
+    """Return the body that tells `error` in the dialect of the face that `path` belongs to."""
+    if path.startswith("/v1/"):
+        return openai_body(error)
+    if path == "/v2" or path.startswith(("/v2/models", "/v2/health", "/v2/repository")):
+        return {"error": error.message, "code": error.code}
+    return {"error": msgspec.to_builtins(error)}
+
+
+def openai_body(error: Error) -> dict[str, Any]:
+    status = status_of(error.code)
+    kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": error.message, "type": kind, "param": None, "code": error.code}}
+
+
+def headers_of(error: Error) -> dict[str, str]:
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    if error.code in ("api_key_missing", "api_key_unknown"):
+        headers["WWW-Authenticate"] = 'Bearer, Basic realm="worker-adapter"'
+    return headers
+
+
+def answer(connection: HTTPConnection, error: Error) -> Response:
+    """Return the answer that tells `error` to whoever asked."""
+    body = msgspec.json.encode(body_of(error, connection.url.path))
+    return Response(body, status_of(error.code), headers_of(error), "application/json")

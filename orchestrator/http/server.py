@@ -1,0 +1,128 @@
+"""Listening: uvicorn with bounds on headers, on sockets that are bound before anything starts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+
+import anyio
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from adapter_api import ConfigurationError
+from orchestrator.config import ServerSettings
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 30
+
+
+class Server(uvicorn.Server):
+    """A server that leaves signals to its owner, and is told to stop by `stop`."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = anyio.Event()
+        self.finished = anyio.Event()
+        self._stop = anyio.Event()
+
+    def stop(self) -> None:
+        """Take no more connections and finish those there are, within the grace of the settings."""
+        self.should_exit = True
+        self._stop.set()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            self.finished.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # sets the Date header, and looks whether to stop
+            with anyio.move_on_after(1.0):
+                await self._stop.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def make_server(app: FastAPI, settings: ServerSettings) -> Server:
+    """Return a server for `app`; run it with `await server.serve([socket])`, end it with `stop`."""
+    protocol = type("Protocol", (_Protocol,), {"header_timeout_s": settings.limits.header_timeout_s})
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        limit_concurrency=settings.limits.max_connections,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(settings.shutdown_grace_s) or 1,
+        ssl_certfile=str(settings.tls.certificate) if settings.tls else None,
+        ssl_keyfile=str(settings.tls.key) if settings.tls else None,
+    )
+    try:
+        config.load()
+    except OSError as exc:  # ssl.SSLError is one
+        raise ConfigurationError(f"the certificate or key in server.tls cannot be used: {exc.strerror or exc}") from exc
+    return Server(config)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket; raises `ConfigurationError` when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot listen on {host} port {port}: {exc.strerror or exc}; choose another port, 0 for any"
+        ) from exc
+
+
+def url_of(bound: socket.socket, settings: ServerSettings) -> str:
+    """Return the URL that a client on this machine can use."""
+    host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"{'https' if settings.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class _Protocol(HttpToolsProtocol):
+    """Closes connections whose headers do not arrive in time."""
+
+    header_timeout_s: float
+    _headers_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._got_headers()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._headers_due is None:
+            self._expect_headers()
+
+    def on_headers_complete(self) -> None:
+        self._got_headers()
+        super().on_headers_complete()
+
+    def _expect_headers(self) -> None:
+        self._headers_due = self.loop.call_later(self.header_timeout_s, self.transport.close)
+
+    def _got_headers(self) -> None:
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None

@@ -1,0 +1,126 @@
+"""Tasks that go on without their client: their events are kept, to be read later or again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic
+
+import anyio
+import anyio.abc
+
+from adapter_api import TokenEvent
+
+Numbered = tuple[int, list[TokenEvent]]
+"""Events that follow each other, and the number of the first one; a task's events count from 0."""
+
+
+class EventLog:
+    """The last `limit` events of one task. One writer, any number of readers, none of which slows another."""
+
+    def __init__(self, owner: str | None, limit: int) -> None:
+        self.owner = owner
+        self.ended_at: float | None = None
+        self._events: deque[TokenEvent] = deque(maxlen=limit)
+        self._written = 0
+        self._news = anyio.Event()
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest event that is still there."""
+        return self._written - len(self._events)
+
+    def append(self, events: list[TokenEvent]) -> None:
+        self._events.extend(events)
+        self._written += len(events)
+        self._wake()
+
+    def end(self) -> None:
+        """Say that no event follows."""
+        self.ended_at = monotonic()
+        self._wake()
+
+    async def read(self, start: int) -> AsyncIterator[Numbered]:
+        """Yield all events from number `start` on, those ready together at once, until the task has ended.
+
+        Raises:
+            LookupError: Some of them are gone already.
+        """
+        while True:
+            if start < self.first:
+                raise LookupError(f"events before {self.first} are no longer kept")
+            if start < self._written:
+                skip = start - self.first
+                events = [event for position, event in enumerate(self._events) if position >= skip]
+                yield start, events
+                start += len(events)
+            elif self.ended_at is not None:
+                return
+            else:
+                await self._news.wait()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+
+class KeptTasks:
+    """Reads tasks on behalf of clients that may leave. Needs a task group that outlives the requests."""
+
+    def __init__(self, *, tasks: int, events: int, keep_s: float) -> None:
+        self._tasks = tasks
+        self._event_limit = events
+        self._keep_s = keep_s
+        self._logs: OrderedDict[str, EventLog] = OrderedDict()
+        self.group: anyio.abc.TaskGroup | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether as many tasks run for absent clients as may."""
+        self._forget_old()
+        return sum(log.ended_at is None for log in self._logs.values()) >= self._tasks
+
+    def start(
+        self,
+        job_id: str,
+        owner: str | None,
+        batches: AsyncIterator[list[TokenEvent]],
+        close: Callable[[], Awaitable[None]],
+    ) -> EventLog:
+        """Read a task's events to their end, whoever else reads along; `close` is called then."""
+        assert self.group is not None, "the host is not running"
+        log = self._logs[job_id] = EventLog(owner, self._event_limit)
+        self.group.start_soon(_record, batches, close, log)
+        return log
+
+    def get(self, job_id: str) -> EventLog | None:
+        self._forget_old()
+        return self._logs.get(job_id)
+
+    def _forget_old(self) -> None:
+        now = monotonic()
+        ended = [
+            job_id
+            for job_id, log in self._logs.items()
+            if log.ended_at is not None and now - log.ended_at > self._keep_s
+        ]
+        for job_id in ended:
+            del self._logs[job_id]
+        # Ended ones go early when there are too many: running ones are never forgotten.
+        while len(self._logs) > 2 * self._tasks:
+            oldest = next((job_id for job_id, log in self._logs.items() if log.ended_at is not None), None)
+            if oldest is None:
+                return
+            del self._logs[oldest]
+
+
+async def _record(
+    batches: AsyncIterator[list[TokenEvent]], close: Callable[[], Awaitable[None]], log: EventLog
+) -> None:
+    try:
+        async for batch in batches:
+            log.append(batch)
+    finally:
+        log.end()
+        with anyio.CancelScope(shield=True):
+            await close()
