@@ -69,7 +69,7 @@ class _Cumulation:
     """Turn pieces that repeat the text so far into deltas.
 
     Unless it is `known`, the pieces tell: the second one settles it unless it begins with the first and goes on, as a
-    piece of a delta stream may by chance. Then it waits for the third, or for the end.
+    piece of a delta stream may by chance. Then it waits for one that does the same to the second, or for the end.
     """
 
     __slots__ = ("_known", "_seen", "_unsure", "_whole")
@@ -80,8 +80,8 @@ class _Cumulation:
         """What has been passed on, as the beginning of every later piece."""
         self._whole = b""
         """The last piece; longer than `_seen` by what is not resolved yet."""
-        self._unsure = b""
-        """A piece that looks cumulative, and is not passed on until the next one confirms it."""
+        self._unsure: list[bytes] = []
+        """Pieces that look cumulative, all alike, not passed on until a longer one confirms it."""
 
     def feed(self, piece: bytes) -> bytes:
         if self._known is False:
@@ -110,25 +110,29 @@ class _Cumulation:
     def _find_out(self, piece: bytes) -> bytes:
         if not self._whole:
             return self._advance(piece)
-        if self._unsure:
-            if piece.startswith(_resolved(self._unsure)):
-                self._known = True
-                return self._resolve() + self._advance(piece)
-            return self._deltas(self._unsure + piece)
-        if len(piece) > len(self._whole) and piece.startswith(self._seen):
-            self._unsure = piece
+        before = self._unsure[-1] if self._unsure else self._whole
+        if piece == before and self._unsure:
+            self._unsure.append(piece)
             return b""
-        return self._deltas(piece)
+        if len(piece) > len(before) and piece.startswith(_resolved(before)):
+            if not self._unsure:
+                self._unsure.append(piece)
+                return b""
+            self._known = True
+            return self._resolve() + self._advance(piece)
+        return self._deltas(b"".join(self._unsure) + piece)
 
     def _resolve(self) -> bytes:
-        piece, self._unsure = self._unsure, b""
+        piece = self._unsure[-1]
+        self._unsure.clear()
         return self._advance(piece)
 
     def _deltas(self, piece: bytes) -> bytes:
         """They were deltas all along: pass on what waited, too."""
         self._known = False
         waiting = self._whole[len(self._seen) :]
-        self._unsure = self._whole = self._seen = b""
+        self._unsure.clear()
+        self._whole = self._seen = b""
         return waiting + piece
 
 

@@ -41,7 +41,7 @@ def make_tensor(spec: TensorSpec, values: Sequence[ParameterValue | bytes], *, b
     """
     shape = _shape(spec, len(values))
     if spec.datatype == "BYTES":
-        data = pack_texts([value if isinstance(value, bytes) else str(value).encode() for value in values])
+        data = _pack_texts(spec, values)
     else:
         data = _pack_numbers(spec, values)
     return Tensor(spec.name, spec.datatype, (1, *shape) if batched else shape, data)  # type: ignore[arg-type]
@@ -68,6 +68,15 @@ def _shape(spec: TensorSpec, count: int) -> tuple[int, ...]:
             f"input {spec.name!r} of the model takes {prod(shape)} element(s) ({list(spec.dims)}), not {count}"
         )
     return tuple(shape)
+
+
+def _pack_texts(spec: TensorSpec, values: Sequence[ParameterValue | bytes]) -> bytes:
+    try:
+        return pack_texts([value if isinstance(value, bytes) else str(value).encode() for value in values])
+    except UnicodeEncodeError:
+        raise InvalidRequest(
+            f"the text for input {spec.name!r} has half a character in it (a lone surrogate)"
+        ) from None
 
 
 def _pack_numbers(spec: TensorSpec, values: Sequence[ParameterValue | bytes]) -> bytes:

@@ -86,7 +86,7 @@ class VllmDialect:
             outputs.append(_LOGPROBS)
         sampling = self._sampling(request)
         if sampling:
-            request.put(("sampling_parameters",), msgspec.json.encode(sampling))
+            request.put(("sampling_parameters",), _as_json(sampling))
         return request.finish([] if asks_for_figures(task) else outputs, streaming=schema.decoupled, fields=dict)
 
     def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:
@@ -97,6 +97,7 @@ class VllmDialect:
                 finish_reason=said["finish_reason"],
                 tokens_in=said["num_input_tokens"],
                 tokens_out=said["num_output_tokens"],
+                stops=_stops_to_cut(task),
                 max_tokens=task.max_tokens,
                 logprobs=_read_logprobs if task.logprobs is not None else None,
                 figures=asks_for_figures(task),
@@ -128,6 +129,12 @@ class VllmDialect:
         return sampling
 
 
+def _stops_to_cut(task: TaskRequest) -> tuple[str, ...]:
+    """Return the stop strings that must not be in the answer: all, unless the task wants them or more text first."""
+    wanted = task.parameters.get("triton.include_stop_str_in_output", False)
+    return () if wanted or task.min_tokens else task.stop
+
+
 def _takes_constraints(schema: ModelSchema) -> bool:
     # Nothing in the configuration tells; backends before 24.12 have no constraints for certain.
     return "return_finish_reason" in schema.inputs
@@ -147,6 +154,13 @@ def _constraint(wanted: ResponseFormat) -> dict[str, Any]:
     if wanted.type == "json_schema":
         return {"json": wanted.json_schema}
     return {"regex": wanted.regex} if wanted.type == "regex" else {"grammar": wanted.grammar}
+
+
+def _as_json(sampling: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(sampling)
+    except UnicodeEncodeError:
+        raise InvalidRequest("a stop string or parameter has half a character in it (a lone surrogate)") from None
 
 
 def _structured(name: str, value: ParameterValue) -> Any:

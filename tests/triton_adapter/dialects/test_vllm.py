@@ -109,6 +109,11 @@ def test_a_parameter_that_is_no_json_is_refused_by_name() -> None:
         encode(VLLM, parameters={"triton.logit_bias": "{"})
 
 
+def test_half_a_character_in_a_stop_string_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="half a character"):
+        encode(VLLM, stop=["\ud83d"])
+
+
 def test_images_go_as_base64_one_element_each() -> None:
     parts = [{"type": "image", "data": b"one"}, {"type": "text", "text": "What?"}, {"type": "image", "data": b"two"}]
 
@@ -193,6 +198,21 @@ def test_the_message_that_only_carries_the_final_flag_changes_nothing() -> None:
 
     assert end.finish_reason == "stop"
     assert end.usage.tokens_out == 1
+
+
+def test_a_stop_string_that_a_look_alike_leaves_in_the_text_is_cut() -> None:
+    events, end = decode(VLLM, [chunk("one E"), chunk("ND two")], stop=["END"])
+
+    assert text(events) == "one "
+    assert end.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("fields", [{"parameters": {"triton.include_stop_str_in_output": True}}, {"min_tokens": 2}])
+def test_a_stop_string_stays_where_the_task_wants_it_or_more_text_first(fields: dict[str, Any]) -> None:
+    events, end = decode(VLLM, [chunk("one END", "stop")], stop=["END"], **fields)
+
+    assert text(events) == "one END"
+    assert end.finish_reason == "stop"
 
 
 def test_an_old_backend_ends_with_unknown_and_no_counts() -> None:
