@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, settings
 
 from triton_adapter.embedded import EmbeddedTriton
 
-
 # The same examples in every run, and as much time as a busy machine takes for them.
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
