@@ -10,7 +10,7 @@ import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from adapter_api import AdapterError, ConfigurationError, ModelHealth
+from adapter_api import AdapterError, ConfigurationError, InvalidRequest, ModelHealth, ModelNotFound
 from triton_adapter.engine import Engine
 from triton_adapter.health import models_of
 from triton_adapter.schema import ModelSchema
@@ -76,6 +76,7 @@ class Models:
         Raises:
             ConfigurationError: `config` is no JSON, or `files` come without it.
             ModelNotFound: The repository has no such model.
+            InvalidRequest: Its configuration is not valid.
             EngineFailed: It does not load; the message has the model's own reason.
             Unsupported: The server was not started with --model-control-mode=explicit.
         """
@@ -86,7 +87,10 @@ class Models:
             request.parameters["config"].string_param = _json_text(config)
         for path, content in (files or {}).items():
             request.parameters[f"file:{path}"].bytes_param = content
-        await self._call(rpcs.MODEL_LOAD, request, model=model, timeout_s=self._engine.settings.load_timeout_s)
+        try:
+            await self._call(rpcs.MODEL_LOAD, request, model=model, timeout_s=self._engine.settings.load_timeout_s)
+        except ModelNotFound as exc:
+            raise await self._explain_load(exc, model, overridden=config is not None) from exc
         self._forget(model)
         return await self._engine.schemas.get(model)
 
@@ -178,6 +182,15 @@ class Models:
             request,
             timeout_s=engine.settings.control_timeout_s if timeout_s is None else timeout_s,
             what="" if model is None else f"model {model!r}",
+        )
+
+    async def _explain_load(self, error: ModelNotFound, model: str, *, overridden: bool) -> AdapterError:
+        """Tell a model there is not from one that does not take its configuration: Triton answers both alike."""
+        if not overridden and all(entry.name != model for entry in await self.index()):
+            return error
+        return InvalidRequest(
+            f"model {model!r} on {self._engine.transport.where}: its configuration is not valid, or it has no version "
+            "to load; the server's log has the reason"
         )
 
     def _forget(self, model: str) -> None:

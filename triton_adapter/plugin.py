@@ -23,5 +23,10 @@ def worker_adapter_register() -> AdapterPlugin:
                 target="triton_adapter.commands.triton:triton",
                 help="Run a real Triton server on this machine, in the foreground.",
             ),
+            PluginCommand(
+                name="models",
+                target="triton_adapter.commands.models:models",
+                help="List, load and unload models, and show their configuration and statistics.",
+            ),
         ),
     )
