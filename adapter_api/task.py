@@ -32,6 +32,16 @@ _DATA_URL = re.compile(r"^data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base
 # 32 hexadecimal digits of trace, 16 of span: https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$"
 
+
+def _is_encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half a character (a lone surrogate)") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_is_encodable)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -47,7 +57,7 @@ class TextPart(_Frozen):
     """A piece of text inside a message."""
 
     type: Literal["text"] = "text"
-    text: str
+    text: Text
 
 
 class ImagePart(_Frozen):
@@ -109,7 +119,7 @@ class Message(_Frozen):
     """One turn of a conversation."""
 
     role: Role
-    content: str | tuple[Part, ...] = Field(repr=False)
+    content: Text | tuple[Part, ...] = Field(repr=False)
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
@@ -160,7 +170,7 @@ def _not_blank(text: str) -> str:
     return text
 
 
-StopString = Annotated[str, AfterValidator(_not_blank)]
+StopString = Annotated[Text, AfterValidator(_not_blank)]
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 
 
@@ -180,7 +190,7 @@ class TaskRequest(_Frozen):
     job_id: JobId = Field(default_factory=new_job_id, description="names the task; made when absent")
     model: str = Field(min_length=1)
     model_version: str | None = Field(default=None, description="the engine's own choice when absent")
-    prompt: str | None = Field(default=None, repr=False)
+    prompt: Text | None = Field(default=None, repr=False)
     messages: tuple[Message, ...] | None = Field(default=None, repr=False)
 
     max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)

@@ -28,6 +28,8 @@ def test_a_job_id_is_made_when_absent_and_differs_each_time() -> None:
     [
         ({"prompt": None}, "give 'prompt' or 'messages'"),
         ({"prompt": ""}, "prompt is empty"),
+        ({"prompt": "a\ud800"}, "prompt: holds half a character"),
+        ({"stop": ["\udc00"]}, "stop.0: holds half a character"),
         ({"prompt": None, "messages": []}, "prompt is empty"),
         ({"messages": [{"role": "user", "content": "x"}]}, "not both"),
         ({"max_tokens": 0}, "max_tokens"),
