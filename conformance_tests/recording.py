@@ -8,11 +8,14 @@ is, and what goes on to the guard is made lawful. The checks of the stream's law
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from itertools import takewhile
 from typing import Any
 
+import anyio
 import msgspec
 
 from adapter_api import (
+    AdapterError,
     End,
     Error,
     Metrics,
@@ -38,8 +41,9 @@ class RawStream:
         self.said: list[object] = []
         """Every event as the adapter said it, one by one."""
         self.raised: Exception | None = None
+        self.raised_closing: Exception | None = None
+        """What it raised while it was being closed, or after it was interrupted."""
         self.exhausted = False
-        self.closed = False
         self._source = source
         self._task = task
         self._mend = mend
@@ -62,10 +66,13 @@ class RawStream:
                 raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        self.closed = True
         close = getattr(self._source, "aclose", None)
-        if close is not None:
-            await close()
+        try:
+            if close is not None:
+                await close()
+        except Exception as exc:
+            self.raised_closing = exc
+            raise
 
     async def _hear(self) -> Any:
         try:
@@ -76,7 +83,10 @@ class RawStream:
                 return End(finish_reason="unknown")
             raise
         except Exception as exc:
-            self.raised = exc
+            if not isinstance(exc, AdapterError) and isinstance(exc.__context__, anyio.get_cancelled_exc_class()):
+                self.raised_closing = exc
+            else:
+                self.raised = exc
             if self._mend and self._ended:
                 raise StopAsyncIteration from exc
             raise
@@ -139,9 +149,15 @@ class Recording:
         return None if self.raw is None else self.raw.raised
 
     @property
+    def raised_closing(self) -> Exception | None:
+        """What the adapter's `_submit` raised while it was being closed, or after it was interrupted."""
+        return None if self.raw is None else self.raw.raised_closing
+
+    @property
     def tokens(self) -> list[Token]:
-        """The tokens that the adapter said."""
-        return [event for event in self.said if isinstance(event, Token)]
+        """The tokens that the adapter said before its terminal event."""
+        before_end = takewhile(lambda event: not isinstance(event, End | Error), self.said)
+        return [event for event in before_end if isinstance(event, Token)]
 
     @property
     def text(self) -> str:

@@ -189,6 +189,15 @@ class Subject:
     async def engine_is_idle(self) -> bool:
         return await self.harness.in_flight() == 0
 
+    async def must_be_at_work(self) -> None:
+        """Block the check when the engine is known to be done with its tasks: there is nothing left to break."""
+        try:
+            idle = await self.engine_is_idle()
+        except Skipped:
+            return
+        if idle:
+            raise Blocked("the engine is done with the long task by the time that its first token is delivered")
+
     @asynccontextmanager
     async def engine_stopped(self) -> AsyncIterator[None]:
         async with self._fault(self.harness.stop_engine, self.harness.start_engine):

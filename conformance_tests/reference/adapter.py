@@ -6,7 +6,7 @@ It is cut into small methods, so that each mutant overrides one of them.
 from __future__ import annotations
 
 import codecs
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import anyio
 import msgspec
@@ -71,7 +71,7 @@ class ReferenceAdapter(WorkerAdapter):
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
-    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+    async def _submit(self, task: TaskRequest) -> AsyncGenerator[TokenEvent]:
         self._check(task)
         job = await self._begin(task)
         self.jobs[task.job_id] = job
@@ -172,9 +172,10 @@ class ReferenceAdapter(WorkerAdapter):
         if Capability.CANCEL_HARD not in self.capabilities:
             return CancelReceipt(found=True, mode="client_only")
         job = self.jobs.get(job_id)
-        if job is not None:
-            job.abort()
-        return CancelReceipt(found=True, sent=True, released=True, mode="hard")
+        if job is None:
+            return CancelReceipt(found=True, mode="hard")
+        job.abort()
+        return CancelReceipt(found=True, sent=True, released=job not in self.server.busy(), mode="hard")
 
     # -- the engine ---------------------------------------------------------------------------------------------------
 
@@ -199,7 +200,7 @@ class ReferenceAdapter(WorkerAdapter):
         )
 
     def _capacity(self) -> Capacity:
-        slots, busy = self.server.slots, len(self.server.jobs)
+        slots, busy = self.server.slots, len(self.server.busy())
         return Capacity(slots_total=slots, slots_free=slots - busy, in_flight=len(self.jobs))
 
     async def _props(self) -> EngineProps:

@@ -63,6 +63,8 @@ class Mode(Enum):
 class Engine:
     """Serves text and tensors to adapters in the same event loop."""
 
+    release_s: float = 0.0
+    """Seconds that the engine takes to let go of an aborted job."""
     models: tuple[str, ...] = ("tiny", "echo", "swap", "repeat", "sum")
     slots: int = 1000
     pace_s: float = 0.002
@@ -87,6 +89,12 @@ class Engine:
         self.jobs.clear()
         self._notify()
 
+    def busy(self) -> list[Job]:
+        """Return the jobs that hold a slot now."""
+        now = anyio.current_time()
+        self.jobs = [job for job in self.jobs if job.gone_at is None or job.gone_at > now]
+        return self.jobs
+
     async def submit(self, order: Order) -> Job:
         """Take an order; raises `Unreachable` or `Fault`."""
         await self.answer()
@@ -100,7 +108,7 @@ class Engine:
             raise Fault("not_ready")
         if order.model not in self.models:
             raise Fault("model_not_found")
-        if len(self.jobs) >= self.slots:
+        if len(self.busy()) >= self.slots:
             raise Fault("overloaded")
         job = Job(self, order, failure)
         self.jobs.append(job)
@@ -156,6 +164,7 @@ class Job:
     def __init__(self, engine: Engine, order: Order, failure: Fault | None) -> None:
         self.answer: Answer = answer_to(order.prompt, order.max_tokens, order.stop, order.seed, order.json, order.tools)
         self.broken = False
+        self.gone_at: float | None = None
         self._engine = engine
         self._failure = failure
         self._pieces = self._cut(random.Random(0))
@@ -178,12 +187,13 @@ class Job:
         return piece
 
     def abort(self) -> None:
-        """Let the slot go."""
-        if self in self._engine.jobs:
-            self._engine.jobs.remove(self)
+        """Let the slot go, as soon as the engine can."""
+        if self.gone_at is None:
+            self.gone_at = anyio.current_time() + self._engine.release_s
 
     def _fail(self, failure: Fault) -> Piece | None:
         self.abort()
+        self._failure, self._pieces = None, iter(())
         if failure.kind == "connection_lost":
             raise Unreachable("connection reset")
         if failure.kind == "protocol_violation":

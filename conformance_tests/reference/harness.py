@@ -110,7 +110,7 @@ class ReferenceHarness(Harness):
         return KnownTensors(request=InferRequest(model="swap", inputs=(first, second)), outputs=outputs)
 
     async def in_flight(self) -> int:
-        return len(self.engine.jobs)
+        return len(self.engine.busy())
 
     async def inferences(self) -> int:
         return self.engine.inferences

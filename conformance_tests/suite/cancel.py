@@ -42,15 +42,15 @@ async def test_no_token_follows_an_acknowledged_cancel(subject: Subject) -> None
     late = 0
     async with subject.open() as adapter, subject.streaming(adapter) as recording:
 
-        async def read() -> None:
-            nonlocal late
-            while (event := await recording.next()) is not None:
-                late += acknowledged and isinstance(event, Token)
-
-        async with anyio.create_task_group() as readers:
-            readers.start_soon(read)
+        async def cancel() -> None:
+            nonlocal acknowledged
             await anyio.sleep(0.02)
             acknowledged = (await _cancel(adapter, recording)).acknowledged
+
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(cancel)
+            while (event := await recording.next()) is not None:
+                late += acknowledged and isinstance(event, Token)
 
     expect(late == 0, f"{late} tokens were delivered after the receipt said acknowledged")
 
@@ -110,15 +110,19 @@ async def test_a_cancel_at_the_last_token_leaves_one_terminal_event(subject: Sub
             recording = subject.submit(adapter, subject.harness.task())
             for _ in range(taken - 1):
                 await recording.next()
-            async with anyio.create_task_group() as both:
-                both.start_soon(recording.next)
-                both.start_soon(_cancel, adapter, recording)
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(_cancel, adapter, recording)
+                await recording.next()
             await recording.rest()
             expect(
                 len(_terminals(recording)) == 1 and recording.error is None,
                 f"cancelled after {taken} of {events} events, it ended so: {recording.summary()}",
             )
-            expect(recording.stream.repairs == 0, f"cancelled after {taken} of {events} events, its generator raised")
+            raised = recording.raised_closing
+            expect(
+                raised is None and recording.stream.repairs == 0,
+                f"cancelled after {taken} of {events} events, its generator raised {type(raised).__name__}: {raised}",
+            )
 
 
 @requirement("ORCH-3060-008")
@@ -257,7 +261,6 @@ async def test_a_task_whose_time_is_up_leaves_the_engine(subject: Subject) -> No
     subject.only_with(Capability.CANCEL_HARD, subject.harness.long_task().model)
     await subject.harness.in_flight()
     async with subject.open() as adapter:
-        await subject.complete(adapter)
         await subject.run(adapter, subject.harness.long_task(timeout_s=0.15))
         await subject.eventually(subject.engine_is_idle, "the engine still works on a task whose time was up")
 
@@ -281,12 +284,15 @@ async def test_a_task_that_waits_for_its_first_token_can_be_cancelled(subject: S
         limit_s = adapter.control_timeout_s + CLOSE_GRACE_S + SLACK_S
         async with subject.engine_paused():
             recording = subject.submit(adapter, subject.harness.task())
+            began = anyio.current_time()
             with anyio.move_on_after(2 * limit_s):
                 async with anyio.create_task_group() as readers:
                     readers.start_soon(recording.rest)
                     await anyio.sleep(0.1)
                     await _cancel(adapter, recording)
+            took_s = anyio.current_time() - began
 
+    expect(took_s <= limit_s, f"a task that waited for its first token was cancelled and went on for {took_s:.1f} s")
     told = recording.terminal
     expect(
         isinstance(told, End) and told.finish_reason == "cancelled",

@@ -83,6 +83,7 @@ async def test_an_engine_that_cannot_be_reached_is_connect_failed(subject: Subje
 async def test_a_connection_that_breaks_is_connection_lost(subject: Subject) -> None:
     """Break the connection of a running task."""
     async with subject.open() as adapter, subject.streaming(adapter) as recording:
+        await subject.must_be_at_work()
         try:
             await subject.harness.drop_streams()
             await recording.rest()

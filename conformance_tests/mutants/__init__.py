@@ -1,0 +1,5 @@
+"""Adapters that are broken in one way each, to prove that every check can fail, and on its own requirement only.
+
+`python -m conformance_tests.mutants` runs the whole suite on each and says which requirement was found broken. The
+mutants of a chapter are in the file of its name; nearly all of them override one small method of the reference adapter.
+"""

@@ -1,0 +1,13 @@
+"""Its record says nothing of what the adapter is for."""
+
+from __future__ import annotations
+
+import msgspec
+
+from adapter_api import AdapterPlugin, hookimpl
+from conformance_tests.reference.plugin import RECORD
+
+
+@hookimpl
+def worker_adapter_register() -> AdapterPlugin:
+    return msgspec.structs.replace(RECORD, summary="")
