@@ -132,11 +132,24 @@ def _from_json(name: str, datatype: Any, shape: tuple[int, ...], data: Any) -> T
         if not all(isinstance(each, str) for each in flat):
             raise InvalidRequest(f"input {name!r}: elements of BYTES must be texts; send others as binary data")
         return Tensor.from_bytes_elements(name, [each.encode() for each in flat], shape)
+    flat, dtype = _flatten(data), np.dtype(_NUMPY[datatype])
+    if not _fits(flat, dtype):
+        raise InvalidRequest(f"input {name!r}: the data does not fit {datatype} {list(shape)}")
     try:
-        array = np.asarray(_flatten(data), dtype=_NUMPY[datatype]).reshape(shape)
+        array = np.asarray(flat, dtype=dtype).reshape(shape)
     except (ValueError, TypeError, OverflowError) as exc:
         raise InvalidRequest(f"input {name!r}: the data does not fit {datatype} {list(shape)}") from exc
     return Tensor.from_numpy(name, array, datatype)
+
+
+def _fits(flat: list[Any], dtype: np.dtype[Any]) -> bool:
+    """numpy cuts numbers that are too large, and makes numbers of texts."""
+    if dtype.kind == "b":
+        return all(type(each) is bool or each in (0, 1) for each in flat)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return all(type(each) is int and limits.min <= each <= limits.max for each in flat)
+    return all(type(each) in (int, float) for each in flat)
 
 
 def _json_data(tensor: Tensor) -> list[Any]:
