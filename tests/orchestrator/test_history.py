@@ -18,7 +18,7 @@ def texts(histories: Histories, owner: str | None = None) -> list[str]:
     return [t.answer for t in histories.turns(owner, "s")]
 
 
-@pytest.mark.spec("ORCH-3055-036")
+@pytest.mark.spec("ORCH-3055-037")
 def test_the_last_turns_are_kept() -> None:
     histories = Histories(HistorySettings(turns=2), FakeClock())
     for number in range(3):
@@ -27,7 +27,7 @@ def test_the_last_turns_are_kept() -> None:
     assert texts(histories) == ["1", "2"]
 
 
-@pytest.mark.spec("ORCH-3055-036")
+@pytest.mark.spec("ORCH-3055-037")
 def test_a_session_is_forgotten_after_its_time() -> None:
     clock = FakeClock()
     histories = Histories(HistorySettings(ttl_s=10), clock)
@@ -47,7 +47,7 @@ def test_sessions_are_bounded_and_the_least_recently_used_goes() -> None:
     assert texts(histories) == []
 
 
-@pytest.mark.spec("ORCH-3055-036")
+@pytest.mark.spec("ORCH-3055-037")
 def test_owners_never_see_each_others_sessions() -> None:
     histories = Histories(HistorySettings(), FakeClock())
     histories.add("alice", "s", turn("q", "alice's"))
