@@ -61,7 +61,7 @@ from adapter_api.events import (
 from adapter_api.health import Capacity, HealthReport, HealthState, ModelHealth
 from adapter_api.hookspecs import hookimpl
 from adapter_api.plugins import PluginHost, PluginReport, PluginStatus, load_plugins
-from adapter_api.props import Capability, EngineProps, ModelProps, TensorSpec
+from adapter_api.props import Capability, EngineProps, Finding, ModelProps, TensorSpec
 from adapter_api.records import AdapterPlugin, PluginCommand
 from adapter_api.stream import TokenStream
 from adapter_api.task import (
@@ -89,7 +89,7 @@ __all__ = [
     # tensors
     "Datatype", "InferRequest", "InferResponse", "RequestedOutput", "Sequence", "Tensor",
     # health and properties
-    "Capability", "Capacity", "EngineProps", "HealthReport", "HealthState", "ModelHealth", "ModelProps",
+    "Capability", "Capacity", "EngineProps", "Finding", "HealthReport", "HealthState", "ModelHealth", "ModelProps",
     "TensorSpec",
     # plugins
     "AdapterPlugin", "PluginCommand", "PluginHost", "PluginReport", "PluginStatus", "hookimpl", "load_plugins",

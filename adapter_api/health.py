@@ -29,7 +29,7 @@ class HealthState(StrEnum):
 
 
 class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether one model takes work; `reason` says why not."""
+    """Whether one model takes work; `reason` says why not: `unloaded` if somebody wanted it so."""
 
     name: str
     ready: bool

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
+
+from adapter_api.cancel import CancelMode
+
+Severity = Literal["error", "warning", "hint"]
+Topic = Literal["cancel", "determinism", "health", "model", "overload", "security", "version"]
 
 
 class Capability(StrEnum):
@@ -36,12 +42,26 @@ class Capability(StrEnum):
     MODEL_CONTROL = "model_control"
 
 
-class TensorSpec(msgspec.Struct, frozen=True):
+class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """An input or output that a model declares; -1 in `shape` is any size, and a batch dimension is part of it."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    optional: bool = False
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something about an engine or a model that is wrong, or that will surprise somebody.
+
+    An `error` keeps work from being done, a `warning` makes something not work as most would expect, a `hint` is good
+    to know. `advice` is what to do about it.
+    """
+
+    severity: Severity
+    topic: Topic
+    message: str
+    advice: str = ""
 
 
 class ModelProps(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,10 +74,13 @@ class ModelProps(msgspec.Struct, frozen=True, kw_only=True):
     """Which tensors it speaks, as the adapter found out; `None` when it takes no text."""
     dialect_reason: str | None = None
     capabilities: frozenset[Capability] = frozenset()
+    cancel_mode: CancelMode | None = None
+    """What a cancel does at best; see `CancelReceipt.mode`."""
     max_batch_size: int | None = None
     max_tokens: int | None = None
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 class EngineProps(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,3 +94,4 @@ class EngineProps(msgspec.Struct, frozen=True, kw_only=True):
     slots_free: int | None = None
     max_batch_size: int | None = None
     extensions: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()

@@ -151,7 +151,14 @@ class MockAdapter(WorkerAdapter):
             engine_version="1.0",
             capabilities=_CAPABILITIES,
             models=tuple(
-                ModelProps(name=name, versions=("1",), ready=True, dialect="mock", capabilities=_CAPABILITIES)
+                ModelProps(
+                    name=name,
+                    versions=("1",),
+                    ready=True,
+                    dialect="mock",
+                    capabilities=_CAPABILITIES,
+                    cancel_mode="hard",
+                )
                 for name in self.settings.models
             ),
             slots_total=capacity.slots_total,

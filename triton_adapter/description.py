@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from adapter_api import AdapterError, Capability, EngineProps, ModelProps, Unsupported
+from adapter_api import AdapterError, Capability, ConfigurationError, EngineProps, Finding, ModelProps, Unsupported
+from adapter_api import TensorSpec as Declared
 from triton_adapter.cancellation import cancel_mode
 from triton_adapter.dialects import choose_dialect
 from triton_adapter.engine import Engine, backend_versions
-from triton_adapter.schema import ModelSchema
+from triton_adapter.findings import model_findings, server_findings
+from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import REPOSITORY_INDEX
 
@@ -27,7 +29,7 @@ async def describe(engine: Engine) -> EngineProps:
                 schema = await engine.schemas.get(name)
             except AdapterError as exc:
                 return ModelProps(name=name, ready=False, dialect_reason=exc.message), None
-        return describe_model(engine, schema), schema
+        return describe_model(engine, schema, server.version), schema
 
     found = await asyncio.gather(*(one(name) for name in names))
     backends = sorted({version for _, schema in found if schema is not None for version in backend_versions(schema)})
@@ -42,34 +44,58 @@ async def describe(engine: Engine) -> EngineProps:
         capabilities=frozenset(capabilities.union(*(model.capabilities for model, _ in found))),
         models=tuple(model for model, _ in found),
         extensions=server.extensions,
+        findings=server_findings(server.name, server.version, engine.settings),
     )
 
 
-def describe_model(engine: Engine, schema: ModelSchema) -> ModelProps:
+def describe_model(engine: Engine, schema: ModelSchema, server_version: str = "") -> ModelProps:
     """Return what is known of one model: its dialect, why that one, and what it can do."""
     capabilities = {Capability.TENSORS, Capability.TENSOR_STREAM}
     if schema.scheduling == "sequence_batching":
         capabilities.add(Capability.SEQUENCES)
     dialect_name: str | None = None
+    faults: tuple[Finding, ...] = ()
     try:
         choice = choose_dialect(schema, engine.override(schema.name))
     except Unsupported as exc:
         reason = exc.message
+    except ConfigurationError as exc:
+        # One model's wrong override must not hide the others.
+        reason = exc.message
+        faults = (Finding(severity="error", topic="model", message=reason, advice="correct the adapter's settings"),)
     else:
         dialect_name, reason = choice.dialect.name, choice.reason
         capabilities |= choice.dialect.capabilities(schema)
     capabilities.discard(Capability.CANCEL_HARD)
-    if cancel_mode(schema) == "hard":
+    mode = cancel_mode(schema)
+    if mode == "hard":
         capabilities.add(Capability.CANCEL_HARD)
+    failure = engine.failures.get(schema.name)
     return ModelProps(
         name=schema.name,
         versions=schema.versions,
-        ready=schema.name not in engine.failures,
+        ready=failure is None,
         dialect=dialect_name,
         dialect_reason=reason,
         capabilities=frozenset(capabilities),
+        cancel_mode=mode,
         max_batch_size=schema.max_batch_size or None,
+        inputs=tuple(_declared(spec, schema) for spec in schema.inputs.values()),
+        outputs=tuple(_declared(spec, schema) for spec in schema.outputs.values()),
+        findings=faults
+        + model_findings(
+            schema,
+            frozenset(capabilities),
+            server_version,
+            reason=reason,
+            failure=None if failure is None else failure.reason,
+        ),
     )
+
+
+def _declared(spec: TensorSpec, schema: ModelSchema) -> Declared:
+    shape = (-1, *spec.dims) if schema.batched else spec.dims
+    return Declared(spec.name, spec.datatype, shape, spec.optional)
 
 
 async def _ready_models(engine: Engine) -> list[str]:

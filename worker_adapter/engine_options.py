@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from adapter_api import AdapterPlugin, ConfigurationError, UnknownAdapter, WorkerAdapter
+from adapter_api.options import parse_options
 from worker_adapter.installed import installed_plugins
 
 T = TypeVar("T")
@@ -83,32 +83,9 @@ def _choose(url: str | None, name: str | None) -> AdapterPlugin:
 
 
 def _parse_settings(url: str | None, settings: Sequence[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {} if url is None else {"url": url}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not (key and equals):
-            # Without the text itself: it may be a token that was given without its key.
-            raise ConfigurationError("--option takes KEY=VALUE, and one was given without a key or '='")
-        _put(found, key, _value(key, value))
-    return found
-
-
-def _put(settings: dict[str, Any], key: str, value: Any) -> None:
-    """Set a setting; a dot in the key goes into a group of settings, as in `tls.ca_file`."""
-    *groups, name = key.split(".")
-    for group in groups:
-        settings = settings.setdefault(group, {})
-        if not isinstance(settings, dict):
-            raise ConfigurationError(f"setting {group!r} was given as a value and as a group")
-    if name in settings:
-        raise ConfigurationError(f"setting {key!r} was given twice")
-    settings[name] = value
-
-
-def _value(key: str, text: str) -> Any:
-    if not text.startswith(("[", "{")):
-        return text
-    try:
-        return json.loads(text)
-    except ValueError as exc:
-        raise ConfigurationError(f"setting {key!r} looks like JSON but is not: {exc}") from None
+    found = parse_options(settings)
+    if url is None:
+        return found
+    if "url" in found:
+        raise ConfigurationError("the URL was given twice: by --url and by --option url=…")
+    return {"url": url, **found}

@@ -1,0 +1,179 @@
+"""What is wrong with a server or a model, or will surprise somebody, told from what they declare.
+
+Versions are the server's own: its container 26.01 is 2.65, and so on by the month.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from adapter_api import CancelMode, Capability, Finding
+from triton_adapter.cancellation import cancel_mode
+from triton_adapter.schema import ModelSchema
+from triton_adapter.settings import TritonSettings
+
+Version = tuple[int, int]
+
+_NUMBERS = re.compile(r"^(\d+)\.(\d+)")
+_CANCELS_ARE_SAFE: Version = (2, 59)
+_READERS_SLOW_MODELS_DOWN: Version = (2, 56)
+_MODELS_NOTICE_DEAD_PROCESSES: Version = (2, 65)
+_SHARED_MEMORY_IS_OFF: Version = (2, 69)
+_IN_A_PROCESS_OF_THEIR_OWN = frozenset({"python", "vllm"})
+
+
+def parse_version(text: str) -> Version | None:
+    """Return major and minor version; `None` for what does not begin with them."""
+    found = _NUMBERS.match(text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def server_findings(name: str, version: str, settings: TritonSettings) -> tuple[Finding, ...]:
+    """Return what there is to say of a server: who it is, how old, and how it is reached."""
+    return tuple(_of_server(name, version, settings))
+
+
+def model_findings(
+    schema: ModelSchema, capabilities: frozenset[Capability], server_version: str, *, reason: str, failure: str | None
+) -> tuple[Finding, ...]:
+    """Return what there is to say of a model.
+
+    Args:
+        schema: What it declares.
+        capabilities: What it can do.
+        server_version: As the server tells it.
+        reason: Why it speaks its dialect, or none.
+        failure: What its last request came to, when that makes it untrustworthy.
+    """
+    return (
+        *_of_failure(failure),
+        *_of_text(schema, capabilities, reason),
+        *_of_cancels(schema, cancel_mode(schema)),
+        *_of_determinism(schema),
+        *_of_queue(schema),
+        *_of_process(schema, parse_version(server_version)),
+    )
+
+
+def _of_server(name: str, version: str, settings: TritonSettings) -> Iterator[Finding]:
+    address = settings.address
+    if not address.tls and not address.loopback:
+        secrets = settings.bearer_token or settings.bearer_token_file or settings.restricted_token
+        yield Finding(
+            severity="warning", topic="security",
+            message=f"{address} is plaintext and not on this machine: prompts, answers"
+            f"{' and the token' if secrets else ''} travel in the clear",
+            advice="start the server with --grpc-use-ssl=true and use grpcs://, or put a TLS proxy in front of it",
+        )  # fmt: skip
+    if name != "triton":
+        yield Finding(
+            severity="hint", topic="version",
+            message=f"the server calls itself {name or 'nothing'}, not triton",
+            advice="what only Triton has, such as streams and model control, may be missing",
+        )  # fmt: skip
+        return
+    numbers = parse_version(version)
+    if numbers is None:
+        return
+    if numbers < _CANCELS_ARE_SAFE:
+        yield Finding(
+            severity="hint", topic="version",
+            message=f"a burst of cancels or very short timeouts can crash a server before 2.59; this one is {version}",
+            advice="update to 25.06 or later; until then `max_concurrent_cancels` bounds how many go out at once",
+        )  # fmt: skip
+    if numbers < _READERS_SLOW_MODELS_DOWN:
+        yield Finding(
+            severity="hint", topic="version",
+            message=f"a slow reader makes a server before 2.56 keep what it did not read in memory; this is {version}",
+            advice="update to 25.03 or later and set --grpc-max-response-pool-size, or read streams promptly",
+        )  # fmt: skip
+    if numbers >= _SHARED_MEMORY_IS_OFF and settings.shared_memory:
+        yield Finding(
+            severity="hint", topic="version",
+            message=f"shared memory is asked for, and servers from 2.69 on refuse it by default; this one is {version}",
+            advice="start the server with --allow-client-shm=true; tensors go over the wire otherwise",
+        )  # fmt: skip
+
+
+def _of_failure(failure: str | None) -> Iterator[Finding]:
+    if failure is not None:
+        yield Finding(
+            severity="error", topic="health",
+            message=f"the server calls it ready, but its last request failed: {failure}",
+            advice="unload and load the model, or restart the server: a model's process that died stays dead",
+        )  # fmt: skip
+
+
+def _of_text(schema: ModelSchema, capabilities: frozenset[Capability], reason: str) -> Iterator[Finding]:
+    if Capability.TEXT not in capabilities:
+        yield Finding(
+            severity="hint", topic="model",
+            message=f"it takes tensors, no text tasks: {reason}",
+            advice="use `worker-adapter infer`, or say in `models.<name>.inputs` which tensor is the prompt",
+        )  # fmt: skip
+        return
+    if not schema.decoupled:
+        yield Finding(
+            severity="hint", topic="model",
+            message="its text comes in one piece at the end, because the model is not decoupled",
+            advice="set `model_transaction_policy { decoupled: true }` if the model can stream",
+        )  # fmt: skip
+    if not capabilities & {Capability.FINISH_REASON, Capability.USAGE}:
+        old = "sampling_parameters" in schema.inputs
+        yield Finding(
+            severity="hint", topic="model",
+            message="it tells neither why it stopped nor how many tokens that took: finish_reason is `unknown`",
+            advice="the vLLM backend tells from 24.12 on" if old else "",
+        )  # fmt: skip
+
+
+def _of_cancels(schema: ModelSchema, mode: CancelMode) -> Iterator[Finding]:
+    if mode != "client_only":
+        return
+    if schema.scheduling == "ensemble":
+        why = f"an ensemble does not hand a cancel to its members ({', '.join(schema.ensemble_steps)})"
+    elif "tensorrt_llm_model_name" in schema.parameters:
+        why = "a BLS model's child requests do not see that their parent was cancelled"
+    else:
+        why = f"the {schema.backend} backend finishes what it has begun"
+    yield Finding(
+        severity="warning" if schema.decoupled else "hint", topic="cancel",
+        message=f"a cancel does not reach what computes: {why}",
+        advice="bound the work with max_tokens; the slot counts as busy until the engine is done"
+        if schema.decoupled else "",
+    )  # fmt: skip
+
+
+def _of_determinism(schema: ModelSchema) -> Iterator[Finding]:
+    if schema.scheduling == "dynamic_batching" and schema.max_batch_size > 1:
+        yield Finding(
+            severity="hint", topic="determinism",
+            message="dynamic batching puts requests together as they come, and a batch's size can change results",
+            advice="set max_batch_size to 1 or leave out dynamic_batching where results must repeat to the bit",
+        )  # fmt: skip
+    if schema.instance_count > 1:
+        yield Finding(
+            severity="hint", topic="determinism",
+            message=f"{schema.instance_count} instances take turns, and each may have state and a seed of its own",
+            advice="set instance_group count to 1 where results must repeat to the bit",
+        )  # fmt: skip
+
+
+def _of_queue(schema: ModelSchema) -> Iterator[Finding]:
+    if schema.scheduling == "dynamic_batching" and not schema.max_queue_size:
+        yield Finding(
+            severity="hint", topic="overload",
+            message="its queue has no bound: what is too much waits instead of being refused",
+            advice="set dynamic_batching.default_queue_policy.max_queue_size",
+        )  # fmt: skip
+
+
+def _of_process(schema: ModelSchema, version: Version | None) -> Iterator[Finding]:
+    runs_apart = schema.backend in _IN_A_PROCESS_OF_THEIR_OWN
+    if runs_apart and version is not None and version < _MODELS_NOTICE_DEAD_PROCESSES:
+        yield Finding(
+            severity="hint", topic="health",
+            message="the server goes on calling it ready if its Python process dies, and streams then hang",
+            advice="update to 26.01 or later; the adapter's stall deadline and a canary notice it meanwhile",
+        )  # fmt: skip
