@@ -28,3 +28,5 @@ def triton() -> Iterator[EmbeddedTriton]:
     """
     with EmbeddedTriton(model_control_mode="explicit", load_models=["*"]) as server:
         yield server
+        # Otherwise a death shows only as failures of whatever came after it.
+        assert server.is_running, f"the shared Triton server died:\n{server.log_tail(60)}"
