@@ -160,7 +160,7 @@ def _as_json(sampling: dict[str, Any]) -> bytes:
     try:
         return msgspec.json.encode(sampling)
     except UnicodeEncodeError:
-        raise InvalidRequest("a stop string or parameter has half a character in it (a lone surrogate)") from None
+        raise InvalidRequest("a parameter has half a character in it (a lone surrogate)") from None
 
 
 def _structured(name: str, value: ParameterValue) -> Any:

@@ -109,9 +109,9 @@ def test_a_parameter_that_is_no_json_is_refused_by_name() -> None:
         encode(VLLM, parameters={"triton.logit_bias": "{"})
 
 
-def test_half_a_character_in_a_stop_string_is_refused() -> None:
+def test_half_a_character_in_a_parameter_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="half a character"):
-        encode(VLLM, stop=["\ud83d"])
+        encode(VLLM, parameters={"triton.lora_name": "\ud83d"})
 
 
 def test_images_go_as_base64_one_element_each() -> None:
