@@ -32,10 +32,19 @@ _TYPED = {
 
 def parse_stream_reply(data: bytes) -> Reply:
     """Return the reply in a ModelStreamInferResponse; raises `ProtocolViolation` when it is none."""
+    return stream_reply(stream_message(data))
+
+
+def stream_message(data: bytes) -> v2.ModelStreamInferResponse:
+    """Return the protocol message; raises `ProtocolViolation` when it is none."""
     try:
-        message = v2.ModelStreamInferResponse.FromString(data)
+        return v2.ModelStreamInferResponse.FromString(data)
     except DecodeError as exc:
         raise ProtocolViolation("the engine sent a stream message that does not parse") from exc
+
+
+def stream_reply(message: v2.ModelStreamInferResponse) -> Reply:
+    """Return what a stream message says; raises `ProtocolViolation` when its outputs and their contents do not fit."""
     reply = _reply(message.infer_response)
     if message.error_message:
         reply.error = message.error_message
