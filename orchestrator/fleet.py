@@ -60,6 +60,7 @@ class Fleet:
         self._affinity = affinity
         self._listener = listener
         self._watchers: anyio.abc.TaskGroup | None = None
+        self._watched: set[Replica] = set()
         self._reloading = anyio.Lock()
 
     async def open(self, watchers: anyio.abc.TaskGroup) -> None:
@@ -79,11 +80,10 @@ class Fleet:
             await _first_probes(pool.replicas.values(), pool.settings.health.start_wait_s)
 
     def close(self) -> None:
-        """Ask every watcher to end."""
+        """Ask every watcher to end, those of replicas on their way out included."""
         self._watchers = None
-        for pool in self.pools.values():
-            for replica in pool.replicas.values():
-                replica.retire()
+        for replica in self._watched:
+            replica.retire()
 
     def require(self, pool_id: str, replica_id: str | None = None) -> Pool:
         """Return the pool; raises `KeyError`, saying which there are, when it or the replica does not exist."""
@@ -212,7 +212,14 @@ class Fleet:
     def _watch(self, replicas: Iterable[Replica]) -> None:
         assert self._watchers is not None
         for replica in replicas:
-            self._watchers.start_soon(watch, replica, self._on_probe)
+            self._watched.add(replica)
+            self._watchers.start_soon(self._watch_one, replica)
+
+    async def _watch_one(self, replica: Replica) -> None:
+        try:
+            await watch(replica, self._on_probe)
+        finally:
+            self._watched.discard(replica)
 
     def _on_probe(self, replica: Replica, report: HealthReport, changed: bool) -> None:
         pool = self.pools.get(replica.pool_id)

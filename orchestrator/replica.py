@@ -140,9 +140,9 @@ class Replica:
             self._idle = anyio.Event()
 
     async def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until no task runs there; returns false when the time is up first."""
+        """Wait until no task runs there; returns false when the time is up, or the replica retires, first."""
         with anyio.move_on_after(timeout_s):
-            while self.in_flight:
+            while self.in_flight and not self.retired.is_set():
                 await self._idle.wait()
         return self.in_flight == 0
 
@@ -164,6 +164,7 @@ class Replica:
         """Ask its watcher to close the adapter and end."""
         self.retired.set()
         self._probe_wanted.set()
+        self._idle.set()
         self.watching.cancel()
 
     def status(self, reason: str) -> ReplicaStatus:

@@ -157,3 +157,13 @@ async def test_an_unknown_adapter_is_told_on_opening_with_those_there_are() -> N
     with pytest.raises(ConfigurationError, match="no adapter named 'acme' \\(there are: mock\\)"):
         async with host:
             pass
+
+
+async def test_closing_does_not_wait_for_replicas_on_their_way_out() -> None:
+    with anyio.fail_after(10):
+        async with orchestrator({"hang_after": 0}) as host:
+            stream = host.submit(task())
+            await host.reload(settings({}))
+        error = error_of(await collect(stream))
+
+    assert error.code == "closed"
