@@ -10,6 +10,16 @@ from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
 
 
+@pytest.fixture(scope="session", autouse=True)
+async def one_event_loop(anyio_backend: str) -> AsyncIterator[None]:
+    """Keep one event loop for all tests here.
+
+    grpc.aio has one poller per process: a call that was cancelled is still told of when the loop it was made in is
+    closed already, and the poller then raises in whichever loop runs next.
+    """
+    yield
+
+
 @pytest.fixture
 async def adapter(triton: EmbeddedTriton) -> AsyncIterator[TritonAdapter]:
     """An open adapter on the shared server."""
