@@ -20,11 +20,12 @@ def cancel_mode(schema: ModelSchema) -> CancelMode:
     """Return what cancelling a call to the model does.
 
     An ensemble hands a cancel to none of its members, and a BLS model's child requests do not see their parent's
-    (unless the model's own code passes it on, which cannot be seen from here). vLLM looks when it next yields.
+    (unless the model's own code passes it on, which cannot be seen from here). vLLM looks when it next yields. Nothing
+    is promised of a server that does not tell what runs the model.
     """
     if schema.scheduling == "ensemble" or "tensorrt_llm_model_name" in schema.parameters:
         return "client_only"
-    if schema.backend in _UNINTERRUPTIBLE:
+    if schema.backend in _UNINTERRUPTIBLE or not schema.backend:
         return "client_only"
     return "on_next_chunk" if schema.backend == "vllm" else "hard"
 

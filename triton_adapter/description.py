@@ -9,6 +9,7 @@ from adapter_api import TensorSpec as Declared
 from triton_adapter.cancellation import cancel_mode
 from triton_adapter.dialects import choose_dialect
 from triton_adapter.engine import Engine, backend_versions
+from triton_adapter.metadata import state_of
 from triton_adapter.findings import model_findings, server_findings
 from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.wire import v2_pb2 as v2
@@ -33,7 +34,8 @@ async def describe(engine: Engine) -> EngineProps:
 
     found = await asyncio.gather(*(one(name) for name in names))
     backends = sorted({version for _, schema in found if schema is not None for version in backend_versions(schema)})
-    capabilities = {Capability.TENSORS, Capability.TENSOR_STREAM, Capability.SEQUENCES}
+    # What a model can do is declared where a model has it; these two are the server's own.
+    capabilities: set[Capability] = set()
     if "model_repository" in server.extensions:
         capabilities.add(Capability.MODEL_CONTROL)
     if "system_shared_memory" in server.extensions and engine.settings.shared_memory:
@@ -105,4 +107,4 @@ async def _ready_models(engine: Engine) -> list[str]:
         )
     except AdapterError:
         return sorted(engine.named_models)  # restricted, or a v2 server that is no Triton
-    return sorted({entry.name for entry in index.models if entry.state in ("READY", "")} | engine.named_models)
+    return sorted({entry.name for entry in index.models if state_of(entry) in ("READY", "")} | engine.named_models)

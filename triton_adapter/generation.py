@@ -148,6 +148,7 @@ class Generation:
             task.model, encoded.inputs, task.model_version or "", task.job_id,
             tuple(RequestedOutput(name) for name in encoded.outputs), encoded.parameters,
             priority=priority, queue_timeout_us=queue_timeout_us, empty_final_response=encoded.streaming,
+            private=self._private,
         )  # fmt: skip
 
     def _first_token_s(self) -> float:
@@ -267,7 +268,8 @@ class Generation:
             return
         for reply in replies:
             if reply.error is not None:
-                raise error_for(None, reply.error, what=self._what, hide=_texts(self._task))
+                hidden = (*self._private(), *self._engine.transport.secrets)
+                raise error_for(None, reply.error, what=self._what, hide=hidden)
 
     async def _settle(self) -> None:
         call, decoder = self._call, self._decoder
@@ -283,6 +285,10 @@ class Generation:
     def _expire(self) -> None:
         if self._call is not None:
             self._call.cancel()
+
+    def _private(self) -> list[str]:
+        task = self._task
+        return [message.text for message in task.messages or ()] if task.prompt is None else [task.prompt]
 
     def _release(self) -> None:
         engine = self._engine
@@ -302,8 +308,3 @@ class Generation:
             engine.slots.drain(call, stop)
         else:
             engine.cancels.cancel(call)
-
-
-def _texts(task: TaskRequest) -> list[str]:
-    texts = [message.text for message in task.messages or ()]
-    return texts if task.prompt is None else [task.prompt]

@@ -15,6 +15,7 @@ from adapter_api import (
     NotReady,
 )
 from triton_adapter.engine import Engine
+from triton_adapter.metadata import state_of
 from triton_adapter.status import clean
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import MODEL_READY, REPOSITORY_INDEX, SERVER_LIVE, SERVER_READY
@@ -125,9 +126,9 @@ def models_of(index: v2.RepositoryIndexResponse) -> tuple[ModelHealth, ...]:
     return tuple(
         ModelHealth(
             name=entry.name,
-            ready=entry.state == "READY",
+            ready=state_of(entry) == "READY",
             version=entry.version or None,
-            state=entry.state or None,
+            state=state_of(entry) or None,
             reason=clean(entry.reason) or None,
         )
         for entry in sorted(index.models, key=lambda entry: (entry.name, entry.version))

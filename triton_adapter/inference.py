@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from adapter_api import (
@@ -27,6 +29,9 @@ from triton_adapter.schema import ModelSchema, Reply
 from triton_adapter.status import error_for
 from triton_adapter.transports.base import settle
 from triton_adapter.wire.request import WireRequest, check_parameters
+
+_TEXTS, _TEXT_BYTES = 64, 1 << 20
+"""How much of a request is looked for in an error, that may quote it; more is no text."""
 
 
 async def infer(engine: Engine, request: InferRequest) -> InferResponse:
@@ -90,6 +95,10 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
     settings, what = engine.settings, engine.what(request.model)
     ends = _ends(engine, request)
     schema = await _schema(engine, request)
+    if not schema.decoupled:
+        # One answer: the call for one serves every v2 server, keeps the error's code and a sequence's order.
+        yield await infer(engine, request)
+        return
     call = await engine.transport.stream(
         wire_request(request, schema, ends, streamed=True), timeout_s=_left(ends) + 1, traceparent=request.traceparent
     )
@@ -114,7 +123,8 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
                 raise StreamIncomplete(f"{what} ended its stream without a final response")
             for reply in replies:
                 if reply.error is not None:
-                    raise error_for(None, reply.error, what=what)
+                    hidden = (*_texts(request), *engine.transport.secrets)
+                    raise error_for(None, reply.error, what=what, hide=hidden)
                 over = over or bool(reply.final)
                 if reply.outputs:
                     yield response(request, reply, final=bool(reply.final))
@@ -140,7 +150,18 @@ def wire_request(request: InferRequest, schema: ModelSchema, ends: float, *, str
     return WireRequest(
         request.model, request.inputs, request.model_version or "", request.request_id, request.outputs,
         request.parameters, request.sequence, request.priority, timeout_us, empty_final_response=streamed,
+        private=partial(_texts, request),
     )  # fmt: skip
+
+
+def _texts(request: InferRequest) -> list[str]:
+    """Return the texts in a request, for errors not to quote them."""
+    texts: list[str] = []
+    for tensor in request.inputs:
+        if tensor.datatype == "BYTES" and len(tensor.data) <= _TEXT_BYTES:
+            with suppress(InvalidRequest):  # broken framing, as the server will have said
+                texts += [element.decode(errors="replace") for element in tensor.elements()[:_TEXTS]]
+    return texts
 
 
 def response(request: InferRequest, reply: Reply, *, final: bool) -> InferResponse:

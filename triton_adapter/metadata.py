@@ -125,14 +125,15 @@ def explain_absence(
     entries = list(index)
     mine = [entry for entry in entries if entry.name == model]
     if not mine:
-        names = sorted({entry.name for entry in entries if entry.state == "READY"})
+        names = sorted({entry.name for entry in entries if state_of(entry) == "READY"})
         shown = ", ".join(names[:_NAMED_AT_MOST]) + (", …" if len(names) > _NAMED_AT_MOST else "")
         return ModelNotFound(f"no model {model!r} on {where}; there {'are: ' + shown if names else 'is none'}")
-    states = {entry.state for entry in mine}
+    states = {state_of(entry) for entry in mine}
     if "READY" in states:
-        ready = ", ".join(entry.version for entry in mine if entry.state == "READY")
-        if version and version not in {entry.version for entry in mine if entry.state == "READY"}:
-            return ModelNotFound(f"model {model!r} on {where} has no version {version!r}; there are: {ready}")
+        ready = [entry.version for entry in mine if state_of(entry) == "READY"]
+        if version and version not in ready:
+            shown = ", ".join(filter(None, ready)) or "only one without a number"
+            return ModelNotFound(f"model {model!r} on {where} has no version {version!r}; there are: {shown}")
         return None
     if states & {"LOADING", "UNLOADING"}:
         state = "loading" if "LOADING" in states else "unloading"
@@ -143,6 +144,11 @@ def explain_absence(
         f"model {model!r} on {where} is in the repository but not loaded{why}; "
         f"load it with `worker-adapter models load {model}` or use another replica"
     )
+
+
+def state_of(entry: v2.RepositoryIndexResponse.ModelIndex) -> str:
+    """Return the state of an entry of the index by its bare name; MLServer writes `State.READY`."""
+    return entry.state.rpartition(".")[2]
 
 
 def schema_from(metadata: v2.ModelMetadataResponse, config: v2.ModelConfig | None) -> ModelSchema:

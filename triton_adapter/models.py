@@ -120,7 +120,10 @@ class Models:
 
     async def ready(self, model: str, *, version: str | None = None) -> bool:
         """Return whether a model takes work; an unknown one does not. False too after its process died under us."""
-        answer = await self._call(rpcs.MODEL_READY, v2.ModelReadyRequest(name=model, version=version or ""))
+        try:
+            answer = await self._call(rpcs.MODEL_READY, v2.ModelReadyRequest(name=model, version=version or ""))
+        except ModelNotFound:
+            return False  # Triton says so itself; other servers refuse the question
         return answer.ready and model not in self._engine.failures
 
     async def statistics(self, model: str | None = None, *, version: str | None = None) -> tuple[ModelStatistics, ...]:

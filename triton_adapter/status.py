@@ -26,9 +26,11 @@ from adapter_api import (
     NotReady,
     Overloaded,
     PermissionDenied,
+    TransportError,
     Unauthenticated,
     Unsupported,
 )
+from triton_adapter.privacy import without, without_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ _TABLE: tuple[tuple[re.Pattern[str], Row], ...] = (
          r"|connection preface|Failed parsing HTTP/2|frame of (unknown )?type|HTTP/1", ConnectFailed,
          "what answers there is not a gRPC server; Triton's gRPC port is usually 8001"),
     _row(r"failed to connect to all addresses.*(Socket closed|Connection reset)", ConnectFailed,
-         "what listens there closes the connection at once: is it a gRPC port, and does it want TLS (grpcs://)?"),
+         "what listens there closes the connection at once: is it a gRPC port, does it want TLS (grpcs://), or a "
+         "certificate of ours (`tls.cert_file`)?"),
     _row(r"Connection refused", ConnectFailed, f"nothing listens there; {_DOWN}", "UNAVAILABLE"),
     _row(r"DNS resolution failed|Domain name not found|Could not contact DNS|name resolution", ConnectFailed,
          "the host name does not resolve; correct the URL"),
@@ -102,7 +105,7 @@ _TABLE: tuple[tuple[re.Pattern[str], Row], ...] = (
          r"|exceeds? (the )?(max_seq_len|max_input_len|max_model_len)",
          ContextLengthExceeded, "shorten the prompt or ask for fewer tokens"),
     # What the request names or lacks.
-    _row(r"unknown model|requested model '.*' is not available|model .* is not found"
+    _row(r"unknown model|^Unexpected .*ModelNotFound|requested model '.*' is not available|model .* is not found"
          r"|failed to poll from model repository",
          ModelNotFound, "list what there is with `worker-adapter models list`"),
     _row(r"doesn't support models with decoupled transaction policy", Unsupported,
@@ -140,7 +143,11 @@ _BY_CODE: dict[str, Row] = {
 
 def find_row(code: str | None, text: str) -> Row:
     """Return the row for a status; `code` is the gRPC name, or `None` for an error inside a stream."""
+    # What happened to a connection of the model's own is a failure of the model, not of our way to it.
+    inside = code is None or _IN_MODEL.search(text) is not None
     for pattern, row in _TABLE:
+        if inside and issubclass(row.error, TransportError | Unauthenticated):
+            continue
         if (code is None or not row.codes or code in row.codes) and pattern.search(text):
             return row
     return _BY_CODE.get(code or "", Row("", EngineFailed))
@@ -160,8 +167,11 @@ def error_for(
     """
     if code == "DEADLINE_EXCEEDED":
         return DeadlineExceeded(f"{what}: no answer within the time for the call", stage=stage)
+    hidden = tuple(hide)
+    # Without the prompt already here: it must not decide, by quoting an error, what this error is.
+    text = without(text, hidden)
     row = find_row(code, text)
-    said = clean(text, hide=hide) or f"the engine said {code or 'nothing'} without a reason"
+    said = clean(text, hide=hidden) or f"the engine said {code or 'nothing'} without a reason"
     message = f"{what}: {said}" + (f" ({row.advice})" if row.advice else "")
     return row.error(message, retryable=row.retryable)
 
@@ -173,19 +183,16 @@ _FRAME = re.compile(r'\s*File "[^"]*", line \d+, in \S+(\n\s+[^\n]*)?')
 _PATH = re.compile(r"(?<![\w.])/(?:[\w.@+-]+/)+([\w.@+-]+)")
 _CONNECTING = re.compile(r"failed to connect to all addresses; last error: (?:[A-Z_]+: )?(?:ipv[46]:[^ ]+: )?")
 _REQUEST_ID = re.compile(r"^\[request id: [^\]]*\]\s*")
+_IN_MODEL = re.compile(r"^(\[request id: [^\]]*\] *)?(Failed to process the request\(s\) for model|in ensemble )")
 _LIMIT = 400
-_TELLTALE = 12
-"""Shorter texts are too common a part of any message to be taken for the prompt."""
 
 
 def clean(text: str, *, hide: Iterable[str] = ()) -> str:
     """Return an engine's words fit for people: one line, no traceback, no directories of the server, nothing hidden."""
-    for secret in hide:
-        if len(secret) >= _TELLTALE:
-            text = text.replace(secret, "…").replace(repr(secret)[1:-1], "…")
-    text = _CONNECTING.sub("", _REQUEST_ID.sub("", text))
+    hidden = tuple(hide)
+    text = _CONNECTING.sub("", _REQUEST_ID.sub("", without(text, hidden)))
     text = _TRACEBACK.sub("", text)
     text = _FRAME.sub("", text)
     text = _PATH.sub(r"\1", text)
-    text = " ".join(text.split())
+    text = without_parts(" ".join(text.split())[: 2 * _LIMIT], hidden)
     return text if len(text) <= _LIMIT else text[: _LIMIT - 1] + "…"

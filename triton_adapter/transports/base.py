@@ -52,6 +52,10 @@ class Transport(Protocol):
     def where(self) -> str:
         """The engine's address, for messages."""
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Credentials that must not appear in a message; nor may what a request calls `private`."""
+
     async def control(
         self,
         rpc: Rpc[RequestT, ResponseT],

@@ -61,6 +61,11 @@ class Metadata:
         elif self._file is not None:
             self._read()
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return the tokens by themselves."""
+        return tuple(value.removeprefix("Bearer ") for _, value in self._entries)
+
     def entries(self) -> tuple[tuple[str, str], ...]:
         """Return the metadata as it is now."""
         if self._file is not None and self._watch.changed():

@@ -7,6 +7,7 @@ one message and half-closes, which is all a task needs and saves two trips throu
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -15,16 +16,18 @@ import grpc.aio
 from adapter_api import AdapterClosed, AdapterError, ConfigurationError, DeadlineExceeded, DeadlineStage
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
-from triton_adapter.status import error_for
+from triton_adapter.status import clean, error_for
 from triton_adapter.transports.credentials import Metadata, TlsMaterial
-from triton_adapter.wire.reply import parse_reply, parse_stream_reply
+from triton_adapter.wire.reply import parse_reply
 from triton_adapter.wire.request import WireRequest, serialize
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
+from triton_adapter.wire.stream_reply import StreamReplyReader
 
 _EOF: Any = grpc.aio.EOF
 _READY = grpc.ChannelConnectivity.READY
 _SETTLED = (_READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
-_CLOSE_S = 1.0
+_CLOSE_S = 0.25
+_STATUS_TASK = "_AioCall._handle_status_once_received"  # the task in which grpc waits for a call's status
 _COMPRESSION = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
@@ -63,7 +66,9 @@ class GrpcTransport:
     async def infer(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> Reply:
         """Return the one answer to an inference."""
         what = f"model {request.model!r} on {self.where}"
-        data = await self._unary(MODEL_INFER, serialize(request), timeout_s, what=what, traceparent=traceparent)
+        data = await self._unary(
+            MODEL_INFER, serialize(request), timeout_s, what=what, traceparent=traceparent, private=request.private
+        )
         return parse_reply(data)
 
     async def stream(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> GrpcStream:
@@ -76,7 +81,7 @@ class GrpcTransport:
             message, timeout=max(ends - loop.time(), 0.001), metadata=self._call_metadata(traceparent)
         )
         self._follow(channel, call)
-        return GrpcStream(self, call, f"model {request.model!r} on {self.where}")
+        return GrpcStream(self, call, f"model {request.model!r} on {self.where}", request.private)
 
     async def aclose(self) -> None:
         """Cancel every call and release the connection."""
@@ -86,9 +91,7 @@ class GrpcTransport:
         self._retired.clear()
         for channel in channels:
             await channel.grpc.close()
-            if channel.calls:
-                # grpc tells the event loop of every cancelled call a little later: the loop must still be there then.
-                await asyncio.wait([channel.idle()], timeout=_CLOSE_S)
+        await _last_words()
 
     async def _unary(
         self,
@@ -99,6 +102,7 @@ class GrpcTransport:
         what: str,
         stage: DeadlineStage = "total",
         traceparent: str | None = None,
+        private: Callable[[], Sequence[str]] = tuple,
     ) -> bytes:
         loop = asyncio.get_running_loop()
         ends = loop.time() + timeout_s
@@ -112,7 +116,7 @@ class GrpcTransport:
             await _over(call, loop)
             data: bytes = await call
         except grpc.aio.AioRpcError as exc:
-            raise self.error(exc, what, stage) from exc
+            raise self.error(exc, what, stage, private=private())
         except asyncio.CancelledError:
             # A channel that is closed under a call cancels it: that is not the caller's task being cancelled.
             task = asyncio.current_task()
@@ -123,9 +127,21 @@ class GrpcTransport:
             call.cancel()
         return data
 
-    def error(self, exc: grpc.aio.AioRpcError, what: str, stage: DeadlineStage = "total") -> AdapterError:
-        """Return the contract's error for a failed call."""
-        return error_for(exc.code().name, exc.details() or "", what=what, stage=stage)
+    def error(
+        self, exc: grpc.aio.AioRpcError, what: str, stage: DeadlineStage = "total", *, private: Sequence[str] = ()
+    ) -> AdapterError:
+        """Return the contract's error for a failed call; `exc` is its cause, unless that quotes something private."""
+        text, hidden = exc.details() or "", (*private, *self._metadata.secrets)
+        error = error_for(exc.code().name, text, what=what, stage=stage, hide=hidden)
+        quotes = clean(text, hide=hidden) != clean(text)
+        error.__cause__ = None if quotes else exc
+        error.__suppress_context__ = True
+        return error
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What an engine must not be quoted with."""
+        return self._metadata.secrets
 
     def _follow(self, channel: _Channel, call: Any) -> None:
         """Count a call until it is over; a retired channel goes with its last call."""
@@ -133,12 +149,9 @@ class GrpcTransport:
 
         def over(call: Any) -> None:
             channel.calls.discard(call)
-            if not channel.calls:
-                if channel.unused is not None and not channel.unused.done():
-                    channel.unused.set_result(None)
-                if channel in self._retired and self._loop is not None:
-                    self._retired.discard(channel)
-                    channel.closing = self._loop.create_task(channel.grpc.close())
+            if not channel.calls and channel in self._retired and self._loop is not None:
+                self._retired.discard(channel)
+                channel.closing = self._loop.create_task(channel.grpc.close())
 
         call.add_done_callback(over)
 
@@ -209,6 +222,17 @@ class GrpcTransport:
             ) from None
 
 
+async def _last_words() -> None:
+    """Wait until grpc has told this event loop how its calls ended.
+
+    A call that is cancelled is over at once for us, and a little later for grpc: if the loop is closed by then, grpc's
+    news of it fails in whichever loop of the process listens next.
+    """
+    ending = [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == _STATUS_TASK]
+    if ending:
+        await asyncio.wait(ending, timeout=_CLOSE_S)
+
+
 async def _over(call: Any, loop: asyncio.AbstractEventLoop) -> None:
     """Wait until a call has its status.
 
@@ -231,16 +255,9 @@ class _Channel:
     def __init__(self, channel: Any) -> None:
         self.grpc = channel
         self.calls: set[Any] = set()
-        self.unused: asyncio.Future[None] | None = None
         self.closing: asyncio.Task[None] | None = None
         self.stream = channel.unary_stream(MODEL_STREAM_INFER)
         self._unary: dict[str, Any] = {}
-
-    def idle(self) -> asyncio.Future[None]:
-        """Return a future that is done once no call is under way."""
-        if self.unused is None:
-            self.unused = asyncio.get_running_loop().create_future()
-        return self.unused
 
     def unary(self, path: str) -> Any:
         if path not in self._unary:
@@ -251,20 +268,22 @@ class _Channel:
 class GrpcStream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_call", "_transport", "_what")
+    __slots__ = ("_call", "_parse", "_private", "_transport", "_what")
 
-    def __init__(self, transport: GrpcTransport, call: Any, what: str) -> None:
+    def __init__(self, transport: GrpcTransport, call: Any, what: str, private: Callable[[], Sequence[str]]) -> None:
         self._transport = transport
         self._call = call
+        self._parse = StreamReplyReader().parse
         self._what = what
+        self._private = private
 
     async def read(self) -> list[Reply]:
         """Return the next reply in a list, or an empty list when the call ended in order."""
         try:
             message = await self._call.read()
         except grpc.aio.AioRpcError as exc:
-            raise self._transport.error(exc, self._what) from exc
-        return [] if message is _EOF else [parse_stream_reply(message)]
+            raise self._transport.error(exc, self._what, private=self._private())
+        return [] if message is _EOF else [self._parse(message)]
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass, field
 
 from adapter_api import InvalidRequest, RequestedOutput, Sequence, Tensor
 from adapter_api.task import ParameterValue
 from triton_adapter.wire import v2_pb2 as v2
+from triton_adapter.wire.varint import varint
 
 _INT64 = range(-(2**63), 2**63)
 _RAW_INPUT_TAG = b"\x3a"  # field 7, length-delimited
@@ -39,6 +41,8 @@ class WireRequest:
     """Ask for a closing message even when the model ends without data. Only on streams."""
     shm_inputs: Mapping[str, ShmRef] = field(default_factory=dict)
     shm_outputs: Mapping[str, ShmRef] = field(default_factory=dict)
+    private: Callable[[], Sequence_[str]] = field(default=tuple, repr=False)
+    """What must not appear in an error, asked for only when there is one. Not sent."""
 
 
 def check_parameters(parameters: Mapping[str, ParameterValue]) -> None:
@@ -96,7 +100,7 @@ def _add_inputs(message: v2.ModelInferRequest, request: WireRequest) -> list[byt
             _refer(entry.parameters, place)
             continue
         # Written by hand after the rest: through the message object it would be copied twice more.
-        raw += (_RAW_INPUT_TAG, _varint(len(tensor.data)), tensor.data)
+        raw += (_RAW_INPUT_TAG, varint(len(tensor.data)), tensor.data)
     return raw
 
 
@@ -129,12 +133,3 @@ def _set(parameter: v2.InferParameter, value: ParameterValue) -> None:
         parameter.double_param = value
     else:
         parameter.string_param = value
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
