@@ -17,7 +17,7 @@ async def one_event_loop(anyio_backend: str) -> AsyncIterator[None]:
     grpc.aio has one poller per process: a call that was cancelled is still told of when the loop it was made in is
     closed already, and the poller then raises in whichever loop runs next.
     """
-    yield
+    yield  # noqa: PT022 - as a generator it holds the loop until the end
 
 
 @pytest.fixture
