@@ -166,7 +166,7 @@ class Recording:
     @property
     def answer(self) -> str:
         """The text without the prompt, should the adapter repeat it: that is another requirement's matter."""
-        return self.text.removeprefix(self.task.prompt or "")
+        return self.text if self.text == self.task.prompt else self.text.removeprefix(self.task.prompt or "")
 
     @property
     def started(self) -> Started:

@@ -143,14 +143,22 @@ class Subject:
             with anyio.move_on_after(CLEANUP_S, shield=True):
                 await recording.stream.aclose()
 
-    async def repeatable(self, adapter: WorkerAdapter) -> KnownText:
-        """Return a task with the text that it is answered with every time; skips the check when there is none."""
+    async def repeatable(self, adapter: WorkerAdapter, capability: Capability | None = None) -> KnownText:
+        """Return a task with the text that it is answered with every time; skips the check when there is none.
+
+        Args:
+            capability: What its model has to declare, as far as there is a choice.
+        """
+        task = self.harness.task()
+        seeded = self.declares(Capability.SEED, task.model)
         try:
-            return self.harness.known_text()
+            known = self.harness.known_text()
         except Skipped:
-            task = self.harness.task()
-            if not self.declares(Capability.SEED, task.model):
+            if not seeded:
                 raise
+        else:
+            if not seeded or capability is None or self.declares(capability, known.task.model):
+                return known
         task = self.harness.task(seed=self.seed + 7)
         first, second = await self.complete(adapter, task), await self.complete(adapter, renamed(task))
         if first.text != second.text:

@@ -16,6 +16,7 @@ def worker_adapter_register() -> AdapterPlugin:
         # TOOLS are missing: no model that Triton serves natively takes them.
         capabilities=frozenset(Capability) - {Capability.TOOLS},
         url_schemes=("grpc", "grpcs"),
+        harness="triton_adapter.conformance:TritonHarness",
         embedded="triton_adapter.embedded:EmbeddedTriton",
         commands=(
             PluginCommand(

@@ -240,7 +240,8 @@ class PromisesForNobody(_Describing):
     """Declares for the engine what none of its models has."""
 
     def _changes(self, props: EngineProps) -> dict[str, Any]:
-        return {"capabilities": props.capabilities | {Capability.SHARED_MEMORY}}
+        without = props.models[0].capabilities - {Capability.SEQUENCES}
+        return {"models": (msgspec.structs.replace(props.models[0], capabilities=without),)}
 
 
 @breaks("ORCH-3057-021")

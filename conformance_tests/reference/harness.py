@@ -82,7 +82,7 @@ class ReferenceHarness(Harness):
         return KnownText(task=self.task(prompt=SPLIT + text, max_tokens=64), text=text)
 
     def known_tensors(self, datatype: Datatype, shape: tuple[int, ...] | None = None) -> KnownTensors:
-        return echo_tensors("echo", datatype, shape=shape or (2, 3))
+        return echo_tensors("echo", datatype, shape=(2, 3) if shape is None else shape)
 
     def misfit_tensors(self) -> InferRequest:
         return InferRequest(model="swap", inputs=(sample_tensor("INPUT0", "FP32", (1,)),))

@@ -224,13 +224,16 @@ async def test_props_list_the_model(subject: Subject) -> None:
     expect(model in listed, f"props lists {listed or 'no model'} and not {model!r}, which takes tasks")
 
 
+_OF_THE_SERVER = {Capability.MODEL_CONTROL, Capability.SHARED_MEMORY}
+
+
 @requirement("ORCH-3057-020")
 async def test_a_capability_of_the_engine_is_one_of_its_models(subject: Subject) -> None:
     """Compare the engine's capabilities with those of its models together."""
     if not subject.props.models:
         raise Blocked("props lists no model")
     of_models: frozenset[Capability] = frozenset().union(*(props.capabilities for props in subject.props.models))
-    lonely = sorted(subject.props.capabilities - of_models - {Capability.MODEL_CONTROL})
+    lonely = sorted(subject.props.capabilities - of_models - _OF_THE_SERVER)
 
     expect(not lonely, f"props declares {', '.join(lonely)} for the engine and for none of its models")
 

@@ -312,7 +312,7 @@ async def test_max_tokens_is_kept(subject: Subject) -> None:
 async def test_the_text_ends_before_a_stop_string(subject: Subject) -> None:
     """Run a repeatable task again, with a piece of its own answer as stop string."""
     async with subject.open() as adapter:
-        known = await subject.repeatable(adapter)
+        known = await subject.repeatable(adapter, Capability.STOP)
         subject.only_with(Capability.STOP, known.task.model)
         stop = _word_within(known.text)
         whole = (await subject.complete(adapter, renamed(known.task))).answer

@@ -1,0 +1,242 @@
+"""The conformance harness of this adapter: a real Triton with the demo models, or a server of the user's own.
+
+`python -m conformance_tests --adapter triton` starts a server of its own and breaks it on demand;
+`--option url=grpc://host:8001 --option model=NAME` tries the adapter on another one, which it leaves in peace.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any
+
+import anyio
+
+from adapter_api import (
+    Datatype,
+    ImagePart,
+    InferRequest,
+    Message,
+    TaskRequest,
+    Tensor,
+    TextPart,
+    WorkerAdapter,
+)
+from conformance_tests import Harness, KnownResponses, KnownTensors, KnownText, Skipped, echo_tensors, sample_tensor
+from triton_adapter.adapter import TritonAdapter
+from triton_adapter.embedded import EmbeddedTriton
+from triton_adapter.settings import TritonSettings
+from triton_adapter.testing import FaultProxy
+
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+_FAILURES = {
+    "engine_failed": "midfail was asked to fail here",
+    "overloaded": "Exceeds maximum queue size",
+    "not_ready": "Server exiting",
+    "invalid_request": "unexpected inference input 'text_output' for model 'midfail'",
+    "permission_denied": "This protocol is restricted, expecting header",
+}
+"""What the model that fails on demand says, in Triton's own words, by the contract's code."""
+
+_LATE = "engine_failed"
+"""The failure that comes after tokens."""
+
+_TOKEN = "conformance-bearer-5309"
+
+
+class TritonHarness(Harness):
+    """Tries `TritonAdapter`.
+
+    Args:
+        url: A server that runs already; without it a real one is started, with the demo models and a proxy before it.
+        model: A model of that server that takes text; needed with `url`.
+        prompt: What to ask it.
+        kill: "true" lets `stop_engine` kill the server's process and `start_engine` start it again, which takes
+            seconds each time; otherwise the proxy refuses connections and cuts those there are.
+        server: A running one with the demo models to use instead of one of our own; a test may give it.
+    """
+
+    name = "triton"
+    plugin = "triton"
+    settle_s = 5.0
+
+    def __init__(
+        self,
+        *,
+        url: str = "",
+        model: str = "tinylm",
+        prompt: str = "The",
+        kill: str = "false",
+        server: EmbeddedTriton | None = None,
+    ) -> None:
+        self.model = model
+        self.prompt = prompt
+        self._url = url
+        self._kills = kill.lower() in ("1", "true", "yes")
+        self._server = server
+        self._proxy: FaultProxy | None = None
+        self._stack = ExitStack()
+        self._failing: str | None = None
+
+    # -- around the run -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        if self._url:
+            return
+        if self._server is None:
+            self._server = self._stack.enter_context(EmbeddedTriton())
+        self._proxy = self._stack.enter_context(FaultProxy(self._server.grpc_url))
+
+    def stop(self) -> None:
+        self._stack.close()
+
+    async def reset(self) -> None:
+        self._failing = None
+        if self._proxy is not None:
+            self._proxy.heal()
+
+    def adapter(self) -> WorkerAdapter:
+        url = self._url or f"grpc://{self._fault_proxy().address}"
+        return TritonAdapter(
+            TritonSettings.model_validate({"url": url} | ({} if self._url else {"bearer_token": _TOKEN}))
+        )
+
+    # -- known tasks --------------------------------------------------------------------------------------------------
+
+    def task(self, **changes: Any) -> TaskRequest:
+        code, self._failing = self._failing, None
+        return super().task(**changes) if code is None else _failing_task(code, changes.get("prompt", self.prompt))
+
+    def long_task(self, **changes: Any) -> TaskRequest:
+        if self._server is None:
+            return super().long_task(**changes)
+        fields = {"model": "slow", "max_tokens": 100, "parameters": {"triton.delay_ms": 20}}
+        return self.task(**(fields | changes))
+
+    def images_task(self) -> TaskRequest:
+        parts = (TextPart(text="What is this?"), ImagePart(data=_PIXEL, media_type="image/png"))
+        return self.task(prompt=None, messages=(Message(role="user", content=parts),))
+
+    def empty_task(self) -> TaskRequest:
+        """The language model stops at any letter, and so before it has said one."""
+        return self.task(stop=tuple(string.ascii_letters + string.digits + string.punctuation + " \n"))
+
+    def known_text(self) -> KnownText:
+        self._own_server()
+        text = "the quick brown fox jumps over the lazy dog"
+        return KnownText(task=self.task(model="splitter", prompt=text, max_tokens=None), text=text)
+
+    def split_text(self) -> KnownText:
+        self._own_server()
+        text = "naïve 日本 🙂 end"
+        return KnownText(task=self.task(model="splitter", prompt=text, max_tokens=None), text=text)
+
+    def known_tensors(self, datatype: Datatype, shape: tuple[int, ...] | None = None) -> KnownTensors:
+        self._own_server()
+        return echo_tensors(
+            "tensors",
+            datatype,
+            shape=(2, 3) if shape is None else shape,
+            input_name=f"{datatype}_IN",
+            output_name=f"{datatype}_OUT",
+        )
+
+    def stray_tensors(self) -> InferRequest:
+        self._own_server()
+        return InferRequest(model="tensors", inputs=(sample_tensor("NO_SUCH_TENSOR", "FP32", (1, 2)),))
+
+    def misfit_tensors(self) -> InferRequest:
+        self._own_server()
+        inputs = (sample_tensor("INPUT0", "INT32", (1, 4)), sample_tensor("INPUT1", "FP32", (1, 4)))
+        return InferRequest(model="addsub", inputs=inputs)
+
+    def named_tensors(self) -> KnownTensors:
+        self._own_server()
+        names = ("INT32", "BYTES")
+        inputs = tuple(sample_tensor(f"{name}_IN", name, (1, 4)) for name in names)  # type: ignore[arg-type]
+        outputs = tuple(sample_tensor(f"{name}_OUT", name, (1, 4)) for name in names)  # type: ignore[arg-type]
+        return KnownTensors(request=InferRequest(model="tensors", inputs=inputs), outputs=outputs)
+
+    def known_stream(self) -> KnownResponses:
+        self._own_server()
+        text = Tensor.from_bytes_elements("text_input", [b"abc"])
+        responses = tuple((Tensor.from_bytes_elements("text_output", [bytes([byte])]),) for byte in b"abc")
+        return KnownResponses(request=InferRequest(model="splitter", inputs=(text,)), responses=responses)
+
+    # -- what the engine sees -----------------------------------------------------------------------------------------
+
+    async def in_flight(self) -> int:
+        """Ask the model of the long tasks, which counts its generations."""
+        request = InferRequest(
+            model="slow", inputs=(Tensor.from_bytes_elements("text_input", [b"probe"]),), parameters={"probe": True}
+        )
+        async with self._observer() as observer, observer.infer_stream(request) as stream:
+            async for response in stream:
+                return int(json.loads(response["text_output"].elements()[0])["running"])
+        raise Skipped("the demo model did not answer the probe")
+
+    async def inferences(self) -> int:
+        async with self._observer() as observer:
+            statistics = await observer.models.statistics()
+        return sum(model.inference_count for model in statistics)
+
+    # -- faults -------------------------------------------------------------------------------------------------------
+
+    async def stop_engine(self) -> None:
+        self._fault_proxy().refuse()
+        if self._kills:
+            self._own_server().kill()
+        self._fault_proxy().cut(reset=False)
+
+    async def start_engine(self) -> None:
+        if self._kills:
+            self._own_server().start()
+        self._fault_proxy().accept()
+
+    async def pause_engine(self) -> None:
+        self._own_server().pause()
+
+    async def resume_engine(self) -> None:
+        self._own_server().resume()
+        # What it answers now to calls that were given up belongs into this event loop, not into the next check's.
+        await anyio.sleep(0.2)
+
+    async def drop_streams(self) -> None:
+        self._fault_proxy().cut()
+
+    async def fail_next(self, code: str, retry_after_s: float | None = None) -> None:
+        self._own_server()
+        if retry_after_s is not None:
+            raise Skipped("Triton does not say how long to wait")
+        if code not in _FAILURES and code != "context_length_exceeded":
+            raise Skipped(f"a real Triton cannot be made to fail one task with {code}")
+        self._failing = code
+
+    def secrets(self) -> Iterable[str]:
+        self._own_server()
+        return (_TOKEN,)
+
+    def _observer(self) -> TritonAdapter:
+        """Return an adapter of our own, past the proxy."""
+        return TritonAdapter(TritonSettings(url=self._own_server().grpc_url))
+
+    def _own_server(self) -> EmbeddedTriton:
+        if self._server is None:
+            raise Skipped("the server is somebody else's; without the option `url` the harness starts one of its own")
+        return self._server
+
+    def _fault_proxy(self) -> FaultProxy:
+        self._own_server()
+        assert self._proxy is not None
+        return self._proxy
+
+
+def _failing_task(code: str, prompt: str) -> TaskRequest:
+    if code == "context_length_exceeded":
+        return TaskRequest(model="tinylm", prompt=" ".join([prompt] * 3000), max_tokens=8)
+    tokens = 3 if code == _LATE else 0
+    parameters = {"triton.message": _FAILURES[code], "triton.tokens": tokens}
+    return TaskRequest(model="midfail", prompt=prompt, parameters=parameters)
