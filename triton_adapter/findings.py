@@ -107,11 +107,8 @@ def _of_failure(failure: str | None) -> Iterator[Finding]:
 
 def _of_text(schema: ModelSchema, capabilities: frozenset[Capability], reason: str) -> Iterator[Finding]:
     if Capability.TEXT not in capabilities:
-        yield Finding(
-            severity="hint", topic="model",
-            message=f"it takes tensors, no text tasks: {reason}",
-            advice="use `worker-adapter infer`, or say in `models.<name>.inputs` which tensor is the prompt",
-        )  # fmt: skip
+        # The reason says what to do as well.
+        yield Finding(severity="hint", topic="model", message=reason)
         return
     if not schema.decoupled:
         yield Finding(

@@ -28,6 +28,9 @@ class ProgramGroup(LazyGroup):
         _own("health", "Say how an engine is."),
         _own("props", "Say what an engine is and what it can do."),
         _own("models", "List an engine's models."),
+        _own("doctor", "Say what is wrong with an engine, and what to do."),
+        _own("infer", "Run one inference on tensors."),
+        _own("determinism", "Send the same task often and compare the answers."),
         _own("plugins", "List the installed plugins, the broken ones included."),
     )
 

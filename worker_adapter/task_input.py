@@ -60,11 +60,13 @@ def read_text(path: Path) -> str:
         raise InvalidRequest(f"{path} is not UTF-8 text") from None
 
 
-def parse_parameter(text: str) -> tuple[str, Any]:
+def parse_parameter(
+    text: str, form: str = "ENGINE.NAME=VALUE, as in triton.lora_name=french"
+) -> tuple[str, bool | int | float | str]:
     """Return key and value of `KEY=VALUE`; the value is a number, true or false when it reads as one, else a text."""
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise InvalidRequest("--parameter takes ENGINE.NAME=VALUE, as in triton.lora_name=french")
+        raise InvalidRequest(f"--parameter takes {form}")
     try:
         parsed = json.loads(value)
     except ValueError:

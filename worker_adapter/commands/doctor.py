@@ -1,0 +1,131 @@
+"""`worker-adapter doctor`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from adapter_api import Capability, EngineProps, ModelProps, WorkerAdapter
+from worker_adapter.checkup import Checkup, Note, examine
+from worker_adapter.engine_options import (
+    AdapterOption,
+    ControlTimeoutOption,
+    JsonOption,
+    SettingsOption,
+    UrlOption,
+    make_adapter,
+    with_adapter,
+)
+from worker_adapter.exit_codes import ExitCode
+from worker_adapter.reporting import write_json
+from worker_adapter.terminal import Style, print_fields, print_table, styled, without_controls
+
+_PROMISES = (
+    ("STREAM", Capability.STREAMING),
+    ("STOP", Capability.STOP),
+    ("SEED", Capability.SEED),
+    ("USAGE", Capability.USAGE),
+    ("FINISH", Capability.FINISH_REASON),
+    ("LOGPROBS", Capability.LOGPROBS),
+    ("GUIDED", Capability.RESPONSE_FORMAT),
+    ("IMAGES", Capability.IMAGES),
+)
+_YES, _NO, _UNKNOWN = "✓", "–", "?"
+_CANCELS = {"hard": "hard", "on_next_chunk": "next chunk", "client_only": _NO, None: _UNKNOWN}
+_STYLES: dict[str, Style] = {"error": "red", "warning": "yellow", "hint": "cyan"}
+
+
+def doctor(
+    target: Annotated[str | None, typer.Argument(metavar="[URL]", help="As --url.", show_default=False)] = None,
+    url: UrlOption = None,
+    adapter: AdapterOption = None,
+    option: SettingsOption = None,
+    timeout: ControlTimeoutOption = None,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Run one small inference too, where the adapter has one to run.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Say what an engine is, what its models can do, what is wrong and what to do about it. Sends no work.
+
+    Exits 0 when nothing is wrong, 1 when something is (hints and warnings do not count), 3 when it cannot be reached.
+    """
+    if target is not None:
+        url = target
+    made = make_adapter(url, adapter, option, control_timeout_s=timeout)
+    where = url or _url_in_settings(made)
+    found = with_adapter(made, lambda opened: examine(opened, url=where, canary=canary))
+    if as_json:
+        write_json(msgspec.json.encode(found, order="deterministic"))
+    else:
+        _print(found)
+    if not found.reachable:
+        return ExitCode.UNREACHABLE
+    return ExitCode.FAILED if found.has_errors else ExitCode.DONE
+
+
+def _url_in_settings(adapter: WorkerAdapter) -> str | None:
+    # Adapters that are chosen by URL have it in their settings, whatever variable it came from.
+    url = getattr(getattr(adapter, "settings", None), "url", None)
+    return url if isinstance(url, str) else None
+
+
+def _print(found: Checkup) -> None:
+    health, props = found.health, found.props
+    fields = [
+        ("address", found.url or ""),
+        ("adapter", found.adapter),
+        ("engine", (props.engine_version if props else None) or ""),
+        ("state", f"{health.state.value}, answered in {health.latency_s * 1e3:.1f} ms"),
+        ("detail", health.detail),
+        ("canary", "worked" if health.canary and not found.has_errors else ""),
+    ]
+    if not found.reachable:
+        fields[3] = ("state", health.state.value)
+    print_fields([(name, value) for name, value in fields if value])
+    if props is not None and props.models:
+        _print_models(props)
+    _print_notes(found.notes)
+
+
+def _print_models(props: EngineProps) -> None:
+    print()
+    headings = ("MODEL", "READY", "DIALECT", "CANCEL", *(heading for heading, _ in _PROMISES))
+    print_table(headings, [_row(model) for model in props.models], {_YES: "green"})
+    speaking = [model for model in props.models if model.dialect is not None and model.dialect_reason]
+    if speaking:
+        print()
+        print_fields([(model.name, f"speaks {model.dialect}: {model.dialect_reason}") for model in speaking])
+
+
+def _row(model: ModelProps) -> tuple[str, ...]:
+    return (
+        model.name,
+        {True: _YES, False: _NO, None: _UNKNOWN}[model.ready],
+        model.dialect or _NO,
+        _CANCELS[model.cancel_mode],
+        *(_YES if capability in model.capabilities else _NO for _, capability in _PROMISES),
+    )
+
+
+def _print_notes(notes: tuple[Note, ...]) -> None:
+    print()
+    if not notes:
+        print("nothing is wrong")
+        return
+    # What holds for several models is said once.
+    alike: dict[Note, list[str]] = {}
+    for note in notes:
+        alike.setdefault(msgspec.structs.replace(note, model=None), []).extend([note.model] if note.model else [])
+    for note, models in alike.items():
+        subject = f"{', '.join(models)}: " if models else ""
+        label = styled(f"{note.severity:<7}", _STYLES[note.severity], sys.stdout)
+        print(f"{label}  {without_controls(f'{subject}{note.message}')}")
+        if note.advice:
+            print(f"         → {without_controls(note.advice)}")
+    counts = {severity: sum(note.severity == severity for note in alike) for severity in _STYLES}
+    print()
+    print(", ".join(f"{n} {severity}{'' if n == 1 else 's'}" for severity, n in counts.items()))
