@@ -9,8 +9,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.util import find_spec
 from time import monotonic
 
@@ -18,7 +18,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from adapter_api import AdapterError, PluginHost
+from adapter_api import AdapterError, Capability, PluginHost
 from orchestrator.config import HostSettings, Loaded
 from orchestrator.conversation import Conversations
 from orchestrator.fleet import ReloadReport
@@ -37,6 +37,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     admin_url: str
     models: tuple[str, ...]
+    text_models: tuple[str, ...]
+    """Those that take tasks."""
     pid: int
 
 
@@ -87,7 +89,7 @@ async def serving(
             service.kept.group = group
             for server, bound in zip(servers, sockets, strict=True):
                 await group.start(_serve, server, [bound])
-            ready = Ready(url=urls[0], admin_url=urls[-1], models=orchestrator.models(), pid=os.getpid())
+            ready = _ready(orchestrator, urls)
             try:
                 yield Serving(service, ready)
             except Exception as exc:  # raised below: inside, the group would wrap it
@@ -104,36 +106,90 @@ async def serving(
 
 
 def run(
-    loaded: Loaded,
+    load: Callable[[], Loaded],
     *,
     plugins: PluginHost | None = None,
-    load: Callable[[], Loaded] | None = None,
+    engine: AbstractAsyncContextManager[object] | None = None,
     on_ready: Callable[[Ready], None] = lambda ready: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; SIGHUP reloads the settings, all of them or none.
+    """Serve until SIGTERM or SIGINT; a second one cuts the grace short. SIGHUP reloads the settings, all or none.
+
+    Args:
+        load: Reads the settings; called at the start, once `engine` runs, and for each reload.
+        plugins: Where adapters come from; the installed plugins when absent.
+        engine: Entered before everything else and left after it: an engine of the host's own.
+        on_ready: Called when the host serves.
 
     Raises:
-        ConfigurationError: As `serving`.
+        ConfigurationError: As `serving`, and what `load` and `engine` raise.
     """
     options = {"use_uvloop": True} if find_spec("uvloop") else {}
-    anyio.run(_run, loaded, plugins, load, on_ready, backend_options=options)
+    anyio.run(_run, _Run(load, plugins, engine or nullcontext(), on_ready), backend_options=options)
 
 
-async def _run(
-    loaded: Loaded,
-    plugins: PluginHost | None,
-    load: Callable[[], Loaded] | None,
-    on_ready: Callable[[Ready], None],
-) -> None:
+class _Run:
+    """One run of a host, and what signals do to it."""
+
+    def __init__(
+        self,
+        load: Callable[[], Loaded],
+        plugins: PluginHost | None,
+        engine: AbstractAsyncContextManager[object],
+        on_ready: Callable[[Ready], None],
+    ) -> None:
+        self._load = load
+        self._plugins = plugins
+        self._engine = engine
+        self._on_ready = on_ready
+        self._host: Serving | None = None
+        self._stop = anyio.Event()
+
+    async def serve(self) -> None:
+        async with self._engine:
+            loaded = self._load()
+            async with serving(loaded.settings, plugins=self._plugins, load=self._load) as self._host:
+                self._on_ready(self._host.ready)
+                await self._stop.wait()
+
+    async def obey(self, signals: AsyncIterable[signal.Signals], everything: anyio.CancelScope) -> None:
+        async for received in signals:
+            if self._host is None:
+                if received != signal.SIGHUP:
+                    everything.cancel()
+            elif received == signal.SIGHUP:
+                await _reload_on_signal(self._host.service)
+            elif self._stop.is_set():
+                self._host.service.hurry.set()
+            else:
+                _log.info("got %s: refusing new tasks, finishing those that run", received.name)
+                self._stop.set()
+
+
+async def _run(run: _Run) -> None:
+    failure: Exception | None = None
     # Handled before anything is open, so that an impatient signal does not leave half of it behind.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with serving(loaded.settings, plugins=plugins, load=load) as host:
-            on_ready(host.ready)
-            async for received in signals:
-                if received != signal.SIGHUP:
-                    _log.info("got %s: refusing new tasks, finishing those that run", signal.Signals(received).name)
-                    return
-                await _reload_on_signal(host.service)
+        async with anyio.create_task_group() as group:
+            group.start_soon(run.obey, signals, group.cancel_scope)
+            try:
+                await run.serve()
+            except Exception as exc:  # raised below: inside, the group would wrap it
+                failure = exc
+            group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _ready(orchestrator: Orchestrator, urls: list[str]) -> Ready:
+    models = orchestrator.models()
+    told = {name: found[1].capabilities for name in models if (found := orchestrator.model_props(name)) is not None}
+    return Ready(
+        url=urls[0],
+        admin_url=urls[-1],
+        models=models,
+        text_models=tuple(name for name in models if Capability.TEXT in told.get(name, ())),
+        pid=os.getpid(),
+    )
 
 
 async def _reload_on_signal(service: Service) -> None:
@@ -157,14 +213,22 @@ async def _serve(server: Server, sockets: list[socket.socket], *, task_status: a
 
 async def _stop(service: Service, servers: list[Server], grace_s: float) -> None:
     service.closing.set()
-    async with anyio.create_task_group() as draining:
-        for pool in service.orchestrator.pools:
-            draining.start_soon(_drain, service.orchestrator, pool.pool_id, grace_s)
-    for server in servers:
-        server.stop()
-    with anyio.move_on_after(grace_s + 5):
+    async with anyio.create_task_group() as group:
+        group.start_soon(_cancel_when, service.hurry, group.cancel_scope)
+        async with anyio.create_task_group() as draining:
+            for pool in service.orchestrator.pools:
+                draining.start_soon(_drain, service.orchestrator, pool.pool_id, grace_s)
         for server in servers:
-            await server.finished.wait()
+            server.stop()
+        with anyio.move_on_after(grace_s + 5):
+            for server in servers:
+                await server.finished.wait()
+        group.cancel_scope.cancel()
+
+
+async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 async def _drain(orchestrator: Orchestrator, pool_id: str, grace_s: float) -> None:

@@ -70,6 +70,9 @@ class ReplicaSettings(Frozen):
     id: Identifier
     adapter: str | None = Field(default=None, description="the plugin's name; the pool's when absent")
     options: dict[str, Any] = Field(default_factory=dict, repr=False, description="the adapter's settings")
+    metrics_url: str | None = Field(
+        default=None, pattern=r"^https?://", description="the engine's own Prometheus metrics, exported beside ours"
+    )
     slots: int | None = Field(
         default=None, ge=1, description="tasks at once; absent: what the engine says, else the pool's default_slots"
     )

@@ -1,9 +1,11 @@
 """Reading settings from environment variables.
 
-ORCHD_HOST, ORCHD_PORT, ORCHD_LOG_LEVEL        the settings of those names
-ORCHD_<SECTION>__<KEY>                         any other one, as in ORCHD_SERVER__HEARTBEAT_S=5; lists as JSON
-ORCHD_<ADAPTER>_URL, _POOL, _REPLICA           a replica of that adapter, as in ORCHD_TRITON_URL
-<ADAPTER>_ENABLED=true                         the same, with everything else read by the adapter itself
+    ORCHD_HOST, ORCHD_PORT, ORCHD_LOG_LEVEL             the settings of those names
+    ORCHD_<SECTION>__<KEY>                              any other one, as in ORCHD_SERVER__HEARTBEAT_S=5; lists as JSON
+    ORCHD_<ADAPTER>_URL, _METRICS_URL, _POOL, _REPLICA  a replica of that adapter, as in ORCHD_TRITON_URL
+    <ADAPTER>_ENABLED=true                              the same, with everything else read by the adapter itself
+
+What a variable says wins over the file.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ def overlay(
 
 def _adapter_variables(adapter: str) -> set[str]:
     stem = adapter.upper().replace("-", "_")
-    return {f"{PREFIX}{stem}_{what}" for what in ("URL", "POOL", "REPLICA")}
+    return {f"{PREFIX}{stem}_{what}" for what in ("URL", "METRICS_URL", "POOL", "REPLICA")}
 
 
 def _overlay_adapter(
@@ -72,6 +74,8 @@ def _overlay_adapter(
     replica = _named(pool.setdefault("replicas", []), replica_id, {"id": replica_id, "adapter": adapter})
     if url:
         replica.setdefault("options", {})["url"] = url
+    if metrics_url := environ.get(f"{PREFIX}{stem}_METRICS_URL"):
+        replica["metrics_url"] = metrics_url
     variable = f"{PREFIX}{stem}_URL" if url else f"{stem}_ENABLED"
     origins["pools", pools.index(pool), "replicas", pool["replicas"].index(replica)] = variable
 

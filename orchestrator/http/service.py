@@ -36,6 +36,8 @@ class Service:
         self.kept = KeptTasks(tasks=limits.keep_tasks, events=limits.keep_events, keep_s=limits.keep_s)
         self.closing = anyio.Event()
         """Set when the host is about to close: what would stream for ever ends."""
+        self.hurry = anyio.Event()
+        """Set when tasks shall not be waited for any longer."""
         self.reload = reload
         """Reads the settings' file again and goes over to it; `None` when the host has none."""
 

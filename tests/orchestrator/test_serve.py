@@ -33,10 +33,11 @@ from orchestrator.config import load_settings
 from orchestrator.logging import configure_logging
 from orchestrator.serve import run
 path = Path(sys.argv[1])
-load = lambda: load_settings(path, {}, adapters=["mock"])
-loaded = load()
-configure_logging(loaded.settings.log, loaded.secrets)
-run(loaded, load=load, on_ready=lambda ready: print(json.dumps(msgspec.to_builtins(ready)), flush=True))
+def load():
+    loaded = load_settings(path, {}, adapters=["mock"])
+    configure_logging(loaded.settings.log, loaded.secrets)
+    return loaded
+run(load, on_ready=lambda ready: print(json.dumps(msgspec.to_builtins(ready)), flush=True))
 """
 CONFIG = """
 read_environment = false

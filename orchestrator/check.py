@@ -1,0 +1,87 @@
+"""Looking at settings without serving: would everything in them be accepted?"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from adapter_api import AdapterError, ConfigurationError, PluginHost
+from orchestrator.chat_template import ChatTemplate
+from orchestrator.config import Loaded, ServerSettings
+from orchestrator.settings import PoolSettings, ReplicaSettings
+
+
+class ReplicaSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica that the settings describe; `options` are the names of its options, not their values."""
+
+    pool_id: str
+    replica_id: str
+    adapter: str
+    options: str
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host with these settings would be."""
+
+    path: str | None
+    host: str
+    port: int
+    access: str
+    replicas: tuple[ReplicaSummary, ...]
+
+
+def check_settings(loaded: Loaded, plugins: PluginHost) -> Summary:
+    """Return what the settings describe; nothing is opened, and no engine is asked.
+
+    Raises:
+        ConfigurationError: An adapter, its options, a template or a certificate cannot be had; all faults at once.
+    """
+    settings, faults, replicas = loaded.settings, [], []
+    for pool in settings.pools:
+        if pool.chat_template is not None:
+            faults += _fault(lambda path=pool.chat_template: ChatTemplate.from_file(path), f"pool {pool.id!r}")
+        for replica in pool.replicas:
+            adapter = replica.adapter or pool.adapter or ""
+            place = f"replica {replica.id!r} of pool {pool.id!r}"
+            faults += _fault(lambda a=adapter, r=replica: _create(plugins, a, r, settings.read_environment), place)
+            replicas.append(_summary(pool, replica, adapter))
+    faults += _tls_faults(settings.server)
+    if faults:
+        raise ConfigurationError("the settings cannot be served:\n  " + "\n  ".join(faults))
+    return Summary(
+        path=str(loaded.path) if loaded.path else None,
+        host=settings.server.host,
+        port=settings.server.port,
+        access=_access(settings.server),
+        replicas=tuple(replicas),
+    )
+
+
+def _create(plugins: PluginHost, adapter: str, replica: ReplicaSettings, read_environment: bool) -> object:
+    return plugins.adapter(adapter).create(replica.options, environ=os.environ if read_environment else None)
+
+
+def _summary(pool: PoolSettings, replica: ReplicaSettings, adapter: str) -> ReplicaSummary:
+    return ReplicaSummary(
+        pool_id=pool.id, replica_id=replica.id, adapter=adapter, options=", ".join(sorted(replica.options))
+    )
+
+
+def _access(server: ServerSettings) -> str:
+    where = "this machine only" if server.is_loopback else "other machines too"
+    keys = f"{len(server.api_keys)} API keys" if server.api_keys else "no API keys"
+    return f"{where}, {keys}, {'TLS' if server.tls else 'no TLS'}"
+
+
+def _tls_faults(server: ServerSettings) -> list[str]:
+    files = (server.tls.certificate, server.tls.key) if server.tls else ()
+    return [f"server.tls: {path} is no file that can be read" for path in files if not os.access(path, os.R_OK)]
+
+
+def _fault(try_it: object, place: str) -> list[str]:
+    try:
+        try_it()  # type: ignore[operator]
+    except AdapterError as exc:
+        return [f"{place}: {exc.message}"]
+    return []

@@ -1,0 +1,104 @@
+"""`worker-adapter serve` and `check`, as their users run them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.worker_adapter.program import Running, is_gone, run
+
+GOOD = """
+[server]
+port = 0
+[[pools]]
+adapter = "mock"
+[[pools.replicas]]
+id = "r0"
+options = { reply = "hello there" }
+"""
+
+
+def config(tmp_path: Path, text: str = GOOD) -> str:
+    path = tmp_path / "orchestrator.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def post(url: str, body: dict[str, object]) -> str:
+    request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urlopen(request, timeout=30) as response:
+        text: bytes = response.read()
+    return text.decode()
+
+
+def test_check_describes_settings_that_are_good(tmp_path: Path) -> None:
+    people, program = run("check", "--config", config(tmp_path)), run("check", "--config", config(tmp_path), "--json")
+
+    assert people.code == 0
+    assert "this machine only, no API keys, no TLS" in people.out
+    assert program.document["replicas"][0]["adapter"] == "mock"
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        ("[log]\nlevle = 1\n", "orchestrator.toml:10: log.levle: unknown key"),
+        ('[[pools]]\nid = "b"\nadapter = "acme"\n[[pools.replicas]]\nid = "r1"\n', "no adapter named 'acme'"),
+        ('[[pools]]\nid = "b"\nadapter = "mock"\nreplicas = [{ id = "x", options = { nope = 1 } }]\n', "nope"),
+        ('[server.tls]\ncertificate = "/nope"\nkey = "/nope"\n', "server.tls: /nope is no file"),
+    ],
+)
+def test_check_tells_what_is_wrong(tmp_path: Path, more: str, said: str) -> None:
+    result = run("check", "--config", config(tmp_path, GOOD.strip() + "\n\n" + more))
+
+    assert result.code == 2
+    assert said in result.err.replace(str(tmp_path) + "/", "")
+
+
+def test_settings_from_nowhere_are_told(tmp_path: Path) -> None:
+    result = run("check", "--config", str(tmp_path / "none.toml"))
+
+    assert result.code == 2
+    assert "No such file" in result.err
+
+
+def test_serve_answers_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    with Running("serve", "--config", config(tmp_path), "--json") as host:
+        ready = json.loads(host.line())
+        answer = post(f"{ready['url']}/v2/tasks", {"model": "mock", "prompt": "Hi"})
+        host.signal(signal.SIGTERM)
+        finished = host.finish()
+
+    assert "hello" in answer
+    assert '"finish_reason":"stop"' in answer
+    assert (ready["models"], ready["text_models"]) == (["mock"], ["mock"])
+    assert finished.code == 0
+
+
+def test_serve_is_one_process_and_says_where_to_go_for_more(tmp_path: Path) -> None:
+    result = run("serve", "--config", config(tmp_path), "--workers", "2")
+
+    assert result.code == 2
+    assert "Dynamo" in result.err
+
+
+@pytest.mark.live
+def test_serve_brings_an_engine_of_its_own_and_takes_it_away_again() -> None:
+    with Running("serve", "--embedded", "--port", "0", "--json") as host:
+        ready = json.loads(host.line())
+        task = {"model": "tinylm", "prompt": "Hello", "max_tokens": 4, "seed": 1}
+        first, second = (post(f"{ready['url']}/v2/tasks", task) for _ in range(2))
+        host.signal(signal.SIGINT)
+        finished = host.finish()
+
+    def tokens(answer: str) -> list[str]:
+        return [line for line in answer.splitlines() if '"type":"token"' in line]
+
+    assert len(tokens(first)) == 4
+    assert tokens(first) == tokens(second)
+    assert finished.code == 0
+    assert is_gone(ready["pid"])

@@ -1,0 +1,98 @@
+"""`worker-adapter serve`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from adapter_api import AdapterPlugin, InvalidRequest
+from worker_adapter.demo.engine import EngineFactory, choose_plugin
+from worker_adapter.engine_options import JsonOption
+from worker_adapter.host_options import ConfigOption, load_host_settings, server_is_missing
+from worker_adapter.installed import installed_plugins
+from worker_adapter.reporting import write_json
+from worker_adapter.terminal import note
+
+if TYPE_CHECKING:
+    from orchestrator.config import Loaded
+    from orchestrator.serve import Ready
+
+
+def serve(
+    config: ConfigOption = None,
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="Start an engine of our own behind the host, for a first look.")
+    ] = False,
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", "-a", metavar="NAME", help="Whose engine --embedded starts.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Where to listen.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Which port; 0: any free one.", show_default="8080")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; there is one.", hidden=True)] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve tasks on HTTP until Ctrl-C or SIGTERM. SIGHUP reads the settings again.
+
+    Tasks over server-sent events, an OpenAI-compatible API and the v2 inference protocol; / is a status page, /docs
+    describes the API.
+    """
+    if workers != 1:
+        raise InvalidRequest(
+            "--workers is 1: queues, cancels, sessions and limits are those of one process; "
+            "to grow beyond it run several hosts behind a balancer that keeps sessions together, or the Dynamo worker"
+        )
+    try:
+        from orchestrator.logging import configure_logging
+        from orchestrator.serve import run
+    except ImportError as exc:
+        raise server_is_missing(exc) from exc
+    variables = {"ORCHD_HOST": host, "ORCHD_PORT": None if port is None else str(port)}
+    more = {name: value for name, value in variables.items() if value is not None}
+    plugins = installed_plugins()
+    engine = _engine(choose_plugin(plugins, adapter), more) if embedded else None
+
+    def load() -> Loaded:
+        loaded = load_host_settings(config, more)
+        configure_logging(loaded.settings.log, loaded.secrets)
+        return loaded
+
+    run(load, plugins=plugins, engine=engine, on_ready=_announce_as_json if as_json else _announce)
+
+
+def _engine(plugin: AdapterPlugin, more: dict[str, str]) -> AbstractAsyncContextManager[object]:
+    """Return the plugin's engine as something to enter, which then tells the settings where it is."""
+    factory: EngineFactory = plugin.load("embedded")
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[object]:
+        async with factory(on_progress=note) as engine:
+            stem = f"ORCHD_{plugin.name.upper().replace('-', '_')}"
+            more[f"{stem}_URL"] = engine.grpc_url
+            more[f"{stem}_METRICS_URL"] = engine.metrics_url
+            yield engine
+
+    return running()
+
+
+def _announce(ready: Ready) -> None:
+    note(f"serving {', '.join(ready.models) or 'no model yet'} on {ready.url}; Ctrl-C stops", "green")
+    note(f"  curl -N {ready.url}/v2/tasks -d '{_example(ready)}'")
+    if ready.admin_url != ready.url:
+        note(f"  operations: {ready.admin_url}")
+
+
+def _announce_as_json(ready: Ready) -> None:
+    write_json(msgspec.json.encode(ready))
+
+
+def _example(ready: Ready) -> str:
+    model = ready.text_models[0] if ready.text_models else "MODEL"
+    return f'{{"model": "{model}", "prompt": "Hello", "max_tokens": 20}}'
