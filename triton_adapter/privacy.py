@@ -46,7 +46,8 @@ def _letters(text: str) -> str:
 def _without_parts(text: str, secret: str) -> str:
     places = [index for index, letter in enumerate(text) if letter.isalnum()]
     letters = "".join(text[place] for place in places)
-    pieces, copied, at = [], 0, 0
+    pieces: list[str] = []
+    copied = at = 0
     while at + _WINDOW <= len(letters):
         found = secret.find(letters[at : at + _WINDOW])
         if found < 0:
