@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from .passage import abort
+from .passage import abort, end_tasks, stop_listening
 
 LOOPBACK = "127.0.0.1"
 _REASONS = {
@@ -67,11 +67,8 @@ class HttpServer:
 
     async def stop(self) -> None:
         if self._server is not None:
-            self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await stop_listening(self._server)
+        await end_tasks(self._tasks)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))

@@ -16,6 +16,7 @@ from typing import Protocol
 from .frames import PREFACE, ErrorCode, Frame, FrameSplitter, FrameType, MessageCounter, go_away, rst_stream
 
 _CHUNK_BYTES = 65536
+_TURNS = 5
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -234,6 +235,30 @@ class Way:
     def end(self) -> None:
         if self._writer.can_write_eof() and not self._writer.is_closing():
             self._writer.write_eof()
+
+
+async def stop_listening(server: asyncio.Server) -> None:
+    """Close the port once everything that was accepted has been handed over."""
+    # asyncio hands a connection over in several turns, and loses its socket when the server is closed in between.
+    for listener in server.sockets:
+        asyncio.get_running_loop().remove_reader(listener.fileno())
+    await _settle()
+    server.close()
+
+
+async def _settle() -> None:
+    """Let asyncio finish what takes it a few turns of its loop, such as closing an aborted connection."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
+async def end_tasks(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel the tasks of a server whose port is closed, and return when their sockets are closed too."""
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
+    await _settle()
 
 
 def abort(writer: asyncio.StreamWriter, *, reset: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from .passage import Faults, Passage, abort
+from .passage import Faults, Passage, abort, end_tasks, stop_listening
 
 LOOPBACK = "127.0.0.1"
 _CONNECT_S = 5.0
@@ -39,15 +39,12 @@ class Relay:
         """Close the port; connections stay."""
         server, self._server = self._server, None
         if server is not None:
-            server.close()
+            await stop_listening(server)
 
     async def close(self) -> None:
         await self.refuse()
         self.cut(reset=False)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
 
     def cut(self, *, reset: bool) -> None:
         for passage in list(self.passages):
@@ -76,6 +73,9 @@ class Relay:
             abort(writer, reset=True)
             self._changed()
             return
+        except asyncio.CancelledError:
+            abort(writer, reset=False)
+            raise
         passage = Passage(self.faults, (reader, writer), upstream, self.count)
         self.passages.add(passage)
         self._changed()
