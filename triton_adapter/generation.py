@@ -51,6 +51,8 @@ class Generation:
         self._watch: Watchdog | None = None
         self._over = False
         """The engine has said its last word, or the decoder has heard enough."""
+        self._refusal: str | None = None
+        """What the engine said instead of its last word."""
         self._failed = False
         self._version: str | None = None
 
@@ -69,8 +71,8 @@ class Generation:
     async def events(self) -> AsyncIterator[TokenEvent | list[TokenEvent]]:
         """Yield the task's events; raises the contract's errors. Closing it early stops the engine."""
         # What is left of the time counts from `submit`, not from the first read.
-        loop = asyncio.get_running_loop()
-        self._ends = loop.time() + self._total_s - (perf_counter() - self._submitted)
+        self._now = asyncio.get_running_loop().time
+        self._ends = self._now() + self._total_s - (perf_counter() - self._submitted)
         engine = self._engine
         await self._prepare()
         engine.slots.enter()
@@ -90,7 +92,10 @@ class Generation:
                     if first_token_ms is None:
                         first_token_ms = (perf_counter() - self._submitted) * 1e3
                     yield found if len(found) > 1 else found[0]
-                self._raise_in_band(replies)
+                if self._refusal is not None:
+                    if self._over:
+                        await self._settle()
+                    raise self._in_band(self._refusal)
             assert self._decoder is not None
             held, end = self._decoder.finish()
             await self._settle()
@@ -143,7 +148,7 @@ class Generation:
         if schema.priority_levels:
             priority = 1 if task.priority == "interactive" else schema.priority_levels
         if schema.allow_timeout_override:
-            queue_timeout_us = max(int((self._ends - asyncio.get_running_loop().time()) * 1e6), 1)
+            queue_timeout_us = max(int((self._ends - self._now()) * 1e6), 1)
         return WireRequest(
             task.model, encoded.inputs, task.model_version or "", task.job_id,
             tuple(RequestedOutput(name) for name in encoded.outputs), encoded.parameters,
@@ -188,7 +193,7 @@ class Generation:
         """Return the next replies; tries again, from the start, as long as nothing has come back."""
         watch = self._watch
         assert watch is not None
-        watch.waiting_since = asyncio.get_running_loop().time()
+        watch.waiting_since = self._now()
         while True:
             try:
                 if self._call is not None:
@@ -255,6 +260,9 @@ class Generation:
         assert decoder is not None
         for reply in replies:
             if reply.error is not None:
+                self._refusal = reply.error
+                # Without the flag it is the refusal of the request itself: nothing follows either.
+                self._over = reply.final is not False
                 break
             if reply.outputs:
                 found += decoder.feed(reply)
@@ -263,13 +271,9 @@ class Generation:
                 break
         return found
 
-    def _raise_in_band(self, replies: list[Reply]) -> None:
-        if self._over:
-            return
-        for reply in replies:
-            if reply.error is not None:
-                hidden = (*self._private(), *self._engine.transport.secrets)
-                raise error_for(None, reply.error, what=self._what, hide=hidden)
+    def _in_band(self, text: str) -> AdapterError:
+        hidden = (*self._private(), *self._engine.transport.secrets)
+        return error_for(None, text, what=self._what, hide=hidden)
 
     async def _settle(self) -> None:
         call, decoder = self._call, self._decoder
@@ -280,7 +284,7 @@ class Generation:
     # -- after
 
     def _remaining(self) -> float:
-        return max(self._ends - asyncio.get_running_loop().time(), 0.001)
+        return max(self._ends - self._now(), 0.001)
 
     def _expire(self) -> None:
         if self._call is not None:

@@ -123,6 +123,8 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
                 raise StreamIncomplete(f"{what} ended its stream without a final response")
             for reply in replies:
                 if reply.error is not None:
+                    # Without the flag it is the refusal of the request itself: nothing follows either.
+                    settled = reply.final is not False and await settle(call)
                     hidden = (*_texts(request), *engine.transport.secrets)
                     raise error_for(None, reply.error, what=what, hide=hidden)
                 over = over or bool(reply.final)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from adapter_api import AdapterError, Tensor
+from adapter_api.tensors import ITEM_SIZE
 from triton_adapter.engine import Engine
 from triton_adapter.schema import ModelSchema, TensorSpec
+from triton_adapter.transports.base import settle
 from triton_adapter.wire.request import WireRequest
 
 _LIMIT_S = 2.0
@@ -42,9 +44,7 @@ async def ask_to_stop(engine: Engine, targets: list[ModelSchema], request_id: st
         try:
             if schema.decoupled:
                 call = await engine.transport.stream(request, timeout_s=_LIMIT_S)
-                try:
-                    await call.read()
-                finally:
+                if not await settle(call):
                     call.cancel()
             else:
                 await engine.transport.infer(request, timeout_s=_LIMIT_S)
@@ -66,6 +66,4 @@ def _filled(spec: TensorSpec, data: bytes, schema: ModelSchema) -> Tensor:
 
 
 def _nothing(spec: TensorSpec) -> bytes:
-    from adapter_api.tensors import ITEM_SIZE
-
     return bytes(4) if spec.datatype == "BYTES" else bytes(ITEM_SIZE[spec.datatype])
