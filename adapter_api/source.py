@@ -38,6 +38,7 @@ class SourceReader:
         self._anext = source.__anext__
         self._expires = expires
         self._interrupted = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._by_hand: bool | None = None
         self._suspended: tuple[Generator[Any, Any, Any], Any] | None = None
         self._trap: Any = None
@@ -60,7 +61,8 @@ class SourceReader:
         if self._interrupted or (self._expires != inf and perf_counter() >= self._expires):
             return INTERRUPTED
         if self._by_hand is None:
-            self._by_hand = asyncio._get_running_loop() is not None
+            self._loop = asyncio._get_running_loop()
+            self._by_hand = self._loop is not None
         if not self._by_hand:
             return PENDING
         step = self._anext().__await__()
@@ -113,7 +115,7 @@ def _expire(reference: weakref.ref[SourceReader]) -> None:
 @types.coroutine
 def _resume(reader: SourceReader, step: Generator[Any, Any, Any], trap: Any) -> Generator[Any, Any, Any]:
     """Drive one step of a source that has to wait, on asyncio, so that `SourceReader.interrupt` can end the wait."""
-    task = asyncio.current_task()
+    task = asyncio.current_task(reader._loop)
     cancels_before = task.cancelling() if task is not None else 0
     if reader._timer is None and reader._expires != inf:
         reader._arm()

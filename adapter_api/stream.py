@@ -82,15 +82,24 @@ class TokenStream:
             if not self._flowing:
                 await self._fill()
             else:
-                # Spelt out, because it runs once per token: the next token is ready and lawful, nothing else to do.
+                # Spelt out, because it runs once per token: the next token comes, is lawful, and that is all.
                 grammar = self._grammar
                 try:
                     item = self._source.poll()
+                    if item is PENDING:
+                        self._reading, self._flowing = True, False
+                        item = await self._source.wait()
                 except Exception as exc:
                     item = exc
-                if type(item) is Token and item.index == grammar.next_index:
+                except BaseException as exc:
+                    await self._broken_off(exc)
+                    raise
+                if type(item) is Token and item.index == grammar.next_index and self._stop is None:
                     grammar.next_index += 1
+                    if self._reading:
+                        self._release()
                     return item
+                self._reading = False
                 await self._fill(item)
         return self._ready.popleft()
 
@@ -166,12 +175,16 @@ class TokenStream:
                     else:
                         await self._take(item)
                 item = None
-        except GeneratorExit:
+        except BaseException as exc:
+            await self._broken_off(exc)
             raise
-        except BaseException:
-            # The reader was cancelled, and with it the adapter's generator: nothing can be read any more.
-            await self._close_source()
-            raise
+        self._release()
+
+    async def _broken_off(self, exc: BaseException) -> None:
+        try:
+            if not isinstance(exc, GeneratorExit):
+                # The reader was cancelled, and with it the adapter's generator: nothing can be read any more.
+                await self._close_source()
         finally:
             self._release()
 

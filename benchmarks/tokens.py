@@ -130,9 +130,10 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 async def run(address: str, rows: list[Row], rounds: int) -> list[dict[str, object]]:
-    async with TritonAdapter(TritonSettings(url=f"grpc://{address}")) as adapter, tc.InferenceServerClient(
-        address
-    ) as rival:
+    async with (
+        TritonAdapter(TritonSettings(url=f"grpc://{address}")) as adapter,
+        tc.InferenceServerClient(address) as rival,
+    ):
         contenders = clients(adapter, rival)
         return [summary(row, await measure(row, contenders, rounds)) for row in rows]
 

@@ -10,6 +10,8 @@ from triton_adapter.wire.varint import read_varint, varint
 _REPLY_TAG = 0x12  # ModelStreamInferResponse.infer_response: field 2, length-delimited
 _RAW_TAG = 0x32  # ModelInferResponse.raw_output_contents: field 6, length-delimited
 _RAW_TAG_BYTE = bytes((_RAW_TAG,))
+# What a named tuple's own `__new__` does, at half its price.
+_new_tuple = tuple.__new__
 
 
 class StreamReplyReader:
@@ -59,7 +61,7 @@ class StreamReplyReader:
                 size, at = read_varint(data, at + 1)
             else:
                 at += 2
-            outputs[name] = RawTensor(datatype, shape, data[at : at + size])
+            outputs[name] = _new_tuple(RawTensor, (datatype, shape, data[at : at + size]))
             at += size
         return outputs if at == end else None
 
