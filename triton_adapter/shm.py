@@ -234,7 +234,7 @@ def _output_sizes(
 ) -> dict[str, int]:
     """Return the bytes of each large output whose size is certain before the request."""
     batch = tensors[0].shape[0] if schema.batched and tensors and tensors[0].shape else 1
-    asked = [output.name for output in outputs if not output.classification] or list(schema.outputs)
+    asked = [output.name for output in outputs if not output.classification] if outputs else list(schema.outputs)
     sizes = {}
     for name in asked:
         spec = schema.outputs.get(name)
