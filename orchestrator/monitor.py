@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Protocol
 
 import anyio
@@ -51,13 +52,22 @@ async def watch(replica: Replica, listener: ProbeListener) -> None:
 async def _probe_until_retired(replica: Replica, adapter: WorkerAdapter, listener: ProbeListener) -> None:
     probes = 0
     while not replica.retired.is_set():
-        report = await adapter.health()
+        report = await _probe(replica, adapter)
         if report.ready and (probes % PROPS_EVERY == 0 or _models(report) != _models(replica.report)):
             await _learn_props(replica, adapter)
             probes = 0
         probes = probes + 1 if replica.props is not None else 0
         _observe(replica, report, listener)
         await replica.wait_for_probe_time()
+
+
+async def _probe(replica: Replica, adapter: WorkerAdapter) -> HealthReport:
+    with anyio.move_on_after(replica.probe_timeout_s):
+        return await adapter.health()
+    return HealthReport(
+        state=HealthState.UNREACHABLE, live=False, ready=False, latency_s=replica.probe_timeout_s,
+        checked_at=time.time(), detail=f"no answer to a probe within {replica.probe_timeout_s:g} s",
+    )  # fmt: skip
 
 
 async def _learn_props(replica: Replica, adapter: WorkerAdapter) -> None:

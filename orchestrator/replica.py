@@ -50,6 +50,7 @@ class Replica:
         self.watching = anyio.CancelScope()
         """Around the watcher's probing."""
         self._clock = clock
+        self.probe_timeout_s = pool.health.timeout_s
         self._probe_interval_s = pool.health.interval_s
         self._default_slots = pool.default_slots
         self._rests_until = 0.0

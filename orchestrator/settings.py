@@ -27,6 +27,7 @@ class HealthSettings(Frozen):
     """How replicas are watched."""
 
     interval_s: Seconds = Field(default=2.0, description="between the end of a probe and the next one")
+    timeout_s: Seconds = Field(default=3.0, description="a probe without an answer for that long is a bad one")
     fall: int = Field(default=2, ge=1, description="bad probes in a row that take a replica out")
     rise: int = Field(default=2, ge=1, description="good probes in a row that take it back in")
     start_wait_s: SecondsOrZero = Field(default=5.0, description="how long opening waits for the first probes")

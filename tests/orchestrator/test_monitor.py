@@ -17,11 +17,11 @@ from tests.orchestrator.test_dispatch import error_of
 pytestmark = pytest.mark.anyio
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds; it is looked at whenever the event loop comes round."""
-    with anyio.fail_after(10):
-        while not condition():
-            await anyio.lowlevel.checkpoint()
+async def eventually(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    """Return once the condition holds. For what nothing tells of: state of another process, or deep inside."""
+    with anyio.fail_after(timeout_s):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await anyio.sleep(0.002)
 
 
 def set_state(host: Orchestrator, replica_id: str, state: str) -> None:
