@@ -37,6 +37,8 @@ class SourceReader:
         self._source = source
         self._anext = source.__anext__
         self._expires = expires
+        self.over = False
+        """Whether the source is an async generator that ran to its end; closing it does nothing more then."""
         self._interrupted = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._by_hand: bool | None = None
@@ -71,7 +73,7 @@ class SourceReader:
         except StopIteration as ready:
             return ready.value
         except StopAsyncIteration:
-            return EXHAUSTED
+            return self._exhausted()
         self._suspended = (step, trap)
         return PENDING
 
@@ -95,10 +97,14 @@ class SourceReader:
             try:
                 return await self._anext()
             except StopAsyncIteration:
-                return EXHAUSTED
+                return self._exhausted()
             finally:
                 self._scope = None
         return INTERRUPTED
+
+    def _exhausted(self) -> Any:
+        self.over = isinstance(self._source, types.AsyncGeneratorType)
+        return EXHAUSTED
 
     def _arm(self) -> None:
         # By weak reference: a stream that nobody reads any more must not live until its deadline.
@@ -143,7 +149,7 @@ def _resume(reader: SourceReader, step: Generator[Any, Any, Any], trap: Any) -> 
     except StopIteration as ready:
         return ready.value
     except StopAsyncIteration:
-        return EXHAUSTED
+        return reader._exhausted()
     except asyncio.CancelledError:
         # Ours unless the task itself was cancelled as well: that one must not be swallowed.
         if not reader._interrupted or (task is not None and task.cancelling() > cancels_before):

@@ -241,15 +241,15 @@ class TokenStream:
 
     async def _run_out(self) -> None:
         """Let the generator run past its terminal, so that whatever it still says is noticed and dropped."""
-        with anyio.move_on_after(CLOSE_GRACE_S):
-            try:
-                item = self._source.poll()
-                if item is PENDING:
+        try:
+            item = self._source.poll()
+            if item is PENDING:
+                with anyio.move_on_after(CLOSE_GRACE_S):
                     item = await self._source.wait()
-            except Exception as exc:
-                item = exc
-            if item is not EXHAUSTED and item is not INTERRUPTED:
-                self.repairs += 1
+        except Exception as exc:
+            item = exc
+        if item is not EXHAUSTED and item is not INTERRUPTED and item is not PENDING:
+            self.repairs += 1
 
     def _stopped(self) -> Terminal:
         assert self._stop is not None
@@ -269,8 +269,11 @@ class TokenStream:
         if self._finished:
             return
         try:
-            with anyio.move_on_after(CLOSE_GRACE_S, shield=True):
-                await self._source.aclose()
+            if self._source.over:
+                await self._source.aclose()  # nothing left that could take time
+            else:
+                with anyio.move_on_after(CLOSE_GRACE_S, shield=True):
+                    await self._source.aclose()
         except Exception:
             self.repairs += 1
         finally:

@@ -37,6 +37,7 @@ class GrpcTransport:
     def __init__(self, settings: TritonSettings) -> None:
         self._settings = settings
         self._address = settings.address
+        self._where = str(self._address)
         self._metadata = Metadata(settings)
         self._tls = TlsMaterial(settings.tls) if self._address.tls else None
         self._current: _Channel | None = None
@@ -47,7 +48,7 @@ class GrpcTransport:
     @property
     def where(self) -> str:
         """The engine's address, as in `grpc://h:8001`."""
-        return str(self._address)
+        return self._where
 
     async def control(
         self,
