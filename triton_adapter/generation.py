@@ -273,7 +273,9 @@ class Generation:
 
     def _in_band(self, text: str) -> AdapterError:
         hidden = (*self._private(), *self._engine.transport.secrets)
-        return error_for(None, text, what=self._what, hide=hidden)
+        # An engine that does not take a parameter of its own seldom says which: name those the task had.
+        own = ", ".join(f"triton.{name}" for name in sorted(self._task.parameters_for("triton")))
+        return error_for(None, text, what=f"{self._what} with {own}" if own else self._what, hide=hidden)
 
     async def _settle(self) -> None:
         call, decoder = self._call, self._decoder

@@ -104,6 +104,9 @@ _TABLE: tuple[tuple[re.Pattern[str], Row], ...] = (
          r"|should not exceed max_(num_tokens|seq_len|input_len)"
          r"|exceeds? (the )?(max_seq_len|max_input_len|max_model_len)",
          ContextLengthExceeded, "shorten the prompt or ask for fewer tokens"),
+    # vLLM's backend, about a sampling parameter that vLLM does not know or does not take.
+    _row(r"'NoneType' object has no attribute 'lora_name'", InvalidRequest,
+         "vLLM did not take a sampling parameter: one it does not know, or whose value is out of range"),
     # What the request names or lacks.
     _row(r"unknown model|^Unexpected .*ModelNotFound|requested model '.*' is not available|model .* is not found"
          r"|failed to poll from model repository",

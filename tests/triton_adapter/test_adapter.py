@@ -337,3 +337,13 @@ async def test_health_without_a_canary_sends_no_inference(adapter: TritonAdapter
     assert report.state is HealthState.READY
     assert not report.canary
     assert await counts() == before
+
+
+@pytest.mark.live
+async def test_a_parameter_that_vllm_does_not_know_is_refused_by_name(adapter: TritonAdapter) -> None:
+    task = TaskRequest(model="tinylm", prompt="hello", parameters={"triton.no_such_thing": 1})
+
+    (error,) = [event for event in [event async for event in adapter.submit(task)] if isinstance(event, Error)]
+
+    assert error.code == "invalid_request"
+    assert "triton.no_such_thing" in error.message

@@ -40,6 +40,7 @@ ROWS = [
         False,
     ),
     ("INVALID_ARGUMENT", "unexpected inference input 'zzz' for model 'echo'", InvalidRequest, False),
+    (None, "Error generating stream: 'NoneType' object has no attribute 'lora_name'", InvalidRequest, False),
     ("INVALID_ARGUMENT", "unexpected inference output 'nope' for model 'echo'", InvalidRequest, False),
     (
         "INVALID_ARGUMENT",
