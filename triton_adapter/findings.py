@@ -132,11 +132,13 @@ def _of_cancels(schema: ModelSchema, mode: CancelMode) -> Iterator[Finding]:
         why = f"an ensemble does not hand a cancel to its members ({', '.join(schema.ensemble_steps)})"
     elif "tensorrt_llm_model_name" in schema.parameters:
         why = "a BLS model's child requests do not see that their parent was cancelled"
+    elif not schema.backend:
+        why = "the server does not tell what runs the model, so nothing is promised"
     else:
         why = f"the {schema.backend} backend finishes what it has begun"
     yield Finding(
         severity="warning" if schema.decoupled else "hint", topic="cancel",
-        message=f"a cancel does not reach what computes: {why}",
+        message=f"a cancel may not reach what computes: {why}",
         advice="bound the work with max_tokens; the slot counts as busy until the engine is done"
         if schema.decoupled else "",
     )  # fmt: skip

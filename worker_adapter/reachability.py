@@ -40,23 +40,26 @@ def diagnose(url: str, *, timeout_s: float) -> Diagnosis | None:
     if not host or not port:
         return None
     answer: queue.SimpleQueue[Diagnosis | None] = queue.SimpleQueue()
-    step_s = min(timeout_s, _STEP_S)
+    step_s = min(timeout_s / 2, _STEP_S)
     tls = parts.scheme.lower().endswith("s")
+    resolved = threading.Event()
 
     def ask() -> None:
-        answer.put(_diagnose(host, port, tls=tls, step_s=step_s))
+        answer.put(_diagnose(host, port, tls=tls, step_s=step_s, resolved=resolved))
 
     # A thread that nobody waits for: a resolver takes as long as it likes, and cannot be stopped.
     threading.Thread(target=ask, daemon=True).start()
     try:
         return answer.get(timeout=timeout_s)
     except queue.Empty:
+        if resolved.is_set():
+            return _silence(f"{host} port {port}", timeout_s)
         return Diagnosis(
             "dns", f"looking up {host} takes more than {timeout_s:g} s", "check this machine's name servers"
         )
 
 
-def _diagnose(host: str, port: int, *, tls: bool, step_s: float) -> Diagnosis | None:
+def _diagnose(host: str, port: int, *, tls: bool, step_s: float, resolved: threading.Event) -> Diagnosis | None:
     place = f"{host} port {port}"
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -64,6 +67,7 @@ def _diagnose(host: str, port: int, *, tls: bool, step_s: float) -> Diagnosis | 
         return Diagnosis(
             "dns", f"the name {host} does not resolve to an address", "correct the URL, or check the name servers"
         )
+    resolved.set()
     fault: Diagnosis | None = None
     for family, kind, protocol, _, address in addresses[:4]:
         try:
@@ -77,16 +81,20 @@ def _diagnose(host: str, port: int, *, tls: bool, step_s: float) -> Diagnosis | 
                 "start the engine, or correct host and port; a server still loading its models does not listen yet",
             )  # fmt: skip
         except TimeoutError:
-            fault = Diagnosis(
-                "no_answer", f"{place} does not answer within {step_s:g} s",
-                "check firewalls and routes on the way; the host may be down",
-            )  # fmt: skip
+            fault = _silence(place, step_s)
         except OSError as exc:
             fault = fault or Diagnosis(
                 "unknown", f"{place} cannot be reached: {exc.strerror or type(exc).__name__}",
                 "check routes and firewalls on the way",
             )  # fmt: skip
     return fault
+
+
+def _silence(place: str, waited_s: float) -> Diagnosis:
+    return Diagnosis(
+        "no_answer", f"{place} does not answer within {waited_s:g} s",
+        "check firewalls and routes on the way; the host may be down",
+    )  # fmt: skip
 
 
 def _greet(connection: socket.socket, place: str) -> Diagnosis | None:
@@ -106,14 +114,17 @@ def _greet(connection: socket.socket, place: str) -> Diagnosis | None:
         return None
     if said and said[0] in _TLS_RECORD:
         return _tls_wanted(place)
-    if said.startswith(b"HTTP/"):
+    if not said and _speaks_tls(peer, connection.gettimeout()):
+        # Many TLS servers hang up on plaintext without a word.
+        return _tls_wanted(place)
+    # An HTTP/1 server may do so too, or answer a line that it does not understand as the first HTTP did, with a page.
+    if said.startswith((b"HTTP/", b"<")) or (not said and _speaks_http(peer, connection.gettimeout())):
         return Diagnosis(
             "not_grpc", f"{place} speaks HTTP/1, not gRPC",
-            "it is another port's turn: engines have one for HTTP and one for gRPC (Triton: 8000 and 8001)",
+            "take the engine's gRPC port: Triton's is usually 8001, and 8000 its HTTP port",
         )  # fmt: skip
     if not said:
-        # Many TLS servers hang up on plaintext without a word.
-        return _tls_wanted(place) if _speaks_tls(peer, connection.gettimeout()) else Diagnosis(
+        return Diagnosis(
             "not_grpc", f"{place} closes the connection as soon as gRPC is spoken",
             "correct the port; or a proxy that does not pass HTTP/2 on is in between",
         )  # fmt: skip
@@ -132,6 +143,15 @@ def _speaks_tls(peer: tuple[str, int], step_s: float | None) -> bool:
     except ssl.SSLError as exc:
         # An alert is TLS too: it may ask for a certificate of ours.
         return "ALERT" in (exc.reason or "")
+    except OSError:
+        return False
+
+
+def _speaks_http(peer: tuple[str, int], step_s: float | None) -> bool:
+    try:
+        with socket.create_connection(peer, timeout=step_s) as again:
+            again.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return again.recv(8).startswith(b"HTTP/")
     except OSError:
         return False
 

@@ -150,14 +150,13 @@ def _is_whole(array: Array) -> bool:
 def _shaped(name: str, array: Array, spec: TensorSpec) -> Array:
     """Return the array with the dimensions of size one in front that are declared and were not typed."""
     missing = spec.shape[: max(len(spec.shape) - array.ndim, 0)]
-    if all(dim in (-1, 1) for dim in missing):
-        array = array.reshape((1,) * len(missing) + array.shape)
-    fits = len(spec.shape) == array.ndim and all(
-        dim in (-1, size) for dim, size in zip(spec.shape, array.shape, strict=True)
+    filled = array.reshape((1,) * len(missing) + array.shape)
+    fits = filled.ndim == len(spec.shape) and all(
+        dim in (-1, size) for dim, size in zip(spec.shape, filled.shape, strict=True)
     )
     if not fits:
         raise InvalidRequest(f"input {name!r} takes {_form(spec)}, not the shape {list(array.shape)}")
-    return array
+    return filled
 
 
 def _is_numeric(value: Any) -> bool:

@@ -11,9 +11,9 @@ import msgspec
 from adapter_api import (
     Capability,
     End,
+    EngineProps,
     Error,
     Finding,
-    InvalidRequest,
     ModelProps,
     Started,
     TaskRequest,
@@ -95,18 +95,21 @@ class Trials:
     async def run(self) -> Report:
         """Return what the replicas answered. A task that fails is part of the report.
 
+        Nothing more is asked once the very first task failed.
+
         Raises:
             AdapterError: A replica does not describe itself; nothing was sent.
-            InvalidRequest: A replica does not have the model.
         """
         described = [await replica.adapter.props() for replica in self._replicas]
-        models = [
-            _named(props.models, self._task["model"], r) for props, r in zip(described, self._replicas, strict=True)
-        ]
-        if not all(Capability.SEED in model.capabilities for model in models):
+        listed = [model for props in described if (model := self._model_in(props)) is not None]
+        if not all(Capability.SEED in model.capabilities for model in listed):
             self._leave_out("seed")
         first = await self._first_run()
-        runs = [first, *await self._sequential(), *await self._concurrent()]
+        runs = [first] if first.error is not None else [first, *await self._sequential(), *await self._concurrent()]
+        if len(listed) < len(described):
+            # An engine may not list a model before it has been used.
+            described = [await replica.adapter.props() for replica in self._replicas]
+            listed = [model for props in described if (model := self._model_in(props)) is not None]
         takes_seeds = "seed" in self._fields() and first.error is None
         seed_runs = await self._with_seeds() if takes_seeds else []
         sampled = "temperature" in self._fields()
@@ -114,7 +117,7 @@ class Trials:
             judge_seeds([run for run in seed_runs if run.replica == replica.name], sampled=sampled)
             for replica in self._replicas
         ]
-        findings = [finding for model in models for finding in model.findings if finding.topic == "determinism"]
+        findings = [finding for model in listed for finding in model.findings if finding.topic == "determinism"]
         return Report(
             model=self._task["model"],
             replicas=tuple(
@@ -168,6 +171,9 @@ class Trials:
                 found.append(await self._ask(replica, number, "seed", {**fields, "seed": seed}))
         return found
 
+    def _model_in(self, props: EngineProps) -> ModelProps | None:
+        return next((model for model in props.models if model.name == self._task["model"]), None)
+
     def _fields(self) -> dict[str, Any]:
         kept = {name: value for name, value in self._profile.items() if name not in self._left_out}
         return {**kept, **self._given}
@@ -194,7 +200,7 @@ class Trials:
         error = f"{ended.code}: {ended.message}" if ended is not None else "stream_incomplete: no end"
         return msgspec.structs.replace(run, error=error)
 
-    def _of_versions(self, described: Sequence[Any]) -> Iterator[Finding]:
+    def _of_versions(self, described: Sequence[EngineProps]) -> Iterator[Finding]:
         engines = sorted({props.engine_version or "unknown" for props in described})
         if len(engines) > 1:
             yield Finding(
@@ -221,11 +227,3 @@ async def _together(calls: Sequence[Any], ask: Any) -> list[Run]:
         for index in range(len(calls)):
             group.start_soon(one, index)
     return [found[index] for index in range(len(calls))]
-
-
-def _named(models: Sequence[ModelProps], name: str, replica: Replica) -> ModelProps:
-    for model in models:
-        if model.name == name:
-            return model
-    there = ", ".join(model.name for model in models) or "none"
-    raise InvalidRequest(f"{replica.name} has no model {name!r} that is ready; there are: {there}")

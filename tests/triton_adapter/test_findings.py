@@ -1,0 +1,112 @@
+"""What is said of servers and models, by what they declare and by version."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from adapter_api import Capability, Finding
+from triton_adapter.findings import model_findings, parse_version, server_findings
+from triton_adapter.schema import ModelSchema
+from triton_adapter.settings import TritonSettings
+
+
+def of_model(*, version: str = "2.73.0", text: bool = True, failure: str | None = None, **declared: Any) -> set[str]:
+    """Return `severity topic` of every finding about a model."""
+    declared = {"backend": "python", **declared}
+    schema = ModelSchema(name="m", inputs=MappingProxyType({}), outputs=MappingProxyType({}), **declared)
+    capabilities = {Capability.TEXT, Capability.USAGE} if text else set()
+    return shown(model_findings(schema, frozenset(capabilities), version, reason="because", failure=failure))
+
+
+def of_server(version: str = "2.73.0", name: str = "triton", **settings: Any) -> set[str]:
+    return shown(server_findings(name, version, TritonSettings(**settings)))
+
+
+def shown(findings: tuple[Finding, ...]) -> set[str]:
+    return {f"{finding.severity} {finding.topic}" for finding in findings}
+
+
+@pytest.mark.parametrize(
+    "text, version",
+    [("2.51.0", (2, 51)), ("2.100.1-dev", (2, 100)), ("", None), ("latest", None)],
+)
+def test_versions_are_read(text: str, version: tuple[int, int] | None) -> None:
+    assert parse_version(text) == version
+
+
+def test_nothing_is_said_of_a_new_server_on_this_machine_and_a_plain_streaming_model() -> None:
+    assert of_server() == set()
+    assert of_model(decoupled=True, backend="python") == set()
+
+
+def test_plaintext_to_another_machine_is_a_warning_and_tls_is_none() -> None:
+    assert of_server(url="grpc://gpu-7:8001") == {"warning security"}
+    assert of_server(url="grpcs://gpu-7:8001") == set()
+
+
+def test_a_token_over_plaintext_is_told_without_being_shown() -> None:
+    settings = TritonSettings(url="grpc://gpu-7:8001", bearer_token="s3cret")
+
+    (finding,) = server_findings("triton", "2.73.0", settings)
+
+    assert "token" in finding.message
+    assert "s3cret" not in finding.message
+
+
+@pytest.mark.parametrize("version, hints", [("2.51.0", 2), ("2.56.0", 1), ("2.59.0", 0), ("unknown", 0)])
+def test_what_an_old_server_lacks_goes_away_with_its_version(version: str, hints: int) -> None:
+    assert len(server_findings("triton", version, TritonSettings())) == hints
+
+
+def test_shared_memory_is_told_to_be_off_where_it_is_asked_for() -> None:
+    assert of_server("2.69.0", shared_memory=True) == {"hint version"}
+    assert of_server("2.68.0", shared_memory=True) == set()
+    assert of_server("2.69.0") == set()
+
+
+def test_a_server_that_is_no_triton_is_told() -> None:
+    assert of_server(name="mlserver") == {"hint version"}
+
+
+def test_a_model_whose_last_request_failed_is_an_error() -> None:
+    assert "error health" in of_model(decoupled=True, failure="is not healthy")
+
+
+def test_a_python_process_that_dies_unseen_is_told_before_26_01() -> None:
+    assert of_model(decoupled=True, backend="python", version="2.64.0") == {"hint health"}
+    assert of_model(decoupled=True, backend="python", version="2.65.0") == set()
+    assert of_model(decoupled=True, backend="onnxruntime", version="2.64.0") == {"warning cancel"}
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"scheduling": "ensemble", "ensemble_steps": ("a", "b")},
+        {"parameters": MappingProxyType({"tensorrt_llm_model_name": "tensorrt_llm"})},
+    ],
+)
+def test_a_cancel_that_reaches_nobody_is_a_warning(declared: dict[str, Any]) -> None:
+    assert of_model(decoupled=True, **declared) == {"warning cancel"}
+
+
+def test_nothing_is_promised_of_cancels_where_the_backend_is_not_told() -> None:
+    assert of_model(decoupled=True, backend="") == {"warning cancel"}
+
+
+def test_batching_and_several_instances_are_told_for_determinism() -> None:
+    assert "hint determinism" in of_model(decoupled=True, scheduling="dynamic_batching", max_batch_size=8)
+    assert of_model(decoupled=True, instance_count=2) == {"hint determinism"}
+
+
+def test_batching_one_by_one_is_none() -> None:
+    batching: dict[str, Any] = {"scheduling": "dynamic_batching", "max_batch_size": 1, "max_queue_size": 4}
+
+    assert of_model(decoupled=True, **batching) == set()
+
+
+def test_a_text_model_that_cannot_stream_and_one_without_text_are_told() -> None:
+    assert of_model(decoupled=False) == {"hint model"}
+    assert of_model(text=False) == {"hint model"}
