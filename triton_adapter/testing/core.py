@@ -77,6 +77,7 @@ class Core:
         self.model_control: Literal["explicit", "none"] = "explicit"
         self.restricted: dict[str, tuple[str, str]] = {}
         self._scripted: list[tuple[str, Code, str]] = []
+        self.add_model: Callable[[str], object] = lambda name: None
         self._ring = ring
 
     def fail_next(self, call: str, code: Code, text: str, times: int) -> None:

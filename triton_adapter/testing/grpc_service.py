@@ -19,8 +19,9 @@ from .relay import Relay
 
 SERVICE = "/inference.GRPCInferenceService/"
 _HEALTH = "/grpc.health.v1.Health/"
-# HealthCheckResponse{status: SERVING}
+# HealthCheckResponse{status: SERVING} and NOT_SERVING
 _SERVING = b"\x08\x01"
+_NOT_SERVING = b"\x08\x02"
 
 Control = Callable[[Any], Any]
 
@@ -62,7 +63,7 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc publishe
     def service(self, handler_call_details: Any) -> Any:
         path: str = handler_call_details.method
         if path == _HEALTH + "Check":
-            return grpc.unary_unary_rpc_method_handler(self._control("Check", lambda _: _SERVING))
+            return grpc.unary_unary_rpc_method_handler(self._control("Check", self._check))
         name = path.removeprefix(SERVICE)
         if name == "ModelInfer":
             return grpc.unary_unary_rpc_method_handler(self._infer.unary, v2.ModelInferRequest.FromString, _serialize)
@@ -88,6 +89,11 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc publishe
 
         return call
 
+    def _check(self, request: bytes) -> bytes:
+        # It follows readiness, whatever service is asked for.
+        is_serving = self._core.live and self._core.is_ready() and not self._core.is_draining
+        return _SERVING if is_serving else _NOT_SERVING
+
     def _server_ready(self, request: v2.ServerReadyRequest) -> v2.ServerReadyResponse:
         if self._core.is_draining:
             raise TritonFailure("UNAVAILABLE", "Server exiting")
@@ -105,7 +111,8 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc publishe
 
     def _load(self, request: v2.RepositoryModelLoadRequest) -> v2.RepositoryModelLoadResponse:
         config = request.parameters["config"].string_param if "config" in request.parameters else None
-        repository.load(self._core, request.model_name, config)
+        with_files = any(key.startswith("file:") for key in request.parameters)
+        repository.load(self._core, request.model_name, config, with_files=with_files)
         return v2.RepositoryModelLoadResponse()
 
     def _unload(self, request: v2.RepositoryModelUnloadRequest) -> v2.RepositoryModelUnloadResponse:

@@ -104,7 +104,9 @@ class HttpApi:
 
     async def _load(self, request: HttpRequest, origin: Origin, model: str, version: str) -> HttpResponse:
         asked = parse(request.body) if request.body else {}
-        repository.load(self._core, model, asked.get("parameters", {}).get("config"))
+        parameters = asked.get("parameters", {})
+        with_files = any(key.startswith("file:") for key in parameters)
+        repository.load(self._core, model, parameters.get("config"), with_files=with_files)
         return HttpResponse(200, b"", _JSON)
 
     async def _unload(self, request: HttpRequest, origin: Origin, model: str, version: str) -> HttpResponse:

@@ -312,6 +312,11 @@ class FakeModel:
         return tuple(self._serving.requests)
 
     @property
+    def open_sequences(self) -> frozenset[int | str]:
+        """The ids of the sequences that were started and not ended; always empty for a model without state."""
+        return frozenset(self._serving.sequences.open)
+
+    @property
     def queued(self) -> int:
         """How many requests wait for an instance now."""
         return self._serving.instances.queued

@@ -8,16 +8,20 @@ from triton_adapter.wire import v2_pb2 as v2
 
 from .core import Core
 from .failure import TritonFailure
-from .signatures import with_defaults
+from .signatures import family_of, with_defaults
 
 
-def load(core: Core, name: str, config: str | None = None) -> None:
+def load(core: Core, name: str, config: str | None = None, *, with_files: bool = False) -> None:
     """Load the model, with the configuration in JSON if one is given.
+
+    A model that comes with its files need not be there yet; what its code would do, the fake cannot know.
 
     Raises:
         TritonFailure: The server does not allow it, has no such model, or cannot load it.
     """
     _check_allowed(core)
+    if with_files and config is not None and name not in core.servings:
+        core.add_model(name)
     serving = core.servings.get(name)
     if serving is None:
         raise TritonFailure("INTERNAL", f"failed to load '{name}', failed to poll from model repository")
@@ -28,6 +32,7 @@ def load(core: Core, name: str, config: str | None = None) -> None:
             raise TritonFailure("INVALID_ARGUMENT", f"failed to load '{name}', {error}") from error
         parsed.name = name
         serving.config = with_defaults(parsed)
+        serving.signature = family_of(parsed)
     serving.load()
 
 

@@ -48,7 +48,7 @@ class FakeTriton:
     called from any thread. Refusals are worded as by Triton 2.51. In front of both ports stands a `FaultProxy`:
     `proxy` for gRPC and `http_proxy`.
 
-    What it does not have: shared memory, classification, sequence batching, CUDA, and settings that can be changed.
+    What it does not have: shared memory, classification, idle timeouts of sequences, and settings that can be changed.
 
     Args:
         version: Of Triton, as it tells it.
@@ -60,6 +60,7 @@ class FakeTriton:
         self._core = Core(version, self._changes.ring)
         self._tls = tls
         self._models: dict[str, FakeModel] = {}
+        self._core.add_model = self.model
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         self._proxy: FaultProxy | None = None

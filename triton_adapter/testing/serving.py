@@ -16,6 +16,7 @@ from .incoming import request_tag
 from .records import RecordedRequest
 from .runs import Gate, Instances, Run, Tally
 from .script import Fail, Send, Step, Wait
+from .sequences import Sequences
 from .signatures import Signature
 
 ModelState = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE", "NEVER_LOADED"]
@@ -40,6 +41,7 @@ class Serving:
         self.instances = Instances(ring)
         self.tally = Tally()
         self.gate = Gate()
+        self.sequences = Sequences()
         self.runs: set[Run] = set()
         self.succeeded = 0
         self.failed = 0
@@ -123,7 +125,7 @@ class Serving:
         """Take the request on; it was admitted before.
 
         Raises:
-            TritonFailure: The queue is full, or the request is not what the test expects.
+            TritonFailure: The queue is full, the sequence was not started, or the request is not what the test expects.
         """
         problems = [problem for expectation in self.expectations if (problem := expectation.problem(request))]
         if problems:
@@ -132,6 +134,7 @@ class Serving:
         policy = self.config.dynamic_batching.default_queue_policy
         if policy.max_queue_size and self.instances.is_full and self.instances.queued >= policy.max_queue_size:
             raise TritonFailure("UNAVAILABLE", f"{request_tag(request.id)}Exceeds maximum queue size")
+        self.sequences.admit(self.config, request.parameters)
         run = Run(
             request,
             self._stop_steps(request) if self._is_stop(request) else self._steps_for(request),

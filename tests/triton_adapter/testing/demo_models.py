@@ -9,11 +9,36 @@ from triton_adapter.embedded import demo_repository
 from triton_adapter.testing import FakeTriton, RecordedRequest
 from triton_adapter.testing.script import Fail, Finish, Send, Step, Wait
 
+# Not in the demo repository: a test brings it to the server with `STATEFUL_CODE`.
+STATEFUL: dict[str, Any] = {
+    "backend": "python",
+    "max_batch_size": 4,
+    "input": [{"name": "X", "data_type": "TYPE_INT32", "dims": [1]}],
+    "output": [{"name": "Y", "data_type": "TYPE_INT32", "dims": [1]}],
+    "instance_group": [{"kind": "KIND_CPU", "count": 1}],
+    "sequence_batching": {
+        "max_sequence_idle_microseconds": 60_000_000,
+        "control_input": [
+            {"name": "START", "control": [{"kind": "CONTROL_SEQUENCE_START", "int32_false_true": [0, 1]}]},
+            {"name": "CORRID", "control": [{"kind": "CONTROL_SEQUENCE_CORRID", "data_type": "TYPE_UINT64"}]},
+        ],
+    },
+}
+STATEFUL_CODE = b"""
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        inputs = [pb_utils.get_input_tensor_by_name(request, "X").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", value)]) for value in inputs]
+"""
+
 
 def add_demo_models(fake: FakeTriton) -> None:
     """Give `fake` the models of the demo repository that compute something simple enough to be scripted."""
     for name in ("addsub", "tensors", "slow", "splitter", "midfail", "tinylm", "tinytrt"):
         fake.model(name).config((demo_repository() / name / "config.pbtxt").read_text())
+    fake.model("stateful").config(STATEFUL).respond_with(lambda request: {"Y": request.inputs["X"].to_numpy()})
     fake.model("addsub").respond_with(_addsub)
     fake.model("tensors").respond_with(_identity)
     fake.model("slow").respond_with(_slow)

@@ -14,7 +14,16 @@ import trustme
 from tritonclient.grpc import service_pb2 as pb
 
 from adapter_api import AdapterClosed, ConfigurationError
-from tests.triton_adapter.testing.v2client import EMPTY_FINAL, Status, V2Client, connect, text_request, texts_of
+from tests.triton_adapter.testing.demo_models import STATEFUL
+from tests.triton_adapter.testing.v2client import (
+    EMPTY_FINAL,
+    Status,
+    V2Client,
+    connect,
+    infer_request,
+    text_request,
+    texts_of,
+)
 from triton_adapter.testing import FakeTriton, ServerTls
 
 
@@ -161,6 +170,26 @@ def test_a_load_may_bring_its_own_configuration(fake: FakeTriton, client: V2Clie
 
     config = client.call("ModelConfig", pb.ModelConfigRequest(name="llama")).config
     assert (config.name, config.max_batch_size, config.instance_group[0].count) == ("llama", 4, 2)
+
+
+def test_a_load_with_files_brings_a_model_that_was_not_there(fake: FakeTriton, client: V2Client) -> None:
+    request = pb.RepositoryModelLoadRequest(model_name="new")
+    request.parameters["config"].string_param = '{"backend": "python"}'
+    request.parameters["file:1/model.py"].bytes_param = b"..."
+
+    client.call("RepositoryModelLoad", request)
+
+    assert model_ready(client, "new")
+    assert fake.model("new").requests == ()
+
+
+def test_open_sequences_are_those_without_an_end(fake: FakeTriton, client: V2Client) -> None:
+    model = fake.model("stateful").config(STATEFUL).respond_with_tensors({"Y": 1})
+    for sequence, flags in ((1, {}), (2, {"sequence_end": True})):
+        parameters = {"sequence_id": sequence, "sequence_start": True, **flags}
+        client.infer(infer_request("stateful", [("X", "INT32", [1, 1], b"\1\0\0\0")], parameters=parameters))
+
+    assert model.open_sequences == {1}
 
 
 def test_without_explicit_control_nothing_is_loaded_or_unloaded(fake: FakeTriton, client: V2Client) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import http.client
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -19,6 +19,7 @@ import tritonclient.grpc.aio as triton_aio
 from tritonclient.grpc import service_pb2 as pb
 
 from tests.triton_adapter.testing.conftest import Server
+from tests.triton_adapter.testing.demo_models import STATEFUL, STATEFUL_CODE
 from tests.triton_adapter.testing.v2client import (
     EMPTY_FINAL,
     Status,
@@ -496,6 +497,59 @@ def test_loading_what_does_not_exist_fails_and_unloading_it_does_not(client: V2C
     assert unload == pb.RepositoryModelUnloadResponse()
 
 
+@pytest.fixture
+def stateful(client: V2Client) -> Iterator[str]:
+    """A model with state, brought to the server with its configuration and its code."""
+    load = pb.RepositoryModelLoadRequest(model_name="stateful")
+    load.parameters["config"].string_param = json.dumps(STATEFUL)
+    load.parameters["file:1/model.py"].bytes_param = STATEFUL_CODE
+    assert client.call("RepositoryModelLoad", load) == pb.RepositoryModelLoadResponse()
+    yield "stateful"
+    client.call("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="stateful"))
+    wait_until_ready(client)
+
+
+def wait_until_ready(client: V2Client) -> None:
+    """Return once the server has finished with what it unloads; until then it does not call itself ready."""
+    deadline = time.monotonic() + 20
+    while not client.call("ServerReady", pb.ServerReadyRequest()).ready:
+        assert time.monotonic() < deadline, "a model is still being unloaded"
+
+
+def test_a_sequence_has_an_id_and_a_start(client: V2Client, stateful: str) -> None:
+    no_start = Status(
+        "INVALID_ARGUMENT",
+        "inference request for sequence 42 to model 'stateful' must specify the START flag on the first request of the "
+        "sequence",
+    )
+    no_id = Status(
+        "INVALID_ARGUMENT",
+        "inference request to model 'stateful' must specify a non-zero or non-empty correlation ID",
+    )
+
+    def send(**parameters: Any) -> Status | None:
+        given = [("X", "INT32", [1, 1], b"\1\0\0\0")]
+        answer = client.infer(infer_request(stateful, given, parameters=parameters))
+        return answer if isinstance(answer, Status) else None
+
+    without_id = [send(), send(sequence_id=0), send(sequence_id="")]
+    unstarted = send(sequence_id=42)
+    in_order = [
+        send(sequence_id=42, sequence_start=True),
+        send(sequence_id=42),
+        send(sequence_id=42, sequence_end=True),
+    ]
+    after_its_end = send(sequence_id=42)
+    started_twice = [send(sequence_id=43, sequence_start=True), send(sequence_id=43, sequence_start=True)]
+    send(sequence_id=43, sequence_end=True)
+
+    assert without_id == [no_id] * 3
+    assert unstarted == no_start
+    assert in_order == [None] * 3
+    assert after_its_end == no_start
+    assert started_twice == [None] * 2
+
+
 def test_the_index_knows_no_repositories_by_name(client: V2Client) -> None:
     assert client.call("RepositoryIndex", pb.RepositoryIndexRequest(repository_name="x")) == Status(
         "UNIMPLEMENTED", "'repository_name' specification is not supported"
@@ -519,11 +573,34 @@ def test_a_call_that_does_not_exist_is_unimplemented_without_a_word(server: Serv
     assert (raised.value.code().name, raised.value.details()) == ("UNIMPLEMENTED", "")
 
 
-def test_the_standard_health_check_serves_any_name(server: Server) -> None:
+def health_check(server: Server, service: bytes = b"") -> bytes:
     with grpc.insecure_channel(server.grpc_address) as channel:
-        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"\x0a\x04nope", timeout=5)
+        answer: bytes = channel.unary_unary("/grpc.health.v1.Health/Check")(service, timeout=5)
+    return answer
 
-    assert answer == b"\x08\x01"
+
+def test_the_standard_health_check_serves_any_name(server: Server) -> None:
+    assert health_check(server, b"\x0a\x04nope") == b"\x08\x01"
+
+
+def test_while_a_model_unloads_its_stream_goes_on_and_the_server_is_not_ready(client: V2Client, server: Server) -> None:
+    parameters = {"max_tokens": 20, "delay_ms": 20, **EMPTY_FINAL}
+    call = client.open_stream(text_request("slow", parameters=parameters))
+    messages = [next(call)]
+    client.call("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="slow"))
+    try:
+        index = client.call("RepositoryIndex", pb.RepositoryIndexRequest()).models
+        ready = client.call("ServerReady", pb.ServerReadyRequest()).ready
+        serving = health_check(server)
+        live = client.call("ServerLive", pb.ServerLiveRequest()).live
+        messages += call
+    finally:
+        client.call("RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name="slow"))
+        wait_until_ready(client)
+
+    assert {entry.name: entry.state for entry in index}["slow"] == "UNLOADING"
+    assert (ready, live, serving) == (False, True, b"\x08\x02")
+    assert len(texts_of(messages)) == 20
 
 
 # ---- tritonclient, as its users use it
