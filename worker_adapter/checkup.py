@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from time import perf_counter
 
@@ -14,6 +15,7 @@ from worker_adapter.reachability import Diagnosis, diagnose
 _GRAVITY = ("error", "warning", "hint")
 _ON_PURPOSE = (None, "", "unloaded")
 _LEAST_DIAGNOSIS_S = 1.0
+_PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 class Note(Finding, frozen=True, kw_only=True):
@@ -80,9 +82,11 @@ async def examine(adapter: WorkerAdapter, *, url: str | None, canary: bool) -> C
 
 def _unreachable(health: HealthReport, diagnosis: Diagnosis | None) -> Note:
     if diagnosis is None:
+        proxied = any(os.environ.get(name) for name in _PROXY_VARIABLES)
         return Note(
             severity="error", topic="health", message=health.detail or "nothing answers there",
-            advice="start the engine, or correct the URL",
+            advice="the environment names a proxy, which may be in the way: put the host into no_proxy"
+            if proxied else "start the engine, or correct the URL",
         )  # fmt: skip
     return Note(severity="error", topic="health", message=diagnosis.message, advice=diagnosis.advice)
 

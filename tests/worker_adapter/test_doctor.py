@@ -244,3 +244,18 @@ def test_a_wrong_override_of_one_model_is_told_and_hides_no_other(fake: FakeTrit
     assert result.code == 1
     assert models == {"llama": None, "other": "vllm"}
     assert "klingon" in findings_of(result, "error")[0]["message"]
+
+
+@pytest.mark.parametrize("proxied", [True, False])
+async def test_a_proxy_in_the_environment_is_suspected_when_nothing_else_is(
+    proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    if proxied:
+        monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
+
+    found = await examined(report=HealthReport(state=HealthState.UNREACHABLE, live=False, ready=False))
+
+    assert not found.reachable
+    assert ("no_proxy" in found.notes[0].advice) == proxied
