@@ -94,6 +94,10 @@ class Fleet:
             raise KeyError(f"no replica {replica_id!r} in pool {pool_id!r}; there are {', '.join(pool.replicas)}")
         return pool
 
+    def shadows_of(self, pool_id: str) -> list[PoolSettings]:
+        """Return the settings of the pools that shadow a pool."""
+        return [pool.settings for pool in self.pools.values() if pool.settings.shadow_of == pool_id]
+
     # -- drain --------------------------------------------------------------------------------------------------------
 
     async def drain(self, pool_id: str, replica_id: str | None = None, *, timeout_s: float = 0.0) -> DrainReport:

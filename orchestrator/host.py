@@ -41,9 +41,11 @@ from orchestrator.jobs import Jobs
 from orchestrator.ledger import Ledger
 from orchestrator.metrics import OrchestratorMetrics
 from orchestrator.pools import Pool
+from orchestrator.rollout import RolloutReport
 from orchestrator.routing import choose_pool
 from orchestrator.sessions import Affinity
 from orchestrator.settings import OrchestratorSettings, PoolSettings
+from orchestrator.shadow import Shadows
 from orchestrator.status import PoolStatus, TaskStatus
 from orchestrator.ticket import TensorWork, Ticket, Work
 
@@ -71,6 +73,7 @@ class Orchestrator:
         self._ledger = Ledger(self._jobs, self.metrics, self.plugins)
         self._dispatcher = Dispatcher(on_started=self._ledger.started, on_moved=self._ledger.moved, random=Random())
         self._fleet = Fleet(settings, self.plugins, self._affinity, self._ledger.probed)
+        self._shadows = Shadows(lambda task, pool_id: self.accept(task, pool_id=pool_id))
         self._exit = AsyncExitStack()
         self._open = False
 
@@ -91,6 +94,7 @@ class Orchestrator:
             self._fleet.close()
             await self._exit.aclose()
             raise
+        self._shadows.group = watchers
         self._open = True
         return self
 
@@ -138,8 +142,11 @@ class Orchestrator:
             AdapterClosed: The orchestrator is not open.
         """
         ticket = self._admit(task, task.timeout_s, lambda pool: pool.check(task), owner=owner, pool_id=pool_id)
+        batches = self._dispatcher.run(ticket, task)
+        if shadows := self._fleet.shadows_of(ticket.pool.id):
+            batches = self._shadows.copies(batches, task, ticket.pool.id, shadows)
         stream = TokenStream(
-            self._dispatcher.run(ticket, task),
+            batches,
             job_id=task.job_id,
             timeout_s=ticket.timeout_s,
             on_finished=lambda stream: self._finish(ticket, stream.tokens),
@@ -238,15 +245,15 @@ class Orchestrator:
     @property
     def ready(self) -> bool:
         """Whether any pool takes work."""
-        return self._open and any(pool.ready for pool in self._fleet.pools.values())
+        return self._open and any(pool.ready for pool in self._serving_pools)
 
     def models(self) -> tuple[str, ...]:
         """Return the names of all models that replicas were last known to have."""
-        return tuple(sorted({model for pool in self._fleet.pools.values() for model in pool.models}))
+        return tuple(sorted({model for pool in self._serving_pools for model in pool.models}))
 
     def model_props(self, model: str) -> tuple[PoolSettings, ModelProps] | None:
         """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
-        for pool in self._fleet.pools.values():
+        for pool in self._serving_pools:
             for replica in pool.replicas.values():
                 if pool.may_serve(model) and (props := replica.model_props(model)) is not None:
                     return pool.settings, props
@@ -262,7 +269,7 @@ class Orchestrator:
                 and replica.model_is_ready(model, version)
                 for replica in pool.replicas.values()
             )
-            for pool in self._fleet.pools.values()
+            for pool in self._serving_pools
         )
 
     async def health(self, pool_id: str, replica_id: str, *, canary: bool = False) -> HealthReport:
@@ -275,6 +282,24 @@ class Orchestrator:
     def require_pool(self, pool_id: str) -> None:
         """Raise `KeyError`, naming those there are, when there is no such pool."""
         self._fleet.require(pool_id)
+
+    def rollout_report(self) -> RolloutReport:
+        """Return the last tasks of every pool side by side, and how shadows agree with what they shadow."""
+        pools = [pool.settings for pool in self._fleet.pools.values()]
+        figures = self._ledger.figures
+        return RolloutReport(
+            pools=tuple(figures.of(pool.id, pool.weight, pool.shadow_of) for pool in pools),
+            agreements=tuple(
+                self._shadows.comparisons(pool.shadow_of, pool.id).agreement(pool.shadow_of, pool.id)
+                for pool in pools
+                if pool.shadow_of is not None
+            ),
+        )
+
+    @property
+    def watched_pools(self) -> tuple[Pool, ...]:
+        """The pools themselves, for those who look at their replicas."""
+        return tuple(self._fleet.pools.values())
 
     def collect_metrics(self) -> CollectorRegistry:
         """Return the registry of all metrics, brought up to date."""
@@ -300,6 +325,11 @@ class Orchestrator:
     async def revert(self, pool_id: str) -> ReloadReport:
         """Go back to the settings that a pool had before its last reload."""
         return await self._fleet.revert(pool_id)
+
+    @property
+    def _serving_pools(self) -> list[Pool]:
+        """The pools whose answers are shown."""
+        return [pool for pool in self._fleet.pools.values() if pool.settings.shadow_of is None]
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -333,7 +363,7 @@ class Orchestrator:
         return ticket
 
     def _choose_pool(self, work: Work) -> Pool:
-        all_pools = self._fleet.pools.values()
+        all_pools = self._serving_pools
         pools = [pool for pool in all_pools if pool.has_model(work.model, work.model_version)]
         if not pools:
             # A pool whose engines were never reached may have it: better "not ready" than "no such model".

@@ -10,6 +10,7 @@ from orchestrator.jobs import Jobs
 from orchestrator.metrics import OrchestratorMetrics
 from orchestrator.pools import Pool
 from orchestrator.replica import Replica
+from orchestrator.rollout import Figures, Outcome
 from orchestrator.ticket import Ticket, Work
 
 _log = logging.getLogger("orchestrator")
@@ -22,6 +23,8 @@ class Ledger:
         self._jobs = jobs
         self._metrics = metrics
         self._plugins = plugins
+        self.figures = Figures()
+        """The last tasks of each pool, to put pools side by side."""
 
     def refused(self, work: Work, pool_id: str, exc: AdapterError) -> None:
         self._metrics.task_rejected(pool_id, exc.code)
@@ -29,7 +32,8 @@ class Ledger:
 
     def started(self, ticket: Ticket, started: Started) -> None:
         self._metrics.task_started(ticket)
-        self._plugins.call("worker_adapter_task_started", task=ticket.work, started=started)
+        if not _is_copy(ticket):
+            self._plugins.call("worker_adapter_task_started", task=ticket.work, started=started)
 
     def moved(self, ticket: Ticket, replica: Replica, error: Error) -> None:
         self._metrics.task_moved(replica, error)
@@ -50,10 +54,26 @@ class Ledger:
         """Count a task out; its `terminal` is known."""
         self._jobs.end(ticket)
         self._metrics.task_ended(ticket, tokens, perf_counter())
-        if isinstance(ticket.work, TaskRequest):
+        self._remember(ticket, tokens)
+        if isinstance(ticket.work, TaskRequest) and not _is_copy(ticket):
             self._plugins.call("worker_adapter_task_ended", task=ticket.work, terminal=ticket.terminal)
         if _log.isEnabledFor(logging.INFO):
             _log_end(ticket, tokens)
+
+    def _remember(self, ticket: Ticket, tokens: int) -> None:
+        if ticket.outcome == "cancelled":
+            return  # its times are the client's
+        first = ticket.first_token_at
+        self.figures.add(
+            ticket.pool.id,
+            Outcome(
+                outcome=ticket.outcome,
+                failed=isinstance(ticket.terminal, Error),
+                total_ms=(perf_counter() - ticket.arrived) * 1e3,
+                ttft_ms=None if first is None else (first - ticket.arrived) * 1e3,
+                tokens=tokens,
+            ),
+        )
 
     def probed(self, pool: Pool, replica: Replica, report: HealthReport, changed: bool) -> None:
         if not changed:
@@ -65,6 +85,11 @@ class Ledger:
             f": {report.detail}" if report.detail else "",
             extra={"pool_id": pool.id, "replica_id": replica.id, "engine": replica.engine},
         )  # fmt: skip
+
+
+def _is_copy(ticket: Ticket) -> bool:
+    """Whether it is shadow traffic, which is nobody's task."""
+    return ticket.pool.settings.shadow_of is not None
 
 
 def _log_end(ticket: Ticket, tokens: int) -> None:

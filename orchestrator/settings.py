@@ -87,6 +87,11 @@ class PoolSettings(Frozen):
     replicas: tuple[ReplicaSettings, ...] = Field(min_length=1)
     models: tuple[str, ...] = Field(default=(), description="serve only these; empty: all that the engines have")
     weight: int = Field(default=100, ge=0, description="share of the traffic among pools that serve a model")
+    shadow_of: str | None = Field(
+        default=None, description="copy some of that pool's tasks here, compare the answers, and show them to nobody"
+    )
+    shadow_percent: float = Field(default=100.0, ge=0, le=100, description="how many of them, in percent")
+    shadow_limit: int = Field(default=32, ge=1, description="copies at a time; more are left out and counted")
     default_slots: int = Field(default=64, ge=1)
     task_timeout_s: Seconds | None = Field(default=None, description="for tasks that bring no timeout of their own")
     engine_version: str | None = Field(
@@ -127,6 +132,12 @@ class OrchestratorSettings(Frozen):
     @model_validator(mode="after")
     def _pools_have_names_of_their_own(self) -> Self:
         _refuse_twins("pool", (pool.id for pool in self.pools))
+        originals = {pool.id for pool in self.pools if pool.shadow_of is None}
+        for pool in self.pools:
+            if pool.shadow_of is not None and pool.shadow_of not in originals:
+                raise ValueError(f"pool {pool.id!r} is the shadow of {pool.shadow_of!r}, which is no pool of its own")
+        if not originals:
+            raise ValueError("every pool is the shadow of another: none serves")
         return self
 
     @classmethod

@@ -32,6 +32,7 @@ class ProgramGroup(LazyGroup):
         _own("infer", "Run one inference on tensors."),
         _own("determinism", "Send the same task often and compare the answers."),
         _own("serve", "Serve tasks on HTTP, from pools of engines."),
+        _own("rollout", "Compare the pools of a running host."),
         _own("check", "Say whether a host could serve with its settings."),
         _own("plugins", "List the installed plugins, the broken ones included."),
     )

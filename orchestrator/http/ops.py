@@ -38,7 +38,9 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Return all metrics in Prometheus' text form."""
-    registry = service_of(request).orchestrator.collect_metrics()
+    service = service_of(request)
+    await service.engine_metrics.fetch(service.orchestrator.watched_pools)
+    registry = service.orchestrator.collect_metrics()
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -88,6 +90,13 @@ async def reload(request: Request, pool_id: str) -> Response:
     if service.reload is None:
         raise ConfigurationError("the host was started without a settings file: there is nothing to read again")
     return _json(await service.reload())
+
+
+@router.get("/v2/rollout")
+async def rollout(request: Request) -> Response:
+    """Return the pools side by side: latency, throughput, errors, and how shadows agree with what they shadow."""
+    client_of(request).require_admin()
+    return _json(service_of(request).orchestrator.rollout_report())
 
 
 @router.get("/v2/meta/capabilities")

@@ -11,6 +11,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, StreamingResponse
 
+from orchestrator import rollout_page
 from orchestrator.http.service import Service, client_of, service_of
 from orchestrator.sse import named_frame
 
@@ -25,6 +26,14 @@ _CSP = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline
 async def page() -> HTMLResponse:
     """Return the page."""
     html = resources.files("orchestrator.http").joinpath("status.html").read_text(encoding="utf-8")
+    return HTMLResponse(html, headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff"})
+
+
+@router.get("/rollout")
+async def rollout(request: Request) -> HTMLResponse:
+    """Return the rollout report as a page."""
+    client_of(request).require_admin()
+    html = rollout_page.render(service_of(request).orchestrator.rollout_report())
     return HTMLResponse(html, headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff"})
 
 

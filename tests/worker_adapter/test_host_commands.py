@@ -102,3 +102,28 @@ def test_serve_brings_an_engine_of_its_own_and_takes_it_away_again() -> None:
     assert tokens(first) == tokens(second)
     assert finished.code == 0
     assert is_gone(ready["pid"])
+
+
+def test_rollout_report_compares_the_pools_of_a_running_host(tmp_path: Path) -> None:
+    shadow = '\n[[pools]]\nid = "twin"\nadapter = "mock"\nshadow_of = "default"\n[[pools.replicas]]\nid = "r0"\n'
+    with Running("serve", "--config", config(tmp_path, GOOD + shadow), "--json") as host:
+        url = json.loads(host.line())["url"]
+        post(f"{url}/v2/tasks", {"model": "mock", "prompt": "Hi"})
+        page = tmp_path / "report.html"
+        people, program = run("rollout", "report", "--url", url), run("rollout", "report", "--url", url, "--json")
+        written = run("rollout", "report", "--url", url, "--html", str(page))
+        host.signal(signal.SIGTERM)
+        host.finish()
+
+    assert "twin as shadow of default" in people.out
+    assert [pool["pool_id"] for pool in program.document["pools"]] == ["default", "twin"]
+    assert written.code == 0
+    assert "<svg" in page.read_text()
+
+
+@pytest.mark.parametrize("url, code", [("http://127.0.0.1:1", 3), ("grpc://x", 2)])
+def test_a_host_that_is_not_there_is_told(url: str, code: int) -> None:
+    result = run("rollout", "report", "--url", url)
+
+    assert result.code == code
+    assert "Traceback" not in result.err
