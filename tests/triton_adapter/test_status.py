@@ -19,7 +19,7 @@ from adapter_api import (
     Unauthenticated,
     Unsupported,
 )
-from triton_adapter.status import clean, error_for
+from triton_adapter.status import _BY_CODE, _TABLE, clean, error_for, find_row
 
 ROWS = [
     ("NOT_FOUND", "Request for unknown model: 'nope' is not found", ModelNotFound, False),
@@ -186,7 +186,76 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("code, text, error, retryable", ROWS)
+TOO_LONG = [
+    "Error generating stream: This model's maximum context length is 2048 tokens. However, you requested 4000",
+    "The decoder prompt (length 5000) is longer than the maximum model length of 2048.",
+    "The prompt (total length 25938) is too long to fit into the model (context length 4096).",
+    "Prompt length of 5016 is longer than the maximum model length of 4096",
+    "Cannot process new request: Prompt length (5056) exceeds maximum sequence length (2048)",
+    "Encountered an error when fetching new request: Prompt length (200) exceeds maximum input length (1).",
+    "The sum of prompt length (100) and max_tokens (900) should not exceed max_num_tokens (512)",
+]
+REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: "
+MORE_WORDS: list[tuple[str, str, type[AdapterError], bool]] = [
+    ("UNAVAILABLE", "SSL routines: certificate verify failed", Unauthenticated, False),
+    ("UNAVAILABLE", "peer name 10.0.0.1 is not in peer certificate", Unauthenticated, False),
+    ("UNAVAILABLE", REFUSED + "tlsv13 alert certificate required", Unauthenticated, False),
+    ("UNAVAILABLE", REFUSED + "sslv3 alert bad certificate", Unauthenticated, False),
+    ("UNAVAILABLE", REFUSED + "tlsv1 alert unknown ca", Unauthenticated, False),
+    ("UNAVAILABLE", REFUSED + "sslv3 alert handshake failure", Unauthenticated, False),
+    ("UNAVAILABLE", REFUSED + "Ssl handshake failed: WRONG_VERSION_NUMBER", ConnectFailed, True),
+    ("UNAVAILABLE", REFUSED + "PACKET_LENGTH_TOO_LONG", ConnectFailed, True),
+    ("UNAVAILABLE", REFUSED + "SSL routines: HTTP_REQUEST", ConnectFailed, True),
+    ("UNIMPLEMENTED", "received http2 header with status: 404", ConnectFailed, True),
+    ("UNAVAILABLE", REFUSED + "Connection reset by peer", ConnectFailed, True),
+    ("UNAVAILABLE", REFUSED + "Socket closed", ConnectFailed, True),
+    ("UNAVAILABLE", REFUSED + "No route to host", ConnectFailed, True),
+    ("UNAVAILABLE", REFUSED + "Network is unreachable", ConnectFailed, True),
+    ("UNAVAILABLE", "connection attempt timed out before receiving SETTINGS frame", ConnectFailed, True),
+    ("UNAVAILABLE", "Domain name not found", ConnectFailed, True),
+    ("UNAVAILABLE", "Could not contact DNS servers", ConnectFailed, True),
+    ("RESOURCE_EXHAUSTED", "CLIENT: Sent message larger than max (9 vs. 4)", InvalidRequest, False),
+    ("UNAVAILABLE", "GOAWAY received; Error code: 11; Debug Text: ENHANCE_YOUR_CALM", ConnectionLost, True),
+    ("UNAVAILABLE", "Broken pipe", ConnectionLost, True),
+    ("UNAVAILABLE", "sendmsg: Broken pipe", ConnectionLost, True),
+    ("UNKNOWN", "EOF", ConnectionLost, True),
+    ("UNAVAILABLE", "End of TCP stream", ConnectionLost, True),
+    ("UNAVAILABLE", "Endpoint closing", ConnectionLost, True),
+    ("UNAVAILABLE", "Transport closed", ConnectionLost, True),
+    ("UNAVAILABLE", "connection closed", ConnectionLost, True),
+    ("INTERNAL", "RST_STREAM with error code 2", ConnectionLost, True),
+    ("UNAVAILABLE", "max_age", ConnectionLost, True),
+    ("UNAVAILABLE", "Request for unknown model: 'm' version 1 is not at ready state", NotReady, True),
+    ("INTERNAL", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", EngineFailed, True),
+    ("INTERNAL", "failed to allocate pinned system memory", EngineFailed, True),
+    ("UNAVAILABLE", "the request queue is full", Overloaded, True),
+    ("UNAVAILABLE", "too many requests", Overloaded, True),
+    ("UNKNOWN", "Unexpected <class 'mlserver.errors.ModelNotFound'>: Model m not found", ModelNotFound, False),
+    ("INVALID_ARGUMENT", "must specify a non-zero or non-empty correlation ID", InvalidRequest, False),
+    ("INVALID_ARGUMENT", "parameter keys starting with 'triton_' is reserved for Triton", InvalidRequest, False),
+    # A text that nobody knows: the code decides.
+    ("INVALID_ARGUMENT", "so odd", InvalidRequest, False),
+    ("OUT_OF_RANGE", "so odd", InvalidRequest, False),
+    ("NOT_FOUND", "so odd", ModelNotFound, False),
+    ("ALREADY_EXISTS", "shared memory region 'r' already in manager", InvalidRequest, False),
+    ("FAILED_PRECONDITION", "so odd", NotReady, True),
+    ("UNIMPLEMENTED", "Method not found!", Unsupported, False),
+    ("ABORTED", "so odd", EngineFailed, True),
+    ("DATA_LOSS", "so odd", ConnectionLost, True),
+    ("UNKNOWN", "so odd", EngineFailed, False),
+    ("INTERNAL", "so odd", EngineFailed, False),
+]
+
+
+def test_every_row_of_the_table_and_every_code_is_tried_here() -> None:
+    tried = [find_row(code, text) for code, text, *_ in [*ROWS, *MORE_WORDS]]
+    tried += [find_row("INTERNAL", text) for text in TOO_LONG]
+
+    assert [row.text for _, row in _TABLE if not any(row is one for one in tried)] == []
+    assert [code for code, row in _BY_CODE.items() if not any(row is one for one in tried)] == []
+
+
+@pytest.mark.parametrize("code, text, error, retryable", [*ROWS, *MORE_WORDS])
 def test_a_status_becomes_its_error(code: str, text: str, error: type[AdapterError], retryable: bool) -> None:
     found = error_for(code, text, what="model 'm' on grpc://h:1")
 
@@ -195,18 +264,7 @@ def test_a_status_becomes_its_error(code: str, text: str, error: type[AdapterErr
     assert found.message.startswith("model 'm' on grpc://h:1: ")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Error generating stream: This model's maximum context length is 2048 tokens. However, you requested 4000",
-        "The decoder prompt (length 5000) is longer than the maximum model length of 2048.",
-        "The prompt (total length 25938) is too long to fit into the model (context length 4096).",
-        "Prompt length of 5016 is longer than the maximum model length of 4096",
-        "Cannot process new request: Prompt length (5056) exceeds maximum sequence length (2048)",
-        "Encountered an error when fetching new request: Prompt length (200) exceeds maximum input length (1).",
-        "The sum of prompt length (100) and max_tokens (900) should not exceed max_num_tokens (512)",
-    ],
-)
+@pytest.mark.parametrize("text", TOO_LONG)
 def test_a_prompt_too_long_is_told_in_every_engines_words(text: str) -> None:
     assert type(error_for(None, text, what="x")) is ContextLengthExceeded
     assert type(error_for("INTERNAL", text, what="x")) is ContextLengthExceeded
