@@ -85,8 +85,7 @@ async def serving(
         servers = [make_server(app, settings.server) for app in apps]
         urls = [url_of(each, settings.server) for each in sockets]
         failure: Exception | None = None
-        async with orchestrator, service.engine_metrics, anyio.create_task_group() as group:
-            orchestrator.metrics.add_collectors([service.engine_metrics])
+        async with orchestrator, anyio.create_task_group() as group:
             service.kept.group = group
             for server, bound in zip(servers, sockets, strict=True):
                 await group.start(_serve, server, [bound])

@@ -38,9 +38,7 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Return all metrics in Prometheus' text form."""
-    service = service_of(request)
-    await service.engine_metrics.fetch(service.orchestrator.watched_pools)
-    registry = service.orchestrator.collect_metrics()
+    registry = service_of(request).orchestrator.collect_metrics()
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from adapter_api import InvalidRequest, TaskRequest, TokenEvent, TokenStream
 from orchestrator.config import HostSettings
 from orchestrator.conversation import Conversations
-from orchestrator.engine_metrics import EngineMetrics
 from orchestrator.fleet import ReloadReport
 from orchestrator.host import Orchestrator
 from orchestrator.http.guard import Client, Guard
@@ -32,7 +31,6 @@ class Service:
         self.orchestrator = orchestrator
         self.settings = settings.server
         self.conversations = conversations
-        self.engine_metrics = EngineMetrics()
         self.guard = Guard(settings.server.api_keys)
         limits = settings.server.limits
         self.kept = KeptTasks(tasks=limits.keep_tasks, events=limits.keep_events, keep_s=limits.keep_s)
