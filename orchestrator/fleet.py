@@ -16,6 +16,7 @@ from adapter_api import ConfigurationError, HealthReport, NotReady, PluginHost
 from orchestrator.monitor import watch
 from orchestrator.pools import Pool
 from orchestrator.replica import Replica
+from orchestrator.scrape import EngineMetrics
 from orchestrator.sessions import Affinity
 from orchestrator.settings import OrchestratorSettings, PoolSettings, ReplicaSettings
 
@@ -56,6 +57,7 @@ class Fleet:
     ) -> None:
         self.settings = settings
         self.pools: dict[str, Pool] = {}
+        self.engine_metrics = EngineMetrics(settings.scrape_interval_s)
         self._plugins = plugins
         self._affinity = affinity
         self._listener = listener
@@ -218,6 +220,8 @@ class Fleet:
         for replica in replicas:
             self._watched.add(replica)
             self._watchers.start_soon(self._watch_one, replica)
+            if replica.settings.metrics_url is not None:
+                self._watchers.start_soon(self.engine_metrics.watch, replica, replica.settings.metrics_url)
 
     async def _watch_one(self, replica: Replica) -> None:
         try:

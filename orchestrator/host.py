@@ -73,6 +73,7 @@ class Orchestrator:
         self._ledger = Ledger(self._jobs, self.metrics, self.plugins)
         self._dispatcher = Dispatcher(on_started=self._ledger.started, on_moved=self._ledger.moved, random=Random())
         self._fleet = Fleet(settings, self.plugins, self._affinity, self._ledger.probed)
+        self.metrics.add_collectors([self._fleet.engine_metrics])
         self._shadows = Shadows(lambda task, pool_id: self.accept(task, pool_id=pool_id))
         self._exit = AsyncExitStack()
         self._open = False
@@ -295,11 +296,6 @@ class Orchestrator:
                 if pool.shadow_of is not None
             ),
         )
-
-    @property
-    def watched_pools(self) -> tuple[Pool, ...]:
-        """The pools themselves, for those who look at their replicas."""
-        return tuple(self._fleet.pools.values())
 
     def collect_metrics(self) -> CollectorRegistry:
         """Return the registry of all metrics, brought up to date."""

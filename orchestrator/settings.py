@@ -126,6 +126,7 @@ class OrchestratorSettings(Frozen):
 
     pools: tuple[PoolSettings, ...] = Field(min_length=1)
     sessions: SessionSettings = SessionSettings()
+    scrape_interval_s: Seconds = Field(default=10.0, description="between two looks at the engines' own metrics")
     retained_jobs: int = Field(default=10_000, ge=0, description="ended tasks whose job_id and outcome are remembered")
     read_environment: bool = Field(default=True, description="let adapters read their settings from the environment")
 
