@@ -69,6 +69,9 @@ class Watchdog:
             self.stage = "inter_token" if self.first_seen else "first_token"
         else:
             wake = min((now if since is None else since) + limit, self._ends)
+            if not self.first_seen:
+                # The first output may come at any moment, and the shorter patience begins then.
+                wake = min(wake, now + self._gap_s)
             self._timer = self._loop.call_at(wake, self._look)
             return
         self._timer = None

@@ -223,7 +223,7 @@ async def test_a_server_that_freezes_is_told_by_the_stage_it_froze_in(own_triton
 async def test_two_hundred_streams_survive_the_death_of_their_server_and_its_return(own_triton: EmbeddedTriton) -> None:
     port = int(own_triton.grpc_url.rpartition(":")[2])
     async with TritonAdapter(TritonSettings(url=own_triton.grpc_url, max_retries=1)) as adapter:
-        crowd = Crowd(adapter, lambda number: words(number, delay_ms=1000 if number % 4 == 0 else 50))
+        crowd = Crowd(adapter, lambda number: words(number, delay_ms=20_000 if number % 4 == 0 else 500))
 
         async def kill() -> None:
             await crowd.until_showing(150)

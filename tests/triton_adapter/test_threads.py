@@ -286,6 +286,17 @@ async def test_a_stream_whose_flag_never_comes_is_given_up_and_cancelled(
     await fake.until(lambda: fake.running == 0)
 
 
+async def test_silence_after_a_late_first_token_is_noticed_in_its_own_time(fake: FakeTriton) -> None:
+    fake.model("m").respond_with_text("one two", delay_s=0.4).hang(after=1)
+    settings = TritonSettings(url=fake.grpc_url, first_token_timeout_s=20, inter_token_timeout_s=0.3)
+    async with TritonAdapter(settings) as adapter:
+        with anyio.fail_after(10):
+            events = await run(adapter)
+
+    assert text_of(events) == "one"
+    assert error_of(events).stage == "inter_token"
+
+
 async def test_an_answer_without_any_token_ends_in_order(fake: FakeTriton, on_fake: TritonAdapter) -> None:
     fake.model("m").signature("text").respond_with_text("")
 
