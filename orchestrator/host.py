@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from random import Random
 from time import monotonic, perf_counter
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import msgspec
@@ -49,6 +49,9 @@ from orchestrator.shadow import Shadows
 from orchestrator.status import PoolStatus, TaskStatus
 from orchestrator.ticket import TensorWork, Ticket, Work
 
+if TYPE_CHECKING:
+    from orchestrator.tracing import Tracing
+
 
 class Orchestrator:
     """Keeps pools of replicas healthy and sends them tasks. Use it as a context manager, in one event loop:
@@ -63,14 +66,17 @@ class Orchestrator:
     Args:
         settings: Pools and replicas.
         plugins: Where adapters come from; the installed plugins when absent.
+        tracing: Makes a span of each task; none are made when absent.
     """
 
-    def __init__(self, settings: OrchestratorSettings, *, plugins: PluginHost | None = None) -> None:
+    def __init__(
+        self, settings: OrchestratorSettings, *, plugins: PluginHost | None = None, tracing: Tracing | None = None
+    ) -> None:
         self.plugins = plugins if plugins is not None else load_plugins()
         self.metrics = OrchestratorMetrics()
         self._affinity = Affinity(settings.sessions, monotonic)
         self._jobs = Jobs(settings.retained_jobs)
-        self._ledger = Ledger(self._jobs, self.metrics, self.plugins)
+        self._ledger = Ledger(self._jobs, self.metrics, self.plugins, tracing)
         self._dispatcher = Dispatcher(on_started=self._ledger.started, on_moved=self._ledger.moved, random=Random())
         self._fleet = Fleet(settings, self.plugins, self._affinity, self._ledger.probed)
         self.metrics.add_collectors([self._fleet.engine_metrics])
@@ -143,6 +149,9 @@ class Orchestrator:
             AdapterClosed: The orchestrator is not open.
         """
         ticket = self._admit(task, task.timeout_s, lambda pool: pool.check(task), owner=owner, pool_id=pool_id)
+        traceparent = self._ledger.accepted(ticket, task.traceparent)
+        if traceparent != task.traceparent:
+            task = task.model_copy(update={"traceparent": traceparent})
         batches = self._dispatcher.run(ticket, task)
         if shadows := self._fleet.shadows_of(ticket.pool.id):
             batches = self._shadows.copies(batches, task, ticket.pool.id, shadows)
@@ -214,7 +223,7 @@ class Orchestrator:
         """
         ticket = self._admit_tensors(request, owner)
         try:
-            return await tensors.infer(ticket, request)
+            return await tensors.infer(ticket, self._traced(ticket, request))
         finally:
             self._finish(ticket, 0)
 
@@ -224,7 +233,7 @@ class Orchestrator:
         async def source() -> AsyncIterator[InferResponse]:
             ticket = self._admit_tensors(request, owner)
             try:
-                async for response in tensors.infer_stream(ticket, request):
+                async for response in tensors.infer_stream(ticket, self._traced(ticket, request)):
                     yield response
             finally:
                 self._finish(ticket, 0)
@@ -332,6 +341,10 @@ class Orchestrator:
     def _admit_tensors(self, request: InferRequest, owner: str | None) -> Ticket:
         bound = request.sequence is not None and not request.sequence.start
         return self._admit(TensorWork.of(request), request.timeout_s, lambda pool: None, owner=owner, bound=bound)
+
+    def _traced(self, ticket: Ticket, request: InferRequest) -> InferRequest:
+        traceparent = self._ledger.accepted(ticket, request.traceparent)
+        return msgspec.structs.replace(request, traceparent=traceparent)
 
     def _admit(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from adapter_api import AdapterError, CancelReceipt, Error, HealthReport, PluginHost, Started, TaskRequest
 from orchestrator.jobs import Jobs
@@ -13,16 +14,22 @@ from orchestrator.replica import Replica
 from orchestrator.rollout import Figures, Outcome
 from orchestrator.ticket import Ticket, Work
 
+if TYPE_CHECKING:
+    from orchestrator.tracing import Tracing
+
 _log = logging.getLogger("orchestrator")
 
 
 class Ledger:
     """Told what happens, once each. Nothing of a prompt or an answer is written anywhere."""
 
-    def __init__(self, jobs: Jobs, metrics: OrchestratorMetrics, plugins: PluginHost) -> None:
+    def __init__(
+        self, jobs: Jobs, metrics: OrchestratorMetrics, plugins: PluginHost, tracing: Tracing | None = None
+    ) -> None:
         self._jobs = jobs
         self._metrics = metrics
         self._plugins = plugins
+        self._tracing = tracing
         self.figures = Figures()
         """The last tasks of each pool, to put pools side by side."""
 
@@ -30,13 +37,21 @@ class Ledger:
         self._metrics.task_rejected(pool_id, exc.code)
         _log.info("refused job %s: %s", work.job_id, exc.message, extra={"job_id": work.job_id, "code": exc.code})
 
+    def accepted(self, ticket: Ticket, traceparent: str | None) -> str | None:
+        """Return the trace context that the task's engine is to have."""
+        return traceparent if self._tracing is None else self._tracing.accepted(ticket, traceparent)
+
     def started(self, ticket: Ticket, started: Started) -> None:
         self._metrics.task_started(ticket)
+        if self._tracing is not None:
+            self._tracing.started(ticket)
         if not _is_copy(ticket):
             self._plugins.call("worker_adapter_task_started", task=ticket.work, started=started)
 
     def moved(self, ticket: Ticket, replica: Replica, error: Error) -> None:
         self._metrics.task_moved(replica, error)
+        if self._tracing is not None:
+            self._tracing.moved(ticket, replica, error)
         _log.warning(
             "job %s moves on from replica %s/%s, which failed before it showed anything: %s",
             ticket.work.job_id, replica.pool_id, replica.id, error.message,
@@ -54,6 +69,8 @@ class Ledger:
         """Count a task out; its `terminal` is known."""
         self._jobs.end(ticket)
         self._metrics.task_ended(ticket, tokens, perf_counter())
+        if self._tracing is not None:
+            self._tracing.ended(ticket, tokens)
         self._remember(ticket, tokens)
         if isinstance(ticket.work, TaskRequest) and not _is_copy(ticket):
             self._plugins.call("worker_adapter_task_ended", task=ticket.work, terminal=ticket.terminal)

@@ -13,13 +13,14 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.util import find_spec
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
 import msgspec
 
-from adapter_api import AdapterError, Capability, PluginHost
-from orchestrator.config import HostSettings, Loaded
+from adapter_api import AdapterError, Capability, ConfigurationError, PluginHost
+from orchestrator.config import HostSettings, Loaded, TracingSettings
 from orchestrator.conversation import Conversations
 from orchestrator.fleet import ReloadReport
 from orchestrator.history import Histories
@@ -27,6 +28,9 @@ from orchestrator.host import Orchestrator
 from orchestrator.http.app import ADMIN, FACES, create_app
 from orchestrator.http.server import Server, bind, make_server, url_of
 from orchestrator.http.service import Service
+
+if TYPE_CHECKING:
+    from orchestrator.tracing import Tracing
 
 _log = logging.getLogger("orchestrator.serve")
 
@@ -65,7 +69,32 @@ async def serving(
     Raises:
         ConfigurationError: Something in the settings cannot be had: a port, a certificate, an adapter, a template.
     """
-    orchestrator = Orchestrator(settings, plugins=plugins)
+    async with _tracing(settings.tracing) as tracing:
+        orchestrator = Orchestrator(settings, plugins=plugins, tracing=tracing)
+        async with _serving(orchestrator, settings, load) as running:
+            yield running
+
+
+@asynccontextmanager
+async def _tracing(settings: TracingSettings) -> AsyncIterator[Tracing | None]:
+    if not settings.enabled:
+        yield None
+        return
+    try:
+        from orchestrator.tracing import sending
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"tracing.enabled needs {exc.name}, which is not installed: pip install 'worker-adapter[otel]', "
+            "or set it to false"
+        ) from exc
+    async with sending(settings) as tracing:
+        yield tracing
+
+
+@asynccontextmanager
+async def _serving(
+    orchestrator: Orchestrator, settings: HostSettings, load: Callable[[], Loaded] | None
+) -> AsyncIterator[Serving]:
     conversations = Conversations(orchestrator, Histories(settings.history, monotonic))
     conversations.load_templates()
 

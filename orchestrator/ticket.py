@@ -13,6 +13,8 @@ import msgspec
 from adapter_api import AdapterError, End, InferRequest, Priority, Terminal, TokenStream
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
     from orchestrator.pools import Pool
     from orchestrator.replica import Replica
 
@@ -87,6 +89,8 @@ class Ticket:
         self.terminal: Terminal | None = None
         self.tokens_in: int | None = None
         self.ended = False
+        self.span: Span | None = None
+        """Its span, while it lives, in a host that traces."""
         self._refusal: AdapterError | None = None
         self._woken: anyio.Event | None = None
         self._stream: weakref.ref[TokenStream] | None = None

@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -68,10 +73,6 @@ class Tracing:
         if ticket.span is not None:
             ticket.span.add_event("moved", _known({**_place(replica), "error.type": error.code}))
 
-    def cancelled(self, ticket: Ticket, mode: str | None) -> None:
-        if ticket.span is not None:
-            ticket.span.add_event("cancelled", _known({"worker_adapter.cancel_mode": mode}))
-
     def ended(self, ticket: Ticket, tokens: int) -> None:
         """End the span, with what became of the task."""
         span, ticket.span = ticket.span, None
@@ -99,17 +100,7 @@ class Tracing:
 
 @asynccontextmanager
 async def sending(settings: TracingSettings) -> AsyncIterator[Tracing]:
-    """Send spans by OTLP while the block runs, in the background; what a collector does not take is dropped.
-
-    Raises:
-        ImportError: The extra `otel` is not installed.
-    """
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
-
+    """Send spans by OTLP while the block runs, in the background; what a collector does not take is dropped."""
     provider = TracerProvider(
         resource=Resource.create({"service.name": settings.service_name}),
         sampler=ParentBasedTraceIdRatio(settings.sample_ratio),

@@ -13,6 +13,7 @@ from orchestrator.config.server import (
     LogSettings,
     ServerSettings,
     TlsSettings,
+    TracingSettings,
 )
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "LogSettings",
     "ServerSettings",
     "TlsSettings",
+    "TracingSettings",
     "load_settings",
 ]

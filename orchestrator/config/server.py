@@ -82,6 +82,21 @@ class LogSettings(Frozen):
     format: Literal["json", "text"] = "json"
 
 
+class TracingSettings(Frozen):
+    """Where a span of each task is sent, by OTLP over HTTP. Needs the extra `otel`; off unless enabled."""
+
+    enabled: bool = False
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="as in http://localhost:4318/v1/traces; what OTEL_EXPORTER_OTLP_ENDPOINT says when absent",
+    )
+    service_name: str = Field(default="worker-adapter", min_length=1)
+    sample_ratio: float = Field(
+        default=1.0, ge=0, le=1, description="of the tasks whose clients did not decide it themselves"
+    )
+
+
 class HistorySettings(Frozen):
     """How much of a session's conversation is kept for tasks that ask for their `history`."""
 
@@ -95,4 +110,5 @@ class HostSettings(OrchestratorSettings):
 
     server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     history: HistorySettings = HistorySettings()
