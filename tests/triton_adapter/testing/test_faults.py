@@ -134,6 +134,23 @@ def test_an_error_can_be_followed_by_nothing_ever(fake: FakeTriton, model: FakeM
     assert status.code == "DEADLINE_EXCEEDED"
 
 
+def test_with_triton_grpc_error_a_failure_ends_the_call_with_its_code(fake: FakeTriton, model: FakeModel) -> None:
+    model.fail("gone", code="NOT_FOUND", after=1)
+
+    messages, status = stream(fake, metadata={"triton_grpc_error": "true"})
+
+    assert texts_of(messages) == [b"one "]
+    assert status == Status("NOT_FOUND", "gone")
+
+
+def test_with_triton_grpc_error_a_refusal_still_comes_in_band(fake: FakeTriton) -> None:
+    with connect(fake.grpc_url) as client:
+        messages, status = client.stream(infer_request("nope"), metadata={"triton_grpc_error": "true"})
+
+    assert status is None
+    assert messages[0].error_message == "Request for unknown model: 'nope' is not found"
+
+
 def test_a_unary_call_ends_with_the_code_of_the_error(fake: FakeTriton) -> None:
     fake.model("plain").signature("text", decoupled=False).fail("busy", code="UNAVAILABLE", after=0)
 
