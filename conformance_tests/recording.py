@@ -37,7 +37,7 @@ MOST_AFTER_END = 100
 class RawStream:
     """What `_submit` says for one task, written down and passed on in lawful form."""
 
-    def __init__(self, source: EventSource, task: TaskRequest, *, mend: bool) -> None:
+    def __init__(self, source: EventSource, task: TaskRequest) -> None:
         self.said: list[object] = []
         """Every event as the adapter said it, one by one."""
         self.raised: Exception | None = None
@@ -46,7 +46,6 @@ class RawStream:
         self.exhausted = False
         self._source = source
         self._task = task
-        self._mend = mend
         self._started = False
         self._ended = False
         self._tokens = 0
@@ -57,8 +56,6 @@ class RawStream:
     async def __anext__(self) -> Any:
         while True:
             item = await self._hear()
-            if not self._mend:
-                return item
             lawful = list(self._lawful(item))
             if lawful:
                 return lawful
@@ -79,7 +76,7 @@ class RawStream:
             item = await self._source.__anext__()
         except StopAsyncIteration:
             self.exhausted = True
-            if self._mend and not self._ended:
+            if not self._ended:
                 return End(finish_reason="unknown")
             raise
         except Exception as exc:
@@ -87,7 +84,7 @@ class RawStream:
                 self.raised_closing = exc
             else:
                 self.raised = exc
-            if self._mend and self._ended:
+            if self._ended:
                 raise StopAsyncIteration from exc
             raise
         self.said += item if isinstance(item, list) else [item]
@@ -116,14 +113,13 @@ class Tap:
     """Sits between an adapter's `_submit` and the guard."""
 
     def __init__(self, adapter: WorkerAdapter) -> None:
-        self.mend = True
         self.streams: list[RawStream] = []
         self._submit = adapter._submit
         # On the instance, where `submit` finds it before the author's own.
         adapter.__dict__["_submit"] = self._listen
 
     def _listen(self, task: TaskRequest) -> AsyncIterator[Any]:
-        stream = RawStream(self._submit(task), task, mend=self.mend)
+        stream = RawStream(self._submit(task), task)
         self.streams.append(stream)
         return stream
 

@@ -192,3 +192,7 @@ def _version() -> str:
         return version("worker-adapter")
     except PackageNotFoundError:
         return "unknown"
+
+
+if __name__ == "__main__":
+    SCHEMA.write_bytes(report_schema())

@@ -72,14 +72,9 @@ class Subject:
         return adapter
 
     @asynccontextmanager
-    async def open(self, *, mend: bool = True) -> AsyncIterator[WorkerAdapter]:
-        """Open a new adapter and close it afterwards; blocks the check when it does not open.
-
-        Args:
-            mend: Let the guard see lawful streams whatever the adapter says; see `recording`.
-        """
+    async def open(self) -> AsyncIterator[WorkerAdapter]:
+        """Open a new adapter and close it afterwards; blocks the check when it does not open."""
         adapter = self.adapter()
-        self._tap(adapter).mend = mend
         try:
             await adapter.__aenter__()
         except Exception as exc:

@@ -33,21 +33,30 @@ class Mutant(NamedTuple):
         return f"{self.requirement}-{self.name}"
 
 
-class MutantHarness(ReferenceHarness):
-    """Runs on trio with a clock that jumps over every wait, so that a mutant that hangs costs no time."""
+class HurryingHarness(ReferenceHarness):
+    """Runs on trio with a clock that jumps over every wait, so that an adapter that hangs costs no time."""
 
     settle_s = 10.0
     long_tokens = 100
 
-    def __init__(self, mutant: Mutant) -> None:
-        super().__init__(
-            adapter_class=mutant.adapter, capabilities=CAPABILITIES - mutant.without, backend="trio", pace_s=0.2
-        )
-        self.name = str(mutant)
-        self.plugin_module = mutant.plugin or self.plugin_module
+    def __init__(
+        self,
+        adapter_class: type[ReferenceAdapter] = ReferenceAdapter,
+        capabilities: frozenset[Capability] = CAPABILITIES,
+    ) -> None:
+        super().__init__(adapter_class=adapter_class, capabilities=capabilities, backend="trio", pace_s=0.2)
 
     def backend_options(self) -> dict[str, Any]:
         return {"clock": MockClock(autojump_threshold=0)}
+
+
+class MutantHarness(HurryingHarness):
+    """Tries a mutant."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        super().__init__(mutant.adapter, CAPABILITIES - mutant.without)
+        self.name = str(mutant)
+        self.plugin_module = mutant.plugin or self.plugin_module
 
 
 _mutants: list[Mutant] = []

@@ -513,3 +513,11 @@ class CallsAToolCallAStop(_Ending):
     """Says stop where a tool is called."""
 
     reasons = {"tool_calls": "stop"}  # noqa: RUF012
+
+
+@breaks("ORCH-3059-045")
+class NeverAnswers(ReferenceAdapter):
+    """Fails every task."""
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        raise EngineFailed("the engine is in a bad mood")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import anyio
 import msgspec
@@ -201,7 +202,7 @@ class InfersUnasked(ReferenceAdapter):
 class LosesTheLast(ReferenceAdapter):
     """Loses the last response of a stream."""
 
-    async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+    async def _infer_stream(self, request: InferRequest) -> AsyncGenerator[InferResponse]:
         tensor = request.inputs[0]
         for byte in bytes(tensor.data)[:-1]:
             row = Tensor(tensor.name, "UINT8", (1,), bytes([byte]))
@@ -212,7 +213,7 @@ class LosesTheLast(ReferenceAdapter):
 class StreamsBackwards(ReferenceAdapter):
     """Yields responses in another order."""
 
-    async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+    async def _infer_stream(self, request: InferRequest) -> AsyncGenerator[InferResponse]:
         responses = [response async for response in super()._infer_stream(request)]
         for response in responses[::-1]:
             yield response
@@ -224,12 +225,13 @@ class SulksWhenLeft(ReferenceAdapter):
 
     left = False
 
-    async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+    async def _infer_stream(self, request: InferRequest) -> AsyncGenerator[InferResponse]:
         if self.left:
             raise EngineFailed("the stream is still in use")
         try:
-            async for response in super()._infer_stream(request):
-                yield response
+            async with aclosing(super()._infer_stream(request)) as responses:
+                async for response in responses:
+                    yield response
         finally:
             self.left = sys.exc_info()[0] is GeneratorExit
 

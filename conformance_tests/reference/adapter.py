@@ -6,7 +6,7 @@ It is cut into small methods, so that each mutant overrides one of them.
 from __future__ import annotations
 
 import codecs
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 
 import anyio
 import msgspec
@@ -245,7 +245,7 @@ class ReferenceAdapter(WorkerAdapter):
             outputs=tuple(output for output in outputs if not wanted or output.name in wanted),
         )
 
-    async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+    async def _infer_stream(self, request: InferRequest) -> AsyncGenerator[InferResponse]:
         """Yield one response per byte of the first input."""
         if Capability.TENSOR_STREAM not in self.capabilities:
             raise Unsupported("the reference engine streams no tensors")

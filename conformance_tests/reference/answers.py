@@ -48,7 +48,10 @@ def _pieces(prompt: str, seed: int | None, json: bool) -> Iterable[str]:
 
 
 def _cut(pieces: Iterable[str], stop: tuple[str, ...], max_tokens: int) -> tuple[list[str], Reason]:
-    kept: list[str] = []
+    if not stop:
+        kept = list(itertools.islice(pieces, max_tokens + 1))
+        return kept[:max_tokens], "length" if len(kept) > max_tokens else "stop"
+    kept = []
     text = ""
     for piece in pieces:
         if len(kept) == max_tokens:
