@@ -7,8 +7,7 @@ one message and half-closes, which is all a task needs and saves two trips throu
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -24,6 +23,7 @@ from triton_adapter.wire.request import WireRequest, serialize
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
 from triton_adapter.wire.stream_reply import StreamReplyReader
 
+_EOF: Any = grpc.aio.EOF
 _READY = grpc.ChannelConnectivity.READY
 _SETTLED = (_READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _CLOSE_S = 0.25
@@ -269,13 +269,11 @@ class _Channel:
 class GrpcStream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_call", "_messages", "_parse", "_private", "_transport", "_what")
+    __slots__ = ("_call", "_parse", "_private", "_transport", "_what")
 
     def __init__(self, transport: GrpcTransport, call: Any, what: str, private: Callable[[], Sequence[str]]) -> None:
         self._transport = transport
         self._call = call
-        # Iterating costs less per message than grpc's `read`.
-        self._messages: AsyncGenerator[bytes, None] = call.__aiter__()
         self._parse = StreamReplyReader().parse
         self._what = what
         self._private = private
@@ -283,16 +281,11 @@ class GrpcStream:
     async def read(self) -> list[Reply]:
         """Return the next reply in a list, or an empty list when the call ended in order."""
         try:
-            message = await anext(self._messages)
-        except StopAsyncIteration:
-            return []
+            message = await self._call.read()
         except grpc.aio.AioRpcError as exc:
             raise self._transport.error(exc, self._what, private=self._private())
-        return [self._parse(message)]
+        return [] if message is _EOF else [self._parse(message)]
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""
         self._call.cancel()
-        # Between two reads the generator ends at once; a read that waits is ended by the cancel, and the generator by it.
-        with contextlib.suppress(StopIteration, RuntimeError):
-            self._messages.aclose().send(None)
