@@ -1,0 +1,98 @@
+"""The status page in a real browser: it shows what is, it follows, it works by keyboard and on a phone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.orchestrator.http.browser import browser
+from tests.orchestrator.http.conftest import Serve
+from tests.orchestrator.http.test_tasks import submit
+from tests.orchestrator.pooling import task
+
+pytestmark = pytest.mark.anyio
+
+TEXT = "document.body.innerText"
+
+
+@pytest.mark.spec("ORCH-3064-017")
+async def test_people_see_pools_tasks_and_errors_and_see_them_change(serve: Serve, tmp_path: Path) -> None:
+    async with serve({"delay_s": 0.01}, {"state": "unreachable"}) as host, browser(tmp_path) as page:
+        await submit(host, model="mock", job_id="failing", timeout_s=0.001, max_tokens=100)
+        running = host.orchestrator.submit(task(job_id="shown", max_tokens=1000))
+        await anext(running)
+        await page.call("Page.navigate", url=host.url)
+        await page.until("document.getElementById('overall')?.textContent === 'ready'")
+        await page.until("document.getElementById('tasks')?.textContent.includes('shown')")
+        shown = await page.look(TEXT)
+        await running.aclose()
+        await host.orchestrator.drain("default")
+        await page.until("document.getElementById('overall')?.textContent === 'not ready'")
+        await page.until("document.getElementById('tasks')?.textContent.includes('No task')")
+
+    assert "it is unreachable" in shown
+    assert "failing" in shown
+    assert "deadline_exceeded" in shown
+
+
+@pytest.mark.spec("ORCH-3064-017")
+async def test_it_loads_nothing_from_elsewhere_and_breaks_no_rule_of_its_own(serve: Serve, tmp_path: Path) -> None:
+    async with serve() as host, browser(tmp_path) as page:
+        await page.call("Page.navigate", url=host.url)
+        await page.until("document.getElementById('overall')?.textContent === 'ready'")
+        origins = await page.look(
+            "[...new Set(performance.getEntriesByType('resource').map((entry) => new URL(entry.name).origin))]"
+        )
+
+    assert set(origins) <= {host.url}
+
+
+@pytest.mark.spec("ORCH-3064-017")
+async def test_everything_is_reached_by_keyboard(serve: Serve, tmp_path: Path) -> None:
+    async with serve() as host, browser(tmp_path) as page:
+        await page.call("Page.navigate", url=host.url)
+        await page.until("document.querySelector('#pools table') !== null")
+        reached = []
+        for _ in range(4):
+            await page.press("Tab")
+            reached.append(
+                await page.look(
+                    "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"
+                )
+            )
+        outline = await page.look("getComputedStyle(document.activeElement).outlineStyle")
+        await page.until("document.activeElement.getAttribute('aria-label') !== null")
+
+    assert reached[:3] == ["API", "metrics", "rollout"]
+    assert reached[3].startswith("default: ready")
+    assert outline == "solid"
+
+
+@pytest.mark.spec("ORCH-3064-017")
+async def test_a_phone_shows_it_without_scrolling_sideways(serve: Serve, tmp_path: Path) -> None:
+    async with serve({"state": "unreachable"}, {}) as host, browser(tmp_path) as page:
+        await page.call("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=2, mobile=True)
+        await page.call("Page.navigate", url=host.url)
+        await page.until("document.querySelector('#pools table') !== null")
+        width = await page.look("document.documentElement.scrollWidth")
+        font = await page.look("parseFloat(getComputedStyle(document.querySelector('td')).fontSize)")
+
+    assert width <= 360
+    assert font >= 14
+
+
+@pytest.mark.spec("ORCH-3064-001")
+async def test_a_browsers_own_event_source_reads_a_kept_task_and_resumes_it(serve: Serve, tmp_path: Path) -> None:
+    async with serve({"reply": "one two three"}) as host, browser(tmp_path) as page:
+        await submit(host, job_id="kept", on_disconnect="keep")
+        await page.call("Page.navigate", url=f"{host.url}/livez")
+        read = """new Promise((resolve) => {
+            const source = new EventSource("/v2/tasks/kept/events"), seen = [];
+            source.addEventListener("token", (event) => seen.push([event.lastEventId, JSON.parse(event.data).text]));
+            source.addEventListener("end", () => { source.close(); resolve(seen); });
+        })"""
+        await page.until("location.pathname === '/livez'")
+        seen = await page.look(read)
+
+    assert seen == [["1", "one"], ["2", " two"], ["3", " three"]]
