@@ -20,7 +20,10 @@ from tests.triton_adapter.engine_side import probe
 from tests.triton_adapter.lab import loaded, tensor
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
+from triton_adapter.health import models_of
+from triton_adapter.metadata import explain_absence
 from triton_adapter.testing import FakeTriton, FaultProxy
+from triton_adapter.wire import v2_pb2 as v2
 
 pytestmark = pytest.mark.anyio
 
@@ -331,3 +334,19 @@ async def test_a_v2_server_that_tells_nothing_of_its_engine_is_promised_no_hard_
         (model,) = (await adapter.props()).models
 
     assert "cancel_hard" not in model.capabilities
+
+
+async def test_states_and_refusals_in_mlservers_words_are_understood(plain_v2: FakeTriton) -> None:
+    index = v2.RepositoryIndexResponse()
+    index.models.add(name="echo", state="State.READY")
+    plain_v2.fail_next(
+        "ModelReady", "UNKNOWN", "Unexpected <class 'mlserver.errors.ModelNotFound'>: Model nope not found"
+    )
+
+    (model,) = models_of(index)
+    async with TritonAdapter(TritonSettings(url=plain_v2.grpc_url)) as adapter:
+        ready = await adapter.models.ready("nope")
+
+    assert (model.ready, model.state) == (True, "READY")
+    assert explain_absence(index.models, "echo", "", where="here") is None
+    assert not ready
