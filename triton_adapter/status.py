@@ -87,7 +87,8 @@ _TABLE: tuple[tuple[re.Pattern[str], Row], ...] = (
     _row(r"(protocol|API) is restricted", PermissionDenied,
          "give the server's restricted-protocol key and value in `restricted_token`"),
     # Coming, going, gone.
-    _row(r"has no available versions|is not at ready state", NotReady, f"it is loading, unloading or failed to load; {_ELSEWHERE}"),
+    _row(r"has no available versions|is not at ready state", NotReady,
+         f"it is loading, unloading or failed to load; {_ELSEWHERE}"),
     _row(r"Server exiting|Server not ready|shutting down|stopped accepting new requests", NotReady,
          f"the server is stopping; {_ELSEWHERE}"),
     _row(r"unhealthy vLLM engine", NotReady, f"the engine behind the model died; {_ELSEWHERE}"),
