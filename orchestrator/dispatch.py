@@ -18,6 +18,7 @@ import msgspec
 
 from adapter_api import (
     AdapterClosed,
+    DeadlineExceeded,
     End,
     Error,
     Metrics,
@@ -156,6 +157,9 @@ def _ended(ticket: Ticket, replica: Replica, terminal: End | Error) -> End | Err
             ),
         )
         ticket.tokens_in = terminal.usage.tokens_in
+    elif terminal.code == DeadlineExceeded.code and terminal.stage == "total" and ticket.timeout_s is not None:
+        # The adapter knows only what was left of it.
+        terminal = msgspec.structs.replace(terminal, message=f"the task did not end within its {ticket.timeout_s:g} s")
     ticket.terminal = terminal
     return terminal
 

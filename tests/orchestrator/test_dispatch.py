@@ -254,6 +254,7 @@ async def test_the_time_limit_covers_all_attempts_and_the_wait() -> None:
             error = error_of(await collect(host.submit(task(timeout_s=0.05))))
 
     assert (error.code, error.stage) == ("deadline_exceeded", "total")
+    assert error.message == "the task did not end within its 0.05 s"
 
 
 async def test_closing_the_orchestrator_ends_every_task_with_one_error() -> None:
