@@ -24,6 +24,7 @@ from adapter_api import (
 from triton_adapter.cancellation import cancel_mode
 from triton_adapter.deadlines import Watchdog
 from triton_adapter.dialects import TaskDecoder, choose_dialect
+from triton_adapter.draining import Drainable, answer_or_follow
 from triton_adapter.engine import Engine
 from triton_adapter.retries import Retries
 from triton_adapter.schema import EncodedTask, ModelSchema, Reply
@@ -53,7 +54,6 @@ class Generation:
         """The engine has said its last word, or the decoder has heard enough."""
         self._refusal: str | None = None
         """What the engine said instead of its last word."""
-        self._failed = False
         self._version: str | None = None
 
     @property
@@ -106,7 +106,6 @@ class Generation:
                                        tokens_out=end.usage.tokens_out))  # fmt: skip
             yield [*closing, end]
         except AdapterError as exc:
-            self._failed = True
             engine.note_failure(self._task.model, exc)
             if isinstance(exc, ConnectFailed | ConnectionLost):
                 engine.note_disconnect()
@@ -116,8 +115,8 @@ class Generation:
 
     async def stop(self) -> None:
         """Ask the engine to stop by other means than closing the call, where the model has such means."""
-        if self._schema is not None and self._schema.scheduling != "ensemble":
-            await ask_to_stop(self._engine, await stop_targets(self._engine, self._schema), self._task.job_id)
+        if self.mode != "client_only":  # else it is asked while its call is drained
+            await self._ask_to_stop()
 
     # -- before
 
@@ -181,9 +180,10 @@ class Generation:
             return
         while True:
             try:
-                self._call = await self._engine.transport.stream(
-                    self._request(), timeout_s=self._remaining() + 1, traceparent=self._task.traceparent
+                call = await self._engine.transport.stream(
+                    self._request(), timeout_s=self._call_timeout_s(), traceparent=self._task.traceparent
                 )
+                self._call = Drainable(call) if self.mode == "client_only" else call
                 return
             except AdapterError as exc:
                 if not await self._retries.again(exc, ends=self._ends):
@@ -248,9 +248,11 @@ class Generation:
         return True
 
     async def _infer(self) -> Reply:
-        reply = await self._engine.transport.infer(
+        sending = self._engine.transport.infer(
             self._request(), timeout_s=self._remaining(), traceparent=self._task.traceparent
         )
+        alone = self.mode == "client_only"
+        reply = await (answer_or_follow(self._engine.slots, sending) if alone else sending)
         reply.final = True
         return reply
 
@@ -288,8 +290,15 @@ class Generation:
     def _remaining(self) -> float:
         return max(self._ends - self._now(), 0.001)
 
+    def _call_timeout_s(self) -> float:
+        # Our own deadlines come first; a call that is drained afterwards needs time for that.
+        extra = self._engine.settings.drain_timeout_s if self.mode == "client_only" else 0.0
+        return self._remaining() + 1 + extra
+
     def _expire(self) -> None:
-        if self._call is not None:
+        if isinstance(self._call, Drainable):
+            self._call.interrupt()
+        elif self._call is not None:
             self._call.cancel()
 
     def _private(self) -> list[str]:
@@ -304,13 +313,12 @@ class Generation:
         call, self._call = self._call, None
         if call is None:
             return
-        schema, job_id = self._schema, self._task.job_id
-        if schema is not None and schema.scheduling == "ensemble" and not self._failed:
-            # Its members would run on: follow them to their end rather than lose sight of them.
-
-            async def stop() -> None:
-                await ask_to_stop(engine, await stop_targets(engine, schema), job_id)
-
-            engine.slots.drain(call, stop)
+        if isinstance(call, Drainable):
+            # What computes would run on: follow it to its end rather than lose sight of it.
+            engine.slots.drain(call, None if self._over else self._ask_to_stop)
         else:
             engine.cancels.cancel(call)
+
+    async def _ask_to_stop(self) -> None:
+        if self._schema is not None:
+            await ask_to_stop(self._engine, await stop_targets(self._engine, self._schema), self._task.job_id)

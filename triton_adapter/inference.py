@@ -22,7 +22,9 @@ from adapter_api import (
     TransportError,
     Unsupported,
 )
+from triton_adapter.cancellation import cancel_mode
 from triton_adapter.deadlines import Watchdog
+from triton_adapter.draining import answer_or_follow
 from triton_adapter.engine import Engine
 from triton_adapter.retries import Retries
 from triton_adapter.schema import ModelSchema, Reply
@@ -74,7 +76,7 @@ async def _send(engine: Engine, request: InferRequest, schema: ModelSchema, ends
     try:
         while True:
             try:
-                reply = await engine.transport.infer(message, timeout_s=_left(ends), traceparent=request.traceparent)
+                reply = await _answer(engine, message, schema, ends, request.traceparent)
                 break
             except AdapterError as exc:
                 if not await retries.again(exc, unsent_only=True, ends=ends):
@@ -88,6 +90,13 @@ async def _send(engine: Engine, request: InferRequest, schema: ModelSchema, ends
     finally:
         if lease is not None:
             lease.release(clean=clean)
+
+
+async def _answer(
+    engine: Engine, message: WireRequest, schema: ModelSchema, ends: float, traceparent: str | None
+) -> Reply:
+    sending = engine.transport.infer(message, timeout_s=_left(ends), traceparent=traceparent)
+    return await (answer_or_follow(engine.slots, sending) if cancel_mode(schema) == "client_only" else sending)
 
 
 async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[InferResponse]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from adapter_api import AdapterError
+from triton_adapter.schema import Reply
 from triton_adapter.transports.base import StreamCall
 
 
@@ -42,6 +43,12 @@ class Slots:
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
 
+    def follow(self, answer: asyncio.Task[Reply]) -> None:
+        """Count a call of one answer that nobody waits for any more until it comes."""
+        task = asyncio.get_running_loop().create_task(self._follow(answer))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
     async def aclose(self) -> None:
         """Cancel what is still draining."""
         tasks = list(self._draining)
@@ -60,3 +67,11 @@ class Slots:
             pass  # either way the slot is free, or no longer worth counting
         finally:
             call.cancel()
+
+    async def _follow(self, answer: asyncio.Task[Reply]) -> None:
+        try:
+            await asyncio.wait([answer], timeout=self._drain_timeout_s)
+        finally:
+            answer.cancel()
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # seen: there is nobody left to tell

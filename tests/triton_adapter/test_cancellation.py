@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import anyio.lowlevel
 import pytest
 
-from adapter_api import Capability, End, TaskRequest, Token
+from adapter_api import Capability, End, Error, TaskRequest, Token, TokenEvent
 from tests.triton_adapter.engine_side import probe, wait_for_state
 from tests.triton_adapter.lab import loaded, step, tensor
 from triton_adapter import TritonAdapter, TritonSettings
@@ -114,6 +114,53 @@ async def test_an_ensembles_cancel_is_honest_and_its_slot_stays_busy(adapter: Tr
     with anyio.fail_after(5):
         while (await adapter.health()).capacity.in_flight:
             pass
+
+
+@pytest.mark.live
+async def test_an_ensembles_slot_stays_busy_when_its_reader_is_interrupted(
+    adapter: TritonAdapter, ensemble: str
+) -> None:
+    task = TaskRequest(
+        job_id="read-ensemble", model=ensemble, prompt="tick", max_tokens=4, parameters={"triton.delay_ms": 150}
+    )
+    events: list[TokenEvent] = []
+    token_came = anyio.Event()
+
+    async def read() -> None:
+        async for event in adapter.submit(task):
+            events.append(event)
+            if isinstance(event, Token):
+                token_came.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        with anyio.fail_after(5):
+            await token_came.wait()
+        receipt = await adapter.cancel("read-ensemble")
+    busy = (await adapter.health()).capacity.in_flight
+
+    assert (receipt.acknowledged, receipt.mode) == (True, "client_only")
+    assert isinstance(events[-1], End)
+    assert busy == 1
+    await wait_for_state(adapter, "read-ensemble", "finished")
+    with anyio.fail_after(5):
+        while (await adapter.health()).capacity.in_flight:
+            pass
+
+
+@pytest.mark.live
+async def test_an_ensembles_deadline_keeps_its_slot_busy_too(triton: EmbeddedTriton, ensemble: str) -> None:
+    async with TritonAdapter(TritonSettings(url=triton.grpc_url, inter_token_timeout_s=0.2)) as adapter:
+        task = TaskRequest(
+            job_id="late-ensemble", model=ensemble, prompt="tick", max_tokens=3, parameters={"triton.delay_ms": 600}
+        )
+        events = [event async for event in adapter.submit(task)]
+        busy = (await adapter.health()).capacity.in_flight
+        await wait_for_state(adapter, "late-ensemble", "finished")
+
+    assert isinstance(events[-1], Error)
+    assert events[-1].stage == "inter_token"
+    assert busy == 1
 
 
 @pytest.mark.live
