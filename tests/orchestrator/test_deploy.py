@@ -1,0 +1,36 @@
+"""The files in deploy/ are ones that the programs they are for accept."""
+
+from __future__ import annotations
+
+import shutil
+from subprocess import run
+
+import pytest
+
+from adapter_api import load_plugins
+from orchestrator.check import check_settings
+from orchestrator.config import load_settings
+from tests.project.repository import ROOT
+
+DEPLOY = ROOT / "deploy"
+
+
+def test_the_example_settings_can_be_served() -> None:
+    plugins = load_plugins()
+    adapters = [adapter.name for adapter in plugins.adapters]
+
+    summary = check_settings(load_settings(DEPLOY / "orchestrator.toml", {}, adapters=adapters), plugins)
+
+    assert [replica.pool_id for replica in summary.replicas] == ["blue", "green", "candidate"]
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="needs promtool on PATH: apt-get install prometheus, or brew install it"
+)
+def test_prometheus_accepts_its_settings() -> None:
+    checked = run(
+        ["promtool", "check", "config", DEPLOY / "prometheus.yml"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
