@@ -22,11 +22,14 @@ class StreamReplyReader:
     time. Any other message is parsed in full.
     """
 
-    __slots__ = ("_head", "_known", "_tensors")
+    __slots__ = ("_head", "_known", "_rest", "_rest_data", "_tensors")
 
     def __init__(self) -> None:
         self._head = b""
         self._tensors: list[tuple[str, str, tuple[int, ...]]] = []
+        self._rest_data = b""
+        self._rest: dict[str, RawTensor] = {}
+        """What came after the first output in the last message, and what it means."""
         self._known: Reply | None = None
 
     def parse(self, data: bytes) -> Reply:
@@ -52,16 +55,30 @@ class StreamReplyReader:
         if at + size != end or not data.startswith(self._head, at):
             return None
         at += len(self._head)
+        if at + 2 > end or data[at] != _RAW_TAG:
+            return None
+        name, datatype, shape = self._tensors[0]
+        size, at = (data[at + 1], at + 2) if data[at + 1] < 0x80 else read_varint(data, at + 1)
+        first = _new_tuple(RawTensor, (datatype, shape, data[at : at + size]))
+        at += size
+        if data[at:] != self._rest_data:
+            rest = self._others(data, at)
+            if rest is None:
+                return None
+            self._rest_data, self._rest = data[at:], rest
+        elif at > end:
+            return None
+        return {name: first, **self._rest}
+
+    def _others(self, data: bytes, at: int) -> dict[str, RawTensor] | None:
+        """Return the outputs after the first. They seldom change: counts of one, a finish reason that is none yet."""
+        end = len(data)
         outputs: dict[str, RawTensor] = {}
-        for name, datatype, shape in self._tensors:
+        for name, datatype, shape in self._tensors[1:]:
             if at + 2 > end or data[at] != _RAW_TAG:
                 return None
-            size = data[at + 1]
-            if size > 0x7F:
-                size, at = read_varint(data, at + 1)
-            else:
-                at += 2
-            outputs[name] = _new_tuple(RawTensor, (datatype, shape, data[at : at + size]))
+            size, at = read_varint(data, at + 1)
+            outputs[name] = RawTensor(datatype, shape, data[at : at + size])
             at += size
         return outputs if at == end else None
 
@@ -76,4 +93,6 @@ class StreamReplyReader:
         if start + size == len(data) and size > len(tail) and data.endswith(tail):
             self._head = data[start : len(data) - len(tail)]
             self._tensors = [(t.name, t.datatype, tuple(t.shape)) for t in outputs]
+            self._rest_data = tail[1 + len(varint(len(raw[0]))) + len(raw[0]) :]
+            self._rest = {t.name: reply.outputs[t.name] for t in outputs[1:]}
             self._known = reply
