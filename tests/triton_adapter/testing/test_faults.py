@@ -171,6 +171,27 @@ def test_an_exception_in_the_models_function_reads_as_one_in_a_python_model(fake
     )
 
 
+def test_models_of_both_kinds_share_a_stream(fake: FakeTriton, model: FakeModel) -> None:
+    fake.model("plain").signature("text", decoupled=False)
+    with connect(fake.grpc_url) as client:
+        messages, status = client.stream(request(), text_request("plain", request_id="r2"))
+
+    assert status is None
+    assert sorted(message.infer_response.id for message in messages) == ["r1", "r1", "r1", "r2"]
+
+
+def test_coupled_models_answer_in_order_even_if_a_later_one_is_ready_first(fake: FakeTriton) -> None:
+    late = fake.model("late").signature("text", decoupled=False).hold(after=0)
+    early = fake.model("early").signature("text", decoupled=False)
+    with connect(fake.grpc_url) as client:
+        call = client.open_stream(text_request("late", request_id="1"), text_request("early", request_id="2"))
+        fake.wait_until(lambda: early.finished == 1)
+        late.release()
+        messages = list(call)
+
+    assert [message.infer_response.id for message in messages] == ["1", "2"]
+
+
 # ---- the call, the stream, the connection
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -52,6 +53,12 @@ def test_the_plugin_loads_no_grpc_until_the_fixture_is_used() -> None:
     )
 
     assert done.stdout.strip() == "[]"
+
+
+def test_pytest_finds_the_plugin_by_itself() -> None:
+    found = {entry.value for entry in importlib.metadata.entry_points(group="pytest11")}
+
+    assert PLUGIN in found
 
 
 def test_every_public_name_can_be_imported() -> None:

@@ -1,7 +1,8 @@
 """Every test here runs against the real Triton and against the fake: what one answers, the other does.
 
 The clients are not ours: plain grpc with tritonclient's messages, tritonclient's aio client, and http.client.
-Only `triton_grpc_error` is missing: it kills Triton 2.51 now and then, even after a single error with the final flag.
+Two things are missing, because they kill Triton 2.51 now and then: `triton_grpc_error`, even when a single error with the
+final flag is all there is, and a stream with a request to a decoupled model beside one to a model that is not.
 """
 
 from __future__ import annotations
@@ -349,15 +350,21 @@ def test_a_failure_may_be_followed_by_more_tokens(client: V2Client, extra: dict[
 
 
 def test_requests_on_one_stream_go_on_after_one_of_them_failed(client: V2Client) -> None:
-    slow = text_request("slow", "a b", parameters={"max_tokens": 2, **QUICK}, request_id="slow")
+    first, second = (
+        text_request("slow", "a b", parameters={"max_tokens": 2, **QUICK}, request_id=name) for name in ("one", "two")
+    )
 
-    call = client.open_stream(slow, infer_request("nope", request_id="bad"), addsub(request_id="sum"))
-    # Triton 2.51 may forget to end a stream on which it refused one of several requests.
-    messages = [next(call) for _ in range(4)]
-    call.cancel()
+    messages, status = client.stream(first, infer_request("nope", request_id="bad"), second)
 
-    by_id = {name: [m for m in messages if m.infer_response.id == name] for name in ("slow", "bad", "sum")}
-    assert {name: len(found) for name, found in by_id.items()} == {"slow": 2, "bad": 1, "sum": 1}
+    assert status is None
+    assert sorted(message.infer_response.id for message in messages) == ["bad", "one", "one", "two", "two"]
+
+
+def test_coupled_requests_on_one_stream_are_answered_in_their_order(client: V2Client) -> None:
+    messages, status = client.stream(*(addsub(request_id=str(index)) for index in range(10)))
+
+    assert status is None
+    assert [message.infer_response.id for message in messages] == [str(index) for index in range(10)]
 
 
 def test_bytes_of_a_character_cut_in_two_arrive_as_they_are(client: V2Client) -> None:
