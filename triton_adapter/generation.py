@@ -14,28 +14,27 @@ from adapter_api import (
     DeadlineExceeded,
     InvalidRequest,
     Metrics,
-    RequestedOutput,
-    Started,
     StreamIncomplete,
     TaskRequest,
     TokenEvent,
     Unsupported,
 )
-from triton_adapter.cancellation import cancel_mode
 from triton_adapter.deadlines import Watchdog
-from triton_adapter.dialects import TaskDecoder, choose_dialect
 from triton_adapter.draining import Drainable, answer_or_follow
 from triton_adapter.engine import Engine
+from triton_adapter.plan import Plan, make_plan
 from triton_adapter.retries import Retries
-from triton_adapter.schema import EncodedTask, ModelSchema, Reply
+from triton_adapter.schema import Reply
 from triton_adapter.status import error_for
 from triton_adapter.stopping import ask_to_stop, stop_targets
 from triton_adapter.transports.base import StreamCall, settle
-from triton_adapter.wire.request import WireRequest, check_parameters
 
 
 class Generation:
     """Runs one task. `events` is its generator, to be used once; `mode` is known once the task is under way."""
+
+    _plan: Plan
+    _watch: Watchdog
 
     def __init__(self, engine: Engine, task: TaskRequest) -> None:
         self._engine = engine
@@ -44,29 +43,19 @@ class Generation:
         self._total_s = task.timeout_s if task.timeout_s is not None else engine.settings.timeout_s
         self._submitted = perf_counter()
         self._retries = Retries(engine.settings.max_retries)
-        self._schema: ModelSchema | None = None
-        self._decoder: TaskDecoder | None = None
-        self._encoded = EncodedTask(())
         self._ends = 0.0
         self._call: StreamCall | None = None
-        self._watch: Watchdog | None = None
         self._over = False
         """The engine has said its last word, or the decoder has heard enough."""
         self._refusal: str | None = None
         """What the engine said instead of its last word."""
-        self._version: str | None = None
+        self.sent = False
+        """Whether the engine may have the task."""
 
     @property
     def mode(self) -> CancelMode:
         """What cancelling this task can do."""
-        if self._schema is None:
-            return "hard"  # nothing is in the engine yet
-        return cancel_mode(self._schema)
-
-    @property
-    def sent(self) -> bool:
-        """Whether the engine has the task."""
-        return self._watch is not None
+        return self._plan.mode if self.sent else "hard"  # nothing is in the engine yet
 
     async def events(self) -> AsyncIterator[TokenEvent | list[TokenEvent]]:
         """Yield the task's events; raises the contract's errors. Closing it early stops the engine."""
@@ -75,15 +64,12 @@ class Generation:
         self._ends = self._now() + self._total_s - (perf_counter() - self._submitted)
         engine = self._engine
         await self._prepare()
+        started = self._plan.started(engine.settings, await engine.version(self._plan.schema))
         engine.slots.enter()
         try:
-            self._watch = Watchdog(
-                self._expire, first_token_s=self._first_token_s(), inter_token_s=engine.settings.inter_token_timeout_s,
-                ends=self._ends, total_s=self._total_s,
-            )  # fmt: skip
-            self._watch.start()
+            self._start_watching()
             await self._send()
-            yield self._started()
+            yield started
             first_token_ms: float | None = None
             while not self._over:
                 replies = await self._read()
@@ -96,15 +82,7 @@ class Generation:
                     if self._over:
                         await self._settle()
                     raise self._in_band(self._refusal)
-            assert self._decoder is not None
-            held, end = self._decoder.finish()
-            await self._settle()
-            engine.note_success(self._task.model)
-            closing: list[TokenEvent] = [*held]
-            if first_token_ms is not None:
-                closing.append(Metrics(time_to_first_token_ms=first_token_ms, tokens_in=end.usage.tokens_in,
-                                       tokens_out=end.usage.tokens_out))  # fmt: skip
-            yield [*closing, end]
+            yield await self._finish(first_token_ms)
         except AdapterError as exc:
             engine.note_failure(self._task.model, exc)
             if isinstance(exc, ConnectFailed | ConnectionLost):
@@ -130,69 +108,54 @@ class Generation:
             except AdapterError as exc:
                 if not await self._retries.again(exc, ends=self._ends):
                     raise
-        self._encode(schema)
-        self._version = await engine.version(schema)
+        self._plan = make_plan(task, schema, engine.override(task.model))
 
-    def _encode(self, schema: ModelSchema) -> None:
-        task = self._task
-        dialect = choose_dialect(schema, self._engine.override(task.model)).dialect
-        encoded = dialect.encode(task, schema)
-        check_parameters(encoded.parameters)
-        self._schema, self._encoded, self._decoder = schema, encoded, dialect.decoder(task, schema)
-
-    def _request(self) -> WireRequest:
-        task, schema, encoded = self._task, self._schema, self._encoded
-        assert schema is not None
-        priority = queue_timeout_us = None
-        if schema.priority_levels:
-            priority = 1 if task.priority == "interactive" else schema.priority_levels
-        if schema.allow_timeout_override:
-            queue_timeout_us = max(int((self._ends - self._now()) * 1e6), 1)
-        return WireRequest(
-            task.model, encoded.inputs, task.model_version or "", task.job_id,
-            tuple(RequestedOutput(name) for name in encoded.outputs), encoded.parameters,
-            priority=priority, queue_timeout_us=queue_timeout_us, empty_final_response=encoded.streaming,
-            private=self._private,
-        )  # fmt: skip
-
-    def _first_token_s(self) -> float:
-        # A model that answers once has its first output when it has its last: only the total counts then.
-        return self._engine.settings.first_token_timeout_s if self._encoded.streaming else self._total_s + 1
-
-    def _started(self) -> Started:
-        task, schema, settings = self._task, self._schema, self._engine.settings
-        assert schema is not None
-        return Started(
-            job_id=task.job_id,
-            engine="triton",
-            engine_version=self._version,
-            model=task.model,
-            model_version=task.model_version or schema.version,
-            pool_id=settings.pool_id,
-            replica_id=settings.replica_id,
-            seed=task.seed,
+    def _start_watching(self) -> None:
+        settings = self._engine.settings
+        self._watch = Watchdog(
+            self._expire,
+            # A model that answers once has its first output when it has its last: only the total counts then.
+            first_token_s=settings.first_token_timeout_s if self._plan.streaming else self._total_s + 1,
+            inter_token_s=settings.inter_token_timeout_s,
+            ends=self._ends,
+            total_s=self._total_s,
         )
+        self._watch.start()
 
     # -- while it runs
 
     async def _send(self) -> None:
-        if not self._encoded.streaming:
+        self.sent = True
+        if not self._plan.streaming:
             return
+        drained = self._plan.mode == "client_only"
+        # Our own deadlines come first; a call that is drained after them needs time for that.
+        extra_s = 1 + (self._engine.settings.drain_timeout_s if drained else 0)
         while True:
             try:
                 call = await self._engine.transport.stream(
-                    self._request(), timeout_s=self._call_timeout_s(), traceparent=self._task.traceparent
+                    self._plan.request(self._remaining()),
+                    timeout_s=self._remaining() + extra_s,
+                    traceparent=self._task.traceparent,
                 )
-                self._call = Drainable(call) if self.mode == "client_only" else call
+                self._call = Drainable(call) if drained else call
                 return
             except AdapterError as exc:
                 if not await self._retries.again(exc, ends=self._ends):
                     raise
 
+    async def _infer(self) -> Reply:
+        sending = self._engine.transport.infer(
+            self._plan.request(self._remaining()), timeout_s=self._remaining(), traceparent=self._task.traceparent
+        )
+        alone = self._plan.mode == "client_only"
+        reply = await (answer_or_follow(self._engine.slots, sending) if alone else sending)
+        reply.final = True
+        return reply
+
     async def _read(self) -> list[Reply]:
         """Return the next replies; tries again, from the start, as long as nothing has come back."""
         watch = self._watch
-        assert watch is not None
         watch.waiting_since = self._now()
         while True:
             try:
@@ -218,7 +181,7 @@ class Generation:
         return replies
 
     async def _try_again(self, error: AdapterError) -> bool:
-        if await self._reencoded(error) or await self._retries.again(error, ends=self._ends):
+        if await self._planned_anew(error) or await self._retries.again(error, ends=self._ends):
             await self._send()
             return True
         return False
@@ -228,38 +191,29 @@ class Generation:
         if reply.error is None or reply.final is not None:
             return False
         call = self._call
-        if not await self._reencoded(error_for(None, reply.error, what=self._what)):
+        if not await self._planned_anew(error_for(None, reply.error, what=self._what)):
             return False
-        if call is not None:
+        if call is not None and not await settle(call):
             call.cancel()
         await self._send()
         return True
 
-    async def _reencoded(self, error: AdapterError) -> bool:
-        """Encode anew when the engine refuses the task because the model is no longer what we knew."""
+    async def _planned_anew(self, error: AdapterError) -> bool:
+        """Plan anew when the engine refuses the task because the model is no longer what we knew."""
         if not isinstance(error, InvalidRequest | Unsupported):
             return False
-        self._engine.schemas.forget(self._task.model)
-        schema = await self._engine.schemas.get(self._task.model, self._task.model_version)
-        if schema == self._schema:
+        engine, task = self._engine, self._task
+        engine.schemas.forget(task.model)
+        schema = await engine.schemas.get(task.model, task.model_version)
+        if schema == self._plan.schema:
             return False
-        self._encode(schema)
+        self._plan = make_plan(task, schema, engine.override(task.model))
         self._call = None
         return True
 
-    async def _infer(self) -> Reply:
-        sending = self._engine.transport.infer(
-            self._request(), timeout_s=self._remaining(), traceparent=self._task.traceparent
-        )
-        alone = self.mode == "client_only"
-        reply = await (answer_or_follow(self._engine.slots, sending) if alone else sending)
-        reply.final = True
-        return reply
-
     def _decode(self, replies: list[Reply]) -> list[TokenEvent]:
         found: list[TokenEvent] = []
-        decoder = self._decoder
-        assert decoder is not None
+        decoder = self._plan.decoder
         for reply in replies:
             if reply.error is not None:
                 self._refusal = reply.error
@@ -274,26 +228,33 @@ class Generation:
         return found
 
     def _in_band(self, text: str) -> AdapterError:
-        hidden = (*self._private(), *self._engine.transport.secrets)
+        hidden = (*self._plan.private(), *self._engine.transport.secrets)
         # An engine that does not take a parameter of its own seldom says which: name those the task had.
         own = ", ".join(f"triton.{name}" for name in sorted(self._task.parameters_for("triton")))
         return error_for(None, text, what=f"{self._what} with {own}" if own else self._what, hide=hidden)
 
-    async def _settle(self) -> None:
-        call, decoder = self._call, self._decoder
-        stopped_by_us = decoder is not None and decoder.done
-        if call is not None and not stopped_by_us and await settle(call):
-            self._call = None
-
     # -- after
+
+    async def _finish(self, first_token_ms: float | None) -> list[TokenEvent]:
+        """Return what the decoder held back, the figures, and the end."""
+        held, end = self._plan.decoder.finish()
+        await self._settle()
+        self._engine.note_success(self._task.model)
+        closing: list[TokenEvent] = [*held]
+        if first_token_ms is not None:
+            usage = end.usage
+            closing.append(
+                Metrics(time_to_first_token_ms=first_token_ms, tokens_in=usage.tokens_in, tokens_out=usage.tokens_out)
+            )
+        return [*closing, end]
+
+    async def _settle(self) -> None:
+        stopped_by_us = self._plan.decoder.done
+        if self._call is not None and not stopped_by_us and await settle(self._call):
+            self._call = None
 
     def _remaining(self) -> float:
         return max(self._ends - self._now(), 0.001)
-
-    def _call_timeout_s(self) -> float:
-        # Our own deadlines come first; a call that is drained afterwards needs time for that.
-        extra = self._engine.settings.drain_timeout_s if self.mode == "client_only" else 0.0
-        return self._remaining() + 1 + extra
 
     def _expire(self) -> None:
         if isinstance(self._call, Drainable):
@@ -301,24 +262,17 @@ class Generation:
         elif self._call is not None:
             self._call.cancel()
 
-    def _private(self) -> list[str]:
-        task = self._task
-        return [message.text for message in task.messages or ()] if task.prompt is None else [task.prompt]
-
     def _release(self) -> None:
         engine = self._engine
-        if self._watch is not None:
-            self._watch.stop()
+        self._watch.stop()
         engine.slots.leave()
         call, self._call = self._call, None
-        if call is None:
-            return
         if isinstance(call, Drainable):
             # What computes would run on: follow it to its end rather than lose sight of it.
-            engine.slots.drain(call, None if self._over else self._ask_to_stop)
-        else:
+            spoken = self._over and not self._plan.decoder.done
+            engine.slots.drain(call, None if spoken else self._ask_to_stop)
+        elif call is not None:
             engine.cancels.cancel(call)
 
     async def _ask_to_stop(self) -> None:
-        if self._schema is not None:
-            await ask_to_stop(self._engine, await stop_targets(self._engine, self._schema), self._task.job_id)
+        await ask_to_stop(self._engine, await stop_targets(self._engine, self._plan.schema), self._task.job_id)

@@ -1,0 +1,79 @@
+"""A text task in one model's own terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adapter_api import CancelMode, RequestedOutput, Started, TaskRequest
+from triton_adapter.cancellation import cancel_mode
+from triton_adapter.dialects import TaskDecoder, choose_dialect
+from triton_adapter.schema import EncodedTask, ModelSchema
+from triton_adapter.settings import ModelOverride, TritonSettings
+from triton_adapter.wire.request import WireRequest, check_parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What goes to the model for a task, and what reads its replies."""
+
+    task: TaskRequest
+    schema: ModelSchema
+    encoded: EncodedTask
+    decoder: TaskDecoder
+
+    @property
+    def mode(self) -> CancelMode:
+        """What cancelling can do."""
+        return cancel_mode(self.schema)
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the model answers in a stream."""
+        return self.encoded.streaming
+
+    def request(self, remaining_s: float) -> WireRequest:
+        """Return the request, for a task that has so much time left."""
+        task, schema, encoded = self.task, self.schema, self.encoded
+        priority = queue_timeout_us = None
+        if schema.priority_levels:
+            priority = 1 if task.priority == "interactive" else schema.priority_levels
+        if schema.allow_timeout_override:
+            queue_timeout_us = max(int(remaining_s * 1e6), 1)
+        return WireRequest(
+            task.model, encoded.inputs, task.model_version or "", task.job_id,
+            tuple(RequestedOutput(name) for name in encoded.outputs), encoded.parameters,
+            priority=priority, queue_timeout_us=queue_timeout_us, empty_final_response=encoded.streaming,
+            private=self.private,
+        )  # fmt: skip
+
+    def started(self, settings: TritonSettings, engine_version: str | None) -> Started:
+        """Return the task's first event."""
+        task = self.task
+        return Started(
+            job_id=task.job_id,
+            engine="triton",
+            engine_version=engine_version,
+            model=task.model,
+            model_version=task.model_version or self.schema.version,
+            pool_id=settings.pool_id,
+            replica_id=settings.replica_id,
+            seed=task.seed,
+        )
+
+    def private(self) -> list[str]:
+        """Return the task's texts, which no message may quote."""
+        task = self.task
+        return [message.text for message in task.messages or ()] if task.prompt is None else [task.prompt]
+
+
+def make_plan(task: TaskRequest, schema: ModelSchema, override: ModelOverride) -> Plan:
+    """Return the plan for a task on a model.
+
+    Raises:
+        Unsupported: The model takes no text, or has no place for something the task asks for.
+        InvalidRequest: The model needs something the task lacks, or a value or parameter does not fit.
+    """
+    dialect = choose_dialect(schema, override).dialect
+    encoded = dialect.encode(task, schema)
+    check_parameters(encoded.parameters)
+    return Plan(task, schema, encoded, dialect.decoder(task, schema))
