@@ -1,8 +1,8 @@
 """Every test here runs against the real Triton and against the fake: what one answers, the other does.
 
 The clients are not ours: plain grpc with tritonclient's messages, tritonclient's aio client, and http.client.
-Two things are missing, because they kill Triton 2.51 now and then: `triton_grpc_error`, even when a single error with the
-final flag is all there is, and a stream with a request to a decoupled model beside one to a model that is not.
+Two things are missing, because they kill Triton 2.51 now and then: `triton_grpc_error`, even when a single error with
+the final flag is all there is, and a stream with a request to a decoupled model beside one to a model that is not.
 """
 
 from __future__ import annotations
