@@ -1,0 +1,68 @@
+"""The benchmarks run and find what they look for. How fast anything is, no test asks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIENTS = {"tritonclient.grpc.aio", "submit", "submit, batches()"}
+
+
+def run(script: str, *arguments: str, exit_code: int = 0) -> Any:
+    """Return what a benchmark prints as JSON; fail with what it says when it ends in another way than expected."""
+    command = [sys.executable, str(ROOT / "benchmarks" / script), "--json", *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=ROOT)
+    assert ran.returncode == exit_code, ran.stdout + ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_the_guard_is_measured_for_every_way_of_reading() -> None:
+    found = run("stream_guard.py", "--tokens", "200", "--rounds", "1")
+
+    assert set(found) == {"one by one", "lists of 64", "after a wait"}
+    assert all(set(row) == {"bare", "guarded", "guarded_in_batches"} for row in found.values())
+
+
+def test_all_clients_get_every_token_of_the_cannon() -> None:
+    found = run("tokens.py", "--no-triton", "--rounds", "1", "--scale", "0.02")
+
+    assert len(found) == 7
+    assert all(CLIENTS < set(row) for row in found)
+    assert all(row[client]["tokens_per_s"]["min"] > 0 for row in found for client in CLIENTS)
+
+
+@pytest.mark.live
+def test_all_clients_agree_on_the_tokens_of_the_real_server() -> None:
+    found = run("tokens.py", "--only", "Triton", "--rounds", "1", "--scale", "0.1")
+
+    assert [row["row"] for row in found] == ["Triton 1×20", "Triton, task after task"]
+
+
+@pytest.mark.live
+def test_a_short_soak_leaves_nothing_behind() -> None:
+    found = run("soak.py", "--tasks", "20", "--streams", "10", "--times", "1", "--allowed-mib", "64")
+
+    assert found["left_over"] == []
+    assert len(found["rows"]) == 3
+
+
+@pytest.mark.live
+def test_a_soak_that_ends_with_more_memory_than_allowed_fails() -> None:
+    found = run("soak.py", "--tasks", "2", "--streams", "2", "--times", "1", "--allowed-mib", "-1000", exit_code=1)
+
+    assert all("memory grew" in text for text in found["left_over"])
+    assert len(found["left_over"]) == 3
+
+
+@pytest.mark.live
+def test_a_small_burst_of_cancels_reaches_the_engine_whole() -> None:
+    found = run("cancel.py", "--count", "2", "--burst", "20")
+
+    assert found["burst"]["acknowledged"] == found["burst"]["cancelled_in_engine"] == 20
+    assert set(found["one_at_a_time_ms"]) == {"receipt", "engine"}
