@@ -55,6 +55,13 @@ class SourceReader:
         elif self._trap is not None:
             self._trap.cancel()
 
+    def expire_within(self, seconds: float) -> None:
+        """Interrupt a read that waits when so much time has passed from now, if it does not expire before."""
+        self._expires = min(self._expires, perf_counter() + seconds)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def poll(self) -> Any:
         """Take one step and return the next item if it is ready, `EXHAUSTED`, `INTERRUPTED`, or `PENDING`.
 

@@ -241,14 +241,15 @@ class TokenStream:
 
     async def _run_out(self) -> None:
         """Let the generator run past its terminal, so that whatever it still says is noticed and dropped."""
+        # No cancel scope here: the adapter's own scopes are open between `poll` and `wait`, and would lie inside of it.
+        self._source.expire_within(CLOSE_GRACE_S)
         try:
             item = self._source.poll()
             if item is PENDING:
-                with anyio.move_on_after(CLOSE_GRACE_S):
-                    item = await self._source.wait()
+                item = await self._source.wait()
         except Exception as exc:
             item = exc
-        if item is not EXHAUSTED and item is not INTERRUPTED and item is not PENDING:
+        if item is not EXHAUSTED and item is not INTERRUPTED:
             self.repairs += 1
 
     def _stopped(self) -> Terminal:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from adapter_api.errors import InvalidRequest
+from adapter_api.props import Capability
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 Priority = Literal["interactive", "batch"]
@@ -276,6 +277,21 @@ class TaskRequest(_Frozen):
     def images(self) -> tuple[ImagePart, ...]:
         """Every image of every message, in order."""
         return tuple(image for message in self.messages or () for image in message.images)
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What a model has to be capable of to take this task. An adapter refuses what is missing as `Unsupported`."""
+        asked = {
+            Capability.TEXT: self.prompt is not None,
+            Capability.MESSAGES: self.messages is not None,
+            Capability.IMAGES: bool(self.images),
+            Capability.STOP: bool(self.stop),
+            Capability.SEED: self.seed is not None,
+            Capability.LOGPROBS: self.logprobs is not None,
+            Capability.RESPONSE_FORMAT: self.response_format is not None,
+            Capability.TOOLS: bool(self.tools),
+        }
+        return frozenset(capability for capability, is_asked in asked.items() if is_asked)
 
 
 def describe_validation_error(exc: ValidationError, what: str) -> str:

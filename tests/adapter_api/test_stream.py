@@ -472,3 +472,16 @@ async def test_an_adapter_whose_generator_does_not_close_is_left_behind(monkeypa
         events = await collect(stream)
 
     assert [type(event) for event in events] == [End]
+
+
+async def test_an_adapter_may_use_a_cancel_scope_after_its_end() -> None:
+    async def source() -> AsyncIterator[Any]:
+        yield STARTED
+        yield END
+        with anyio.move_on_after(5, shield=True):
+            await anyio.sleep(0)
+
+    stream = TokenStream(source(), job_id="j")
+
+    assert [type(event) for event in await collect(stream)] == [Started, End]
+    assert stream.repairs == 0

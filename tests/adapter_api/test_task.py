@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapter_api import ImagePart, InvalidRequest, Message, TaskRequest, TextPart
+from adapter_api import Capability, ImagePart, InvalidRequest, Message, TaskRequest, TextPart
 
 PNG = base64.b64encode(b"\x89PNG fake").decode()
 
@@ -145,3 +145,12 @@ def test_broken_json_is_an_invalid_request() -> None:
 def test_json_numbers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="seed"):
         TaskRequest.parse_json(json.dumps({"model": "m", "prompt": "x", "seed": 2**63}))
+
+
+def test_a_task_tells_what_a_model_needs_to_take_it() -> None:
+    assert task().needs == {Capability.TEXT}
+    assert task(stop="x", seed=0, logprobs=0).needs == {
+        Capability.TEXT, Capability.STOP, Capability.SEED, Capability.LOGPROBS
+    }  # fmt: skip
+    image = {"role": "user", "content": [{"type": "image", "data": PNG}]}
+    assert task(prompt=None, messages=[image]).needs == {Capability.MESSAGES, Capability.IMAGES}
