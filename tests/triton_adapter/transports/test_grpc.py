@@ -1,0 +1,116 @@
+"""The transport over grpcio."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+import pytest
+
+from adapter_api import AdapterClosed, AdapterError, ConnectFailed, DeadlineExceeded, InferRequest, Tensor
+from tests.triton_adapter.lab import loaded, tensor
+from triton_adapter import TritonAdapter, TritonSettings
+from triton_adapter.embedded import EmbeddedTriton
+from triton_adapter.transports.grpc import GrpcTransport
+from triton_adapter.wire import v2_pb2 as v2
+from triton_adapter.wire.request import WireRequest
+from triton_adapter.wire.rpcs import SERVER_LIVE, SERVER_METADATA
+
+pytestmark = pytest.mark.anyio
+
+X, Y = tensor("X", "TYPE_FP32", 1), tensor("Y", "TYPE_FP32", 1)
+WAITS = """
+def execute(self, requests):
+    import time
+    while not any(request.is_cancelled() for request in requests):
+        time.sleep(0.005)
+    return [answer(Y=value(request, "X")) for request in requests]
+"""
+ENDLESS = WireRequest("slow", (Tensor.from_bytes_elements("text_input", [b"x"]),), parameters={"hang_after": 1})
+
+
+@pytest.mark.live
+async def test_a_control_call_is_answered(triton: EmbeddedTriton) -> None:
+    transport = GrpcTransport(TritonSettings(url=triton.grpc_url))
+
+    answer = await transport.control(SERVER_METADATA, v2.ServerMetadataRequest(), timeout_s=5)
+    await transport.aclose()
+
+    assert answer.version == triton.version
+
+
+@pytest.mark.live
+async def test_a_frozen_server_does_not_hold_a_control_call_beyond_its_time() -> None:
+    with EmbeddedTriton(model_control_mode="explicit") as server:
+        transport = GrpcTransport(TritonSettings(url=server.grpc_url))
+        await transport.control(SERVER_LIVE, v2.ServerLiveRequest(), timeout_s=5)
+        server.pause()
+        try:
+            with anyio.fail_after(5), pytest.raises(DeadlineExceeded) as caught:
+                await transport.control(SERVER_LIVE, v2.ServerLiveRequest(), timeout_s=0.2, stage="health")
+        finally:
+            server.resume()
+            await transport.aclose()
+
+    assert caught.value.stage == "health"
+
+
+@pytest.mark.live
+async def test_a_cancelled_read_is_told_as_a_cancel_and_not_as_an_error(triton: EmbeddedTriton) -> None:
+    transport = GrpcTransport(TritonSettings(url=triton.grpc_url))
+    call = await transport.stream(ENDLESS, timeout_s=10)
+    await call.read()
+
+    async def cancel_soon() -> None:
+        await anyio.wait_all_tasks_blocked()
+        call.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(cancel_soon)
+        with anyio.fail_after(5), pytest.raises(asyncio.CancelledError):
+            await call.read()
+    call.cancel()
+    await transport.aclose()
+
+
+@pytest.mark.live
+async def test_closing_ends_an_inference_under_way_with_an_error_of_the_contract(
+    triton: EmbeddedTriton, adapter: TritonAdapter
+) -> None:
+    errors: list[AdapterError] = []
+    async with loaded(adapter, "waits-for-cancel", inputs=[X], outputs=[Y], code=WAITS):
+        closing = TritonAdapter(TritonSettings(url=triton.grpc_url))
+        request = InferRequest(model="waits-for-cancel", inputs=(Tensor("X", "FP32", (1,), bytes(4)),))
+
+        async def infer() -> None:
+            try:
+                await closing.infer(request)
+            except AdapterError as exc:
+                errors.append(exc)
+
+        async with anyio.create_task_group() as group:
+            async with closing:
+                await closing.models.schema("waits-for-cancel")
+                group.start_soon(infer)
+                with anyio.fail_after(5):
+                    while not (await closing.health()).capacity.in_flight:
+                        pass
+
+    assert [type(error) for error in errors] == [AdapterClosed]
+
+
+async def test_a_closed_transport_sends_nothing() -> None:
+    transport = GrpcTransport(TritonSettings(url="grpc://127.0.0.1:1"))
+    await transport.aclose()
+    await transport.aclose()
+
+    with pytest.raises(AdapterClosed):
+        await transport.stream(ENDLESS, timeout_s=1)
+
+
+async def test_nothing_to_connect_to_is_told_at_once() -> None:
+    transport = GrpcTransport(TritonSettings(url="grpc://127.0.0.1:1"))
+
+    with anyio.fail_after(3), pytest.raises(ConnectFailed, match="nothing listens"):
+        await transport.control(SERVER_LIVE, v2.ServerLiveRequest(), timeout_s=10)
+    await transport.aclose()
