@@ -2,6 +2,7 @@
 
 latency: tokens that carry the time they were made, one per stream every 20 ms; how late they are read, directly from
     the adapter, through the orchestrator, and through its HTTP face by a client in another process.
+first token: from the submission to the first token of an engine that has it at once; all streams are begun together.
 throughput: tokens that are ready at once; CPU microseconds per token in the serving process.
 memory: resident memory per open stream.
 prediction: how far `predicted_start_ms` is from the wait that came true, in a queue that is drained by a few slots.
@@ -35,6 +36,7 @@ from orchestrator.config import HostSettings
 from orchestrator.serve import serving
 
 PACE_S = 0.02
+Submit = Callable[[TaskRequest], TokenStream]
 
 
 class Stamping(MockAdapter):
@@ -52,7 +54,6 @@ class Stamping(MockAdapter):
                 await asyncio.sleep(0)
                 yield [Token(index, " word") for index in range(start, min(start + batch, count))]
         else:
-            await asyncio.sleep(random.random() * PACE_S)
             for index in range(count):
                 yield Token(index, repr(perf_counter()))
                 await asyncio.sleep(PACE_S)
@@ -88,10 +89,15 @@ async def host(**pool: Any) -> AsyncIterator[tuple[Orchestrator, str]]:
 # -- readers ----------------------------------------------------------------------------------------------------------
 
 
-async def read_lateness(stream: TokenStream, found: list[float]) -> None:
-    async for events in stream.batches():
+async def read_lateness(submit: Submit, count: int, late: list[float], first: list[float]) -> None:
+    began, seen = perf_counter(), False
+    async for events in submit(task(count)).batches():
         now = perf_counter()
-        found += [now - float(event.text) for event in events if isinstance(event, Token)]
+        tokens = [event for event in events if isinstance(event, Token)]
+        if tokens and not seen:
+            seen = True
+            first.append(now - began)
+        late += [now - float(event.text) for event in tokens if event.index]
 
 
 async def read_over_http(address: tuple[str, int], body: bytes, on_token: Callable[[bytes, float], None]) -> None:
@@ -112,18 +118,32 @@ async def client(url: str, streams: int, count: int) -> dict[str, float]:
     """Run in a process of its own: how late tokens are over HTTP."""
     host, _, port = url.removeprefix("http://").partition(":")
     late: list[float] = []
-
-    def on_token(line: bytes, now: float) -> None:
-        late.append(now - float(json.loads(line[6:])["text"]))
-
+    first: list[float] = []
     body = task(count).model_dump_json(exclude_defaults=True, exclude={"job_id"}).encode()
-    await asyncio.gather(*(read_over_http((host, int(port)), body, on_token) for _ in range(streams)))
-    return quantiles(late)
+
+    async def read() -> None:
+        began = perf_counter()
+
+        def on_token(line: bytes, now: float) -> None:
+            token = json.loads(line[6:])
+            if token["index"]:
+                late.append(now - float(token["text"]))
+            else:
+                first.append(now - began)
+
+        await read_over_http((host, int(port)), body, on_token)
+
+    await asyncio.gather(*(read() for _ in range(streams)))
+    return figures(late, first)
 
 
-def quantiles(seconds: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(seconds, n=100)
-    return {"p50_us": cuts[49] * 1e6, "p99_us": cuts[98] * 1e6}
+def figures(late: list[float], first: list[float]) -> dict[str, float]:
+    late.sort()
+    first.sort()
+    return {
+        "late p50 us": late[len(late) // 2] * 1e6, "late p99 us": late[len(late) * 99 // 100] * 1e6,
+        "first p50 us": first[len(first) // 2] * 1e6, "first p99 us": first[len(first) * 99 // 100] * 1e6,
+    }  # fmt: skip
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -138,13 +158,14 @@ async def latency(rounds: int) -> list[dict[str, Any]]:
             for _ in range(rounds):
                 for name, submit in (("direct", adapter.submit), ("orchestrator", orchestrator.submit)):
                     late: list[float] = []
-                    await asyncio.gather(*(read_lateness(submit(task(count)), late) for _ in range(streams)))
-                    found[name].append(quantiles(late))
+                    first: list[float] = []
+                    await asyncio.gather(*(read_lateness(submit, count, late, first) for _ in range(streams)))
+                    found[name].append(figures(late, first))
                 found["http"].append(await _in_another_process(url, streams, count))
             for name, measured in found.items():
                 rows.append({
                     "streams": streams, "way": name,
-                    **{key: statistics.median(each[key] for each in measured) for key in ("p50_us", "p99_us")},
+                    **{key: statistics.median(each[key] for each in measured) for key in measured[0]},
                 })  # fmt: skip
     return rows
 
@@ -162,7 +183,7 @@ async def throughput(rounds: int) -> list[dict[str, Any]]:
     async with host() as (orchestrator, url), Stamping() as adapter:
         name, _, port = url.removeprefix("http://").partition(":")
 
-        async def in_process(submit: Callable[[TaskRequest], TokenStream], batch: int) -> None:
+        async def in_process(submit: Submit, batch: int) -> None:
             async for _ in submit(task(count, batch=batch)).batches():
                 pass
 
@@ -255,7 +276,7 @@ def main() -> None:
         print(json.dumps(asyncio.run(client(url, int(streams), int(count)))))
         return
     tables: dict[str, list[dict[str, Any]]] = {
-        "latency: how late a token is read": asyncio.run(latency(arguments.rounds)),
+        "latency and first token": asyncio.run(latency(arguments.rounds)),
         "throughput: CPU per token": asyncio.run(throughput(arguments.rounds)),
         "memory": asyncio.run(memory(arguments.streams)),
         "prediction": asyncio.run(prediction(200)),

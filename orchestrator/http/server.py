@@ -81,9 +81,15 @@ def make_server(app: FastAPI, settings: ServerSettings) -> Server:
 def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket; raises `ConfigurationError` when the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # By its protocol's number: asyncio sets TCP_NODELAY only where it sees one, and without it tokens wait for 40 ms.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(BACKLOG)
+        return bound
     except OSError as exc:
+        bound.close()
         raise ConfigurationError(
             f"cannot listen on {host} port {port}: {exc.strerror or exc}; choose another port, 0 for any"
         ) from exc
