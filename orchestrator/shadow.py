@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import zlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from hashlib import blake2b
 from typing import Any, cast
 
 import anyio
 import anyio.abc
 
 from adapter_api import AdapterError, End, Error, TaskRequest, Terminal, Token, TokenEvent, TokenStream
+from adapter_api.task import new_job_id
 from orchestrator.rollout import Comparisons
 from orchestrator.settings import PoolSettings
+
+_log = logging.getLogger("orchestrator.shadow")
+
+LONGEST_S = 600.0
+"""How long a copy may take when its original has no limit: one that hangs must not hold its place for ever."""
 
 
 class Shadows:
@@ -60,7 +67,12 @@ class Shadows:
 
     async def _run(self, copy: _Copy, task: TaskRequest, shadow_id: str) -> None:
         twin = task.model_copy(
-            update={"job_id": f"shadow-{shadow_id}-{task.job_id}"[:128], "priority": "batch", "session_id": None}
+            update={
+                "job_id": f"shadow-{new_job_id()}",
+                "priority": "batch",
+                "session_id": None,
+                "timeout_s": task.timeout_s or LONGEST_S,
+            }
         )
         answer = _Answer()
         try:
@@ -71,6 +83,9 @@ class Shadows:
             original.compare(answer, copy.comparisons)
         except AdapterError:
             pass  # the shadow pool refuses it: its own figures tell
+        except Exception as exc:
+            # A pool that a reload took away, for one. Whatever it is, the host goes on.
+            _log.warning("a copy for shadow pool %s broke with %s", shadow_id, type(exc).__name__)
         finally:
             self._running -= 1
 
@@ -119,4 +134,6 @@ class _Later:
 
 
 def _falls_into_share(job_id: str, shadow: PoolSettings) -> bool:
-    return zlib.crc32(f"{shadow.id}:{job_id}".encode()) * 100 >> 32 < shadow.shadow_percent
+    # Not by the checksum that chooses the pool: that one is linear, and of one pool's tasks the share would be another.
+    digest = blake2b(f"{shadow.id}:{job_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64 * 100 < shadow.shadow_percent
