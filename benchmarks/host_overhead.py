@@ -214,7 +214,8 @@ async def memory(streams: int) -> list[dict[str, Any]]:
         name, _, port = url.removeprefix("http://").partition(":")
         body = task(1, idle=1).model_dump_json(include={"model", "prompt", "max_tokens", "parameters"}).encode()
         head = f"POST /v2/tasks HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        rows, sockets = [], []
+        rows: list[tuple[int, int]] = []
+        sockets: list[asyncio.StreamWriter] = []
         for target in (100, streams):
             while len(sockets) < target:
                 reader, writer = await asyncio.open_connection(name, int(port))

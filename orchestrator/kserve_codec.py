@@ -112,7 +112,7 @@ def _input(spec: Any, position: int, rest: memoryview) -> tuple[Tensor, memoryvi
         raise InvalidRequest(f"input {position} has no name")
     name, shape = spec["name"], spec.get("shape")
     datatype: Any = spec.get("datatype")
-    if datatype not in _DATATYPES:
+    if not isinstance(datatype, str) or datatype not in _DATATYPES:
         raise InvalidRequest(f"input {name!r}: {datatype!r} is no datatype of the v2 protocol")
     if not isinstance(shape, list) or not all(type(dim) is int and dim >= 0 for dim in shape):
         raise InvalidRequest(f"input {name!r}: shape must be a list of sizes")
@@ -172,6 +172,8 @@ def _flatten(data: list[Any]) -> list[Any]:
 
 def _outputs(specs: Any) -> tuple[tuple[RequestedOutput, ...], dict[str, bool]]:
     outputs, by_name = [], {}
+    if specs is not None and not isinstance(specs, list):
+        raise InvalidRequest("'outputs' must be a list")
     for spec in specs or ():
         if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
             raise InvalidRequest("each of 'outputs' must have a name")
