@@ -16,7 +16,7 @@ from adapter_api import hookspecs
 from adapter_api.adapter import API_VERSION
 from adapter_api.errors import PluginBroken, UnknownAdapter
 from adapter_api.hookspecs import PROJECT
-from adapter_api.records import AdapterPlugin
+from adapter_api.records import FAULTS, AdapterPlugin
 
 BLOCK_VARIABLE = "WORKER_ADAPTER_BLOCK"
 """Environment variable: names of plugins not to load, separated by commas."""
@@ -105,7 +105,7 @@ class PluginHost:
         for implementation in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
             try:
                 result = implementation.function(**{name: arguments[name] for name in implementation.argnames})
-            except Exception:
+            except FAULTS:
                 _log.exception("plugin %r failed in %s", implementation.plugin_name, hook)
             else:
                 if result is not None:
@@ -122,7 +122,7 @@ class PluginHost:
             self._manager.register(plugin, name=name)
             self._manager.check_pending()
             adapters = _registered_by(self._manager, plugin)
-        except Exception as exc:
+        except FAULTS as exc:
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             self._reports[name] = msgspec.structs.replace(report, status=PluginStatus.BROKEN, reason=_reason(exc))
@@ -160,7 +160,7 @@ class PluginHost:
         version = entry.dist.version if entry.dist else None
         try:
             plugin = entry.load()
-        except (Exception, SystemExit) as exc:
+        except FAULTS as exc:
             self._reports[name] = PluginReport(
                 name=name, status=PluginStatus.BROKEN, reason=_reason(exc), target=entry.value,
                 distribution=distribution, version=version,

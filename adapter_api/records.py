@@ -15,6 +15,9 @@ from adapter_api.errors import ConfigurationError, PluginBroken
 from adapter_api.props import Capability
 from adapter_api.task import describe_validation_error
 
+FAULTS = (Exception, SystemExit)
+"""What the code of a plugin may raise without ending the program it is in: `sys.exit` is no way out."""
+
 _NAME = re.compile(r"^[a-z][a-z0-9-]*$")
 _IMPORT_STRING = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
@@ -132,5 +135,5 @@ def _resolve(target: str, owner: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as exc:
+    except FAULTS as exc:
         raise PluginBroken(f"{owner}: cannot load {target}: {type(exc).__name__}: {exc}") from exc

@@ -69,11 +69,12 @@ def test_the_installed_plugins_are_found() -> None:
         ("def broken(:", "SyntaxError"),
         ("import sys; sys.exit(3)", "SystemExit"),
         ("import adapter_api\n@adapter_api.hookimpl\ndef worker_adapter_register(): 1/0", "ZeroDivisionError"),
+        ("import adapter_api\n@adapter_api.hookimpl\ndef worker_adapter_register(): raise SystemExit(3)", "SystemExit"),
         ("import adapter_api\n@adapter_api.hookimpl\ndef worker_adapter_register(): return 'x'", "not AdapterPlugin"),
         ("import adapter_api\n@adapter_api.hookimpl\ndef worker_adapter_regsiter(): pass", "worker_adapter_regsiter"),
         ("import adapter_api\n@adapter_api.hookimpl\ndef worker_adapter_task_ended(nonsense): pass", "nonsense"),
     ],
-    ids=["import", "syntax", "exit", "hook raises", "hook returns", "unknown hook", "unknown argument"],
+    ids=["import", "syntax", "exit", "hook raises", "hook exits", "hook returns", "unknown hook", "unknown argument"],
 )
 def test_a_broken_plugin_is_reported_and_hides_nothing(package: Path, source: str, said: str) -> None:
     module = f"broken_{abs(hash(source))}"
@@ -169,11 +170,12 @@ def test_a_url_nobody_serves_is_refused_with_the_schemes_there_are(url: str) -> 
 
 
 @pytest.mark.spec("ORCH-3054-018")
-def test_a_hook_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("failure", [ValueError("plugin bug"), SystemExit(3)], ids=["raises", "exits"])
+def test_a_hook_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture, failure: BaseException) -> None:
     heard: list[str] = []
 
     def explode(task: TaskRequest) -> None:
-        raise ValueError("plugin bug")
+        raise failure
 
     host = PluginHost()
     host.add("good", plugin(name="good", worker_adapter_task_ended=lambda task: heard.append(task.model)))
@@ -220,6 +222,13 @@ def test_an_adapter_that_cannot_be_imported_says_why() -> None:
         record(adapter="no_such_module:Adapter").create()
     with pytest.raises(PluginBroken, match="NoSuchClass"):
         record(adapter="adapter_api.testing:NoSuchClass").create()
+
+
+def test_an_adapter_whose_module_exits_is_broken_and_does_not_end_the_program(package: Path) -> None:
+    (package / "leaving.py").write_text("import sys; sys.exit('no licence')", encoding="utf-8")
+
+    with pytest.raises(PluginBroken, match="SystemExit: no licence"):
+        record(adapter="leaving:Adapter").create()
 
 
 def test_capabilities_are_a_closed_set() -> None:
