@@ -2,7 +2,8 @@
 
 On asyncio the reader takes each step of the generator by hand: an item that is ready costs no trip through the event
 loop and no cancel scope (about 2 µs each), and a read that waits is interrupted by cancelling the very future it waits
-for, as `Task.cancel` does. Elsewhere (trio) a cancel scope around each read does the same, more slowly.
+for, as `Task.cancel` does. While tokens flow there is a shorter way, `step`. Elsewhere (trio) a cancel scope around
+each read does the same, more slowly.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class SourceReader:
         self._suspended: tuple[Generator[Any, Any, Any], Any] | None = None
         self._trap: Any = None
         self._scope: anyio.CancelScope | None = None
+        self._task: asyncio.Task[Any] | None = None
+        """Who awaits what `step` returned."""
+        self._cancels_before = 0
+        self._cancelled_it = False
         self._timer: asyncio.TimerHandle | None = None
 
     def interrupt(self) -> None:
@@ -54,6 +59,10 @@ class SourceReader:
             self._scope.cancel()
         elif self._trap is not None:
             self._trap.cancel()
+        # Not when the source itself interrupts: a cancel of the running task would hit whatever that awaits next.
+        elif self._task is not None and self._task is not asyncio.current_task(self._loop):
+            self._cancelled_it = True
+            self._task.cancel()
 
     def expire_within(self, seconds: float) -> None:
         """Interrupt a read that waits when so much time has passed from now, if it does not expire before."""
@@ -88,6 +97,33 @@ class SourceReader:
         """Return an awaitable of what the step that `poll` left pending comes to."""
         suspended, self._suspended = self._suspended, None
         return self._next_in_a_scope() if suspended is None else _resume(self, *suspended)
+
+    def step(self) -> Awaitable[Any] | None:
+        """Return the next step for the caller to await itself, and then call `stepped`; `None`: use `poll` instead.
+
+        The short way for a reader on asyncio: half the price of `poll` and `wait` for an item that has to be waited
+        for. An interruption cancels the reading task, and `stepped` takes that back, as `asyncio.timeout` does.
+        """
+        if self._loop is None or self._interrupted or (self._expires != inf and perf_counter() >= self._expires):
+            return None
+        task = self._task = asyncio.current_task(self._loop)
+        if task is None:
+            return None
+        self._cancels_before = task.cancelling()
+        if self._timer is None and self._expires != inf:
+            self._arm()
+        return self._anext()
+
+    def stepped(self, exc: BaseException | None = None) -> Any:
+        """Say that the step came to an item, or to `exc`; return what stands for `exc`, which may be itself."""
+        task, self._task = self._task, None
+        if self._cancelled_it and task is not None:
+            self._cancelled_it = False
+            cancels = task.uncancel()
+            # Ours unless the task itself was cancelled as well: that one must not be swallowed.
+            if isinstance(exc, asyncio.CancelledError) and cancels <= self._cancels_before:
+                return INTERRUPTED
+        return self._exhausted() if isinstance(exc, StopAsyncIteration) else exc
 
     async def aclose(self) -> None:
         """Close the source: its `finally` blocks run."""

@@ -79,28 +79,24 @@ class TokenStream:
 
     async def __anext__(self) -> TokenEvent:
         if not self._ready:
-            if not self._flowing:
-                await self._fill()
-            else:
+            source, item = self._source, None
+            if self._flowing and (step := source.step()) is not None:
                 # Spelt out, because it runs once per token: the next token comes, is lawful, and that is all.
-                grammar = self._grammar
+                self._reading, self._flowing = True, False
                 try:
-                    item = self._source.poll()
-                    if item is PENDING:
-                        self._reading, self._flowing = True, False
-                        item = await self._source.wait()
-                except Exception as exc:
-                    item = exc
+                    item = await step
                 except BaseException as exc:
-                    await self._broken_off(exc)
-                    raise
-                if type(item) is Token and item.index == grammar.next_index and self._stop is None:
-                    grammar.next_index += 1
-                    if self._reading:
-                        self._release()
+                    item = source.stepped(exc)
+                    if item is exc and not isinstance(exc, Exception):
+                        await self._broken_off(exc)
+                        raise
+                else:
+                    source.stepped()
+                self._release()
+                if type(item) is Token and item.index == self._grammar.next_index and self._flowing:
+                    self._grammar.next_index += 1
                     return item
-                self._reading = False
-                await self._fill(item)
+            await self._fill(item)
         return self._ready.popleft()
 
     async def batches(self) -> AsyncIterator[list[TokenEvent]]:
