@@ -109,15 +109,19 @@ class Orchestrator:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open = False
-        closing = AdapterClosed("the orchestrator was closed while the task was running", retryable=True)
         with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as stopping:
-                for ticket in self._jobs:
-                    if (stream := ticket.stream) is not None:
-                        stopping.start_soon(stream.stop, closing)
+            await self.end_tasks()
             self._fleet.close()
         # Without the body's exception: a task group would wrap it.
         await self._exit.aclose()
+
+    async def end_tasks(self) -> None:
+        """End every live task with one `Error` of code `closed`. Closing does so by itself."""
+        closing = AdapterClosed("the orchestrator was closed while the task was running", retryable=True)
+        async with anyio.create_task_group() as stopping:
+            for ticket in self._jobs:
+                if (stream := ticket.stream) is not None:
+                    stopping.start_soon(stream.stop, closing)
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
@@ -379,7 +383,8 @@ class Orchestrator:
             pools = [pool for pool in all_pools if not pool.seen and pool.may_serve(work.model)]
         if not pools:
             raise self._no_such_model(work)
-        able = [pool for pool in pools if pool.ready] or pools
+        # A pool of weight 0 gets nothing, also when it alone is ready: tasks wait for the others then.
+        able = [pool for pool in pools if pool.ready and pool.settings.weight] or pools
         chosen = choose_pool([(pool.id, pool.settings.weight) for pool in able], work.session_id or work.job_id)
         if chosen is None:
             raise NotReady(f"every pool that serves model {work.model!r} has weight 0; give one some weight")

@@ -9,7 +9,7 @@ from adapter_api import DeadlineExceeded, InvalidRequest, NotReady, Overloaded, 
 from orchestrator.admission import WaitingLine
 from orchestrator.replica import Replica
 from orchestrator.routing import Candidate, choose_replica
-from orchestrator.sessions import Affinity
+from orchestrator.sessions import Affinity, SessionKey
 from orchestrator.settings import PoolSettings
 from orchestrator.status import PoolStatus
 from orchestrator.ticket import Ticket, Work
@@ -217,9 +217,9 @@ class Pool:
     def _place(self, ticket: Ticket) -> bool:
         work = ticket.work
         session = (work.model, work.session_id) if work.session_id else None
-        known = self._affinity.replica_of(session) if session else None
+        known = self._known_replica(session) if session else None
         candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(work)]
-        if ticket.bound and known is not None:
+        if ticket.bound and session and self._affinity.replica_of(session) is not None:
             candidates = [c for c in candidates if c.replica_id == known]
         chosen = choose_replica(candidates, preferred=known, avoid=ticket.avoid)
         if chosen is None:
@@ -230,9 +230,14 @@ class Pool:
         ticket.granted_at = ticket.granted_at or perf_counter()
         if session:
             ticket.kv_warmth = known == chosen
-            self._affinity.remember(session, chosen)
+            self._affinity.remember(session, f"{self.id}/{chosen}")
         ticket.wake()
         return True
+
+    def _known_replica(self, session: SessionKey) -> str | None:
+        # With its pool: replicas of different pools may have the same id, and none of each other's cache.
+        pool_id, _, replica_id = (self._affinity.replica_of(session) or "").partition("/")
+        return replica_id if pool_id == self.id else None
 
     def _has_free_slot(self) -> bool:
         return any(r.in_flight < r.slots and not self._why_not_served_by(r) for r in self.replicas.values())

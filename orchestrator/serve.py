@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("orchestrator.serve")
 
+LAST_WORDS_S = 5.0
+"""How long clients may take to read how their tasks ended, when the host closes."""
+
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """Told when the host serves."""
@@ -241,18 +244,20 @@ async def _serve(server: Server, sockets: list[socket.socket], *, task_status: a
 
 
 async def _stop(service: Service, servers: list[Server], grace_s: float) -> None:
+    """Let what runs finish within the grace, tell the rest that the host closes, then close the connections."""
     service.closing.set()
     async with anyio.create_task_group() as group:
         group.start_soon(_cancel_when, service.hurry, group.cancel_scope)
         async with anyio.create_task_group() as draining:
             for pool in service.orchestrator.pools:
                 draining.start_soon(_drain, service.orchestrator, pool.pool_id, grace_s)
-        for server in servers:
-            server.stop()
-        with anyio.move_on_after(grace_s + 5):
-            for server in servers:
-                await server.finished.wait()
         group.cancel_scope.cancel()
+    await service.orchestrator.end_tasks()
+    for server in servers:
+        server.stop()
+    with anyio.move_on_after(LAST_WORDS_S):
+        for server in servers:
+            await server.finished.wait()
 
 
 async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:

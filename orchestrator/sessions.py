@@ -12,7 +12,8 @@ SessionKey = tuple[str, str]
 
 
 class Affinity:
-    """Remembers the replica of each session, for `ttl_s` after its last task and for `limit` sessions at most."""
+    """Remembers the replica of each session, as `pool/replica`, for `ttl_s` after its last task; for `limit` sessions
+    at most."""
 
     def __init__(self, settings: SessionSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
