@@ -9,7 +9,9 @@ from threading import Thread
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from adapter_api import load_plugins
 from tests.orchestrator.http.conftest import Serve
+from triton_adapter.testing import FakeTriton
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +72,25 @@ async def test_a_client_that_asked_not_to_be_sampled_is_not(serve: Serve, collec
         await host.client.post("/v2/tasks", json={"model": "mock", "prompt": "Hello"}, headers=header)
 
     assert collector.requests == []
+
+
+@pytest.mark.parametrize("traced", [True, False])
+async def test_the_trace_goes_from_http_to_the_engines_grpc_metadata(
+    serve: Serve, collector: Collector, fake_triton: FakeTriton, traced: bool
+) -> None:
+    model = fake_triton.model("llama").respond_with_text("Hello there")
+    pool = {"adapter": "triton", "replicas": [{"id": "r0", "options": {"url": fake_triton.grpc_url}}]}
+    tracing = {"enabled": traced, "endpoint": collector.url}
+    async with serve(pool=pool, plugins=load_plugins(), tracing=tracing) as host:
+        header = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+        fields = {"model": "llama", "prompt": "Hello"}
+        answer = await host.client.post("/v2/tasks", json=fields, headers=header)
+        assert "event: end" in answer.text
+
+    (request,) = model.requests
+    _, trace, parent, flags = request.origin.metadata["traceparent"].split("-")
+    assert (trace, flags) == (TRACE, "01")
+    assert (parent != "b7ad6b7169203331") is traced
 
 
 async def test_without_tracing_nothing_is_sent(serve: Serve, collector: Collector) -> None:
