@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -9,7 +10,7 @@ from threading import Thread
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from adapter_api import load_plugins
+from adapter_api import ConfigurationError, load_plugins
 from tests.orchestrator.http.conftest import Serve
 from triton_adapter.testing import FakeTriton
 
@@ -98,3 +99,13 @@ async def test_without_tracing_nothing_is_sent(serve: Serve, collector: Collecto
         await host.client.post("/v2/tasks", json={"model": "mock", "prompt": "Hello"})
 
     assert collector.requests == []
+
+
+async def test_tracing_without_its_extra_says_what_to_install(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "orchestrator.tracing", raising=False)
+    monkeypatch.delattr("orchestrator.tracing", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'worker-adapter\[otel\]'"):
+        async with serve(tracing={"enabled": True}):
+            pass
