@@ -112,9 +112,9 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises:
             ConfigurationError: An option is unknown or wrong; the message names it.
-            PluginBroken: The adapter cannot be imported.
+            PluginBroken: The adapter cannot be imported, or is no complete `WorkerAdapter` class.
         """
-        adapter_class = self.load("adapter")
+        adapter_class = self._load_class()
         if self.settings is None:
             if options:
                 raise ConfigurationError(f"adapter {self.name!r} takes no options, got {sorted(options)}")
@@ -129,6 +129,15 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
         except ValidationError as exc:
             raise ConfigurationError(describe_validation_error(exc, f"options for adapter {self.name!r}")) from exc
         return cast(WorkerAdapter, adapter_class(settings))
+
+    def _load_class(self) -> Any:
+        found = self.load("adapter")
+        if not (isinstance(found, type) and issubclass(found, WorkerAdapter)):
+            raise PluginBroken(f"adapter {self.name!r}: {self.adapter} is no WorkerAdapter class")
+        missing = sorted(getattr(found, "__abstractmethods__", ()))
+        if missing:
+            raise PluginBroken(f"adapter {self.name!r}: {self.adapter} does not implement {', '.join(missing)}")
+        return found
 
 
 def _resolve(target: str, owner: str) -> Any:

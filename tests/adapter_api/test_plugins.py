@@ -224,6 +224,16 @@ def test_an_adapter_that_cannot_be_imported_says_why() -> None:
         record(adapter="adapter_api.testing:NoSuchClass").create()
 
 
+@pytest.mark.parametrize(
+    "target, said",
+    [("adapter_api:End", "no WorkerAdapter class"), ("adapter_api:WorkerAdapter", "_health, _props, _submit")],
+    ids=["another class", "incomplete"],
+)
+def test_what_is_no_complete_adapter_class_is_broken_and_says_what_lacks(target: str, said: str) -> None:
+    with pytest.raises(PluginBroken, match=said):
+        record(adapter=target).create()
+
+
 def test_an_adapter_whose_module_exits_is_broken_and_does_not_end_the_program(package: Path) -> None:
     (package / "leaving.py").write_text("import sys; sys.exit('no licence')", encoding="utf-8")
 
