@@ -7,11 +7,26 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from adapter_api import ConfigurationError
 from triton_adapter.embedded import EmbeddedTriton
+from triton_adapter.embedded.layout import check_supported
 
 # The same examples in every run, and as much time as a busy machine takes for them.
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked `live` where no server can run; where one can, a start that fails is a failure."""
+    live = [item for item in items if item.get_closest_marker("live")]
+    if not live:
+        return
+    try:
+        check_supported()
+    except ConfigurationError as refused:
+        skip = pytest.mark.skip(reason=f"{refused.message}; for instance `make test PYTHON=python3.12`")
+        for item in live:
+            item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,14 @@ def lay_out(
     return _from_wheel(work_dir, interpreter, interpreter.pytriton / "tritonserver", progress)
 
 
+def check_supported() -> None:
+    """Raise `ConfigurationError` when this platform or Python can have no server; a missing wheel does not count."""
+    if os.environ.get(BINARY_VARIABLE) or shutil.which("tritonserver"):
+        return
+    check_platform()
+    _check_version(inspect())
+
+
 def _program(name: str) -> Path:
     found = shutil.which(name)
     if found is None:

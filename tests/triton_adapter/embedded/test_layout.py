@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from adapter_api.errors import ConfigurationError
-from triton_adapter.embedded import EmbeddedTriton
+from triton_adapter.embedded import EmbeddedTriton, layout
 from triton_adapter.embedded.interpreter import Interpreter, inspect
-from triton_adapter.embedded.layout import BINARY_VARIABLE, lay_out
+from triton_adapter.embedded.layout import BINARY_VARIABLE, check_supported, lay_out
 from triton_adapter.embedded.libpython import UNPACKED, find_libpython
 from triton_adapter.embedded.numpy1 import numpy1_folder
 
@@ -122,6 +122,25 @@ def test_a_platform_without_the_wheel_is_refused(
 
     with pytest.raises(ConfigurationError, match=r"runs on Linux on x86_64 or aarch64, and this is"):
         lay_out(tmp_path, server_binary=None, python=None, progress=told)
+
+
+def test_a_python_that_the_wheel_is_not_made_for_is_told_with_those_it_is_made_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(BINARY_VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(layout, "inspect", lambda: replace(inspect(), version=(3, 13)))
+
+    with pytest.raises(ConfigurationError, match=r"3\.13 .*use Python 3\.11 or 3\.12, or put a tritonserver on PATH"):
+        check_supported()
+
+
+def test_a_server_that_is_installed_is_supported_by_any_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tritonserver").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(layout, "inspect", lambda: replace(inspect(), version=(3, 13)))
+
+    check_supported()
 
 
 @pytest.fixture
