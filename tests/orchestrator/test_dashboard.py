@@ -88,6 +88,7 @@ def test_the_dashboard_reads_metrics_that_are_exported_and_leaves_none_of_ours_o
     assert unread == {"worker_adapter_tasks_started_total"}
 
 
+@pytest.mark.spec("ORCH-3062-009")
 def test_the_dashboard_selects_by_labels_that_there_are() -> None:
     known = {*LABELS, "outcome", "code", "priority", "mode", "state", "le", "reason", "gpu_uuid"}
 
@@ -220,6 +221,7 @@ async def test_every_query_is_answered_by_a_prometheus_that_reads_our_metrics(
 
 
 @pytest.mark.live
+@pytest.mark.spec("ORCH-3062-012")
 def test_a_real_triton_exports_what_the_dashboard_reads_of_it(triton: EmbeddedTriton) -> None:
     text = httpx.get(triton.metrics_url, trust_env=False, timeout=10).text
     read = {name for query in QUERIES.values() for name in names_in(query) if name.startswith("nv_")}

@@ -15,6 +15,7 @@ from tests.project.repository import ROOT
 DEPLOY = ROOT / "deploy"
 
 
+@pytest.mark.spec("ORCH-3063-001")
 def test_the_example_settings_can_be_served() -> None:
     plugins = load_plugins()
     adapters = [adapter.name for adapter in plugins.adapters]

@@ -25,6 +25,7 @@ def warmth(events: list[TokenEvent]) -> list[object]:
     return [event.engine["kv_warmth"] for event in events if isinstance(event, Metrics) and event.engine]
 
 
+@pytest.mark.spec("ORCH-3055-032")
 async def test_a_session_that_goes_to_another_pool_is_cold_though_the_replicas_have_one_name() -> None:
     async with two_pools({}, {"weight": 0}) as host:
         first = await collect(host.submit(task(session_id="s")))
@@ -39,6 +40,7 @@ async def test_a_session_that_goes_to_another_pool_is_cold_though_the_replicas_h
     assert (warmth(first), warmth(again), warmth(moved)) == ([0], [1], [0])
 
 
+@pytest.mark.spec("ORCH-3055-028")
 async def test_a_pool_without_weight_gets_nothing_even_when_it_alone_is_ready() -> None:
     ill = {"replicas": [{"id": "r0", "options": {"state": "unreachable", "models": ["mock"]}}]}
     async with two_pools({**ill, "queue": {"not_ready_wait_s": 0.01}}, {"weight": 0}) as host:
@@ -48,6 +50,7 @@ async def test_a_pool_without_weight_gets_nothing_even_when_it_alone_is_ready() 
     assert error.code == "not_ready"
 
 
+@pytest.mark.spec("ORCH-3055-031")
 async def test_a_session_stays_at_its_pool() -> None:
     async with two_pools({}, {}) as host:
         pools = set()

@@ -25,6 +25,7 @@ def shadow(name: str, percent: float) -> PoolSettings:
     )
 
 
+@pytest.mark.spec("ORCH-3065-003")
 @pytest.mark.parametrize("percent", [5.0, 20.0, 50.0])
 @pytest.mark.parametrize("name", ["s", "candidate", "next-one"])
 def test_the_share_holds_within_the_tasks_of_one_pool(name: str, percent: float) -> None:
@@ -47,6 +48,7 @@ async def one_answer() -> AsyncIterator[list[TokenEvent]]:
     yield [End(finish_reason="stop")]
 
 
+@pytest.mark.spec("ORCH-3065-001")
 async def test_a_copy_that_cannot_be_made_leaves_the_host_alone(caplog: pytest.LogCaptureFixture) -> None:
     def submit(twin: object, pool_id: str) -> TokenStream:
         raise KeyError("no pool 's': a reload took it away")
@@ -60,6 +62,7 @@ async def test_a_copy_that_cannot_be_made_leaves_the_host_alone(caplog: pytest.L
     assert "a copy for shadow pool s broke with KeyError" in caplog.text
 
 
+@pytest.mark.spec("ORCH-3065-001")
 async def test_a_copy_that_hangs_has_a_time_limit_though_its_original_has_none() -> None:
     seen = []
 

@@ -71,6 +71,7 @@ async def test_a_task_is_one_span_with_its_events_and_figures(traced: Traced) ->
     assert all(span.start_time <= event.timestamp <= span.end_time for event in span.events)
 
 
+@pytest.mark.spec("ORCH-3062-013")
 async def test_the_clients_trace_goes_on_and_reaches_the_engine(traced: Traced) -> None:
     async with traced.orchestrator({}) as host:
         await collect(host.submit(task(traceparent=CLIENTS)))
@@ -133,6 +134,7 @@ async def test_an_inference_on_tensors_is_a_span_too(traced: Traced) -> None:
     assert traced.span.parent is not None
 
 
+@pytest.mark.spec("ORCH-3062-014")
 async def test_spans_hold_no_word_of_prompt_or_answer_and_no_endless_text(traced: Traced) -> None:
     async with traced.orchestrator({"reply": f"said {CANARY}"}) as host:
         await collect(host.submit(task(prompt=CANARY, stop=("never",), session_id="s" * 256)))

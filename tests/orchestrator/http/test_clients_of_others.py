@@ -39,6 +39,7 @@ async def text_until(process: Process, mark: str) -> str:
     return text
 
 
+@pytest.mark.spec("ORCH-3064-001")
 async def test_curl_shows_each_token_as_it_comes(serve: Serve) -> None:
     async with serve({"reply": "one two three", "hang_after": 2}) as host:
         async with await curl(host, {"model": "mock", "prompt": "Hello"}) as process:
@@ -50,6 +51,7 @@ async def test_curl_shows_each_token_as_it_comes(serve: Serve) -> None:
     assert events[:3] == ["started", "token", "token"]
 
 
+@pytest.mark.spec("ORCH-3064-004")
 async def test_killing_curl_frees_the_engine(serve: Serve) -> None:
     async with serve({"reply": "one two", "hang_after": 1}) as host:
         engine = adapter_of(host.orchestrator, "r0")
@@ -62,6 +64,7 @@ async def test_killing_curl_frees_the_engine(serve: Serve) -> None:
             await eventually(lambda: not engine.running)
 
 
+@pytest.mark.spec("ORCH-3064-003")
 async def test_curl_gets_a_refusal_with_its_status_and_code(serve: Serve) -> None:
     async with serve() as host:
         async with await curl(host, {"model": "made-up", "prompt": "Hello"}, "-w", "%{http_code}") as process:

@@ -23,6 +23,7 @@ async def read(client: httpx.AsyncClient, path: str, body: dict[str, object], be
     return text
 
 
+@pytest.mark.spec("ORCH-3064-016")
 @pytest.mark.parametrize(
     "path, body", [("/v2/tasks", {}), ("/v1/completions", {"stream": True})], ids=["task API", "OpenAI"]
 )

@@ -75,6 +75,7 @@ async def test_a_client_that_asked_not_to_be_sampled_is_not(serve: Serve, collec
     assert collector.requests == []
 
 
+@pytest.mark.spec("ORCH-3062-013")
 @pytest.mark.parametrize("traced", [True, False])
 async def test_the_trace_goes_from_http_to_the_engines_grpc_metadata(
     serve: Serve, collector: Collector, fake_triton: FakeTriton, traced: bool
