@@ -49,7 +49,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(text)
     except ValueError as exc:
-        raise InvalidRequest(f"{path} is not JSON: {exc}") from None
+        raise InvalidRequest(f"{'standard input' if str(path) == '-' else path} is not JSON: {exc}") from None
 
 
 def read_text(path: Path) -> str:

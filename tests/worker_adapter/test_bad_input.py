@@ -71,7 +71,10 @@ def test_an_invalid_task_as_json_is_a_usage_error_that_names_the_field(fields: d
 
 
 def test_a_task_that_is_not_json_is_a_usage_error() -> None:
-    assert submit("--adapter", "mock", "--task", "-", stdin="{").error.code == "invalid_request"
+    result = submit("--adapter", "mock", "--task", "-", stdin="{")
+
+    assert (result.code, result.error.code) == (2, "invalid_request")
+    assert "standard input is not JSON" in result.error.message
 
 
 def test_an_error_does_not_repeat_the_prompt() -> None:
