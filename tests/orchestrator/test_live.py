@@ -199,3 +199,28 @@ async def test_metrics_and_the_log_of_a_real_engine_carry_its_version(triton: Em
         ]
 
     assert [sample.labels["engine_version"] for sample in samples] == [f"triton {triton.version}"]
+
+
+@pytest.mark.spec("ORCH-3055-010", "ORCH-3057-024")
+async def test_a_model_that_is_unloaded_gets_no_work_until_it_is_loaded_again() -> None:
+    with EmbeddedTriton(model_control_mode="explicit", load_models=["*"]) as server:
+        async with orchestrating(server.grpc_url, queue={"not_ready_wait_s": 0.2, "timeout_s": 0.5}) as host:
+            await control(server, "unload")
+            await eventually(lambda: not host.model_is_ready("tinylm"))
+            refused = await collect(host.submit(TaskRequest(model="tinylm", prompt="The", max_tokens=2)))
+            other = await collect(host.submit(TaskRequest(model="splitter", prompt="The", max_tokens=2)))
+            await control(server, "load")
+            await eventually(lambda: host.model_is_ready("tinylm"))
+            again = await collect(host.submit(TaskRequest(model="tinylm", prompt="The", max_tokens=2)))
+
+    assert isinstance(refused[-1], Error)
+    assert refused[-1].code in ("not_ready", "model_not_found")
+    assert isinstance(other[-1], End)
+    assert isinstance(again[-1], End)
+
+
+async def control(server: EmbeddedTriton, what: str) -> None:
+    """Load or unload a model with Triton's own repository API."""
+    async with httpx.AsyncClient(base_url=server.http_url, trust_env=False, timeout=30) as client:
+        response = await client.post(f"/v2/repository/models/tinylm/{what}")
+        assert response.status_code == 200, response.text

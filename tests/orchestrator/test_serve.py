@@ -64,9 +64,9 @@ class Process:
 
 
 @contextlib.contextmanager
-def process(tmp_path: Path) -> Iterator[Process]:
+def process(tmp_path: Path, settings: str = CONFIG) -> Iterator[Process]:
     config, log = tmp_path / "orchestrator.toml", tmp_path / "log"
-    config.write_text(CONFIG, encoding="utf-8")
+    config.write_text(settings, encoding="utf-8")
     with log.open("w") as errors, subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(config)], stdout=subprocess.PIPE, stderr=errors, text=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -100,6 +100,22 @@ async def test_sigterm_lets_tasks_finish_refuses_new_ones_and_ends_well(tmp_path
         assert seen[-1] == "end"
         assert code == 0
         assert "refusing new tasks" in host.log.read_text()
+
+
+@pytest.mark.spec("ORCH-3064-016")
+async def test_a_second_signal_does_not_wait_for_the_grace(tmp_path: Path) -> None:
+    with process(tmp_path, CONFIG.replace("delay_s = 0.01", "hang_after = 1")) as host:
+        async with httpx.AsyncClient(base_url=host.ready["url"], trust_env=False, timeout=30) as client:
+            task = {"model": "mock", "prompt": "p", "max_tokens": 10}
+            async with client.stream("POST", "/v2/tasks", json=task) as response:
+                async for frame in frames(response):
+                    if frame.event == "token":
+                        break
+                host.popen.send_signal(signal.SIGTERM)
+                await eventually(lambda: "refusing new tasks" in host.log.read_text())
+                host.popen.send_signal(signal.SIGTERM)
+                with anyio.fail_after(8):  # the grace is 10 s
+                    assert await host.ended() == 0
 
 
 async def test_sighup_reloads_the_file_or_leaves_everything_as_it_is(tmp_path: Path) -> None:
