@@ -9,6 +9,8 @@ import pytest
 
 from adapter_api import End, Started, Token, TokenEvent, TokenStream
 
+no_spec = "it is about the task that reads, of which no requirement speaks"
+
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
 
