@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all the set-up themselves; PYTHON=/path/to/python3.12 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check schemas catalog format clean setup-demo setup-dev
+.PHONY: help demo test check schemas catalog conformance format clean setup-demo setup-dev
 
 # Any Python can run the set-up script, which then chooses.
 BOOTSTRAP := $(shell command -v python3 || command -v "$(PYTHON)" || echo python3)
@@ -18,12 +18,16 @@ test: setup-dev ## Run the whole test suite, the real Triton server included; TE
 check: setup-dev ## Check format, lint, types, import layering, specs, generated files and documentation
 	@.venv/bin/python scripts/check.py
 
-schemas: setup-dev ## Regenerate the JSON Schemas of the contract
+schemas: setup-dev ## Regenerate the JSON Schemas of the contract and of conformance reports
 	@.venv/bin/python -m adapter_api.schemas
+	@.venv/bin/python -m conformance_tests.report
 
 catalog: setup-dev ## Regenerate what is made from specs/: conformance_tests/catalog.json and specs/awaiting.txt
 	@.venv/bin/python -m conformance_tests.catalog --write --specs specs
 	@.venv/bin/python scripts/check_specs.py --write
+
+conformance: setup-dev ## Run the conformance suite on our adapters, and bring docs/conformance.md up to date
+	@.venv/bin/python scripts/conformance.py
 
 format: setup-dev ## Format the code and mend what the linter can mend
 	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format --quiet .

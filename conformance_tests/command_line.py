@@ -222,13 +222,30 @@ def _matrix(arguments: Sequence[str]) -> int:
     parser = _Parser(prog="python -m conformance_tests matrix", description="Print a table of many reports.")
     parser.add_argument("reports", type=Path, nargs="+")
     parser.add_argument("--badges", action="store_true", help="print a badge line for each report instead")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="put it between the marks of this document instead")
     options = parser.parse_args(arguments)
     reports = [_read(path) for path in options.reports]
-    if options.badges:
-        print("\n".join(badge(report) for report in reports))
+    shown = "\n".join(badge(report) for report in reports) + "\n" if options.badges else render_matrix(reports)
+    if options.into is None:
+        print(shown, end="")
     else:
-        print(render_matrix(reports), end="")
+        _put_into(options.into, shown)
     return 0
+
+
+MATRIX_BEGINS, MATRIX_ENDS = "<!-- matrix begins: generated -->", "<!-- matrix ends -->"
+
+
+def _put_into(document: Path, shown: str) -> None:
+    try:
+        text = document.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise UsageError(f"--into {document}: {exc}") from exc
+    before, begins, rest = text.partition(MATRIX_BEGINS)
+    _, ends, after = rest.partition(MATRIX_ENDS)
+    if not (begins and ends):
+        raise UsageError(f"--into {document}: has no lines {MATRIX_BEGINS} and {MATRIX_ENDS}")
+    document.write_text(f"{before}{begins}\n\n{shown}\n{ends}{after}", encoding="utf-8")
 
 
 def _read(path: Path) -> Report:

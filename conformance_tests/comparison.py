@@ -66,11 +66,10 @@ def render_matrix(reports: Sequence[Report]) -> str:
         "|---|---|" + "---|" * (len(chapters) + 3),
     ]
     for report in reports:
-        engine = " ".join(part for part in (report.under.engine, report.under.engine_version) if part)
         cells = [_cell(report, chapter) for chapter in chapters]
         date = report.started_at.partition("T")[0]
         lines.append(
-            f"| {report.under.adapter} ({report.under.backend}) | {engine or 'unknown'} | {' | '.join(cells)} "
+            f"| {report.under.adapter} ({report.under.backend}) | {report.under.engine_label} | {' | '.join(cells)} "
             f"| {report.verdict} | {date} | {report.suite_version} |"
         )
     lines += ["", "Each cell: passed of those that apply; f failed, d deviations, s skipped because the harness "

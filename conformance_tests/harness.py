@@ -93,6 +93,10 @@ class Harness(ABC):
     long_tokens: int = 400
     """`max_tokens` of `long_task`: it must run long enough to be cancelled, paused and lost in the middle."""
 
+    most_ahead: int | None = None
+    """How many tokens may be on their way from the engine to a reader that does not read; `None` where nobody knows,
+    as with sockets, which hold thousands. Enables a check, together with `emitted`."""
+
     streams: int = 100
     """How many tasks run at once where many are needed."""
 

@@ -30,11 +30,10 @@ _SECTIONS = (
 def render(report: Report) -> str:
     """Return the report as Markdown that fits a screen."""
     under = report.under
-    engine = " ".join(part for part in (under.engine, under.engine_version) if part)
     lines = [
         f"# {under.adapter}: {report.verdict}",
         "",
-        f"{_counted(report)}. Engine: {engine or 'unknown'}. {report.started_at}, {report.duration_s:.1f} s, "
+        f"{_counted(report)}. Engine: {under.engine_label}. {report.started_at}, {report.duration_s:.1f} s, "
         f"on {under.backend}, seed {report.seed}, suite {report.suite_version}{', strict' if report.strict else ''}.",
         "",
         *_table(report),

@@ -55,6 +55,13 @@ class Under(msgspec.Struct, frozen=True, kw_only=True):
     harness: str = ""
     backend: str = "asyncio"
 
+    @property
+    def engine_label(self) -> str:
+        """The engine and its version, which may begin with the engine's name itself."""
+        if self.engine_version is None or (self.engine and self.engine_version.startswith(self.engine)):
+            return self.engine_version or self.engine or "unknown"
+        return f"{self.engine or ''} {self.engine_version}".strip()
+
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `catalog` is the digest of the catalog: reports of two catalogs are about different requirements."""

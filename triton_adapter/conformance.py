@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import string
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from adapter_api import (
     Datatype,
@@ -87,7 +89,8 @@ class TritonHarness(Harness):
         if self._url:
             return
         if self._server is None:
-            self._server = self._stack.enter_context(EmbeddedTriton())
+            # At a port of our choice, so that it comes back where it was.
+            self._server = self._stack.enter_context(EmbeddedTriton(grpc_port=_free_port()))
         self._proxy = self._stack.enter_context(FaultProxy(self._server.grpc_url))
 
     def stop(self) -> None:
@@ -188,12 +191,12 @@ class TritonHarness(Harness):
     async def stop_engine(self) -> None:
         self._fault_proxy().refuse()
         if self._kills:
-            self._own_server().kill()
+            await anyio.to_thread.run_sync(self._own_server().kill)
         self._fault_proxy().cut(reset=False)
 
     async def start_engine(self) -> None:
         if self._kills:
-            self._own_server().start()
+            await anyio.to_thread.run_sync(self._own_server().start)
         self._fault_proxy().accept()
 
     async def pause_engine(self) -> None:
@@ -232,6 +235,12 @@ class TritonHarness(Harness):
         self._own_server()
         assert self._proxy is not None
         return self._proxy
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def _failing_task(code: str, prompt: str) -> TaskRequest:

@@ -114,17 +114,8 @@ class ReferenceAdapter(WorkerAdapter):
         return error
 
     def _check(self, task: TaskRequest) -> None:
-        for capability, asked in (
-            (Capability.MESSAGES, task.messages is not None),
-            (Capability.IMAGES, bool(task.images)),
-            (Capability.STOP, bool(task.stop)),
-            (Capability.SEED, task.seed is not None),
-            (Capability.LOGPROBS, task.logprobs is not None),
-            (Capability.RESPONSE_FORMAT, task.response_format is not None),
-            (Capability.TOOLS, bool(task.tools)),
-        ):
-            if asked and capability not in self.capabilities:
-                raise Unsupported(f"the reference engine cannot take {capability}")
+        if missing := task.needs - self.capabilities:
+            raise Unsupported(f"the reference engine cannot take {', '.join(sorted(missing))}")
         for name in task.parameters_for(self.engine):
             raise InvalidRequest(f"the reference engine takes no parameter {name!r}; leave it out")
 

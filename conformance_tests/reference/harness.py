@@ -38,6 +38,7 @@ class ReferenceHarness(Harness):
     plugin = "reference"
     model = "tiny"
     streams = 50
+    most_ahead = 1000
     control_timeout_s = 0.5
     settle_s = 1.0
     plugin_module = "conformance_tests.reference.plugin"

@@ -13,7 +13,6 @@ from conformance_tests.outcome import Blocked, Failed, NotApplicable, Skipped, e
 from conformance_tests.recording import Recording
 from conformance_tests.subject import Subject, renamed
 
-
 COPIES = 5
 """How often each known task runs at once."""
 

@@ -27,9 +27,6 @@ from conformance_tests.outcome import Blocked, Skipped, expect
 from conformance_tests.recording import Recording
 from conformance_tests.subject import Subject, renamed
 
-MOST_AHEAD = 2000
-"""How many tokens an engine may have handed out that a reader which stopped reading has not taken."""
-
 
 @requirement("ORCH-3059-001")
 async def test_a_stream_begins_with_started(subject: Subject) -> None:
@@ -518,18 +515,21 @@ async def test_one_stream_may_be_read_by_several_tasks(subject: Subject) -> None
 @requirement("ORCH-3059-042")
 async def test_a_reader_that_stops_reading_does_not_fill_memory(subject: Subject) -> None:
     """Stop reading a very long task after its first token and count what the engine hands out meanwhile."""
-    task = subject.harness.long_task(max_tokens=10 * MOST_AHEAD)
+    limit = subject.harness.most_ahead
+    if limit is None:
+        raise Skipped("nobody knows how many tokens may be on their way: Harness.most_ahead is None")
+    task = subject.harness.long_task(max_tokens=10 * limit)
     async with subject.open() as adapter:
         await subject.complete(adapter)
         before = await subject.harness.emitted()
         async with subject.streaming(adapter, task):
             ahead, last = await subject.harness.emitted() - before, -1
             # Until it stops running ahead, or has run too far.
-            while last != ahead <= MOST_AHEAD:
+            while last != ahead <= limit:
                 await anyio.sleep(0.2)
                 ahead, last = await subject.harness.emitted() - before, ahead
 
-    expect(ahead <= MOST_AHEAD, f"{ahead} tokens were taken from the engine for a reader that read one")
+    expect(ahead <= limit, f"{ahead} tokens were taken from the engine for a reader that read one")
 
 
 @requirement("ORCH-3059-043")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from adapter_api import (
@@ -479,7 +480,7 @@ async def test_an_adapter_may_use_a_cancel_scope_after_its_end() -> None:
         yield STARTED
         yield END
         with anyio.move_on_after(5, shield=True):
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     stream = TokenStream(source(), job_id="j")
 

@@ -18,10 +18,6 @@ from triton_adapter.embedded import EmbeddedTriton
 
 no_spec = "it is about all requirements"
 
-KNOWN_OF_TRITON = {
-    "ORCH-3055-009": "vLLM's own answer to a sampling parameter that it does not know names none",
-}
-
 
 def outcomes_on(harness: Harness) -> dict[str, Outcome]:
     requirements = {requirement.id: requirement for requirement in load().requirements}
@@ -65,7 +61,5 @@ def test_a_plugin_brings_its_own_harness() -> None:
 
 
 @pytest.mark.live
-def test_triton_is_conformant_but_for_what_is_known(triton: EmbeddedTriton) -> None:
-    outcomes = outcomes_on(TritonHarness(server=triton))
-
-    assert bad(outcomes).keys() <= KNOWN_OF_TRITON.keys(), bad(outcomes)
+def test_triton_is_conformant(triton: EmbeddedTriton) -> None:
+    assert bad(outcomes_on(TritonHarness(server=triton))) == {}

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from conformance_tests.catalog import load
-from conformance_tests.command_line import main
+from conformance_tests.command_line import MATRIX_BEGINS, MATRIX_ENDS, main
 from conformance_tests.comparison import compare, render_matrix
 from conformance_tests.junit import render_junit
 from conformance_tests.markdown import badge, render
@@ -180,6 +180,23 @@ def test_the_matrix_has_a_row_for_each_report(tmp_path: Path, capsys: pytest.Cap
     assert len(rows) == 2
     assert "1f" in rows[1]
     assert "acme 1.2" in rows[0]
+
+
+def test_the_matrix_is_put_between_the_marks_of_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.json").write_bytes(encode_report(report_of()))
+    document = tmp_path / "page.md"
+    document.write_text(f"before\n{MATRIX_BEGINS}\nold\n{MATRIX_ENDS}\nafter\n", encoding="utf-8")
+
+    assert main(["matrix", str(tmp_path / "a.json"), "--into", str(document)]) == 0
+    text = document.read_text(encoding="utf-8")
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "| acme (asyncio) | acme 1.2 |" in text
+    assert "old" not in text
+
+    document.write_text("no marks", encoding="utf-8")
+    assert main(["matrix", str(tmp_path / "a.json"), "--into", str(document)]) == 4
+    assert "has no lines" in capsys.readouterr().err
 
 
 def test_the_matrix_leaves_out_what_does_not_apply() -> None:

@@ -1,0 +1,1 @@
+"""Parrots as workers."""
