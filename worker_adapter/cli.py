@@ -34,6 +34,7 @@ class ProgramGroup(LazyGroup):
         _own("serve", "Serve tasks on HTTP, from pools of engines."),
         _own("rollout", "Compare the pools of a running host."),
         _own("check", "Say whether a host could serve with its settings."),
+        _own("conformance", "Say whether an adapter keeps the contract: run the suite on it."),
         _own("plugins", "List the installed plugins, the broken ones included."),
     )
 

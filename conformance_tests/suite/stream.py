@@ -267,6 +267,8 @@ async def test_reaching_max_tokens_is_length(subject: Subject) -> None:
     subject.only_with(Capability.FINISH_REASON, task.model)
     async with subject.open() as adapter:
         recording = await subject.succeed(adapter, task, "a task with max_tokens 2")
+    if len(recording.tokens) > 2:
+        raise Blocked(f"max_tokens=2 did not cut the answer: {len(recording.tokens)} tokens came")
 
     reason = recording.end.finish_reason
     expect(reason == "length", f"the task was cut at max_tokens and its finish reason is {reason}")
