@@ -76,7 +76,9 @@ def test_a_crash_of_the_server_is_seen_and_tidied_up(repository: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_the_server_does_not_outlive_the_program_that_started_it(repository: Path, number: signal.Signals) -> None:
     program = (
-        "import sys, threading\n"
+        "import signal, sys, threading\n"
+        # A shell starts its background jobs with SIGINT ignored, and whatever these start inherits that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path\n"
         "from triton_adapter.embedded import EmbeddedTriton\n"
         # From a thread that ends at once: what counts is the death of the program, not of the thread.
