@@ -137,13 +137,15 @@ async def test_a_refused_request_gives_its_regions_back(sharing: TritonAdapter) 
 async def test_closing_leaves_no_region(triton: EmbeddedTriton, adapter: TritonAdapter) -> None:
     settings = TritonSettings(url=triton.grpc_url, shared_memory=True, shared_memory_min_bytes=16)
     array = np.arange(1000, dtype=np.float32).reshape(1, -1)
+    # Another test's request may still run in the engine, which holds its region until then.
+    before = await registered(adapter)
     async with TritonAdapter(settings) as sharing:
         await sharing.infer(InferRequest(model="tensors", inputs=(Tensor.from_numpy("FP32_IN", array),)))
-        during = await registered(adapter)
+        during = await registered(adapter) - before
         assert Capability.SHARED_MEMORY in (await sharing.props()).capabilities
 
     assert during
-    assert await registered(adapter) == set()
+    assert await registered(adapter) <= before
     assert files() == []
 
 
