@@ -205,7 +205,8 @@ class _Threaded(ReferenceAdapter):
         self.over = threading.Event()
 
     def _start_thread(self, lives_s: float = 20) -> None:
-        threading.Thread(target=self.over.wait, args=(lives_s,), daemon=True, name="reference-pump").start()
+        self.thread = threading.Thread(target=self.over.wait, args=(lives_s,), daemon=True, name="reference-pump")
+        self.thread.start()
 
 
 @breaks("ORCH-3056-019")
@@ -214,11 +215,13 @@ class StartsEarly(_Threaded):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        # Shorter than the suite waits for what was closed: an adapter may be created and never opened.
+        # It ends by itself where the adapter is never opened, and so never closed.
         self._start_thread(0.2)
 
     async def _close(self) -> None:
         self.over.set()
+        # A thread ends in real time, while the clock of a trial jumps over every wait for it.
+        self.thread.join()
 
 
 @breaks("ORCH-3056-020")
