@@ -44,6 +44,7 @@ from adapter_api.errors import (
     WorkerError,
 )
 from adapter_api.events import (
+    Alternative,
     End,
     Error,
     FinishReason,
@@ -84,8 +85,8 @@ __all__ = [
     # tasks
     "TaskRequest", "Message", "TextPart", "ImagePart", "Tool", "ToolCall", "ResponseFormat", "Priority", "new_job_id",
     # events
-    "TokenEvent", "Started", "Token", "Metrics", "End", "Error", "Terminal", "FinishReason", "Timings", "Usage",
-    "decode_event", "encode_event", "event_schema",
+    "TokenEvent", "Started", "Token", "Alternative", "Metrics", "End", "Error", "Terminal", "FinishReason", "Timings",
+    "Usage", "decode_event", "encode_event", "event_schema",
     # tensors
     "Datatype", "InferRequest", "InferResponse", "RequestedOutput", "Sequence", "Tensor",
     # health and properties

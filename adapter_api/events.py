@@ -51,11 +51,21 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
     seed: int | None = None
 
 
+class Alternative(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A token that the engine could have chosen in a place; `logprob` is the natural logarithm of its probability."""
+
+    text: str
+    logprob: float
+    token_id: int | None = None
+
+
 class Token(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="token"):
     """A piece of text, as the engine cut it: `text` is what is new, never a broken character.
 
     `index` counts the token events of the task from 0. `logprob` is the natural logarithm of the probability.
-    An engine may put several of its own tokens into one event; `Usage` counts the engine's.
+    `alternatives` are the likeliest tokens in this place, likeliest first, as many as `TaskRequest.logprobs` asked for.
+    An engine may put several of its own tokens into one event, which then has their joint `logprob` and no
+    `alternatives`; `Usage` counts the engine's.
     """
 
     index: int
@@ -63,6 +73,7 @@ class Token(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     token_id: int | None = None
     logprob: float | None = None
     choice: int = 0
+    alternatives: tuple[Alternative, ...] = ()
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="metrics"):

@@ -205,7 +205,7 @@ class TaskRequest(_Frozen):
     frequency_penalty: Finite | None = Field(default=None, ge=-2, le=2)
     repetition_penalty: Finite | None = Field(default=None, gt=0)
     logprobs: int | None = Field(
-        default=None, ge=0, le=100, description="alternatives per token; 0: the chosen one only"
+        default=None, ge=0, le=100, description="alternatives to tell per token, the likeliest; 0: the chosen one only"
     )
     response_format: ResponseFormat | None = Field(default=None, repr=False)
     tools: tuple[Tool, ...] = Field(default=(), repr=False)

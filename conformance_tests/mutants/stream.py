@@ -401,6 +401,32 @@ class TellsCosts(ReferenceAdapter):
         return msgspec.structs.replace(token, logprob=None if token.logprob is None else -token.logprob)
 
 
+@breaks("ORCH-3059-046")
+class HidesAlternatives(ReferenceAdapter):
+    """Takes a task that asks for alternatives, and tells none."""
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        return msgspec.structs.replace(super()._token(task, index, text, piece), alternatives=())
+
+
+@breaks("ORCH-3059-046")
+class TellsTheUnlikeliestFirst(ReferenceAdapter):
+    """Turns the order of the alternatives round."""
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        token = super()._token(task, index, text, piece)
+        return msgspec.structs.replace(token, alternatives=token.alternatives[::-1])
+
+
+@breaks("ORCH-3059-046")
+class TellsMoreThanAsked(ReferenceAdapter):
+    """Tells one alternative too many."""
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        more = None if not task.logprobs else task.model_copy(update={"logprobs": task.logprobs + 1})
+        return super()._token(more or task, index, text, piece)
+
+
 @breaks("ORCH-3059-027")
 class AnswersFreely(ReferenceAdapter):
     """Does not hold the answer to its schema."""

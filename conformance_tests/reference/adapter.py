@@ -6,6 +6,7 @@ It is cut into small methods, so that each mutant overrides one of them.
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import AsyncGenerator
 
 import anyio
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from adapter_api import (
     AdapterError,
+    Alternative,
     CancelReceipt,
     Capability,
     Capacity,
@@ -140,7 +142,13 @@ class ReferenceAdapter(WorkerAdapter):
             raise ProtocolViolation("the engine sent bytes that are no UTF-8") from exc
 
     def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
-        return Token(index, text, piece.token_id, piece.logprob if task.logprobs is not None else None)
+        if task.logprobs is None:
+            return Token(index, text, piece.token_id)
+        chosen = Alternative(text, piece.logprob, piece.token_id)
+        # The engine's choice is always the likeliest; what comes after it is made up, each half as likely as the last.
+        others = [Alternative(f"{text}{n}", piece.logprob - n * math.log(2)) for n in range(1, task.logprobs)]
+        alternatives = (chosen, *others) if task.logprobs else ()
+        return Token(index, text, piece.token_id, piece.logprob, alternatives=alternatives)
 
     def _usage(self, job: Job) -> Usage:
         if Capability.USAGE not in self.capabilities:

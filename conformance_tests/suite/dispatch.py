@@ -130,7 +130,7 @@ def _asking_for(subject: Subject) -> Iterator[tuple[Capability, TaskRequest]]:
     yield Capability.IMAGES, task(prompt=None, messages=image)
     yield Capability.STOP, task(stop=("unlikely-5309",))
     yield Capability.SEED, task(seed=1)
-    yield Capability.LOGPROBS, task(logprobs=1)
+    yield Capability.LOGPROBS, task(logprobs=0)
     yield Capability.RESPONSE_FORMAT, task(response_format=ResponseFormat(type="json"))
     yield Capability.TOOLS, task(tools=(Tool(name="weather", parameters={"type": "object"}),))
 

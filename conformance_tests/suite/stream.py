@@ -373,8 +373,8 @@ async def test_an_image_is_answered(subject: Subject) -> None:
 
 @requirement("ORCH-3059-026")
 async def test_log_probabilities_are_told(subject: Subject) -> None:
-    """Run a task with `logprobs`."""
-    task = subject.harness.task(logprobs=1)
+    """Run a task with `logprobs` 0, which asks for no alternatives."""
+    task = subject.harness.task(logprobs=0)
     subject.only_with(Capability.LOGPROBS, task.model)
     async with subject.open() as adapter:
         recording = await subject.succeed(adapter, task, "a task with logprobs")
@@ -382,6 +382,27 @@ async def test_log_probabilities_are_told(subject: Subject) -> None:
     for token in recording.tokens:
         expect(token.logprob is not None, f"token {token.index} has no logprob")
         expect((token.logprob or 0) <= 0, f"token {token.index} has the logprob {token.logprob}, more than certain")
+
+
+@requirement("ORCH-3059-046")
+async def test_alternatives_are_told_or_refused(subject: Subject) -> None:
+    """Run a task with `logprobs` 2."""
+    task = subject.harness.task(logprobs=2)
+    subject.only_with(Capability.LOGPROBS, task.model)
+    async with subject.open() as adapter:
+        recording = await subject.run(adapter, task)
+
+    if recording.error is not None:
+        expect(recording.error.code == "unsupported", f"a task with `logprobs` 2 ended so: {recording.summary()}")
+        return
+    told = not recording.tokens or any(token.alternatives for token in recording.tokens)
+    expect(told, "a task with `logprobs` 2 got no alternatives")
+    for token in recording.tokens:
+        logprobs = [alternative.logprob for alternative in token.alternatives]
+        expect(len(logprobs) <= 2, f"token {token.index} has {len(logprobs)} alternatives; two were asked for")
+        expect(
+            logprobs == sorted(logprobs, reverse=True), f"token {token.index} has its likeliest alternative not first"
+        )
 
 
 @requirement("ORCH-3059-027")

@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from adapter_api import End, Error, ModelNotFound, Token, TokenEvent, Usage
+from adapter_api import Alternative, End, Error, ModelNotFound, Token, TokenEvent, Usage
 from orchestrator.config import ServerSettings
 from orchestrator.http.answers import StreamingAnswer, gather
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
@@ -153,12 +153,18 @@ def _piece(kind: Kind, text: str) -> dict[str, Any]:
 def _logprobs(kind: Kind, tokens: list[Token]) -> dict[str, Any]:
     if kind == "chat":
         return {
-            "content": [
-                {"token": t.text, "logprob": t.logprob, "bytes": list(t.text.encode()), "top_logprobs": []}
-                for t in tokens
-            ]
+            "content": [{**_scored(t), "top_logprobs": [_scored(other) for other in t.alternatives]} for t in tokens]
         }
-    return {"tokens": [t.text for t in tokens], "token_logprobs": [t.logprob for t in tokens], "top_logprobs": None}
+    top = [{other.text: other.logprob for other in token.alternatives} for token in tokens]
+    return {
+        "tokens": [token.text for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": top if any(top) else None,
+    }
+
+
+def _scored(token: Token | Alternative) -> dict[str, Any]:
+    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode())}
 
 
 def _usage(usage: Usage) -> dict[str, int] | None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from adapter_api import End, FinishReason, Metrics, ProtocolViolation, Token, Usage
+from adapter_api import Alternative, End, FinishReason, Metrics, ProtocolViolation, Token, Usage
 from triton_adapter.codec import TextAssembler, first_text, read_numbers
 from triton_adapter.schema import RawTensor, Reply
 
 Outputs = Mapping[str, RawTensor]
-LogprobReader = Callable[[Outputs], tuple[float | None, int | None]]
-"""Returns the logarithm of the probability of what a reply holds, and its token's id where it is one token."""
+
+
+class Score(NamedTuple):
+    """How likely the text of a reply was; `token_id` and `alternatives` where it is one token."""
+
+    logprob: float | None = None
+    token_id: int | None = None
+    alternatives: tuple[Alternative, ...] = ()
+
+
+LogprobReader = Callable[[Outputs], Score]
 
 _FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -108,12 +117,12 @@ class TextDecoder:
 
     def _scored(self, text: str, outputs: Outputs, read: LogprobReader) -> list[Token | Metrics]:
         """One event per reply even if its text is held back, so that every logprob is seen."""
-        logprob, token_id = read(outputs)
-        if not text and logprob is None:
+        score = read(outputs)
+        if not text and score.logprob is None:
             return []
         index = self._index
         self._index = index + 1
-        return [Token(index, text, token_id=token_id, logprob=logprob)]
+        return [Token(index, text, token_id=score.token_id, logprob=score.logprob, alternatives=score.alternatives)]
 
     def _finish_reason(self) -> FinishReason:
         if self.done:

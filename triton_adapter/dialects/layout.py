@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from adapter_api import Capability, ImagePart, InvalidRequest, ResponseFormat, TaskRequest
+from adapter_api import Capability, ImagePart, InvalidRequest, ResponseFormat, TaskRequest, Unsupported
 from triton_adapter.dialects.base import TaskDecoder
 from triton_adapter.dialects.decoding import LogprobReader, Reading, TextDecoder
 from triton_adapter.dialects.prompt import prompt_of
@@ -132,6 +132,11 @@ class LayoutDialect:
             raise request.unsupported("`tools`")
         if task.logprobs is not None and _declared(layout.logprobs, schema) is None:
             raise request.unsupported("`logprobs`")
+        if task.logprobs:
+            raise Unsupported(
+                f"model {schema.name!r} tells the probability of the chosen token only: set `logprobs` to 0, "
+                "which asks for no alternatives"
+            )
         if task.response_format is not None:
             self._put_guide(request, task.response_format)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from adapter_api import ProtocolViolation
 from triton_adapter.codec import read_numbers
-from triton_adapter.dialects.decoding import Outputs
+from triton_adapter.dialects.decoding import Outputs, Score
 from triton_adapter.dialects.layout import Asked, Layout, LayoutDialect
 
 ENSEMBLE = Layout(
@@ -58,17 +58,17 @@ class LogprobTrack:
         self._output = output
         self._seen: tuple[float, ...] = ()
 
-    def __call__(self, outputs: Outputs) -> tuple[float | None, int | None]:
+    def __call__(self, outputs: Outputs) -> Score:
         tensor = outputs.get(self._output)
         if tensor is None:
-            return None, None
+            return Score()
         values = read_numbers(tensor)
         if len(tensor.shape) > 1 and tensor.shape[-2] > 1:
             raise ProtocolViolation("the engine sent the logprobs of several beams; a task has one")
         repeats = len(values) > len(self._seen) and values[: len(self._seen)] == self._seen
         new = values[len(self._seen) :] if repeats else values
         self._seen = values
-        return (sum(new), None) if new else (None, None)
+        return Score(sum(new)) if new else Score()
 
 
 def ensemble_dialect(*, bls: bool, cumulative: bool) -> LayoutDialect:

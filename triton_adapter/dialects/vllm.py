@@ -6,16 +6,19 @@ stopped nor how many tokens it made.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import partial
+from math import isfinite
 from typing import Any
 
 import msgspec
 
-from adapter_api import Capability, InvalidRequest, ResponseFormat, TaskRequest
+from adapter_api import Alternative, Capability, InvalidRequest, ProtocolViolation, ResponseFormat, TaskRequest
 from adapter_api.task import ParameterValue
 from triton_adapter.codec import first_text
 from triton_adapter.dialects.base import TaskDecoder
-from triton_adapter.dialects.decoding import Outputs, Reading, TextDecoder
+from triton_adapter.dialects.decoding import Outputs, Reading, Score, TextDecoder
 from triton_adapter.dialects.layout import asks_for_figures
 from triton_adapter.dialects.prompt import prompt_of
 from triton_adapter.dialects.request import SAMPLING_FIELDS, RequestBuilder
@@ -99,7 +102,7 @@ class VllmDialect:
                 tokens_out=said["num_output_tokens"],
                 stops=_stops_to_cut(task),
                 max_tokens=task.max_tokens,
-                logprobs=_read_logprobs if task.logprobs is not None else None,
+                logprobs=partial(_read_logprobs, task.logprobs) if task.logprobs is not None else None,
                 figures=asks_for_figures(task),
                 known=frozenset({_TEXT, _LOGPROBS, *_ASKED}),
             )
@@ -170,12 +173,40 @@ def _structured(name: str, value: ParameterValue) -> Any:
         raise InvalidRequest(f"parameter 'triton.{name}' must be a JSON text") from None
 
 
-def _read_logprobs(outputs: Outputs) -> tuple[float | None, int | None]:
-    """Sum over the tokens of the reply; each comes as an object whose first entry is the chosen token."""
+class _Entry(msgspec.Struct, gc=False):
+    logprob: float
+    decoded_token: str | None = None
+
+
+# One object per token, its first entry the chosen token, the others those that could have been.
+_Steps = list[dict[int, _Entry]] | None
+
+
+def _read_logprobs(wanted: int, outputs: Outputs) -> Score:
+    """Return the score of a reply's tokens: their sum, and of one token `wanted` alternatives as well."""
     tensor = outputs.get(_LOGPROBS)
-    steps = msgspec.json.decode(first_text(tensor.data) or b"null") if tensor is not None else None
+    if tensor is None:
+        return Score()
+    try:
+        # Not by msgspec: Python's own JSON, which the backend writes, has a minus infinity for what is impossible.
+        said = msgspec.convert(json.loads(first_text(tensor.data) or b"null"), _Steps, str_keys=True)
+    except (ValueError, msgspec.ValidationError) as exc:
+        raise ProtocolViolation(f"output {_LOGPROBS!r} is not what the vLLM backend says there: {exc}") from exc
+    steps = [step for step in said or () if step]
     if not steps:
-        return None, None
-    chosen = [next(iter(step.items())) for step in steps]
-    token_id = int(chosen[0][0]) if len(chosen) == 1 else None
-    return sum(entry["logprob"] for _, entry in chosen), token_id
+        return Score()
+    logprob = sum(next(iter(step.values())).logprob for step in steps)
+    if len(steps) > 1:
+        return Score(logprob)
+    step = steps[0]
+    return Score(logprob, next(iter(step)), _alternatives(step, wanted))
+
+
+def _alternatives(step: dict[int, _Entry], wanted: int) -> tuple[Alternative, ...]:
+    # The backend sends one more than was asked for when the chosen token is not among the likeliest.
+    likeliest = sorted(step.items(), key=lambda item: -item[1].logprob)[:wanted]
+    return tuple(
+        Alternative(entry.decoded_token, entry.logprob, token_id)
+        for token_id, entry in likeliest
+        if entry.decoded_token is not None and isfinite(entry.logprob)
+    )

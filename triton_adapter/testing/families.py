@@ -22,6 +22,7 @@ Message = dict[str, Tensor]
 # A scripted model has no probabilities: every token gets this logarithm of one.
 _LOGPROB = -0.5
 _FIRST_TOKEN_ID = 100
+_OTHER_TOKEN_ID = 90_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +172,18 @@ def _vllm_logprobs(request: RecordedRequest, tokens: Sequence[Token], first: int
     sampling: dict[str, Any] = json.loads(request.value("sampling_parameters", "{}"))
     if sampling.get("logprobs") is None:
         return "null"
-    entries = [
-        {
-            str(_FIRST_TOKEN_ID + first + at): {
-                "logprob": _LOGPROB,
-                "rank": 1,
-                "decoded_token": _bytes(token).decode("utf-8", "replace"),
-            }
-        }
-        for at, token in enumerate(tokens)
-    ]
-    return json.dumps(entries)
+    places = enumerate(tokens, _FIRST_TOKEN_ID + first)
+    return json.dumps([_vllm_step(token_id, token, sampling["logprobs"]) for token_id, token in places])
+
+
+def _vllm_step(token_id: int, token: Token, likeliest: int) -> dict[str, Any]:
+    """Return what the backend says of one token: the token itself first, then others until there are `likeliest`."""
+    text = _bytes(token).decode("utf-8", "replace")
+    step = {str(token_id): {"logprob": _LOGPROB, "rank": 1, "decoded_token": text}}
+    for rank in range(2, likeliest + 1):
+        other = {"logprob": _LOGPROB * rank, "rank": rank, "decoded_token": f"<{rank}>"}
+        step[str(_OTHER_TOKEN_ID + rank)] = other
+    return step
 
 
 def _bytes(token: Token) -> bytes:

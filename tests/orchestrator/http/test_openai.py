@@ -10,7 +10,7 @@ import msgspec
 import openai
 import pytest
 
-from adapter_api import Capability, EngineProps, Started, TaskRequest, Token, TokenEvent
+from adapter_api import Alternative, Capability, EngineProps, Started, TaskRequest, Token, TokenEvent
 from adapter_api.events import End
 from adapter_api.testing import MockAdapter
 from tests.orchestrator.http.conftest import Host, Serve
@@ -193,6 +193,36 @@ async def test_what_the_engine_did_not_say_is_not_made_up(serve: Serve) -> None:
     assert answer["usage"] is None
     assert answer["choices"][0]["finish_reason"] == "unknown"
     assert answer["choices"][0]["logprobs"]["content"][0]["logprob"] == -0.5
+
+
+class Scoring(MockAdapter):
+    """Tells what else it could have said."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        yield Started(job_id=task.job_id, engine="mock", model=task.model)
+        alternatives = (Alternative("Hi", -0.5, 1), Alternative("Ho", -1.5, 2))[: task.logprobs]
+        yield Token(0, "Hi", logprob=-0.5, alternatives=alternatives)
+        yield End(finish_reason="stop")
+
+
+@pytest.mark.spec("ORCH-3064-011")
+async def test_alternatives_are_told_as_openai_tells_them(serve: Serve) -> None:
+    plugins = plugin_host(mock="tests.orchestrator.http.test_openai:Scoring")
+    async with serve(plugins=plugins) as host, client_of(host) as client:
+        chat = await client.chat.completions.create(model="mock", messages=USER, logprobs=True, top_logprobs=2)
+        text = await client.completions.create(model="mock", prompt="Hello", logprobs=2)
+        plain = await client.chat.completions.create(model="mock", messages=USER, logprobs=True)
+
+    assert chat.choices[0].logprobs is not None
+    assert chat.choices[0].logprobs.content is not None
+    told = chat.choices[0].logprobs.content[0]
+    assert (told.token, told.logprob) == ("Hi", -0.5)
+    assert [(other.token, other.logprob) for other in told.top_logprobs] == [("Hi", -0.5), ("Ho", -1.5)]
+    assert text.choices[0].logprobs is not None
+    assert text.choices[0].logprobs.top_logprobs == [{"Hi": -0.5, "Ho": -1.5}]
+    assert plain.choices[0].logprobs is not None
+    assert plain.choices[0].logprobs.content is not None
+    assert plain.choices[0].logprobs.content[0].top_logprobs == []
 
 
 class TextOnly(MockAdapter):

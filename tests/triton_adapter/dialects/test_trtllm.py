@@ -187,6 +187,13 @@ def test_several_texts_for_one_prompt_are_a_violation() -> None:
         decode(ENSEMBLE, [reply(text_output=["a", "b"])], max_tokens=9)
 
 
+def test_alternatives_are_refused_by_name_where_only_the_chosen_tokens_are_scored() -> None:
+    with pytest.raises(
+        Unsupported, match=r"'ensemble' tells the probability of the chosen token only: set `logprobs` to 0"
+    ):
+        encode(ENSEMBLE, max_tokens=1, logprobs=2)
+
+
 @pytest.mark.parametrize("repeats", [False, True])
 def test_logprobs_are_those_of_the_new_tokens_whether_or_not_the_engine_repeats_the_old(repeats: bool) -> None:
     values = [-0.5, -0.25, -0.125]

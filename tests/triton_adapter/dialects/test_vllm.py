@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapter_api import End, InvalidRequest, Metrics, Token, Unsupported, Usage
+from adapter_api import Alternative, End, InvalidRequest, Metrics, ProtocolViolation, Token, Unsupported, Usage
 from tests.triton_adapter.dialects.models import decode, encode, reply, sampling, schema, sent, tensor, text
 from triton_adapter.settings import ModelOverride
 
@@ -225,9 +225,37 @@ def test_an_old_backend_ends_with_unknown_and_no_counts() -> None:
 def test_each_token_has_the_logprob_of_the_one_that_was_chosen() -> None:
     steps = [{"42": {"logprob": -0.5, "rank": 2, "decoded_token": "Hi"}, "7": {"logprob": -0.1, "rank": 1}}]
 
-    events, _ = decode(VLLM, [reply(text_output="Hi", logprobs=json.dumps(steps))], logprobs=2)
+    events, _ = decode(VLLM, [reply(text_output="Hi", logprobs=json.dumps(steps))], logprobs=0)
 
     assert events == [Token(0, "Hi", token_id=42, logprob=-0.5)]
+
+
+@pytest.mark.parametrize("wanted, told", [(1, ["Ho"]), (2, ["Ho", "Hi"]), (3, ["Ho", "Hi", "He"])])
+def test_as_many_alternatives_are_told_as_were_asked_for_likeliest_first(wanted: int, told: list[str]) -> None:
+    likely = {"7": ("Ho", -0.1), "42": ("Hi", -2.5), "9": ("He", -3.0)}
+    step = {key: {"logprob": logprob, "decoded_token": text} for key, (text, logprob) in likely.items()}
+    chosen_first = {"42": step["42"]} | step
+
+    events, _ = decode(VLLM, [reply(text_output="Hi", logprobs=json.dumps([chosen_first]))], logprobs=wanted)
+
+    assert isinstance(events[0], Token)
+    assert events[0].logprob == -2.5
+    assert [alternative.text for alternative in events[0].alternatives] == told
+    assert events[0].alternatives[0] == Alternative("Ho", -0.1, 7)
+
+
+def test_what_is_impossible_is_no_alternative() -> None:
+    said = '[{"1": {"logprob": -0.5, "decoded_token": "a"}, "2": {"logprob": -Infinity, "decoded_token": "b"}}]'
+
+    events, _ = decode(VLLM, [reply(text_output="a", logprobs=said)], logprobs=2)
+
+    assert events == [Token(0, "a", token_id=1, logprob=-0.5, alternatives=(Alternative("a", -0.5, 1),))]
+
+
+@pytest.mark.parametrize("said", ["{", "7", '[{"x": {"logprob": -1}}]', '[{"1": -1}]', '[{"1": {"rank": 1}}]'])
+def test_logprobs_of_another_form_are_a_violation(said: str) -> None:
+    with pytest.raises(ProtocolViolation, match="output 'logprobs' is not what the vLLM backend says there"):
+        decode(VLLM, [reply(text_output="Hi", logprobs=said)], logprobs=0)
 
 
 def test_a_message_of_several_tokens_has_their_joint_logprob() -> None:

@@ -101,13 +101,14 @@ def test_vllm_tells_the_extras_that_are_asked_for(fake: FakeTriton) -> None:
     fake.model("llama").respond_with_tokens(TOKENS, finish_reason="length")
     asked = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens", "return_logprobs")
 
-    messages = stream(fake, vllm_request("stream", *asked, sampling={"logprobs": 1}))
+    messages = stream(fake, vllm_request("stream", *asked, sampling={"logprobs": 2}))
 
     assert [strings(raw) for raw in column(messages, "finish_reason")] == [[b"None"], [b"None"], [b"length"]]
     assert column(messages, "num_input_tokens") == [b"\x02\0\0\0"] * 3
     assert column(messages, "num_output_tokens") == [b"\x01\0\0\0"] * 3
     entries = [json.loads(strings(raw)[0])[0] for raw in column(messages, "logprobs")]
     assert [next(iter(entry.values()))["decoded_token"] for entry in entries] == TOKENS
+    assert [len(entry) for entry in entries] == [2, 2, 2]
 
 
 def test_vllm_before_24_12_refuses_what_it_does_not_know(fake: FakeTriton) -> None:
