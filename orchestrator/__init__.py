@@ -5,9 +5,11 @@
         async for event in orchestrator.submit(TaskRequest(model="mock", prompt="Hello")):
             ...
 
-`host.py` joins the rest: a task becomes a `ticket.py`, waits in its pool's line (`pools.py`, `admission.py`) for a slot
-of a `replica.py` (`routing.py` chooses), and runs in `dispatch.py` (`retry.py`, `breaker.py`). `monitor.py` watches the
-replicas (`hysteresis.py`).
+`host.py` is what a program holds and asks. `intake.py` makes a ticket (`ticket.py`) of a task (`tasks.py`) or of an
+inference on tensors (`tensors.py`), in the pool that `pool_choice.py` finds; it waits in the pool's line (`pools.py`,
+`admission.py`) for a slot of a replica (`replica.py`; `routing.py` chooses), and runs in `dispatch.py` (`retry.py`,
+`breaker.py`). `fleet.py` opens, drains and reloads pools, `monitor.py` watches replicas (`hysteresis.py`), `ledger.py`
+writes down what happens.
 """
 
 from orchestrator.breaker import BreakerState

@@ -19,11 +19,43 @@ from adapter_api import (
     WorkerAdapter,
 )
 from orchestrator.breaker import blames_the_replica
+from orchestrator.intake import Intake
+from orchestrator.ledger import Ledger
 from orchestrator.replica import Replica
-from orchestrator.ticket import Ticket
+from orchestrator.ticket import TensorWork, Ticket
 
 UNSENT = frozenset({"connect_failed", "not_ready", "overloaded", "closed"})
 """After these no engine has run the inference, which may be anything: a stateful model, a sequence."""
+
+
+class Tensors:
+    """Takes inferences in and runs them; the `Orchestrator`'s methods of the same names say what is guaranteed."""
+
+    def __init__(self, intake: Intake, ledger: Ledger) -> None:
+        self._intake = intake
+        self._ledger = ledger
+
+    async def infer(self, request: InferRequest, owner: str | None) -> InferResponse:
+        ticket = self._admit(request, owner)
+        try:
+            return await infer(ticket, self._traced(ticket, request))
+        finally:
+            self._intake.finish(ticket, 0)
+
+    async def infer_stream(self, request: InferRequest, owner: str | None) -> AsyncIterator[InferResponse]:
+        ticket = self._admit(request, owner)
+        try:
+            async for response in infer_stream(ticket, self._traced(ticket, request)):
+                yield response
+        finally:
+            self._intake.finish(ticket, 0)
+
+    def _admit(self, request: InferRequest, owner: str | None) -> Ticket:
+        bound = request.sequence is not None and not request.sequence.start
+        return self._intake.admit(TensorWork.of(request), request.timeout_s, owner=owner, bound=bound)
+
+    def _traced(self, ticket: Ticket, request: InferRequest) -> InferRequest:
+        return msgspec.structs.replace(request, traceparent=self._ledger.accepted(ticket, request.traceparent))
 
 
 async def infer(ticket: Ticket, request: InferRequest) -> InferResponse:

@@ -1,0 +1,78 @@
+"""The pools that serve, taken together: which models there are, and which pool a task goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from adapter_api import ModelNotFound, ModelProps, NotReady
+from orchestrator.fleet import Fleet
+from orchestrator.pools import Pool
+from orchestrator.routing import choose_pool
+from orchestrator.settings import PoolSettings
+from orchestrator.ticket import Work
+
+
+class ServingPools:
+    """The pools whose answers are shown; those of shadows are not among them."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def __iter__(self) -> Iterator[Pool]:
+        return (pool for pool in self._fleet.pools.values() if pool.settings.shadow_of is None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether any pool takes work."""
+        return any(pool.ready for pool in self)
+
+    def models(self) -> tuple[str, ...]:
+        """Return the names of all models that replicas were last known to have."""
+        return tuple(sorted({model for pool in self for model in pool.models}))
+
+    def model_props(self, model: str) -> tuple[PoolSettings, ModelProps] | None:
+        """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
+        for pool in self:
+            for replica in pool.replicas.values():
+                if pool.may_serve(model) and (props := replica.model_props(model)) is not None:
+                    return pool.settings, props
+        return None
+
+    def model_is_ready(self, model: str, version: str | None) -> bool:
+        """Whether a replica takes work for the model now."""
+        return any(
+            pool.may_serve(model)
+            and any(
+                not pool.why_no_work(replica)
+                and replica.has_model(model, version)
+                and replica.model_is_ready(model, version)
+                for replica in pool.replicas.values()
+            )
+            for pool in self
+        )
+
+    def choose(self, work: Work) -> Pool:
+        """Return the pool that gets the work, by weight among those that have its model, ready ones if any is.
+
+        Raises:
+            ModelNotFound: No pool has the model.
+            NotReady: Every pool that has it has weight 0.
+        """
+        pools = [pool for pool in self if pool.has_model(work.model, work.model_version)]
+        if not pools:
+            # A pool whose engines were never reached may have it: better "not ready" than "no such model".
+            pools = [pool for pool in self if not pool.seen and pool.may_serve(work.model)]
+        if not pools:
+            raise self._no_such_model(work)
+        # A pool of weight 0 gets nothing, also when it alone is ready: tasks wait for the others then.
+        able = [pool for pool in pools if pool.ready and pool.settings.weight] or pools
+        chosen = choose_pool([(pool.id, pool.settings.weight) for pool in able], work.session_id or work.job_id)
+        if chosen is None:
+            raise NotReady(f"every pool that serves model {work.model!r} has weight 0; give one some weight")
+        return self._fleet.pools[chosen]
+
+    def _no_such_model(self, work: Work) -> ModelNotFound:
+        known = self.models()
+        if work.model in known:
+            return ModelNotFound(f"model {work.model!r} has no version {work.model_version!r} on any replica")
+        return ModelNotFound(f"no replica has a model {work.model!r}; there are {', '.join(known) or 'none'}")
