@@ -18,6 +18,7 @@ import msgspec
 
 from adapter_api import (
     AdapterClosed,
+    AdapterError,
     DeadlineExceeded,
     End,
     Error,
@@ -53,7 +54,10 @@ class Dispatcher:
         """Yield the task's events in batches, ready for the guard of the submitter's stream. Raises `AdapterError`."""
         rounds = 0
         while True:
-            replica = await ticket.pool.grant(ticket)
+            try:
+                replica = await ticket.pool.grant(ticket)
+            except AdapterError as exc:
+                raise ticket.failed(exc)
             ticket.attempts += 1
             failure: Error | None = None
             began = perf_counter()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from time import perf_counter
 
 import anyio
@@ -39,14 +40,19 @@ class Tensors:
         ticket = self._admit(request, owner)
         try:
             return await infer(ticket, self._traced(ticket, request))
+        except AdapterError as exc:
+            raise ticket.failed(exc)
         finally:
             self._intake.finish(ticket, 0)
 
     async def infer_stream(self, request: InferRequest, owner: str | None) -> AsyncIterator[InferResponse]:
         ticket = self._admit(request, owner)
         try:
-            async for response in infer_stream(ticket, self._traced(ticket, request)):
-                yield response
+            async with aclosing(infer_stream(ticket, self._traced(ticket, request))) as responses:
+                async for response in responses:
+                    yield response
+        except AdapterError as exc:
+            raise ticket.failed(exc)
         finally:
             self._intake.finish(ticket, 0)
 
@@ -72,16 +78,17 @@ async def infer(ticket: Ticket, request: InferRequest) -> InferResponse:
             else:
                 _succeeded(ticket, replica)
                 return response
-    raise _fail(ticket, _out_of_time(ticket))
+    raise _out_of_time(ticket)
 
 
-async def infer_stream(ticket: Ticket, request: InferRequest) -> AsyncIterator[InferResponse]:
+async def infer_stream(ticket: Ticket, request: InferRequest) -> AsyncGenerator[InferResponse]:
     """Yield the responses as they arrive; raises like `infer`. Before the first one the inference may move on."""
     while True:
         with anyio.move_on_after(ticket.remaining_s):
-            replica = await ticket.pool.grant(ticket)
-        if ticket.replica is None:
-            raise _fail(ticket, _out_of_time(ticket))
+            await ticket.pool.grant(ticket)
+        replica = ticket.replica
+        if replica is None:
+            raise _out_of_time(ticket)
         try:
             async with _adapter(replica).infer_stream(_with_time_left(ticket, request)) as stream:
                 async for response in stream:
@@ -125,7 +132,6 @@ def _failed(ticket: Ticket, replica: Replica, exc: AdapterError) -> bool:
             ticket.avoid.add(replica.id)
             if ticket.pool.has_other(ticket):
                 return True
-    ticket.terminal = error
     return False
 
 
@@ -137,8 +143,3 @@ def _move(ticket: Ticket) -> None:
 def _out_of_time(ticket: Ticket) -> DeadlineExceeded:
     took = perf_counter() - ticket.arrived
     return DeadlineExceeded(f"the inference was not done after {took:.3g} s, which was all its time", stage="total")
-
-
-def _fail(ticket: Ticket, exc: AdapterError) -> AdapterError:
-    ticket.terminal = Error.from_exception(exc)
-    return exc

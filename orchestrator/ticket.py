@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 import msgspec
 
-from adapter_api import AdapterError, End, InferRequest, Priority, Terminal, TokenStream
+from adapter_api import AdapterError, End, Error, InferRequest, Priority, Terminal, TokenStream
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -120,6 +120,11 @@ class Ticket:
     def waited_s(self) -> float:
         """Seconds from arrival to the first slot, or to now."""
         return (self.granted_at if self.granted_at is not None else perf_counter()) - self.arrived
+
+    def failed(self, error: AdapterError) -> AdapterError:
+        """Note that it ends in `error`, which is returned to be raised."""
+        self.terminal = Error.from_exception(error)
+        return error
 
     def refuse(self, error: AdapterError) -> None:
         """End its wait with an error."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from adapter_api import End, Error, Overloaded, Started
+from adapter_api import End, Error, InferRequest, NotReady, Overloaded, Started
 from adapter_api.testing import collect
 from tests.orchestrator.pooling import QUICK_HEALTH, orchestrator, task
 from tests.orchestrator.test_dispatch import error_of
@@ -155,3 +155,18 @@ async def test_interactive_tasks_overtake_batch_tasks_that_wait() -> None:
                 readers.start_soon(read, stream)
 
     assert order[1:] == ["interactive", "batch"]
+
+
+async def test_a_task_that_waited_in_vain_is_remembered_as_the_error_it_ended_in() -> None:
+    async with orchestrator({"state": "unreachable"}, queue={"not_ready_wait_s": 0.01}) as host:
+        error = error_of(await collect(host.submit(task(job_id="j"))))
+        with pytest.raises(NotReady):
+            await host.infer(InferRequest(model="mock", inputs=(), request_id="t"))
+
+        remembered = [status.job_id for status in host.recent_errors()]
+        status = host.task("j")
+
+    assert error.code == "not_ready"
+    assert status is not None
+    assert status.terminal == error
+    assert remembered == ["t", "j"]
