@@ -33,8 +33,8 @@ def blames_the_replica(error: Error) -> bool:
 
 
 class Breaker:
-    """Counts failures in a row. While half open one trial runs at a time; a trial that ends without a verdict, such as
-    a cancelled task, gives its place back."""
+    """Counts failures in a row. While half open one trial runs at a time, and only the trial decides: tasks from before
+    the breaker opened, which end late, neither close it nor open it for longer."""
 
     def __init__(self, settings: BreakerSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
@@ -63,25 +63,28 @@ class Breaker:
         state = self.state
         return state is BreakerState.CLOSED or (state is BreakerState.HALF_OPEN and not self._trying)
 
-    def begin(self) -> None:
-        """Count a task in; call `succeeded`, `failed` or `no_verdict` when it ends."""
-        if self.state is BreakerState.HALF_OPEN:
-            self._trying = True
+    def begin(self) -> bool:
+        """Count a task in; returns whether it is the trial. Say `trial_over` when that ends, however it ends."""
+        if self.state is not BreakerState.HALF_OPEN or self._trying:
+            return False
+        self._trying = True
+        return True
 
-    def succeeded(self) -> None:
+    def trial_over(self) -> None:
+        """Let the next trial through, if there is to be one: the last may have ended without a verdict."""
+        self._trying = False
+
+    def succeeded(self, *, trial: bool = False) -> None:
+        if self._open_until is not None and not trial:
+            return
         self._failures = self._openings = 0
         self._open_until = None
-        self._trying = False
         self.reason = ""
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, *, trial: bool = False) -> None:
         self._failures += 1
-        was_trial, self._trying = self._trying, False
-        if was_trial or (self._open_until is None and self._failures >= self._settings.failures):
+        if trial or (self._open_until is None and self._failures >= self._settings.failures):
             wait = min(self._settings.open_s * 2**self._openings, self._settings.max_open_s)
             self._openings = min(self._openings + 1, 16)
             self._open_until = self._clock() + wait
             self.reason = f"{self._failures} failures in a row, the last one {reason}"
-
-    def no_verdict(self) -> None:
-        self._trying = False

@@ -30,7 +30,6 @@ from adapter_api import (
     TokenEvent,
     TokenStream,
 )
-from orchestrator.breaker import blames_the_replica
 from orchestrator.replica import Replica
 from orchestrator.retry import backoff_s, may_move
 from orchestrator.ticket import Ticket
@@ -78,7 +77,7 @@ class Dispatcher:
                         yield batch
             finally:
                 ticket.pool.observe_task_s(perf_counter() - began)
-                _judge(replica, ticket, failure)
+                replica.judge(failure or ticket.terminal, trial=ticket.trial)
                 ticket.pool.release(ticket)
             if failure is None:
                 return
@@ -166,19 +165,3 @@ def _ended(ticket: Ticket, replica: Replica, terminal: End | Error) -> End | Err
         terminal = msgspec.structs.replace(terminal, message=f"the task did not end within its {ticket.timeout_s:g} s")
     ticket.terminal = terminal
     return terminal
-
-
-def _judge(replica: Replica, ticket: Ticket, failure: Error | None) -> None:
-    outcome = failure or ticket.terminal
-    if isinstance(outcome, Error) and blames_the_replica(outcome):
-        replica.failed += 1
-        replica.breaker.failed(outcome.code)
-        replica.want_probe()
-    elif isinstance(outcome, End) and outcome.finish_reason != "cancelled":
-        replica.breaker.succeeded()
-    else:
-        replica.breaker.no_verdict()
-        if isinstance(outcome, Error) and outcome.code == "overloaded":
-            replica.rest(outcome.retry_after_s)
-        elif isinstance(outcome, Error) and outcome.code == "not_ready":
-            replica.want_probe()

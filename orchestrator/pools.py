@@ -137,7 +137,8 @@ class Pool:
         if replica is None:
             self.line.leave(ticket, ticket.work.priority)
             return
-        replica.finish()
+        replica.finish(trial=ticket.trial)
+        ticket.trial = False
         self.serve()
 
     def serve(self) -> None:
@@ -225,7 +226,7 @@ class Pool:
         if chosen is None:
             return False
         replica = self.replicas[chosen]
-        replica.begin()
+        ticket.trial = replica.begin()
         ticket.replica = ticket.served_by = replica
         ticket.granted_at = ticket.granted_at or perf_counter()
         if session:

@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping
 
 import anyio
 
-from adapter_api import AdapterPlugin, EngineProps, HealthReport, ModelProps, WorkerAdapter
-from orchestrator.breaker import Breaker
+from adapter_api import AdapterPlugin, End, EngineProps, Error, HealthReport, ModelProps, Terminal, WorkerAdapter
+from orchestrator.breaker import Breaker, blames_the_replica
 from orchestrator.hysteresis import Hysteresis
 from orchestrator.settings import PoolSettings, ReplicaSettings
 from orchestrator.status import ReplicaStatus
 
 OVERLOAD_REST_S = 0.5
 """How long a replica gets nothing new after it said `overloaded` without saying for how long."""
+LONGEST_REST_S = 60.0
+"""How long it gets nothing new at most, whatever it says."""
 
 
 class Replica:
@@ -127,18 +129,33 @@ class Replica:
             self._known_models = known
         return self.health.observe(report)
 
-    def begin(self) -> None:
-        """Count a task in."""
+    def begin(self) -> bool:
+        """Count a task in; returns whether it is the breaker's trial."""
         self.in_flight += 1
         self.dispatched += 1
-        self.breaker.begin()
+        return self.breaker.begin()
 
-    def finish(self) -> None:
+    def finish(self, *, trial: bool) -> None:
         """Count a task out."""
         self.in_flight -= 1
+        if trial:
+            self.breaker.trial_over()
         if self.in_flight == 0:
             self._idle.set()
             self._idle = anyio.Event()
+
+    def judge(self, outcome: Terminal | None, *, trial: bool) -> None:
+        """Learn from how a task ended here; `None` when it was cut short, which tells nothing."""
+        if isinstance(outcome, Error) and blames_the_replica(outcome):
+            self.failed += 1
+            self.breaker.failed(outcome.code, trial=trial)
+            self.want_probe()
+        elif isinstance(outcome, Error) and outcome.code == "overloaded":
+            self._rest(outcome.retry_after_s)
+        elif isinstance(outcome, Error) and outcome.code == "not_ready":
+            self.want_probe()
+        elif isinstance(outcome, End) and outcome.finish_reason != "cancelled":
+            self.breaker.succeeded(trial=trial)
 
     async def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until no task runs there; returns false when the time is up, or the replica retires, first."""
@@ -146,10 +163,6 @@ class Replica:
             while self.in_flight and not self.retired.is_set():
                 await self._idle.wait()
         return self.in_flight == 0
-
-    def rest(self, retry_after_s: float | None) -> None:
-        """Leave it alone for a moment: it said that it is overloaded."""
-        self._rests_until = self._clock() + (OVERLOAD_REST_S if retry_after_s is None else retry_after_s)
 
     def want_probe(self) -> None:
         """Have it probed now rather than at the end of the interval."""
@@ -178,3 +191,8 @@ class Replica:
             checked_at=self.report.checked_at if self.report else None,
             probe_latency_s=self.report.latency_s if self.report else None,
         )  # fmt: skip
+
+    def _rest(self, retry_after_s: float | None) -> None:
+        """Leave it alone for a moment: it said that it is overloaded."""
+        wait_s = OVERLOAD_REST_S if retry_after_s is None else min(retry_after_s, LONGEST_REST_S)
+        self._rests_until = self._clock() + wait_s

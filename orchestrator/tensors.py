@@ -19,7 +19,6 @@ from adapter_api import (
     InferResponse,
     WorkerAdapter,
 )
-from orchestrator.breaker import blames_the_replica
 from orchestrator.intake import Intake
 from orchestrator.ledger import Ledger
 from orchestrator.replica import Replica
@@ -114,19 +113,14 @@ def _with_time_left(ticket: Ticket, request: InferRequest) -> InferRequest:
 
 
 def _succeeded(ticket: Ticket, replica: Replica) -> None:
-    replica.breaker.succeeded()
     ticket.terminal = End(finish_reason="stop")
+    replica.judge(ticket.terminal, trial=ticket.trial)
 
 
 def _failed(ticket: Ticket, replica: Replica, exc: AdapterError) -> bool:
     """Note a failure; returns whether the inference may be tried elsewhere."""
     error = Error.from_exception(exc)
-    if blames_the_replica(error):
-        replica.failed += 1
-        replica.breaker.failed(error.code)
-        replica.want_probe()
-    else:
-        replica.breaker.no_verdict()
+    replica.judge(error, trial=ticket.trial)
     if error.code in UNSENT and error.retryable and not ticket.shown and not ticket.bound:
         if ticket.attempts < ticket.pool.settings.retry.attempts:
             ticket.avoid.add(replica.id)

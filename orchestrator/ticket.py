@@ -77,6 +77,8 @@ class Ticket:
         """The replica whose slot it holds; `None` while it waits."""
         self.served_by: Replica | None = None
         """The replica that ran it last."""
+        self.trial = False
+        """Whether it is the trial of its replica's breaker."""
         self.avoid: set[str] = set()
         self.attempts = 0
         self.shown = False

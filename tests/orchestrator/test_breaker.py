@@ -18,7 +18,7 @@ def breaker(clock: FakeClock, failures: int = 2) -> Breaker:
 def open_one(clock: FakeClock) -> Breaker:
     opened = breaker(clock)
     for _ in range(2):
-        opened.begin()
+        assert not opened.begin()
         opened.failed("connection_lost")
     return opened
 
@@ -47,17 +47,19 @@ def test_it_lets_one_trial_through_when_its_time_is_up() -> None:
     assert tested.state is BreakerState.HALF_OPEN
     assert tested.allows
 
-    tested.begin()
+    assert tested.begin()
     assert not tested.allows, "a second trial beside the first"
+    assert not tested.begin()
 
 
 def test_a_trial_that_succeeds_closes_it() -> None:
     clock = FakeClock()
     tested = open_one(clock)
     clock.advance(5)
-    tested.begin()
+    trial = tested.begin()
 
-    tested.succeeded()
+    tested.succeeded(trial=trial)
+    tested.trial_over()
 
     assert tested.state == "closed"
     assert tested.reason == ""
@@ -69,8 +71,9 @@ def test_a_trial_that_fails_opens_it_for_twice_as_long_up_to_a_limit() -> None:
     waits = []
     for _ in range(3):
         clock.advance(tested.opens_for_s)
-        tested.begin()
-        tested.failed("engine_failed")
+        trial = tested.begin()
+        tested.failed("engine_failed", trial=trial)
+        tested.trial_over()
         waits.append(tested.opens_for_s)
 
     assert waits == [10, 15, 15]
@@ -80,12 +83,30 @@ def test_a_trial_that_is_cancelled_gives_its_place_to_the_next() -> None:
     clock = FakeClock()
     tested = open_one(clock)
     clock.advance(5)
-    tested.begin()
+    assert tested.begin()
 
-    tested.no_verdict()
+    tested.trial_over()
 
     assert tested.state is BreakerState.HALF_OPEN
     assert tested.allows
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+def test_a_task_from_before_the_breaker_opened_decides_nothing(outcome: str) -> None:
+    clock = FakeClock()
+    tested = open_one(clock)
+    clock.advance(5)
+    trial = tested.begin()
+
+    if outcome == "succeeded":
+        tested.succeeded()
+    else:
+        tested.failed("connection_lost")
+    assert tested.state is BreakerState.HALF_OPEN
+    assert not tested.allows, "the trial is still running"
+
+    tested.succeeded(trial=trial)
+    assert tested.state is BreakerState.CLOSED
 
 
 @pytest.mark.spec("ORCH-3057-027")

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
 
-from adapter_api import AdapterPlugin, HealthReport, HealthState, PluginHost, TaskRequest, hookimpl
+from adapter_api import (
+    AdapterPlugin,
+    HealthReport,
+    HealthState,
+    InferRequest,
+    InferResponse,
+    PluginHost,
+    TaskRequest,
+    hookimpl,
+)
 from adapter_api.testing import MockAdapter, collect
 from orchestrator import Orchestrator
 from tests.orchestrator.pooling import QUICK_HEALTH, adapter_of, orchestrator, task
@@ -141,6 +151,36 @@ async def test_a_replica_that_fails_its_tasks_is_left_alone_and_the_others_serve
     assert len(failing.submitted) == 2
     assert (status.breaker, status.takes_work) == ("open", False)
     assert "2 failures in a row, the last one connection_lost" in status.reason
+
+
+@pytest.mark.parametrize("how", ["dropped unread", "closed unread", "an inference that is cancelled"])
+async def test_a_trial_that_ends_without_a_verdict_makes_room_for_the_next(how: str) -> None:
+    failing_once = {"fail": "engine_failed", "fail_times": 1, "hang_after": 0}
+    async with orchestrator(failing_once, breaker={"failures": 1, "open_s": 0.001}, retry={"attempts": 1}) as host:
+        replica = host._fleet.pools["default"].replicas["r0"]
+        assert error_of(await collect(host.submit(task()))).code == "engine_failed"
+        await eventually(lambda: replica.breaker.state == "half_open")
+
+        if how == "an inference that is cancelled":
+            async with Hanging() as hanging:
+                replica.adapter = hanging
+                with anyio.move_on_after(0.02):
+                    await host.infer(InferRequest(model="mock", inputs=()))
+        else:
+            stream = host.submit(task())
+            assert not replica.breaker.allows, "this is the trial"
+            if how == "closed unread":
+                await stream.aclose()
+            del stream
+            gc.collect()
+
+        await eventually(lambda: replica.breaker.allows)
+
+
+class Hanging(MockAdapter):
+    async def _infer(self, request: InferRequest) -> InferResponse:
+        await anyio.sleep_forever()
+        raise AssertionError("unreachable")
 
 
 @pytest.mark.spec("ORCH-3057-027")
