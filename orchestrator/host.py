@@ -72,7 +72,7 @@ class Orchestrator:
         self._ledger = Ledger(self._jobs, self.metrics, self.plugins, tracing)
         self._fleet = Fleet(settings, self.plugins, self._affinity, self._ledger.probed)
         self.metrics.add_collectors([self._fleet.engine_metrics])
-        self._serving = ServingPools(self._fleet)
+        self._serving = ServingPools(self._fleet, self._affinity)
         self._intake = Intake(self._fleet, self._serving, self._jobs, self._ledger)
         self._shadows = Shadows(lambda task, pool_id: self.accept(task, pool_id=pool_id))
         dispatcher = Dispatcher(on_started=self._ledger.started, on_moved=self._ledger.moved, random=Random())
@@ -133,7 +133,7 @@ class Orchestrator:
 
         Args:
             task: What to run.
-            owner: Who submits it; kept with the job.
+            owner: Who submits it; kept with the job. Sessions of different owners never meet.
             pool_id: Run it in this pool rather than where the weights send it.
 
         Raises:
@@ -166,9 +166,9 @@ class Orchestrator:
         """Return the last tasks that ended in an error, newest first."""
         return self._jobs.recent_errors(limit)
 
-    def forget_session(self, session_id: str) -> None:
-        """Forget which replicas served a session."""
-        self._affinity.forget(session_id)
+    def forget_session(self, session_id: str, *, owner: str | None = None) -> None:
+        """Forget which replicas served an owner's session."""
+        self._affinity.forget(owner, session_id)
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from orchestrator.jobs import Jobs
 from orchestrator.ledger import Ledger
 from orchestrator.pool_choice import ServingPools
 from orchestrator.pools import Pool
+from orchestrator.sessions import SessionKey
 from orchestrator.ticket import Ticket, Work
 
 
@@ -40,7 +41,7 @@ class Intake:
             work: What is to run.
             timeout_s: All its time; the pool's `task_timeout_s` when absent.
             owner: Who submits it.
-            pool_id: Run it in this pool rather than where the weights send it.
+            pool_id: Run it in this pool rather than where weights and sessions send it.
             bound: It may run nowhere but where its session ran before.
             check: Raises why the chosen pool cannot take it.
 
@@ -48,14 +49,20 @@ class Intake:
             AdapterError: As `Orchestrator.accept` does.
             KeyError: There is no pool `pool_id`.
         """
+        session = SessionKey(owner, work.model, work.session_id) if work.session_id else None
         pool: Pool | None = None
         try:
             if not self.open:
                 raise AdapterClosed("the orchestrator is not open: use `async with orchestrator:`")
             self._jobs.require_new(work.job_id)
-            pool = self._fleet.require(pool_id) if pool_id is not None else self._pools.choose(work)
+            if pool_id is not None:
+                pool = self._fleet.require(pool_id)
+            else:
+                pool = self._pools.choose(work, session, bound=bound)
             check(pool)
-            ticket = Ticket(work, pool, timeout_s or pool.settings.task_timeout_s, owner=owner, bound=bound)
+            ticket = Ticket(
+                work, pool, timeout_s or pool.settings.task_timeout_s, owner=owner, session=session, bound=bound
+            )
             pool.admit(ticket)
         except AdapterError as exc:
             self._ledger.refused(work, pool.id if pool is not None else "", exc)

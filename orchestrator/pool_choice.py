@@ -8,6 +8,7 @@ from adapter_api import ModelNotFound, ModelProps, NotReady
 from orchestrator.fleet import Fleet
 from orchestrator.pools import Pool
 from orchestrator.routing import choose_pool
+from orchestrator.sessions import Affinity, SessionKey
 from orchestrator.settings import PoolSettings
 from orchestrator.ticket import Work
 
@@ -15,8 +16,9 @@ from orchestrator.ticket import Work
 class ServingPools:
     """The pools whose answers are shown; those of shadows are not among them."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, affinity: Affinity) -> None:
         self._fleet = fleet
+        self._affinity = affinity
 
     def __iter__(self) -> Iterator[Pool]:
         return (pool for pool in self._fleet.pools.values() if pool.settings.shadow_of is None)
@@ -51,8 +53,11 @@ class ServingPools:
             for pool in self
         )
 
-    def choose(self, work: Work) -> Pool:
-        """Return the pool that gets the work, by weight among those that have its model, ready ones if any is.
+    def choose(self, work: Work, session: SessionKey | None, *, bound: bool) -> Pool:
+        """Return the pool that gets the work, of those that have its model.
+
+        That is the one whose replica served the session last, while that replica has a free slot (or always, if the
+        work is `bound` to it); else one by weight, among the ready ones if any is.
 
         Raises:
             ModelNotFound: No pool has the model.
@@ -66,6 +71,11 @@ class ServingPools:
             raise self._no_such_model(work)
         # A pool of weight 0 gets nothing, also when it alone is ready: tasks wait for the others then.
         able = [pool for pool in pools if pool.ready and pool.settings.weight] or pools
+        if session is not None:
+            pool_id, _, replica_id = (self._affinity.replica_of(session) or "").partition("/")
+            for pool in pools if bound else able:
+                if pool.id == pool_id and (bound or (pool.settings.weight and pool.has_slot_at(replica_id))):
+                    return pool
         chosen = choose_pool([(pool.id, pool.settings.weight) for pool in able], work.session_id or work.job_id)
         if chosen is None:
             raise NotReady(f"every pool that serves model {work.model!r} has weight 0; give one some weight")

@@ -154,6 +154,11 @@ class Pool:
                 ticket.waiting_since = max(ticket.waiting_since, perf_counter())
                 ticket.wake()
 
+    def has_slot_at(self, replica_id: str) -> bool:
+        """Whether a replica is there, takes work, and has a free slot."""
+        replica = self.replicas.get(replica_id)
+        return replica is not None and replica.in_flight < replica.slots and not self.why_no_work(replica)
+
     def has_other(self, ticket: Ticket) -> bool:
         """Whether a replica that the ticket need not avoid takes work."""
         return any(replica.id not in ticket.avoid for replica in self._able(ticket.work))
@@ -216,10 +221,9 @@ class Pool:
         ]
 
     def _place(self, ticket: Ticket) -> bool:
-        work = ticket.work
-        session = (work.model, work.session_id) if work.session_id else None
+        session = ticket.session
         known = self._known_replica(session) if session else None
-        candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(work)]
+        candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(ticket.work)]
         if ticket.bound and session and self._affinity.replica_of(session) is not None:
             candidates = [c for c in candidates if c.replica_id == known]
         chosen = choose_replica(candidates, preferred=known, avoid=ticket.avoid)

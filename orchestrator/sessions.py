@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from orchestrator.settings import SessionSettings
 
-SessionKey = tuple[str, str]
-"""Model and `session_id`."""
+
+class SessionKey(NamedTuple):
+    """One conversation with one model. Owners never share one, whatever they call it."""
+
+    owner: str | None
+    model: str
+    session_id: str
 
 
 class Affinity:
@@ -32,14 +38,17 @@ class Affinity:
         return replica_id
 
     def remember(self, session: SessionKey, replica_id: str) -> None:
-        self._known[session] = (replica_id, self._clock() + self._settings.ttl_s)
+        now = self._clock()
+        self._known[session] = (replica_id, now + self._settings.ttl_s)
         self._known.move_to_end(session)
+        while next(iter(self._known.values()))[1] <= now:  # in the order of their time, for it is the same for all
+            self._known.popitem(last=False)
         while len(self._known) > self._settings.limit:
             self._known.popitem(last=False)
 
-    def forget(self, session_id: str) -> int:
-        """Forget a session with every model; returns how many entries that were."""
-        keys = [key for key in self._known if key[1] == session_id]
+    def forget(self, owner: str | None, session_id: str) -> int:
+        """Forget an owner's session with every model; returns how many entries that were."""
+        keys = [key for key in self._known if (key.owner, key.session_id) == (owner, session_id)]
         for key in keys:
             del self._known[key]
         return len(keys)

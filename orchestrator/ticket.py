@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.pools import Pool
     from orchestrator.replica import Replica
+    from orchestrator.sessions import SessionKey
 
 
 class Work(Protocol):
@@ -60,10 +61,20 @@ class Ticket:
     `predicted_start_ms` what was expected then; `None` when nothing is known yet of how long tasks take here.
     """
 
-    def __init__(self, work: Work, pool: Pool, timeout_s: float | None, *, owner: str | None, bound: bool) -> None:
+    def __init__(
+        self,
+        work: Work,
+        pool: Pool,
+        timeout_s: float | None,
+        *,
+        owner: str | None,
+        session: SessionKey | None,
+        bound: bool,
+    ) -> None:
         self.work = work
         self.owner = owner
         """Who submitted it, where the host knows; only they may see or cancel it."""
+        self.session = session
         self.pool = pool
         self.timeout_s = timeout_s
         self.arrived = perf_counter()

@@ -109,7 +109,7 @@ async def clear_history(request: Request, session_id: str) -> Response:
     """Forget a session's conversation, and which replica served it."""
     service = service_of(request)
     turns = service.conversations.histories.clear(client_of(request).name, session_id)
-    service.orchestrator.forget_session(session_id)
+    service.orchestrator.forget_session(session_id, owner=client_of(request).name)
     return _json({"session_id": session_id, "turns": turns})
 
 

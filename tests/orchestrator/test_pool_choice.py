@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adapter_api import End, Error, Metrics, Started, TokenEvent
+from adapter_api import End, Error, InferRequest, Metrics, Sequence, Started, TokenEvent
 from adapter_api.testing import collect
 from orchestrator import Orchestrator, OrchestratorSettings
 from tests.orchestrator.pooling import mock_host, task
@@ -60,3 +60,42 @@ async def test_a_session_stays_at_its_pool() -> None:
             pools |= {event.pool_id for event in events if isinstance(event, Started)}
 
     assert len(pools) == 1
+
+
+@pytest.mark.spec("ORCH-3055-031")
+async def test_a_session_stays_where_it_was_served_last_when_the_weights_would_send_it_back() -> None:
+    async with two_pools({"weight": 100}, {"weight": 1}) as host:
+        first = await collect(host.submit(task(session_id="s")))
+        await host.drain("blue")
+        moved = await collect(host.submit(task(session_id="s")))
+        host.resume("blue")
+        after = await collect(host.submit(task(session_id="s")))
+
+    assert [pool_of(events) for events in (first, moved, after)] == ["blue", "green", "green"]
+    assert warmth(after) == [1]
+
+
+@pytest.mark.spec("ORCH-3061-022")
+async def test_a_sequence_stays_in_its_pool_though_the_pool_lost_its_weight() -> None:
+    async with two_pools({}, {"weight": 0}) as host:
+        await host.infer(InferRequest(model="mock", inputs=(), sequence=Sequence(id=7, start=True)))
+        blue, green = host.settings.pools
+        pools = (blue.model_copy(update={"weight": 0}), green.model_copy(update={"weight": 100}))
+        await host.reload(host.settings.model_copy(update={"pools": pools}))
+        await host.infer(InferRequest(model="mock", inputs=(), sequence=Sequence(id=7), timeout_s=5))
+        dispatched = [pool.replicas[0].dispatched for pool in host.pools]
+
+    assert dispatched == [2, 0]
+
+
+@pytest.mark.spec("ORCH-3055-032")
+async def test_a_session_that_somebody_else_has_under_the_same_name_is_cold() -> None:
+    async with two_pools({}, {}) as host:
+        for owner in ("team-a", "team-b"):
+            events = await collect(host.accept(task(session_id="s"), owner=owner))
+
+            assert warmth(list(events)) == [0]
+
+
+def pool_of(events: list[TokenEvent]) -> str | None:
+    return next(event.pool_id for event in events if isinstance(event, Started))

@@ -4,43 +4,68 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.sessions import Affinity
+from orchestrator.sessions import Affinity, SessionKey
 from orchestrator.settings import SessionSettings
 from tests.orchestrator.fake_clock import FakeClock
+
+
+def key(session_id: str, *, model: str = "m", owner: str | None = None) -> SessionKey:
+    return SessionKey(owner, model, session_id)
 
 
 @pytest.mark.spec("ORCH-3055-031")
 def test_a_session_is_forgotten_after_its_time() -> None:
     clock = FakeClock()
     affinity = Affinity(SessionSettings(ttl_s=10), clock)
-    affinity.remember(("m", "s"), "r0")
+    affinity.remember(key("s"), "r0")
 
     clock.advance(9)
-    assert affinity.replica_of(("m", "s")) == "r0"
-    affinity.remember(("m", "s"), "r0")
+    assert affinity.replica_of(key("s")) == "r0"
+    affinity.remember(key("s"), "r0")
     clock.advance(9)
-    assert affinity.replica_of(("m", "s")) == "r0"
+    assert affinity.replica_of(key("s")) == "r0"
     clock.advance(1)
-    assert affinity.replica_of(("m", "s")) is None
+    assert affinity.replica_of(key("s")) is None
 
 
 def test_the_least_recently_used_session_goes_first() -> None:
     affinity = Affinity(SessionSettings(limit=2), FakeClock())
-    affinity.remember(("m", "old"), "r0")
-    affinity.remember(("m", "new"), "r0")
-    affinity.remember(("m", "old"), "r1")
-    affinity.remember(("m", "newest"), "r0")
+    affinity.remember(key("old"), "r0")
+    affinity.remember(key("new"), "r0")
+    affinity.remember(key("old"), "r1")
+    affinity.remember(key("newest"), "r0")
 
-    assert affinity.replica_of(("m", "new")) is None
-    assert affinity.replica_of(("m", "old")) == "r1"
+    assert affinity.replica_of(key("new")) is None
+    assert affinity.replica_of(key("old")) == "r1"
     assert len(affinity) == 2
 
 
 def test_a_session_can_be_forgotten_on_request_with_every_model() -> None:
     affinity = Affinity(SessionSettings(), FakeClock())
-    affinity.remember(("m", "s"), "r0")
-    affinity.remember(("n", "s"), "r1")
-    affinity.remember(("m", "other"), "r1")
+    affinity.remember(key("s"), "r0")
+    affinity.remember(key("s", model="n"), "r1")
+    affinity.remember(key("other"), "r1")
 
-    assert affinity.forget("s") == 2
+    affinity.remember(key("s", owner="somebody else"), "r1")
+
+    assert affinity.forget(None, "s") == 2
+    assert len(affinity) == 2
+
+
+def test_a_session_whose_time_is_up_does_not_stay_in_memory() -> None:
+    clock = FakeClock()
+    affinity = Affinity(SessionSettings(ttl_s=10), clock)
+    affinity.remember(key("old"), "r0")
+
+    clock.advance(10)
+    affinity.remember(key("new"), "r0")
+
     assert len(affinity) == 1
+
+
+@pytest.mark.spec("ORCH-3055-032")
+def test_owners_do_not_share_a_session_of_one_name() -> None:
+    affinity = Affinity(SessionSettings(), FakeClock())
+    affinity.remember(key("s", owner="team-a"), "r0")
+
+    assert affinity.replica_of(key("s", owner="team-b")) is None
