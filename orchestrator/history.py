@@ -62,10 +62,12 @@ class Histories:
     def add(self, owner: str | None, session_id: str, turn: Turn) -> None:
         if not self.turns(owner, session_id):
             self._sessions[owner, session_id] = _Session(self._settings.turns)
-        session = self._sessions[owner, session_id]
+        session, now = self._sessions[owner, session_id], self._clock()
         session.turns.append(turn)
-        session.expires = self._clock() + self._settings.ttl_s
+        session.expires = now + self._settings.ttl_s
         self._sessions.move_to_end((owner, session_id))
+        while next(iter(self._sessions.values())).expires <= now:  # in the order of their time: it is the same for all
+            self._sessions.popitem(last=False)
         while len(self._sessions) > self._settings.limit:
             self._sessions.popitem(last=False)
 

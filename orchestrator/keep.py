@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import islice
 from time import monotonic
 
 import anyio
@@ -35,9 +36,9 @@ class EventLog:
         self._written += len(events)
         self._wake()
 
-    def end(self) -> None:
+    def end(self, now: float) -> None:
         """Say that no event follows."""
-        self.ended_at = monotonic()
+        self.ended_at = now
         self._wake()
 
     async def read(self, start: int) -> AsyncIterator[Numbered]:
@@ -50,8 +51,9 @@ class EventLog:
             if start < self.first:
                 raise LookupError(f"events before {self.first} are no longer kept")
             if start < self._written:
-                skip = start - self.first
-                events = [event for position, event in enumerate(self._events) if position >= skip]
+                # From the end: a reader that keeps up must not walk over everything that was kept, for each event.
+                events = list(islice(reversed(self._events), self._written - start))
+                events.reverse()
                 yield start, events
                 start += len(events)
             elif self.ended_at is not None:
@@ -67,7 +69,8 @@ class EventLog:
 class KeptTasks:
     """Reads tasks on behalf of clients that may leave. Needs a task group that outlives the requests."""
 
-    def __init__(self, *, tasks: int, events: int, keep_s: float) -> None:
+    def __init__(self, *, tasks: int, events: int, keep_s: float, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
         self._tasks = tasks
         self._event_limit = events
         self._keep_s = keep_s
@@ -90,7 +93,7 @@ class KeptTasks:
         """Read a task's events to their end, whoever else reads along; `close` is called then."""
         assert self.group is not None, "the host is not running"
         log = self._logs[job_id] = EventLog(owner, self._event_limit)
-        self.group.start_soon(_record, batches, close, log)
+        self.group.start_soon(self._record, job_id, batches, close, log)
         return log
 
     def get(self, job_id: str) -> EventLog | None:
@@ -98,11 +101,11 @@ class KeptTasks:
         return self._logs.get(job_id)
 
     def _forget_old(self) -> None:
-        now = monotonic()
+        now = self._clock()
         ended = [
             job_id
             for job_id, log in self._logs.items()
-            if log.ended_at is not None and now - log.ended_at > self._keep_s
+            if log.ended_at is not None and now - log.ended_at >= self._keep_s
         ]
         for job_id in ended:
             del self._logs[job_id]
@@ -113,14 +116,21 @@ class KeptTasks:
                 return
             del self._logs[oldest]
 
-
-async def _record(
-    batches: AsyncIterator[list[TokenEvent]], close: Callable[[], Awaitable[None]], log: EventLog
-) -> None:
-    try:
-        async for batch in batches:
-            log.append(batch)
-    finally:
-        log.end()
-        with anyio.CancelScope(shield=True):
-            await close()
+    async def _record(
+        self,
+        job_id: str,
+        batches: AsyncIterator[list[TokenEvent]],
+        close: Callable[[], Awaitable[None]],
+        log: EventLog,
+    ) -> None:
+        try:
+            async for batch in batches:
+                log.append(batch)
+        finally:
+            log.end(self._clock())
+            with anyio.CancelScope(shield=True):
+                await close()
+        # What a model said shall not stay in memory longer than it can be read, though nobody asks for it any more.
+        await anyio.sleep(self._keep_s)
+        if self._logs.get(job_id) is log:
+            del self._logs[job_id]

@@ -39,6 +39,18 @@ def test_a_session_is_forgotten_after_its_time() -> None:
     assert len(histories) == 0
 
 
+@pytest.mark.spec("ORCH-3055-037")
+def test_a_conversation_whose_time_is_up_does_not_stay_in_memory() -> None:
+    clock = FakeClock()
+    histories = Histories(HistorySettings(ttl_s=10), clock)
+    histories.add(None, "old", turn("q", "a"))
+
+    clock.advance(10)
+    histories.add(None, "new", turn("q", "a"))
+
+    assert len(histories) == 1
+
+
 def test_sessions_are_bounded_and_the_least_recently_used_goes() -> None:
     histories = Histories(HistorySettings(limit=1), FakeClock())
     histories.add(None, "s", turn("q", "a"))
