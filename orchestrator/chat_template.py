@@ -1,4 +1,4 @@
-"""Messages as one prompt, for models that take only text.
+"""Messages as one prompt, for models that take only text, or that their pool has a template for.
 
 A template is jinja2 as in a model's `tokenizer_config.json`, run in a sandbox: it comes with a model, from strangers.
 Without one a plain layout is used, a line `role: text` per message and `assistant:` at the end.
@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from adapter_api import ConfigurationError, InvalidRequest, Message, TaskRequest, Unsupported
+from orchestrator.settings import PoolSettings
 
 PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 
@@ -75,6 +76,11 @@ class ChatTemplate:
         except TemplateError as exc:
             # A template's own words may quote a message.
             raise InvalidRequest(f"the chat template of model {task.model!r} does not take these messages") from exc
+
+
+def template_of(pool: PoolSettings) -> ChatTemplate:
+    """Return the template that a pool's settings name, or the plain one; raises `ConfigurationError`."""
+    return ChatTemplate.plain() if pool.chat_template is None else ChatTemplate.from_file(pool.chat_template)
 
 
 def _plain(message: Message) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import msgspec
 
 from adapter_api import AdapterError, ConfigurationError, PluginHost
-from orchestrator.chat_template import ChatTemplate
+from orchestrator.chat_template import template_of
 from orchestrator.config import Loaded, ServerSettings
 from orchestrator.settings import PoolSettings, ReplicaSettings
 
@@ -39,8 +39,7 @@ def check_settings(loaded: Loaded, plugins: PluginHost) -> Summary:
     """
     settings, faults, replicas = loaded.settings, [], []
     for pool in settings.pools:
-        if pool.chat_template is not None:
-            faults += _fault(lambda path=pool.chat_template: ChatTemplate.from_file(path), f"pool {pool.id!r}")
+        faults += _fault(lambda pool=pool: template_of(pool), f"pool {pool.id!r}")
         for replica in pool.replicas:
             adapter = replica.adapter or pool.adapter or ""
             place = f"replica {replica.id!r} of pool {pool.id!r}"

@@ -55,13 +55,14 @@ class Dispatcher:
         while True:
             try:
                 replica = await ticket.pool.grant(ticket)
+                fitted = ticket.pool.fit(task, replica)
             except AdapterError as exc:
                 raise ticket.failed(exc)
             ticket.attempts += 1
             failure: Error | None = None
             began = perf_counter()
             try:
-                async with _open_stream(replica, ticket, task) as stream, aclosing(_batches(stream)) as batches:
+                async with _open_stream(replica, ticket, fitted) as stream, aclosing(_batches(stream)) as batches:
                     held: list[TokenEvent] = []
                     async for batch in batches:
                         if not ticket.shown:

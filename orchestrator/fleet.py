@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Protocol
 
@@ -13,6 +13,7 @@ import anyio.abc
 import msgspec
 
 from adapter_api import ConfigurationError, HealthReport, NotReady, PluginHost
+from orchestrator.fit import Template
 from orchestrator.monitor import watch
 from orchestrator.pools import Pool
 from orchestrator.replica import Replica
@@ -53,7 +54,12 @@ class Fleet:
     """Pools by name, and the watcher of each replica. Replicas that are replaced finish their tasks first."""
 
     def __init__(
-        self, settings: OrchestratorSettings, plugins: PluginHost, affinity: Affinity, listener: HealthListener
+        self,
+        settings: OrchestratorSettings,
+        plugins: PluginHost,
+        affinity: Affinity,
+        listener: HealthListener,
+        template_of: Callable[[PoolSettings], Template] | None = None,
     ) -> None:
         self.settings = settings
         self.pools: dict[str, Pool] = {}
@@ -61,6 +67,7 @@ class Fleet:
         self._plugins = plugins
         self._affinity = affinity
         self._listener = listener
+        self._template_of = template_of
         self._watchers: anyio.abc.TaskGroup | None = None
         self._watched: set[Replica] = set()
         self._reloading = anyio.Lock()
@@ -72,7 +79,7 @@ class Fleet:
             ConfigurationError: A pool names an adapter there is not, or options that it does not take.
         """
         self.pools = {
-            settings.id: Pool(settings, self._build(settings, settings.replicas), self._affinity)
+            settings.id: self._pool(settings, self._build(settings, settings.replicas))
             for settings in self.settings.pools
         }
         self._watchers = watchers
@@ -180,7 +187,7 @@ class Fleet:
             kept = {id: old for id, old in pool.replicas.items() if id in wanted and _same(old, wanted[id])}
         fresh = self._build(settings, [replica for replica in settings.replicas if replica.id not in kept])
         by_id = {**kept, **{replica.id: replica for replica in fresh}}
-        stage = Pool(settings, [by_id[replica.id] for replica in settings.replicas], self._affinity)
+        stage = self._pool(settings, [by_id[replica.id] for replica in settings.replicas])
         return _Plan(settings, pool, stage, fresh)
 
     def _apply(self, settings: OrchestratorSettings, plans: list[_Plan]) -> ReloadReport:
@@ -189,8 +196,10 @@ class Fleet:
         pools: dict[str, Pool] = {}
         for plan in plans:
             pools[plan.settings.id] = plan.stage if plan.pool is None else plan.pool
-            if plan.pool is not None and plan.pool.settings != plan.settings:
-                plan.pool.replace(plan.settings, plan.stage.replicas.values())
+            if plan.pool is not None:
+                plan.pool.template = plan.stage.template  # its file may say something else than it did
+                if plan.pool.settings != plan.settings:
+                    plan.pool.replace(plan.settings, plan.stage.replicas.values())
         gone = [pool for pool in self.pools.values() if pool.id not in pools]
         for pool in gone:
             pool.draining = True
@@ -204,6 +213,10 @@ class Fleet:
         return ReloadReport(added=_join(added), removed=_join(removed), kept=_join(kept))
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _pool(self, settings: PoolSettings, replicas: Iterable[Replica]) -> Pool:
+        template = self._template_of(settings) if self._template_of is not None else None
+        return Pool(settings, replicas, self._affinity, template)
 
     def _build(self, pool: PoolSettings, wanted: Iterable[ReplicaSettings]) -> list[Replica]:
         environ: Mapping[str, str] | None = os.environ if self.settings.read_environment else None

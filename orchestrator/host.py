@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from random import Random
 from time import monotonic
@@ -28,6 +28,7 @@ from adapter_api import (
     load_plugins,
 )
 from orchestrator.dispatch import Dispatcher
+from orchestrator.fit import Template
 from orchestrator.fleet import DrainReport, Fleet, ReloadReport
 from orchestrator.intake import Intake
 from orchestrator.jobs import Jobs
@@ -60,17 +61,24 @@ class Orchestrator:
         settings: Pools and replicas.
         plugins: Where adapters come from; the installed plugins when absent.
         tracing: Makes a span of each task; none are made when absent.
+        template_of: Returns the chat template of a pool; may raise `ConfigurationError`. Without it messages stay
+            messages.
     """
 
     def __init__(
-        self, settings: OrchestratorSettings, *, plugins: PluginHost | None = None, tracing: Tracing | None = None
+        self,
+        settings: OrchestratorSettings,
+        *,
+        plugins: PluginHost | None = None,
+        tracing: Tracing | None = None,
+        template_of: Callable[[PoolSettings], Template] | None = None,
     ) -> None:
         self.plugins = plugins if plugins is not None else load_plugins()
         self.metrics = OrchestratorMetrics()
         self._affinity = Affinity(settings.sessions, monotonic)
         self._jobs = Jobs(settings.retained_jobs)
         self._ledger = Ledger(self._jobs, self.metrics, self.plugins, tracing)
-        self._fleet = Fleet(settings, self.plugins, self._affinity, self._ledger.probed)
+        self._fleet = Fleet(settings, self.plugins, self._affinity, self._ledger.probed, template_of)
         self.metrics.add_collectors([self._fleet.engine_metrics])
         self._serving = ServingPools(self._fleet, self._affinity)
         self._intake = Intake(self._fleet, self._serving, self._jobs, self._ledger)
@@ -86,7 +94,8 @@ class Orchestrator:
         """Open every adapter and probe it once.
 
         Raises:
-            ConfigurationError: A pool names an adapter there is not, or options that it does not take.
+            ConfigurationError: A pool names an adapter there is not, options that it does not take, or a template that
+                cannot be read.
         """
         for collectors in self.plugins.call("worker_adapter_collectors"):
             self.metrics.add_collectors(collectors)
@@ -139,7 +148,8 @@ class Orchestrator:
         Raises:
             JobConflict: Its `job_id` was accepted before.
             ModelNotFound: No replica has the model.
-            InvalidRequest: It asks for more than the model takes.
+            InvalidRequest: It asks for more than the model takes, or the pool's template refuses its messages.
+            Unsupported: It has an image, and its model takes text only.
             Overloaded: The queue is full.
             NotReady: The pool is draining, or has no weight.
             AdapterClosed: The orchestrator is not open.

@@ -33,6 +33,7 @@ class Intake:
         owner: str | None = None,
         pool_id: str | None = None,
         bound: bool = False,
+        suits: Callable[[Pool], bool] = lambda pool: True,
         check: Callable[[Pool], None] = lambda pool: None,
     ) -> Ticket:
         """Return a ticket that has a slot or a place in a line; `finish` must follow, whatever happens.
@@ -43,6 +44,7 @@ class Intake:
             owner: Who submits it.
             pool_id: Run it in this pool rather than where weights and sessions send it.
             bound: It may run nowhere but where its session ran before.
+            suits: Whether a pool's models are capable of it; those are preferred.
             check: Raises why the chosen pool cannot take it.
 
         Raises:
@@ -58,7 +60,7 @@ class Intake:
             if pool_id is not None:
                 pool = self._fleet.require(pool_id)
             else:
-                pool = self._pools.choose(work, session, bound=bound)
+                pool = self._pools.choose(work, session, bound=bound, suits=suits)
             check(pool)
             ticket = Ticket(
                 work, pool, timeout_s or pool.settings.task_timeout_s, owner=owner, session=session, bound=bound

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from adapter_api import ModelNotFound, ModelProps, NotReady
 from orchestrator.fleet import Fleet
@@ -53,11 +53,11 @@ class ServingPools:
             for pool in self
         )
 
-    def choose(self, work: Work, session: SessionKey | None, *, bound: bool) -> Pool:
+    def choose(self, work: Work, session: SessionKey | None, *, bound: bool, suits: Callable[[Pool], bool]) -> Pool:
         """Return the pool that gets the work, of those that have its model.
 
         That is the one whose replica served the session last, while that replica has a free slot (or always, if the
-        work is `bound` to it); else one by weight, among the ready ones if any is.
+        work is `bound` to it); else one by weight, among those that are ready and that the work suits, if any is.
 
         Raises:
             ModelNotFound: No pool has the model.
@@ -69,6 +69,7 @@ class ServingPools:
             pools = [pool for pool in self if not pool.seen and pool.may_serve(work.model)]
         if not pools:
             raise self._no_such_model(work)
+        pools = [pool for pool in pools if pool.settings.weight and suits(pool)] or pools
         # A pool of weight 0 gets nothing, also when it alone is ready: tasks wait for the others then.
         able = [pool for pool in pools if pool.ready and pool.settings.weight] or pools
         if session is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from time import perf_counter
 
-from adapter_api import DeadlineExceeded, InvalidRequest, NotReady, Overloaded, TaskRequest
+from adapter_api import AdapterError, DeadlineExceeded, InvalidRequest, NotReady, Overloaded, TaskRequest
 from orchestrator.admission import WaitingLine
+from orchestrator.fit import Template, fit, suits
 from orchestrator.replica import Replica
 from orchestrator.routing import Candidate, choose_replica
 from orchestrator.sessions import Affinity, SessionKey
@@ -21,10 +22,17 @@ class Pool:
     """Gives each task a slot of a replica, or a place in the line; all in the event loop, nothing here waits but
     `grant`."""
 
-    def __init__(self, settings: PoolSettings, replicas: Iterable[Replica], affinity: Affinity) -> None:
+    def __init__(
+        self,
+        settings: PoolSettings,
+        replicas: Iterable[Replica],
+        affinity: Affinity,
+        template: Template | None = None,
+    ) -> None:
         self.settings = settings
         self.id = settings.id
         self.replicas = {replica.id: replica for replica in replicas}
+        self.template = template
         self.draining = False
         self.previous: PoolSettings | None = None
         """The settings before the last reload, to go back to."""
@@ -72,8 +80,16 @@ class Pool:
             return f"it runs {replica.engine_version}, and the pool is pinned to {self._pinned_version}"
         return reason
 
+    def suits(self, task: TaskRequest) -> bool:
+        """Whether a replica's model is known to be capable of the task, or may be."""
+        return any(suits(task, replica.model_props(task.model)) for replica in self.replicas.values())
+
+    def fit(self, task: TaskRequest, replica: Replica) -> TaskRequest:
+        """Return the task as the replica's model takes it; raises as `fit.fit` does."""
+        return fit(task, replica.model_props(task.model), self.settings, self.template)
+
     def check(self, task: TaskRequest) -> None:
-        """Refuse a task that no replica's model could take; raises `InvalidRequest`."""
+        """Refuse a task that no replica's model could take; raises `InvalidRequest` or `Unsupported`."""
         limits = [
             props.max_tokens
             for replica in self.replicas.values()
@@ -83,6 +99,15 @@ class Pool:
             raise InvalidRequest(
                 f"max_tokens is {task.max_tokens} and model {task.model!r} takes at most {max(limits)}; ask for fewer"
             )
+        refusal: AdapterError | None = None
+        for replica in self.replicas.values():
+            try:
+                self.fit(task, replica)
+                return
+            except AdapterError as exc:
+                refusal = exc
+        if refusal is not None:
+            raise refusal
 
     # -- admission ----------------------------------------------------------------------------------------------------
 

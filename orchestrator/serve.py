@@ -20,6 +20,7 @@ import anyio.abc
 import msgspec
 
 from adapter_api import AdapterError, Capability, ConfigurationError, PluginHost
+from orchestrator.chat_template import template_of
 from orchestrator.config import HostSettings, Loaded, TracingSettings
 from orchestrator.conversation import Conversations
 from orchestrator.fleet import ReloadReport
@@ -73,7 +74,7 @@ async def serving(
         ConfigurationError: Something in the settings cannot be had: a port, a certificate, an adapter, a template.
     """
     async with _tracing(settings.tracing) as tracing:
-        orchestrator = Orchestrator(settings, plugins=plugins, tracing=tracing)
+        orchestrator = Orchestrator(settings, plugins=plugins, tracing=tracing, template_of=template_of)
         async with _serving(orchestrator, settings, load) as running:
             yield running
 
@@ -98,8 +99,7 @@ async def _tracing(settings: TracingSettings) -> AsyncIterator[Tracing | None]:
 async def _serving(
     orchestrator: Orchestrator, settings: HostSettings, load: Callable[[], Loaded] | None
 ) -> AsyncIterator[Serving]:
-    conversations = Conversations(orchestrator, Histories(settings.history, monotonic))
-    conversations.load_templates()
+    conversations = Conversations(Histories(settings.history, monotonic))
 
     async def reload() -> ReloadReport:
         assert load is not None

@@ -98,7 +98,9 @@ class PoolSettings(Frozen):
         default=None, description="send work only to replicas of this engine version; `first`: that of the first ready"
     )
     chat_template: Path | None = Field(
-        default=None, description="tokenizer_config.json or a jinja2 file, for models that take text and no messages"
+        default=None,
+        description="tokenizer_config.json or a jinja2 file that makes text of messages; absent: messages reach models "
+        "that take them, and others get a plain layout",
     )
     health: HealthSettings = HealthSettings()
     breaker: BreakerSettings = BreakerSettings()

@@ -32,7 +32,12 @@ class Tasks:
 
     def accept(self, task: TaskRequest, *, owner: str | None = None, pool_id: str | None = None) -> TokenStream:
         ticket = self._intake.admit(
-            task, task.timeout_s, owner=owner, pool_id=pool_id, check=lambda pool: pool.check(task)
+            task,
+            task.timeout_s,
+            owner=owner,
+            pool_id=pool_id,
+            suits=lambda pool: pool.suits(task),
+            check=lambda pool: pool.check(task),
         )
         traceparent = self._ledger.accepted(ticket, task.traceparent)
         if traceparent != task.traceparent:
