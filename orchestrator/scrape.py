@@ -1,9 +1,8 @@
-"""The engines' own metrics, exported beside ours under the same labels."""
+"""The engines' own metrics, read from time to time and exported beside ours; `relabel.py` says under which labels."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from http.client import HTTPException
 from time import monotonic
@@ -13,18 +12,18 @@ from urllib.request import urlopen
 import anyio
 import anyio.to_thread
 from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 
+from orchestrator.relabel import Origin, Relabelled, relabelled
 from orchestrator.replica import Replica
 
 _log = logging.getLogger("orchestrator.scrape")
 
 FETCH_S = 5.0
+"""How long an engine may take to tell its metrics."""
 FETCH_LIMIT = 8 * 2**20
-_OURS = ("engine", "engine_version", "pool_id", "replica_id", "model_id")
-_TRTLLM = re.compile(r"(?:trtllm|tensorrt.?llm)\s+([\w.+-]+)", re.IGNORECASE)
+_CHUNK = 2**16
 
 
 class EngineMetrics(Collector):
@@ -32,7 +31,7 @@ class EngineMetrics(Collector):
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._read: dict[Replica, tuple[float, list[Metric]]] = {}
+        self._read: dict[Replica, tuple[float, Relabelled]] = {}
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is known of them in advance."""
@@ -40,68 +39,84 @@ class EngineMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
-        oldest = monotonic() - 3 * self._interval_s - FETCH_S
-        for read_at, metrics in self._read.values():
-            for metric in metrics if read_at >= oldest else ():
+        left_out = GaugeMetricFamily(
+            "worker_adapter_engine_series_left_out", "Series of an engine's own metrics that are not exported",
+            labels=("pool_id", "replica_id", "reason"),
+        )  # fmt: skip
+        oldest = monotonic() - 3 * self._interval_s - 2 * FETCH_S
+        for replica, (read_at, read) in self._read.items():
+            if read_at < oldest:
+                continue
+            for metric in read.metrics:
                 family = families.get(metric.name)
                 if family is None:
                     family = families[metric.name] = Metric(metric.name, metric.documentation, metric.type)
                 family.samples.extend(metric.samples)
-        return iter(families.values())
+            for reason, count in read.left_out.items():
+                left_out.add_metric((replica.pool_id, replica.id, reason), count)
+        if left_out.samples:
+            yield left_out
+        yield from families.values()
 
     async def watch(self, replica: Replica, url: str) -> None:
         """Read `url` until the replica retires. An engine that cannot be read is left out, and nothing else."""
-        told = False
+        told: str | None = None
         with anyio.move_on_after(self._interval_s):
-            await replica.probed.wait()  # which tells the version that is among the labels
+            await replica.probed.wait()  # which tells the version and the models that are among the labels
         try:
             while not replica.retired.is_set():
                 try:
-                    text = await anyio.to_thread.run_sync(_fetch, url, abandon_on_cancel=True)
-                    self._read[replica] = (monotonic(), list(relabelled(text, replica)))
-                    told = False
+                    # Parsing too: a large engine's metrics would hold up every task for a second.
+                    read = await anyio.to_thread.run_sync(_read, url, _origin(replica), abandon_on_cancel=True)
                 except (OSError, URLError, HTTPException, ValueError) as exc:
-                    if not told:
-                        _log.warning(
-                            "cannot read the metrics of replica %s/%s: %s", replica.pool_id, replica.id,
-                            type(exc).__name__,
-                        )  # fmt: skip
-                    told = True
+                    news = f"cannot read the metrics of replica {replica.pool_id}/{replica.id}: {type(exc).__name__}"
+                else:
+                    self._read[replica] = (monotonic(), read)
+                    news = _left_out(replica, read)
+                if news and news != told:
+                    _log.warning("%s", news)
+                told = news
                 with anyio.move_on_after(self._interval_s):
                     await replica.retired.wait()
         finally:
             self._read.pop(replica, None)
 
 
-def relabelled(text: str, replica: Replica) -> Iterator[Metric]:
-    """Yield the metrics of an exposition under our labels: `model` becomes `model_id`; its other labels stay.
-
-    Raises:
-        ValueError: It is no exposition of Prometheus metrics.
-    """
-    version = replica.engine_version or ""
-    ours = {"engine": replica.engine, "engine_version": version, "pool_id": replica.pool_id, "replica_id": replica.id}
-    trtllm = _TRTLLM.search(version)
-    for family in text_string_to_metric_families(text):
-        more = {"trtllm_version": trtllm[1]} if trtllm and family.name.startswith("nv_trt_llm") else {}
-        # Triton's counters do not end in `_total`: the parser makes them, and they would not be found under their name.
-        bare = family.type == "counter" and f"{family.name}_total" not in text
-        metric = Metric(family.name, family.documentation, "unknown" if bare else family.type)
-        metric.samples = [
-            Sample(family.name if bare else sample.name, {**_renamed(sample.labels), **ours, **more}, sample.value)
-            for sample in family.samples
-        ]
-        yield metric
+def _origin(replica: Replica) -> Origin:
+    return Origin(
+        engine=replica.engine,
+        engine_version=replica.engine_version or "",
+        pool_id=replica.pool_id,
+        replica_id=replica.id,
+        models=frozenset(replica.models),
+    )
 
 
-def _renamed(labels: dict[str, str]) -> dict[str, str]:
-    renamed = {f"exported_{name}" if name in _OURS else name: value for name, value in labels.items()}
-    if "model" in renamed:
-        renamed["model_id"] = renamed.pop("model")
-    return renamed
+def _left_out(replica: Replica, read: Relabelled) -> str:
+    """Return a sentence about what is not exported; empty when everything is. It names no counts, which change."""
+    if not read.left_out:
+        return ""
+    reasons = {
+        "model": "are of models that it does not have", "name": "are named like the host's own",
+        "limit": "are more than one replica may have",
+        "label": "have labels that are not passed on" + "".join(f" {name!r}" for name in read.unknown_labels),
+    }  # fmt: skip
+    why = ", or ".join(reasons[reason] for reason in sorted(read.left_out))
+    return f"metrics of replica {replica.pool_id}/{replica.id} are left out: some {why}"
+
+
+def _read(url: str, origin: Origin) -> Relabelled:
+    return relabelled(_fetch(url), origin)
 
 
 def _fetch(url: str) -> str:
+    ends, chunks, size = monotonic() + FETCH_S, [], 0
     with urlopen(url, timeout=FETCH_S) as response:
-        body: bytes = response.read(FETCH_LIMIT)
-    return body.decode(errors="replace")
+        while chunk := response.read1(_CHUNK):
+            size += len(chunk)
+            if size > FETCH_LIMIT:
+                raise ValueError(f"more than {FETCH_LIMIT} bytes")
+            if monotonic() > ends:
+                raise TimeoutError(f"not told within {FETCH_S:g} s")
+            chunks.append(chunk)
+    return b"".join(chunks).decode(errors="replace")

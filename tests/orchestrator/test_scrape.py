@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from time import monotonic
 from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from adapter_api import EngineProps, TaskRequest
+from adapter_api import TaskRequest
 from adapter_api.testing import collect
 from orchestrator import Orchestrator, OrchestratorSettings
-from orchestrator.replica import Replica
-from orchestrator.scrape import relabelled
-from orchestrator.settings import PoolSettings, ReplicaSettings
+from orchestrator.relabel import Origin, Relabelled, relabelled
+from orchestrator.scrape import FETCH_LIMIT
 from tests.orchestrator.pooling import mock_host, orchestrator
 from tests.orchestrator.test_monitor import eventually
 from triton_adapter.embedded import EmbeddedTriton
@@ -35,37 +33,64 @@ nv_summary{model="m",quantile="0.5"} Nan
 """
 
 
-def replica(version: str = "triton 2.51.0, trtllm 0.17.0") -> Replica:
-    settings = ReplicaSettings(id="r0")
-    plugin = mock_host().adapter("mock")
-    made = Replica(
-        PoolSettings(id="p", adapter="mock", replicas=(settings,)), settings, plugin, environ=None, clock=monotonic
-    )
-    made.engine = "triton"
-    made.props = EngineProps(engine="triton", engine_version=version)
-    return made
+def origin(*models: str, version: str = "triton 2.51.0, trtllm 0.17.0") -> Origin:
+    return Origin(engine="triton", engine_version=version, pool_id="p", replica_id="r0", models=frozenset(models))
+
+
+def samples(read: Relabelled) -> dict[str, dict[str, str]]:
+    return {sample.name: sample.labels for metric in read.metrics for sample in metric.samples}
 
 
 @pytest.mark.spec("ORCH-3062-012")
-async def test_an_engines_metrics_get_our_labels_and_keep_theirs() -> None:
-    found = {sample.name: sample for metric in relabelled(EXPOSITION, replica()) for sample in metric.samples}
+def test_an_engines_metrics_get_our_labels_and_keep_those_that_have_few_values() -> None:
+    read = relabelled(EXPOSITION, origin("m"))
 
     ours = {"engine": "triton", "engine_version": "triton 2.51.0, trtllm 0.17.0", "pool_id": "p", "replica_id": "r0"}
-    assert found["nv_inference_count"].labels == {**ours, "model_id": "m", "version": "1"}
-    assert found["nv_trt_llm_request_metrics"].labels == {
-        **ours, "model_id": "m", "request_type": "active", "exported_engine": "theirs", "trtllm_version": "0.17.0",
-    }  # fmt: skip
+    assert samples(read) == {
+        "nv_inference_count": {**ours, "model_id": "m", "version": "1"},
+        "nv_trt_llm_request_metrics": {**ours, "model_id": "m", "request_type": "active", "trtllm_version": "0.17.0"},
+        "nv_summary": {**ours, "model_id": "m", "quantile": "0.5"},
+    }
+    assert read.left_out == {}
 
 
-async def test_what_is_no_exposition_is_refused() -> None:
+@pytest.mark.spec("ORCH-3062-015")
+@pytest.mark.parametrize("line, reason", [
+    ('a{model="made-up"} 1', "model"),
+    ('a{model_name="made-up"} 1', "model"),
+    ('a{model="m",request_id="r-1"} 1', "label"),
+    (f'a{{model="m",version="{"1" * 257}"}} 1', "label"),
+    ("worker_adapter_tasks_total 1", "name"),
+])  # fmt: skip
+def test_series_that_could_be_without_number_are_left_out_and_counted(line: str, reason: str) -> None:
+    read = relabelled(f'fine{{model="m"}} 1\n{line}\n', origin("m"))
+
+    assert list(samples(read)) == ["fine"]
+    assert read.left_out == {reason: 1}
+    assert read.unknown_labels == (("request_id",) if "request_id" in line else ())
+
+
+@pytest.mark.spec("ORCH-3062-015")
+def test_a_huge_engine_gets_no_more_series_than_the_limit() -> None:
+    text = "".join(f'nv_count{{model="m{number}",version="1"}} 1\n' for number in range(50))
+
+    read = relabelled(text, origin(), limit=20)
+
+    assert sum(len(metric.samples) for metric in read.metrics) == 20
+    assert read.left_out == {"limit": 30}
+
+
+def test_what_is_no_exposition_is_refused() -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the parser's own
-        list(relabelled('metric{a="b" 1', replica()))
+        relabelled('metric{a="b" 1', origin())
 
 
 class Metrics(BaseHTTPRequestHandler):
     body = EXPOSITION
+    reads = 0
 
     def do_GET(self) -> None:
+        Metrics.reads += 1
         self.send_response(200)
         self.end_headers()
         self.wfile.write(Metrics.body.encode())
@@ -76,6 +101,7 @@ class Metrics(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def engine_metrics_url() -> Iterator[str]:
+    Metrics.body = EXPOSITION
     server = ThreadingHTTPServer(("127.0.0.1", 0), Metrics)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -86,7 +112,7 @@ def engine_metrics_url() -> Iterator[str]:
 
 
 def with_metrics(*urls: str) -> Orchestrator:
-    replicas = [{"id": f"r{i}", "metrics_url": url} for i, url in enumerate(urls)]
+    replicas = [{"id": f"r{i}", "metrics_url": url, "options": {"models": ["mock", "m"]}} for i, url in enumerate(urls)]
     fields = {
         "pools": [{"adapter": "mock", "replicas": replicas}],
         "scrape_interval_s": 0.05,
@@ -107,6 +133,41 @@ async def test_they_are_exported_beside_ours_for_every_replica(engine_metrics_ur
         found = exported()
 
     assert {labels["replica_id"] for labels in found} == {"r0", "r1"}
+
+
+@pytest.mark.spec("ORCH-3062-015")
+async def test_what_is_left_out_is_told_once_and_counted(
+    engine_metrics_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Metrics.body = 'a{model="mock"} 1\na{model="made-up"} 1\nb{request_id="r-1"} 1\n'
+    async with with_metrics(engine_metrics_url) as host:
+
+        def left_out() -> dict[str, float]:
+            families = text_string_to_metric_families(generate_latest(host.collect_metrics()).decode())
+            return {
+                s.labels["reason"]: s.value
+                for family in families
+                for s in family.samples
+                if s.name == "worker_adapter_engine_series_left_out"
+            }
+
+        await eventually(lambda: left_out() == {"model": 1, "label": 1})
+        read = Metrics.reads
+        await eventually(lambda: Metrics.reads > read + 2)
+
+    assert caplog.text.count("metrics of replica default/r0 are left out") == 1
+    assert "'request_id'" in caplog.text
+
+
+@pytest.mark.parametrize("body", ["x" * (FETCH_LIMIT + 1), "a{"], ids=["too large", "no exposition"])
+async def test_metrics_that_are_too_large_or_none_at_all_are_left_out(
+    engine_metrics_url: str, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Metrics.body = body
+    async with with_metrics(engine_metrics_url) as host:
+        await eventually(lambda: "cannot read the metrics of replica default/r0: ValueError" in caplog.text)
+
+        assert host.ready
 
 
 async def test_an_engine_whose_metrics_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:

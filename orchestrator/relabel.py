@@ -1,0 +1,119 @@
+"""An engine's own metrics under the host's labels, within a budget. No I/O.
+
+An engine may have any labels with any values, a request's name among them; each new value is a series that a
+Prometheus keeps for weeks. So only labels are passed on whose values are few in the engines there are, models must be
+those that the replica has, and the number of series is limited. What is left out is counted by reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+import msgspec
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+SERIES_LIMIT = 10_000
+"""Series of one replica that are passed on at most."""
+VALUE_LIMIT = 256
+"""Characters of a label's value at most."""
+
+OURS = ("engine", "engine_version", "pool_id", "replica_id", "model_id")
+PASSED_ON = frozenset({
+    "version", "gpu_uuid", "reason", "le", "quantile",  # Triton's
+    "request_type", "memory_type", "kv_cache_block_type", "inflight_batcher_specific_metric", "v1_specific_metric",
+    "general_type", "disaggregated_serving_type", "response_metric_type",  # of its TensorRT-LLM backend
+    "finished_reason",  # vLLM's
+})  # fmt: skip
+"""Labels of engines that are passed on, beside the model's name."""
+_MODEL = ("model", "model_name")
+_OWN_PREFIX = "worker_adapter_"
+_TRTLLM = re.compile(r"(?:trtllm|tensorrt.?llm)\s+([\w.+-]+)", re.IGNORECASE)
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where metrics come from."""
+
+    engine: str
+    engine_version: str
+    pool_id: str
+    replica_id: str
+    models: frozenset[str]
+    """The models that the replica has; empty when it does not tell, and then any model is passed on."""
+
+
+class Relabelled(msgspec.Struct, frozen=True, kw_only=True):
+    """What is passed on, and how many series are not: `label`, `model`, `name`, `limit` say why."""
+
+    metrics: tuple[Metric, ...]
+    left_out: dict[str, int]
+    unknown_labels: tuple[str, ...]
+    """Some of the labels because of which series were left out."""
+
+
+def relabelled(text: str, origin: Origin, *, limit: int = SERIES_LIMIT) -> Relabelled:
+    """Return the metrics of an exposition under our labels: `model` becomes `model_id`.
+
+    Raises:
+        ValueError: It is no exposition of Prometheus metrics.
+    """
+    left_out: Counter[str] = Counter()
+    unknown: dict[str, None] = {}
+    metrics, series = [], 0
+    for family in text_string_to_metric_families(text):
+        if family.name.startswith(_OWN_PREFIX):
+            left_out["name"] += len(family.samples)
+            continue
+        # Triton's counters do not end in `_total`: the parser makes them, and they would not be found under their name.
+        bare = family.type == "counter" and f"{family.name}_total" not in text
+        metric = Metric(family.name, family.documentation, "unknown" if bare else family.type)
+        more = _more(origin, family.name)
+        for sample in family.samples:
+            reason = _why_not(sample, origin.models, unknown) or ("limit" if series >= limit else "")
+            if reason:
+                left_out[reason] += 1
+                continue
+            series += 1
+            metric.samples.append(Sample(family.name if bare else sample.name, _labels(sample, more), sample.value))
+        if metric.samples:
+            metrics.append(metric)
+    return Relabelled(metrics=tuple(metrics), left_out=dict(left_out), unknown_labels=tuple(_few(unknown)))
+
+
+def _why_not(sample: Sample, models: Collection[str], unknown: dict[str, None]) -> str:
+    """Return why a series is left out; empty when it is passed on."""
+    for name, value in sample.labels.items():
+        if name in _MODEL:
+            if models and value not in models:
+                return "model"
+        elif name not in PASSED_ON and name not in OURS:
+            unknown[name] = None
+            return "label"
+        if len(value) > VALUE_LIMIT:
+            return "label"
+    return ""
+
+
+def _labels(sample: Sample, more: dict[str, str]) -> dict[str, str]:
+    theirs = {
+        "model_id" if name in _MODEL else name: value for name, value in sample.labels.items() if name not in OURS
+    }
+    return {**theirs, **more}
+
+
+def _more(origin: Origin, family: str) -> dict[str, str]:
+    labels = {
+        "engine": origin.engine, "engine_version": origin.engine_version, "pool_id": origin.pool_id,
+        "replica_id": origin.replica_id,
+    }  # fmt: skip
+    if family.startswith("nv_trt_llm") and (trtllm := _TRTLLM.search(origin.engine_version)):
+        labels["trtllm_version"] = trtllm[1]
+    return labels
+
+
+def _few(names: dict[str, None]) -> Iterator[str]:
+    for name, _ in zip(names, range(5), strict=False):
+        yield name[:VALUE_LIMIT]
