@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -84,6 +85,9 @@ def main() -> int:
     # Before anything is parsed, because errors of parsing are told in the same way.
     options = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     as_json, debug = "--json" in options, "--debug" in options
+    # A process that was started without them, by a supervisor for one, runs all the same.
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:

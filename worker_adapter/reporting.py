@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 
 from adapter_api import AdapterError, AdapterFailed, Error, encode_event
 from worker_adapter.exit_codes import ExitCode, code_for_command
 from worker_adapter.terminal import styled, without_controls
 
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a file that takes no more says: the disk is full, or the user's share of it."""
+
 
 def print_error(error: Error) -> None:
     """Write `error[code]: message` to standard error."""
-    label = styled(f"error[{error.code}]:", "red", sys.stderr)
-    print(f"{label} {without_controls(error.message)}", file=sys.stderr, flush=True)
+    _complain(f"error[{error.code}]:", error.message)
 
 
 def report(exc: Exception, *, as_json: bool, debug: bool) -> ExitCode:
@@ -25,7 +29,12 @@ def report(exc: Exception, *, as_json: bool, debug: bool) -> ExitCode:
         abandon_output()
         return ExitCode.CANCELLED
     if debug:
-        traceback.print_exception(exc)
+        with suppress(OSError):
+            traceback.print_exception(exc)
+    if isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
+        _complain("error:", f"cannot write the output: {cause.strerror}")
+        abandon_output()
+        return ExitCode.FAILED
     if not isinstance(cause, AdapterError):
         # Without its message: it may quote anything, a prompt included.
         cause = AdapterFailed(f"the program broke with {type(cause).__name__}: a bug in it; --debug shows where")
@@ -44,10 +53,15 @@ def write_json(document: bytes) -> None:
 
 
 def abandon_output() -> None:
-    """Let nothing more be written to standard output, whose reader is gone, not even at the interpreter's exit."""
+    """Let nothing more be written to standard output, which takes nothing, not even at the interpreter's exit."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)
+
+
+def _complain(label: str, text: str) -> None:
+    with suppress(OSError):  # the exit code still tells
+        print(f"{styled(label, 'red', sys.stderr)} {without_controls(text)}", file=sys.stderr, flush=True)
 
 
 def _sole(exc: Exception) -> Exception:

@@ -6,6 +6,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Literal, TextIO
 
 Style = Literal["red", "green", "yellow", "cyan", "bold", "dim"]
@@ -31,8 +32,9 @@ def without_controls(text: str) -> str:
 
 
 def note(text: str, style: Style = "dim") -> None:
-    """Write a line about what goes on to standard error."""
-    print(styled(without_controls(text), style, sys.stderr), file=sys.stderr, flush=True)
+    """Write a line about what goes on to standard error. One that cannot be written, on a full disk, stops nothing."""
+    with suppress(OSError):
+        print(styled(without_controls(text), style, sys.stderr), file=sys.stderr, flush=True)
 
 
 def print_table(

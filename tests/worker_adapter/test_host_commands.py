@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import subprocess
+import time
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.worker_adapter.program import Running, is_gone, run
+from tests.worker_adapter.program import PROGRAM, Running, environment, is_gone, run
 
 GOOD = """
 [server]
@@ -77,6 +80,60 @@ def test_serve_answers_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert '"finish_reason":"stop"' in answer
     assert (ready["models"], ready["text_models"]) == (["mock"], ["mock"])
     assert finished.code == 0
+
+
+FULL = Path("/dev/full")
+"""A device that takes nothing, as a full disk."""
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("with_json", [True, False], ids=["json", "people"])
+def test_serve_goes_on_when_nothing_can_be_written_to_its_log(tmp_path: Path, with_json: bool) -> None:
+    port = free_port()
+    path = config(tmp_path, GOOD.replace("port = 0", f"port = {port}") + '\n[log]\nlevel = "debug"\n')
+    arguments = [PROGRAM, "serve", "--config", path, *(["--json"] if with_json else [])]
+    with FULL.open("w") as full, subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=full, stderr=full, env=environment(None)
+    ) as host:  # fmt: skip
+        try:
+            wait_until_open(port)
+            answers = [post(f"http://127.0.0.1:{port}/v2/tasks", {"model": "mock", "prompt": "Hi"}) for _ in range(3)]
+            host.send_signal(signal.SIGTERM)
+            code = host.wait(30)
+        finally:
+            host.kill()
+
+    assert all('"finish_reason":"stop"' in answer for answer in answers)
+    assert code == 0
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+def test_output_that_cannot_be_written_is_told_as_what_it_is(tmp_path: Path) -> None:
+    with FULL.open("w") as full:
+        result = subprocess.run(
+            [PROGRAM, "check", "--config", config(tmp_path)], stdout=full, stderr=subprocess.PIPE, text=True,
+            env=environment(None), timeout=60, check=False,
+        )  # fmt: skip
+
+    assert result.returncode == 1
+    assert result.stderr == "error: cannot write the output: No space left on device\n"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+def wait_until_open(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, "the host does not listen"
+            time.sleep(0.05)  # it tells nobody when it does: that is the point
 
 
 def test_serve_is_one_process_and_says_where_to_go_for_more(tmp_path: Path) -> None:

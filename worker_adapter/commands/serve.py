@@ -14,7 +14,7 @@ from worker_adapter.demo.engine import EngineFactory, choose_plugin
 from worker_adapter.engine_options import JsonOption
 from worker_adapter.host_options import ConfigOption, load_host_settings, server_is_missing
 from worker_adapter.installed import installed_plugins
-from worker_adapter.reporting import write_json
+from worker_adapter.reporting import abandon_output, write_json
 from worker_adapter.terminal import note
 
 if TYPE_CHECKING:
@@ -90,7 +90,11 @@ def _announce(ready: Ready) -> None:
 
 
 def _announce_as_json(ready: Ready) -> None:
-    write_json(msgspec.json.encode(ready))
+    try:
+        write_json(msgspec.json.encode(ready))
+    except OSError as exc:  # whoever reads the line will miss it, and whoever sends tasks will not
+        abandon_output()
+        note(f"cannot write where the host is to standard output: {exc.strerror}; it is {ready.url}", "yellow")
 
 
 def _example(ready: Ready) -> str:
