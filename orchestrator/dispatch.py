@@ -77,8 +77,10 @@ class Dispatcher:
                             batch[-1] = _ended(ticket, replica, batch[-1])
                         yield batch
             finally:
-                ticket.pool.observe_task_s(perf_counter() - began)
-                replica.judge(failure or ticket.terminal, trial=ticket.trial)
+                outcome = failure or ticket.terminal
+                if not isinstance(outcome, Error):  # a replica that fails at once must not promise a quick start
+                    ticket.pool.observe_task_s(perf_counter() - began)
+                replica.judge(outcome, trial=ticket.trial)
                 ticket.pool.release(ticket)
             if failure is None:
                 return

@@ -203,11 +203,11 @@ class Fleet:
         gone = [pool for pool in self.pools.values() if pool.id not in pools]
         for pool in gone:
             pool.draining = True
-        self.pools, self.settings = pools, settings
+        was, self.pools, self.settings = self.pools, pools, settings
         after = {(pool.id, replica.id): replica for pool in pools.values() for replica in pool.replicas.values()}
         removed = [name for name, replica in before.items() if after.get(name) is not replica]
-        for name in removed:
-            self._watchers.start_soon(_finish_and_close, before[name])
+        for pool_id, replica_id in removed:
+            self._watchers.start_soon(_finish_and_close, was[pool_id], before[pool_id, replica_id])
         added = [name for name, replica in after.items() if before.get(name) is not replica]
         kept = [name for name, replica in after.items() if before.get(name) is replica]
         return ReloadReport(added=_join(added), removed=_join(removed), kept=_join(kept))
@@ -269,9 +269,10 @@ async def _first_probes(replicas: Iterable[Replica], timeout_s: float) -> None:
             await replica.probed.wait()
 
 
-async def _finish_and_close(replica: Replica) -> None:
+async def _finish_and_close(pool: Pool, replica: Replica) -> None:
     await replica.wait_until_idle(RETIRE_GRACE_S)
     replica.retire()
+    pool.readiness_changed()  # nobody watches a pool that is gone, and tasks may wait there still
     _log.info("replica %s/%s left with %d tasks running", replica.pool_id, replica.id, replica.in_flight)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from time import perf_counter
 
 from adapter_api import AdapterError, DeadlineExceeded, InvalidRequest, NotReady, Overloaded, TaskRequest
@@ -40,6 +41,7 @@ class Pool:
         self._affinity = affinity
         self._pinned_version: str | None = None
         self._mean_task_s: float | None = None
+        self._not_ready_since: float | None = None
 
     # -- what it serves -----------------------------------------------------------------------------------------------
 
@@ -120,6 +122,7 @@ class Pool:
         """
         if self.draining:
             raise NotReady(f"pool {self.id!r} is draining and takes no new task; send it elsewhere or later")
+        self.serve()  # a breaker's time may be up: those who wait go first
         if self._place(ticket):
             return
         priority = ticket.work.priority
@@ -139,15 +142,16 @@ class Pool:
             NotReady: No replica was ready for `queue.not_ready_wait_s`.
             Overloaded: It was driven out of the line.
         """
-        queue = self.settings.queue
         while ticket.replica is None:
             ticket.raise_refusal()
-            longest = queue.timeout_s if self._can_serve else min(queue.timeout_s, queue.not_ready_wait_s)
-            left = ticket.waiting_since + longest - perf_counter()
+            left = self._waits_until(ticket) - perf_counter()
             if left <= 0:
                 self.line.leave(ticket, ticket.work.priority)
                 raise self._waited_in_vain(ticket)
-            await ticket.wait(left)
+            # Nobody tells when a breaker's time is up, or that of a replica that said it was overloaded.
+            opens_in_s = min((replica.opens_in_s for replica in self.replicas.values()), default=inf)
+            if not await ticket.wait(min(left, opens_in_s)) and ticket.replica is None:
+                self.serve()
         return ticket.replica
 
     def rejoin(self, ticket: Ticket) -> None:
@@ -174,10 +178,13 @@ class Pool:
     def readiness_changed(self) -> None:
         """Call it when a replica's state changed: those who wait look anew at how long they may."""
         self.serve()
-        if not self._can_serve:
-            for ticket in self.line:
-                ticket.waiting_since = max(ticket.waiting_since, perf_counter())
-                ticket.wake()
+        if self._can_serve:
+            self._not_ready_since = None
+            return
+        if self._not_ready_since is None:
+            self._not_ready_since = perf_counter()
+        for ticket in self.line:
+            ticket.wake()
 
     def has_slot_at(self, replica_id: str) -> bool:
         """Whether a replica is there, takes work, and has a free slot."""
@@ -271,6 +278,17 @@ class Pool:
 
     def _has_free_slot(self) -> bool:
         return any(r.in_flight < r.slots and not self._why_not_served_by(r) for r in self.replicas.values())
+
+    def _waits_until(self, ticket: Ticket) -> float:
+        queue = self.settings.queue
+        longest = ticket.waiting_since + queue.timeout_s
+        if self._can_serve:
+            return longest
+        if all(replica.retired.is_set() for replica in self.replicas.values()):
+            return 0.0  # a reload took the pool away: nothing can come of waiting
+        # From when the last replica went, not from its last change of state: one that flaps must not prolong the wait.
+        since = max(ticket.waiting_since, self._not_ready_since or 0.0)
+        return min(longest, since + queue.not_ready_wait_s)
 
     def _waited_in_vain(self, ticket: Ticket) -> Exception:
         if not self._can_serve:

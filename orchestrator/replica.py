@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 
 import anyio
 
@@ -97,6 +98,14 @@ class Replica:
         if self._clock() < self._rests_until:
             return "it said that it is overloaded"
         return ""
+
+    @property
+    def opens_in_s(self) -> float:
+        """Seconds until a task may go there again, if nothing but time keeps it away; infinite otherwise."""
+        if self.retired.is_set() or self.draining or self.adapter is None or not self.health.takes_work:
+            return inf
+        left_s = max(self.breaker.opens_for_s, self._rests_until - self._clock())
+        return left_s if left_s > 0 else inf  # also while a breaker's trial runs: its end is told
 
     def has_model(self, name: str, version: str | None) -> bool:
         """Whether it was last known to have the model; true also when the engine does not tell which it has."""

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from adapter_api import ConfigurationError, End, NotReady, Started, TokenStream
+from adapter_api import ConfigurationError, End, NotReady, Started, TokenEvent, TokenStream
 from adapter_api.testing import collect
 from orchestrator import Orchestrator, OrchestratorSettings
 from tests.orchestrator.pooling import QUICK_HEALTH, adapter_of, mock_host, orchestrator, settings, task
@@ -147,6 +147,29 @@ async def test_pools_come_and_go_by_reload_and_replicas_that_went_are_closed() -
 
     assert isinstance(events[-1], End)
     assert [pool.pool_id for pool in host.pools] == ["two"]
+
+
+async def test_a_task_that_waits_in_a_pool_that_a_reload_takes_away_is_told_at_once() -> None:
+    ill = [{"id": "a", "options": {"state": "unreachable", "models": ["mock"]}}]
+    wait = {"not_ready_wait_s": 3600, "timeout_s": 3600}
+    one = {"id": "one", "adapter": "mock", "replicas": ill, "queue": wait}
+    two = {"id": "two", "adapter": "mock", "replicas": [{"id": "b"}]}
+    async with Orchestrator(OrchestratorSettings.parse({"pools": [one]}), plugins=mock_host()) as host:
+        waiting = host.submit(task())
+        async with anyio.create_task_group() as group:
+            found: list[TokenEvent] = []
+
+            async def read() -> None:
+                found.extend(await collect(waiting))
+
+            group.start_soon(read)
+            await eventually(lambda: host.pools[0].queue_depth == 1)
+            await host.reload(OrchestratorSettings.parse({"pools": [two]}))
+            await eventually(lambda: waiting.finished)
+
+    error = error_of(found)
+    assert error.code == "not_ready"
+    assert "it was removed" in error.message
 
 
 async def test_an_unknown_adapter_is_told_on_opening_with_those_there_are() -> None:

@@ -170,3 +170,44 @@ async def test_a_task_that_waited_in_vain_is_remembered_as_the_error_it_ended_in
     assert status is not None
     assert status.terminal == error
     assert remembered == ["t", "j"]
+
+
+@pytest.mark.parametrize("why", ["overloaded", "breaker"])
+async def test_a_task_that_waits_runs_as_soon_as_its_replica_may_be_tried_again_without_a_probe(why: str) -> None:
+    failing = {"fail": "overloaded" if why == "overloaded" else "engine_failed", "fail_times": 1}
+    async with orchestrator(
+        failing, breaker={"failures": 1, "open_s": 0.05}, retry={"attempts": 1},
+        health={"interval_s": 3600}, queue={"not_ready_wait_s": 20},
+    ) as host:  # fmt: skip
+        first = error_of(await collect(host.submit(task())))
+        with anyio.fail_after(10):
+            events = await collect(host.submit(task()))
+
+    assert first.code == failing["fail"]
+    assert isinstance(events[-1], End)
+
+
+async def test_a_pool_that_flaps_without_ever_being_ready_does_not_prolong_the_wait() -> None:
+    async with orchestrator({"state": "starting"}, queue={"not_ready_wait_s": 0.2}) as host:
+        pool = host._fleet.pools["default"]
+        stream = host.submit(task())
+        async with anyio.create_task_group() as group:
+
+            async def flap() -> None:
+                while True:
+                    pool.readiness_changed()
+                    await anyio.sleep(0.01)
+
+            group.start_soon(flap)
+            with anyio.fail_after(10):
+                error = error_of(await collect(stream))
+            group.cancel_scope.cancel()
+
+    assert error.code == "not_ready"
+
+
+async def test_a_replica_that_fails_at_once_does_not_promise_a_quick_start() -> None:
+    async with orchestrator({"fail": "invalid_request"}) as host:
+        await collect(host.submit(task()))
+
+        assert host.pools[0].mean_task_s is None
