@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 class Orchestrator:
-    """Keeps pools of replicas healthy and sends them tasks. Use it as a context manager, in one event loop:
+    """Keeps pools of replicas healthy and sends them tasks. Use it as a context manager, in one event loop of asyncio:
 
         async with Orchestrator(settings) as orchestrator:
             async for event in orchestrator.submit(TaskRequest(model="m", prompt="Hello")):
@@ -159,7 +159,8 @@ class Orchestrator:
     async def cancel(self, job_id: str) -> CancelReceipt:
         """Stop a task, queued or running, and say what that did; an unknown or ended one is `found=False`.
 
-        Once the receipt says `acknowledged`, the task's stream has ended and no token follows.
+        Once the receipt says `acknowledged`, the task's stream has ended and no token follows. An inference on tensors
+        ends with its caller only: its receipt acknowledges nothing.
         """
         return await self._tasks.cancel(job_id)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
+from collections.abc import Callable
 from time import perf_counter
 
 import anyio
@@ -15,6 +17,7 @@ from orchestrator.intake import Intake
 from orchestrator.jobs import Jobs
 from orchestrator.ledger import Ledger
 from orchestrator.shadow import Shadows
+from orchestrator.ticket import Ticket
 
 
 class Tasks:
@@ -53,7 +56,7 @@ class Tasks:
         )
         ticket.stream = stream
         # A stream that is dropped unread never runs its generator, so that nothing else would free its place.
-        weakref.finalize(stream, self._intake.finish, ticket, 0).atexit = False
+        weakref.finalize(stream, _soon, asyncio.get_running_loop(), self._intake.finish, ticket).atexit = False
         return stream
 
     async def cancel(self, job_id: str) -> CancelReceipt:
@@ -61,23 +64,21 @@ class Tasks:
         ticket = self._jobs.live(job_id)
         if ticket is None:
             return CancelReceipt(found=False, after_ms=(perf_counter() - began) * 1e3)
-        ticket.cancelled = True
         stream = ticket.stream
-        tokens_before = stream.tokens if stream is not None else 0
+        if stream is None:  # an inference on tensors, which ends with its caller
+            return CancelReceipt(found=True, mode="client_only", after_ms=(perf_counter() - began) * 1e3)
+        ticket.cancelled = True
+        tokens_before = stream.tokens
         adapter = ticket.replica.adapter if ticket.replica is not None else None
         if adapter is not None:
             receipt = await adapter.cancel(job_id)
         else:  # it waits: no engine has heard of it
             receipt = CancelReceipt(found=True, released=True, mode="hard")
-        if stream is not None:
-            await stream.stop(End(finish_reason="cancelled"))
+        await stream.stop(End(finish_reason="cancelled"))
         receipt = msgspec.structs.replace(
-            receipt,
-            found=True,
-            acknowledged=stream is None or stream.finished,
-            after_ms=(perf_counter() - began) * 1e3,
+            receipt, found=True, acknowledged=stream.finished, after_ms=(perf_counter() - began) * 1e3
         )
-        self._ledger.cancelled(ticket, receipt, stream.tokens - tokens_before if stream is not None else 0)
+        self._ledger.cancelled(ticket, receipt, stream.tokens - tokens_before)
         return receipt
 
     async def end_all(self) -> None:
@@ -86,3 +87,12 @@ class Tasks:
             for ticket in self._jobs:
                 if (stream := ticket.stream) is not None:
                     stopping.start_soon(stream.stop, closing)
+                else:
+                    ticket.refuse(closing)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, finish: Callable[[Ticket, int], None], ticket: Ticket) -> None:
+    """Finish in the event loop: that a stream was dropped is noticed wherever the garbage collector runs, be it another
+    thread, or the middle of something else."""
+    if not ticket.ended and not loop.is_closed():
+        loop.call_soon_threadsafe(finish, ticket, 0)

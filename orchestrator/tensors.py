@@ -65,7 +65,7 @@ class Tensors:
 
 async def infer(ticket: Ticket, request: InferRequest) -> InferResponse:
     """Return the one response; raises `AdapterError`. The ticket is released whatever happens."""
-    with anyio.move_on_after(ticket.remaining_s):
+    with anyio.move_on_after(ticket.remaining_s) as ticket.scope:
         while True:
             replica = await ticket.pool.grant(ticket)
             try:
@@ -77,6 +77,7 @@ async def infer(ticket: Ticket, request: InferRequest) -> InferResponse:
             else:
                 _succeeded(ticket, replica)
                 return response
+    ticket.raise_refusal()
     raise _out_of_time(ticket)
 
 

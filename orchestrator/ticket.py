@@ -102,6 +102,8 @@ class Ticket:
         self.terminal: Terminal | None = None
         self.tokens_in: int | None = None
         self.ended = False
+        self.scope: anyio.CancelScope | None = None
+        """Around work that no stream can stop, while it waits or runs."""
         self.span: Span | None = None
         """Its span, while it lives, in a host that traces."""
         self._refusal: AdapterError | None = None
@@ -140,9 +142,11 @@ class Ticket:
         return error
 
     def refuse(self, error: AdapterError) -> None:
-        """End its wait with an error."""
+        """End its wait with an error, or what runs in `scope`."""
         self._refusal = error
         self.wake()
+        if self.scope is not None:
+            self.scope.cancel()
 
     def wake(self) -> None:
         """Let whoever waits for it look again."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from threading import get_ident
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from adapter_api import (
@@ -242,9 +244,34 @@ async def test_a_stream_that_is_dropped_unread_frees_its_slot() -> None:
         assert host.pools[0].in_flight == 1
         del stream
         gc.collect()
+        await anyio.wait_all_tasks_blocked()
 
         assert host.pools[0].in_flight == 0
         assert host.live_tasks == ()
+
+
+async def test_a_stream_that_another_thread_finds_dropped_is_finished_in_the_event_loop() -> None:
+    here, finished_in = get_ident(), []
+
+    class Observer:
+        @hookimpl
+        def worker_adapter_register(self) -> AdapterPlugin:
+            return real_mock_plugin.worker_adapter_register()
+
+        @hookimpl
+        def worker_adapter_task_ended(self, task: TaskRequest, terminal: Terminal) -> None:
+            finished_in.append(get_ident())
+
+    plugins = PluginHost()
+    plugins.add("observer", Observer())
+    async with orchestrator({"slots": 1}, plugins=plugins) as host:
+        held = [host.submit(task()), host.submit(task())]
+        await anyio.to_thread.run_sync(held.clear)  # as the garbage collector does, wherever it runs
+        await anyio.wait_all_tasks_blocked()
+
+        assert host.pools[0].in_flight == host.pools[0].queue_depth == 0
+
+    assert finished_in == [here, here]
 
 
 @pytest.mark.spec("ORCH-3055-024")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from adapter_api import (
@@ -155,3 +156,43 @@ async def test_a_running_sequence_is_never_moved() -> None:
 
             with pytest.raises(ConnectFailed):
                 await host.infer(request(sequence=Sequence(id="s")))
+
+
+@pytest.mark.parametrize("state", ["running", "waiting"])
+async def test_closing_ends_an_inference_with_one_error(state: str) -> None:
+    found: list[AdapterError] = []
+    host = orchestrator({"slots": 1})
+
+    async def infer(request_id: str) -> None:
+        try:
+            await host.infer(request(request_id=request_id))
+        except AdapterError as exc:
+            found.append(exc)
+
+    async with Hanging() as hanging, anyio.create_task_group() as group:
+        async with host:
+            put(host, hanging)
+            group.start_soon(infer, "running")
+            await anyio.wait_all_tasks_blocked()
+            if state == "waiting":
+                group.start_soon(infer, "waiting")
+                await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(5):
+            while len(found) < (2 if state == "waiting" else 1):
+                await anyio.lowlevel.checkpoint()
+
+    assert {exc.code for exc in found} == {"closed"}
+
+
+async def test_a_cancel_of_an_inference_claims_nothing() -> None:
+    async with orchestrator({}) as host, Hanging() as hanging, anyio.create_task_group() as group:
+        put(host, hanging)
+        group.start_soon(host.infer, request(request_id="t"))
+        await anyio.wait_all_tasks_blocked()
+
+        receipt = await host.cancel("t")
+
+        assert (receipt.found, receipt.sent, receipt.acknowledged, receipt.released) == (True, False, False, None)
+        assert receipt.mode == "client_only"
+        assert [status.state for status in host.live_tasks] == ["running"]
+        group.cancel_scope.cancel()
