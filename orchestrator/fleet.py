@@ -12,7 +12,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from adapter_api import ConfigurationError, HealthReport, NotReady, PluginHost
+from adapter_api import AdapterClosed, ConfigurationError, HealthReport, NotReady, PluginHost
 from orchestrator.fit import Template
 from orchestrator.monitor import watch
 from orchestrator.pools import Pool
@@ -148,12 +148,12 @@ class Fleet:
         before (`revert`).
 
         Raises:
+            AdapterClosed: The orchestrator is not open, or was closed meanwhile.
             ConfigurationError: The new settings cannot be: nothing was changed.
             NotReady: A pool that takes work now would not: nothing was changed.
         """
         async with self._reloading:
-            if self._watchers is None:
-                raise ConfigurationError("the orchestrator is not open: nothing to reload")
+            self._require_open()
             plans = [self._plan(pool_settings) for pool_settings in settings.pools]
             fresh = [replica for plan in plans for replica in plan.fresh]
             try:
@@ -164,6 +164,7 @@ class Fleet:
                     if plan.pool is not None and plan.pool.ready and not plan.stage.ready:
                         reason = plan.stage.why_not_ready()
                         raise NotReady(f"pool {plan.settings.id!r} would take no work ({reason}); nothing was changed")
+                self._require_open()
             except BaseException:
                 for replica in fresh:
                     replica.retire()
@@ -211,6 +212,10 @@ class Fleet:
         added = [name for name, replica in after.items() if before.get(name) is not replica]
         kept = [name for name, replica in after.items() if before.get(name) is replica]
         return ReloadReport(added=_join(added), removed=_join(removed), kept=_join(kept))
+
+    def _require_open(self) -> None:
+        if self._watchers is None:
+            raise AdapterClosed("the orchestrator is closed: there is nothing to reload")
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

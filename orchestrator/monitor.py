@@ -30,16 +30,15 @@ async def watch(replica: Replica, listener: ProbeListener) -> None:
     """
     while not replica.retired.is_set():
         try:
-            async with replica.create_adapter() as adapter:
-                replica.adapter = adapter
-                replica.engine = adapter.engine
-                try:
-                    with (
-                        anyio.CancelScope() as replica.watching
-                    ):  # left at once when the replica retires, even in the middle of a probe
+            # Left at once when the replica retires, in the middle of opening or of a probe; adapters close shielded.
+            with anyio.CancelScope() as replica.watching:
+                async with replica.create_adapter() as adapter:
+                    replica.adapter = adapter
+                    replica.engine = adapter.engine
+                    try:
                         await _probe_until_retired(replica, adapter, listener)
-                finally:
-                    replica.adapter = None
+                    finally:
+                        replica.adapter = None
         except AdapterError as exc:
             _observe(replica, _failed_to_open(exc.message), listener)
         except Exception as exc:

@@ -51,7 +51,7 @@ class Replica:
         self.probed = anyio.Event()
         """Set after the first probe, good or bad."""
         self.watching = anyio.CancelScope()
-        """Around the watcher's probing."""
+        """Around the watcher's work."""
         self._clock = clock
         self.probe_timeout_s = pool.health.timeout_s
         self._probe_interval_s = pool.health.interval_s

@@ -7,12 +7,12 @@ from typing import Any
 import anyio
 import pytest
 
-from adapter_api import ConfigurationError, End, NotReady, Started, TokenEvent, TokenStream
-from adapter_api.testing import collect
+from adapter_api import AdapterClosed, ConfigurationError, End, NotReady, Started, TokenEvent, TokenStream
+from adapter_api.testing import MockAdapter, collect
 from orchestrator import Orchestrator, OrchestratorSettings
 from tests.orchestrator.pooling import QUICK_HEALTH, adapter_of, mock_host, orchestrator, settings, task
 from tests.orchestrator.test_dispatch import error_of
-from tests.orchestrator.test_monitor import eventually
+from tests.orchestrator.test_monitor import eventually, plugin_host
 
 pytestmark = pytest.mark.anyio
 
@@ -190,3 +190,39 @@ async def test_closing_does_not_wait_for_replicas_on_their_way_out() -> None:
         error = error_of(await collect(stream))
 
     assert error.code == "closed"
+
+
+class NeverOpens(MockAdapter):
+    async def _open(self) -> None:
+        await anyio.sleep_forever()
+
+
+async def test_closing_does_not_wait_for_an_adapter_that_never_opens() -> None:
+    plugins = plugin_host(mute="tests.orchestrator.test_fleet:NeverOpens", mock="adapter_api.testing:MockAdapter")
+    replicas = [{"id": "r0", "adapter": "mute"}, {"id": "r1", "adapter": "mock"}]
+    pool = {"replicas": replicas, "health": {"start_wait_s": 0.05}}
+    with anyio.fail_after(10):
+        async with Orchestrator(OrchestratorSettings.parse({"pools": [pool]}), plugins=plugins) as host:
+            events = await collect(host.submit(task()))
+
+    assert isinstance(events[-1], End)
+
+
+async def test_a_reload_that_the_end_of_the_host_overtakes_says_so() -> None:
+    plugins = plugin_host(mute="tests.orchestrator.test_fleet:NeverOpens", mock="adapter_api.testing:MockAdapter")
+    slow = {"adapter": "mute", "replicas": [{"id": "r1"}], "id": "new", "health": {"start_wait_s": 0.2}}
+    old = {"adapter": "mock", "replicas": [{"id": "r0"}]}
+    found: list[Exception] = []
+
+    async def reload() -> None:
+        try:
+            await host.reload(OrchestratorSettings.parse({"pools": [old, slow]}))
+        except AdapterClosed as exc:
+            found.append(exc)
+
+    async with anyio.create_task_group() as group:
+        async with Orchestrator(OrchestratorSettings.parse({"pools": [old]}), plugins=plugins) as host:
+            group.start_soon(reload)
+            await anyio.wait_all_tasks_blocked()
+
+    assert "closed" in str(found[0])
