@@ -249,6 +249,8 @@ class Generation:
         return [*closing, end]
 
     async def _settle(self) -> None:
+        # The engine has said all it will: a deadline that ran out now would end nothing but the settling.
+        self._watch.stop()
         stopped_by_us = self._plan.decoder.done
         if self._call is not None and not stopped_by_us and await settle(self._call):
             self._call = None

@@ -132,6 +132,7 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
                 raise StreamIncomplete(f"{what} ended its stream without a final response")
             for reply in replies:
                 if reply.error is not None:
+                    watch.stop()
                     # Without the flag it is the refusal of the request itself: nothing follows either.
                     settled = reply.final is not False and await settle(call)
                     hidden = (*_texts(request), *engine.transport.secrets)
@@ -139,6 +140,7 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
                 over = over or bool(reply.final)
                 if reply.outputs:
                     yield response(request, reply, final=bool(reply.final))
+        watch.stop()
         settled = await settle(call)
         engine.note_success(request.model)
     except AdapterError as exc:
