@@ -82,18 +82,22 @@ _TABLE: tuple[tuple[re.Pattern[str], Row], ...] = (
     _row(r"Too many pings|ENHANCE_YOUR_CALM", ConnectionLost, "", "UNAVAILABLE"),
     _row(r"enter idle|Socket closed|Stream removed|GOAWAY|Connection reset|Broken pipe|recvmsg|sendmsg|EOF"
          r"|End of TCP stream|Endpoint closing|Transport closed|connection closed|RST_STREAM|max_age", ConnectionLost,
-         "", "UNAVAILABLE", "UNKNOWN", "INTERNAL", "CANCELLED"),
+         "", "UNAVAILABLE", "CANCELLED"),
+    # With these codes models quote what happened to connections of their own: only gRPC's own words count.
+    _row(r"^(Stream removed|EOF)|RST_STREAM", ConnectionLost, "", "UNKNOWN", "INTERNAL"),
     # Who may call.
     _row(r"(protocol|API) is restricted", PermissionDenied,
          "give the server's restricted-protocol key and value in `restricted_token`"),
     # Coming, going, gone.
     _row(r"has no available versions|is not at ready state", NotReady,
          f"it is loading, unloading or failed to load; {_ELSEWHERE}"),
-    _row(r"Server exiting|Server not ready|shutting down|stopped accepting new requests", NotReady,
+    _row(r"Server exiting|Server not ready|Server is stopping|shutting down|stopped accepting new", NotReady,
          f"the server is stopping; {_ELSEWHERE}"),
     _row(r"unhealthy vLLM engine", NotReady, f"the engine behind the model died; {_ELSEWHERE}"),
     _row(r"is not healthy", EngineFailed,
          "the model's process died; unload and load the model, or restart the server", retryable=True),
+    _row(r"Unable to find shared memory region", NotReady,
+         "the server does not know our memory, as after a restart; send the request again"),
     # Too much at once.
     _row(r"Exceeds maximum queue size|Request timeout expired|queue.* is full|too many requests",
          Overloaded, _ELSEWHERE),
@@ -119,7 +123,8 @@ _TABLE: tuple[tuple[re.Pattern[str], Row], ...] = (
     _row(r"must specify the START flag|must specify a non-zero or non-empty correlation ID", InvalidRequest,
          "begin the sequence anew, with `start`"),
     _row(r"^load failed for model", EngineFailed, "see the reason, mend the model, load it again", retryable=False),
-    _row(r"unexpected (inference )?(input|output)|unexpected shape|expected \d+ inputs but got|data-type is"
+    _row(r"unexpected (inference )?(input|output)|unexpected shape|data-type is"
+         r"|expected (\d+|number of) inputs .{0,40}but got|expected \d+ inputs but got|invalid model version specified"
          r"|batch-size must be <=|expected \d+ (string|bytes?) elements|incomplete string data"
          r"|unable to find data for input|contents field must not be specified|invalid value type for"
          r"|failed to get model version from specified version string|is reserved for Triton", InvalidRequest),

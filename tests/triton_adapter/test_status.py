@@ -16,6 +16,7 @@ from adapter_api import (
     NotReady,
     Overloaded,
     PermissionDenied,
+    TransportError,
     Unauthenticated,
     Unsupported,
 )
@@ -36,6 +37,18 @@ ROWS = [
         "INVALID_ARGUMENT",
         "[request id: <id_unknown>] expected 1 inputs but got 0 inputs for model 'gen'. Got input(s) [], but missing "
         "required input(s) ['text_input']. Please provide all required input(s).",
+        InvalidRequest,
+        False,
+    ),
+    (
+        "INVALID_ARGUMENT",
+        "expected number of inputs between 1 and 2 but got 0 inputs for model 'gen'. Got input(s) [], but missing",
+        InvalidRequest,
+        False,
+    ),
+    (
+        "INVALID_ARGUMENT",
+        "invalid model version specified '-1' , version should be an integral value > 0",
         InvalidRequest,
         False,
     ),
@@ -150,7 +163,14 @@ ROWS = [
         NotReady,
         True,
     ),
+    (
+        "UNAVAILABLE",
+        "[request id: f1] Server is stopping, scheduler for model has stopped accepting new inference requests",
+        NotReady,
+        True,
+    ),
     ("UNAVAILABLE", "Model is unavailable due to unhealthy vLLM engine", NotReady, True),
+    ("NOT_FOUND", "Unable to find shared memory region: 'worker-adapter-7-abc'", NotReady, True),
     ("INTERNAL", "Stub process 'echo_0_0' is not healthy.", EngineFailed, True),
     (
         "UNIMPLEMENTED",
@@ -219,6 +239,10 @@ MORE_WORDS: list[tuple[str, str, type[AdapterError], bool]] = [
     ("UNAVAILABLE", "Broken pipe", ConnectionLost, True),
     ("UNAVAILABLE", "sendmsg: Broken pipe", ConnectionLost, True),
     ("UNKNOWN", "EOF", ConnectionLost, True),
+    ("INTERNAL", "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))", ConnectionLost, True),
+    # A model's own trouble, in an error that it answers: sending the task again would repeat the work, not mend it.
+    ("INTERNAL", "the tokenizer service said: Connection reset by peer", EngineFailed, False),
+    ("UNKNOWN", "psycopg: connection closed", EngineFailed, False),
     ("UNAVAILABLE", "End of TCP stream", ConnectionLost, True),
     ("UNAVAILABLE", "Endpoint closing", ConnectionLost, True),
     ("UNAVAILABLE", "Transport closed", ConnectionLost, True),
@@ -268,6 +292,24 @@ def test_a_status_becomes_its_error(code: str, text: str, error: type[AdapterErr
 def test_a_prompt_too_long_is_told_in_every_engines_words(text: str) -> None:
     assert type(error_for(None, text, what="x")) is ContextLengthExceeded
     assert type(error_for("INTERNAL", text, what="x")) is ContextLengthExceeded
+
+
+@pytest.mark.parametrize(
+    "text, error",
+    [
+        (text, error)
+        for code, text, error, _ in [*ROWS, *MORE_WORDS]
+        # Known by its words, Triton's own, and not about our way to it.
+        if find_row(code, text).text
+        and not text.startswith("Unexpected <class 'mlserver")
+        and not issubclass(error, TransportError | Unauthenticated)
+    ],
+)
+def test_the_same_words_mean_the_same_inside_a_stream_and_inside_an_ensemble(
+    text: str, error: type[AdapterError]
+) -> None:
+    assert type(error_for(None, text, what="x")) is error
+    assert type(error_for(None, f"in ensemble 'pipe', {text}", what="x")) is error
 
 
 def test_an_error_inside_a_stream_has_no_code_and_is_known_by_its_text() -> None:
