@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -16,7 +15,6 @@ from adapter_api import (
     InferRequest,
     InferResponse,
     InvalidRequest,
-    RequestedOutput,
     StreamIncomplete,
     Tensor,
     TransportError,
@@ -63,33 +61,34 @@ async def infer(engine: Engine, request: InferRequest) -> InferResponse:
 
 async def _send(engine: Engine, request: InferRequest, schema: ModelSchema, ends: float) -> Reply:
     message = wire_request(request, schema, ends)
-    retries = Retries(0 if request.sequence is not None else engine.settings.max_retries)
     lease = await engine.shared_memory.lease(request.inputs, request.outputs, schema)
     if lease is not None:
-        message = replace(
-            message,
-            shm_inputs=lease.inputs,
-            shm_outputs=lease.outputs,
-            outputs=message.outputs or tuple(RequestedOutput(name) for name in schema.outputs),
-        )
-    clean = False
-    try:
-        while True:
-            try:
-                reply = await _answer(engine, message, schema, ends, request.traceparent)
-                break
-            except AdapterError as exc:
-                if not await retries.again(exc, unsent_only=True, ends=ends):
-                    # A refusal is an answer; after a lost connection or a deadline the server may still be at work.
-                    clean = not isinstance(exc, TransportError | DeadlineExceeded)
-                    raise
-        if lease is not None:
+        clean = False
+        try:
+            reply = await _ask(engine, request, lease.applied_to(message, schema), schema, ends)
             lease.fetch(reply)
-        clean = True
-        return reply
-    finally:
-        if lease is not None:
+            clean = True
+            return reply
+        except AdapterError as exc:
+            # A refusal is an answer; after a lost connection or a deadline the server may still be at work.
+            clean = not isinstance(exc, TransportError | DeadlineExceeded)
+            if not lease.is_named_in(exc):
+                raise
+        finally:
             lease.release(clean=clean)
+        # It was about the memory and not about the request: this server never mapped it, or was started anew since.
+        engine.shared_memory.start_over()
+    return await _ask(engine, request, message, schema, ends)
+
+
+async def _ask(engine: Engine, request: InferRequest, message: WireRequest, schema: ModelSchema, ends: float) -> Reply:
+    retries = Retries(0 if request.sequence is not None else engine.settings.max_retries)
+    while True:
+        try:
+            return await _answer(engine, message, schema, ends, request.traceparent)
+        except AdapterError as exc:
+            if not await retries.again(exc, unsent_only=True, ends=ends):
+                raise
 
 
 async def _answer(

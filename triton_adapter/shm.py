@@ -12,6 +12,7 @@ import mmap
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from triton_adapter.schema import ModelSchema, RawTensor, Reply
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Transport
 from triton_adapter.wire import v2_pb2 as v2
-from triton_adapter.wire.request import ShmRef
+from triton_adapter.wire.request import ShmRef, WireRequest
 from triton_adapter.wire.rpcs import SHM_REGISTER, SHM_STATUS, SHM_UNREGISTER
 
 _DIRECTORY = Path("/dev/shm")
@@ -78,6 +79,15 @@ class Lease:
         """Make place for an output."""
         self._of[name] = region = await self._take(size)
         self.outputs[name] = ShmRef(region.name, size)
+
+    def applied_to(self, message: WireRequest, schema: ModelSchema) -> WireRequest:
+        """Return the request with its large tensors in the regions."""
+        outputs = message.outputs or tuple(RequestedOutput(name) for name in schema.outputs)
+        return replace(message, shm_inputs=self.inputs, shm_outputs=self.outputs, outputs=outputs)
+
+    def is_named_in(self, error: AdapterError) -> bool:
+        """Return whether the server refused one of the regions: nothing else knows their names."""
+        return any(region.name in error.message for region in self._regions)
 
     def fetch(self, reply: Reply) -> None:
         """Put the outputs that lie in the regions into the reply, as copies."""
@@ -170,6 +180,13 @@ class SharedMemory:
                 self._free.append(region)
             else:
                 self._spawn(self._retire(region, 0 if clean else self._quarantine_s))
+
+    def start_over(self) -> None:
+        """Give back what waits to be used again, and find out anew whether the server sees our memory."""
+        self._probe = None
+        free, self._free = self._free, []
+        for region in free:
+            self._spawn(self._retire(region, 0))
 
     async def aclose(self) -> None:
         """Unregister and unmap everything."""

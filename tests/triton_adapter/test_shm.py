@@ -17,16 +17,20 @@ from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.shm import _output_sizes
 from triton_adapter.wire import v2_pb2 as v2
-from triton_adapter.wire.rpcs import SHM_REGISTER, SHM_STATUS
+from triton_adapter.wire.rpcs import SHM_REGISTER, SHM_STATUS, SHM_UNREGISTER
 
 pytestmark = [pytest.mark.anyio, pytest.mark.live]
 
 SIDE = 512
 ECHO = """
 def execute(self, requests):
+    import time
     answers = []
     for request in requests:
         x = value(request, "X")
+        # Below zero: whoever asks for that has to give up.
+        while x[0, 0] < 0 and not request.is_cancelled():
+            time.sleep(0.005)
         answers.append(answer(Y=x + 1, N=np.array([x.size], dtype=np.int64)))
     return answers
 """
@@ -113,13 +117,27 @@ async def test_a_region_that_the_server_may_still_write_rests_until_it_cannot(sh
     before = await registered(sharing)
 
     with pytest.raises(DeadlineExceeded):
-        await sharing.infer(large(2, timeout_s=0.001))
+        await sharing.infer(large(-1, timeout_s=0.2))
     answers = await sharing.infer(large(3))
 
     np.testing.assert_array_equal(answers["Y"].to_numpy(), image(4))
     with anyio.fail_after(10):
         while len(before - await registered(sharing)) < 2:
             pass
+
+
+async def test_regions_that_the_server_does_not_know_any_more_cost_no_request(sharing: TritonAdapter) -> None:
+    await sharing.infer(large(1))
+    before = await registered(sharing)
+    transport = sharing._engine.transport
+    for name in before:  # as a restart of the server does
+        await transport.control(SHM_UNREGISTER, v2.SystemSharedMemoryUnregisterRequest(name=name), timeout_s=5)
+
+    for number in (2, 3):
+        response = await sharing.infer(large(number))
+        np.testing.assert_array_equal(response["Y"].to_numpy(), image(number + 1))
+
+    assert len(await registered(sharing) - before) >= 2, "it goes by shared memory again"
 
 
 async def test_a_refused_request_gives_its_regions_back(sharing: TritonAdapter) -> None:
