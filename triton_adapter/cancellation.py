@@ -23,7 +23,7 @@ def cancel_mode(schema: ModelSchema) -> CancelMode:
     (unless the model's own code passes it on, which cannot be seen from here). vLLM looks when it next yields. Nothing
     is promised of a server that does not tell what runs the model.
     """
-    if schema.scheduling == "ensemble" or "tensorrt_llm_model_name" in schema.parameters:
+    if schema.scheduling == "ensemble" or schema.is_bls:
         return "client_only"
     if schema.backend in _UNINTERRUPTIBLE or not schema.backend:
         return "client_only"

@@ -50,6 +50,14 @@ class Drainable:
         self._call.cancel()
 
 
+def give_up(call: StreamCall) -> None:
+    """End the read that waits, and with it the call unless that can be drained."""
+    if isinstance(call, Drainable):
+        call.interrupt()
+    else:
+        call.cancel()
+
+
 async def answer_or_follow(slots: Slots, sending: Coroutine[Any, Any, Reply]) -> Reply:
     """Return the one answer of a call; whoever gives up leaves it running, and `slots` count it until it is done."""
     answer = asyncio.get_running_loop().create_task(sending)

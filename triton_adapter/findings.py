@@ -130,7 +130,7 @@ def _of_cancels(schema: ModelSchema, mode: CancelMode) -> Iterator[Finding]:
         return
     if schema.scheduling == "ensemble":
         why = f"an ensemble does not hand a cancel to its members ({', '.join(schema.ensemble_steps)})"
-    elif "tensorrt_llm_model_name" in schema.parameters:
+    elif schema.is_bls:
         why = "a BLS model's child requests do not see that their parent was cancelled"
     elif not schema.backend:
         why = "the server does not tell what runs the model, so nothing is promised"

@@ -20,7 +20,7 @@ from adapter_api import (
     Unsupported,
 )
 from triton_adapter.deadlines import Watchdog
-from triton_adapter.draining import Drainable, answer_or_follow
+from triton_adapter.draining import Drainable, answer_or_follow, give_up
 from triton_adapter.engine import Engine
 from triton_adapter.plan import Plan, make_plan
 from triton_adapter.retries import Retries
@@ -259,10 +259,8 @@ class Generation:
         return max(self._ends - self._now(), 0.001)
 
     def _expire(self) -> None:
-        if isinstance(self._call, Drainable):
-            self._call.interrupt()
-        elif self._call is not None:
-            self._call.cancel()
+        if self._call is not None:
+            give_up(self._call)
 
     def _release(self) -> None:
         engine = self._engine

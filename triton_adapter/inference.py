@@ -22,12 +22,12 @@ from adapter_api import (
 )
 from triton_adapter.cancellation import cancel_mode
 from triton_adapter.deadlines import Watchdog
-from triton_adapter.draining import answer_or_follow
+from triton_adapter.draining import Drainable, answer_or_follow, give_up
 from triton_adapter.engine import Engine
 from triton_adapter.retries import Retries
 from triton_adapter.schema import ModelSchema, Reply
 from triton_adapter.status import error_for
-from triton_adapter.transports.base import settle
+from triton_adapter.transports.base import StreamCall, settle
 from triton_adapter.wire.request import WireRequest, check_parameters
 
 _TEXTS, _TEXT_BYTES = 64, 1 << 20
@@ -107,12 +107,19 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
         # One answer: the call for one serves every v2 server, keeps the error's code and a sequence's order.
         yield await infer(engine, request)
         return
-    call = await engine.transport.stream(
-        wire_request(request, schema, ends, streamed=True), timeout_s=_left(ends) + 1, traceparent=request.traceparent
+    drained = cancel_mode(schema) == "client_only"
+    # Our own deadlines come first; a call that is drained after them needs time for that.
+    extra_s = 1 + (settings.drain_timeout_s if drained else 0)
+    call: StreamCall = await engine.transport.stream(
+        wire_request(request, schema, ends, streamed=True),
+        timeout_s=_left(ends) + extra_s,
+        traceparent=request.traceparent,
     )
+    call = Drainable(call) if drained else call
     engine.slots.enter()
     watch = Watchdog(
-        call.cancel, first_token_s=settings.first_token_timeout_s, inter_token_s=settings.inter_token_timeout_s,
+        partial(give_up, call),
+        first_token_s=settings.first_token_timeout_s, inter_token_s=settings.inter_token_timeout_s,
         ends=ends, total_s=request.timeout_s or settings.timeout_s,
     )  # fmt: skip
     watch.start()
@@ -148,7 +155,10 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
     finally:
         watch.stop()
         engine.slots.leave()
-        if not settled:
+        if not settled and drained:
+            # What computes would run on: follow it to its end rather than lose sight of it.
+            engine.slots.drain(call)
+        elif not settled:
             engine.cancels.cancel(call)
 
 

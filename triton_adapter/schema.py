@@ -67,6 +67,11 @@ class ModelSchema:
         """Whether tensors carry a batch dimension."""
         return self.max_batch_size > 0
 
+    @property
+    def is_bls(self) -> bool:
+        """Whether it is TensorRT-LLM's BLS model; its first releases have only the first of these parameters."""
+        return "accumulate_tokens" in self.parameters or "tensorrt_llm_model_name" in self.parameters
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedTask:

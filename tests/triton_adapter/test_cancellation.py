@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import anyio.lowlevel
 import pytest
 
-from adapter_api import Capability, End, Error, TaskRequest, Token, TokenEvent
+from adapter_api import Capability, End, Error, InferRequest, TaskRequest, Tensor, Token, TokenEvent
 from tests.triton_adapter.engine_side import probe, wait_for_state
 from tests.triton_adapter.lab import loaded, step, tensor
 from triton_adapter import TritonAdapter, TritonSettings
@@ -29,6 +29,7 @@ TEXT_IN, TEXT_OUT = tensor("text_input", "TYPE_STRING", 1), tensor("text_output"
         ("onnxruntime", "dynamic_batching", {}, "client_only"),
         ("", "ensemble", {}, "client_only"),
         ("python", "none", {"tensorrt_llm_model_name": "tensorrt_llm"}, "client_only"),
+        ("python", "none", {"accumulate_tokens": "false"}, "client_only"),
     ],
 )
 async def test_the_promise_depends_on_the_model(
@@ -161,6 +162,87 @@ async def test_an_ensembles_deadline_keeps_its_slot_busy_too(triton: EmbeddedTri
     assert isinstance(events[-1], Error)
     assert events[-1].stage == "inter_token"
     assert busy == 1
+
+
+@pytest.mark.live
+async def test_a_tensor_stream_that_is_left_keeps_its_slot_in_an_ensemble_busy_too(
+    adapter: TritonAdapter, ensemble: str
+) -> None:
+    request = InferRequest(
+        model=ensemble, request_id="left-ensemble", inputs=(Tensor.from_bytes_elements("text_input", [b"tick"]),),
+        parameters={"max_tokens": 20, "delay_ms": 20},
+    )  # fmt: skip
+    async with adapter.infer_stream(request) as stream:
+        await anext(stream)
+    busy = (await adapter.health()).capacity.in_flight
+    state = (await probe(adapter, "left-ensemble"))["state"]
+
+    assert (busy, state) == (1, "running")
+    await wait_for_state(adapter, "left-ensemble", "finished")
+    with anyio.fail_after(5):
+        while (await adapter.health()).capacity.in_flight:
+            pass
+
+
+# As TensorRT-LLM's: the child has an id of its own and hears of no cancel; the last message has nothing but the flag.
+BLS = """
+def execute(self, requests):
+    import threading
+    for request in requests:
+        threading.Thread(target=self.generate, args=(request,)).start()
+    return None
+
+def generate(self, request):
+    sender = request.get_response_sender()
+    child = pb_utils.InferenceRequest(
+        model_name="slow",
+        request_id="child-of-" + request.request_id(),
+        inputs=[pb_utils.get_input_tensor_by_name(request, "text_input")],
+        requested_output_names=["text_output"],
+        parameters={"max_tokens": int(value(request, "max_tokens")[0]), "delay_ms": 20},
+    )
+    for response in child.exec(decoupled=True):
+        if response.output_tensors():
+            sender.send(pb_utils.InferenceResponse(response.output_tensors()))
+    sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+
+
+@pytest.mark.live
+async def test_a_bls_models_cancel_is_honest_and_its_slot_stays_busy_as_long_as_its_child(
+    adapter: TritonAdapter,
+) -> None:
+    async with loaded(
+        adapter,
+        "like_bls",
+        inputs=[TEXT_IN, tensor("max_tokens", "TYPE_INT32", 1)],
+        outputs=[TEXT_OUT],
+        code=BLS,
+        model_transaction_policy={"decoupled": True},
+        parameters={"tensorrt_llm_model_name": {"string_value": "slow"}},
+    ):
+        stream = adapter.submit(TaskRequest(job_id="in-bls", model="like_bls", prompt="tick", max_tokens=20))
+        async for event in stream:
+            if isinstance(event, Token):
+                break
+
+        receipt = await adapter.cancel("in-bls")
+        rest = [event async for event in stream]
+        busy = (await adapter.health()).capacity.in_flight
+        state = (await probe(adapter, "child-of-in-bls"))["state"]
+
+        assert (receipt.mode, receipt.sent, receipt.acknowledged, receipt.released) == (
+            "client_only",
+            False,
+            True,
+            None,
+        )
+        assert [type(event) for event in rest] == [End]
+        assert (busy, state) == (1, "running")
+        with anyio.fail_after(5):
+            while (await adapter.health()).capacity.in_flight:
+                pass
+        assert (await probe(adapter, "child-of-in-bls"))["state"] == "finished"
 
 
 @pytest.mark.live

@@ -57,7 +57,7 @@ def _found(schema: ModelSchema) -> tuple[str, str]:
     if "sampling_param_max_tokens" in inputs and "text_input" in inputs:
         return "trtllm_llmapi", "it declares sampling_param_max_tokens, as TensorRT-LLM's LLM API model does"
     if "text_input" in inputs and "max_tokens" in inputs and "text_output" in schema.outputs:
-        if _is_bls(schema):
+        if schema.is_bls:
             return "trtllm_bls", "it has the tensors and the parameters of TensorRT-LLM's BLS model"
         return "trtllm", "it declares text_input and max_tokens, as TensorRT-LLM's ensemble does"
     if "input_ids" in inputs and "request_output_len" in inputs and "output_ids" in schema.outputs:
@@ -147,7 +147,3 @@ def _check_declared(where: str, target: str, declared: Mapping[str, TensorSpec],
         raise ConfigurationError(
             f"{where}: the model has no {kind} {target!r}; it has {', '.join(sorted(declared)) or 'none'}"
         )
-
-
-def _is_bls(schema: ModelSchema) -> bool:
-    return "tensorrt_llm_model_name" in schema.parameters or "accumulate_tokens" in schema.parameters
