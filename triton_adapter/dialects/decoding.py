@@ -23,6 +23,11 @@ class Score(NamedTuple):
 
 LogprobReader = Callable[[Outputs], Score]
 
+TEXT_DATATYPES = frozenset({"BYTES"})
+"""Of an output that says why a text ended."""
+COUNT_DATATYPES = frozenset({"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})
+"""Of an output that counts tokens."""
+
 _FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -74,18 +79,20 @@ class TextDecoder:
         outputs = reply.outputs
         if not outputs or self.done:
             return []
-        self._last = outputs
-        if not self._first:
-            self._first = outputs
-        tensor = outputs.get(self._text_output)
-        if tensor is None:
-            return []
         if self._tokens_output is not None:
             counted = outputs.get(self._tokens_output)
             if counted is not None:
                 self._tokens_out += int.from_bytes(counted.data[:4], "little")
         if self._figures is not None:
             self._note_figures(outputs)
+        if not self._first:
+            self._first = outputs
+        tensor = outputs.get(self._text_output)
+        if tensor is None:
+            # Some models tell why and how many in messages of their own: these do not outdate each other.
+            self._last = {**self._last, **outputs}
+            return []
+        self._last = outputs
         text = self._assemble(tensor)
         if self._stopping and self._is_stopped():
             self.done = True

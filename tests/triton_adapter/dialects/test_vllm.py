@@ -271,6 +271,52 @@ def test_a_message_without_logprobs_is_a_plain_token(said: str) -> None:
     assert decode(VLLM, [reply(text_output="Hi", logprobs=said)], logprobs=0)[0] == [Token(0, "Hi")]
 
 
+def test_what_a_constraint_rules_out_has_a_logprob_that_python_writes_in_its_own_way() -> None:
+    said = '[{"42": {"logprob": -0.5}, "7": {"logprob": -Infinity}}]'
+
+    events, _ = decode(VLLM, [reply(text_output="Hi", logprobs=said)], logprobs=1)
+
+    assert events == [Token(0, "Hi", token_id=42, logprob=-0.5)]
+
+
+def test_a_token_without_logprobs_among_others_is_passed_over() -> None:
+    events, _ = decode(VLLM, [reply(text_output="Hi", logprobs='[null, {}, {"42": {"logprob": -0.5}}]')], logprobs=0)
+
+    assert events == [Token(0, "Hi", token_id=42, logprob=-0.5)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "{nope",
+        "3",
+        '"x"',
+        "[3]",
+        '[{"42": -0.5}]',
+        '[{"42": {}}]',
+        '[{"a": {"logprob": -1}}]',
+        '[{"1": {"logprob": "a"}}]',
+    ],
+)
+def test_logprobs_that_are_none_are_the_engines_fault_and_said_so(said: str) -> None:
+    with pytest.raises(ProtocolViolation, match="`logprobs`"):
+        decode(VLLM, [reply(text_output="Hi", logprobs=said)], logprobs=0)
+
+
+def test_the_reason_and_the_counts_may_come_in_messages_of_their_own() -> None:
+    said = [
+        reply(text_output="Hi"),
+        reply(num_output_tokens=tensor(2, "UINT32")),
+        reply(finish_reason="length"),
+        reply(num_input_tokens=tensor(3, "UINT32")),
+    ]
+
+    events, end = decode(VLLM, said)
+
+    assert text(events) == "Hi"
+    assert end == End(finish_reason="length", usage=Usage(tokens_in=3, tokens_out=2))
+
+
 def test_outputs_that_the_task_asks_for_itself_come_as_metrics() -> None:
     parameters = {"triton.return_cumulative_logprob": True}
 
