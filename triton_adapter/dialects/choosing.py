@@ -8,6 +8,7 @@ from typing import Any
 
 from adapter_api import ConfigurationError, Unsupported
 from triton_adapter.dialects.base import Choice, Dialect
+from triton_adapter.dialects.decoding import COUNT_DATATYPES, TEXT_DATATYPES
 from triton_adapter.dialects.generic import find_layout, generic_dialect
 from triton_adapter.dialects.layout import LayoutDialect, with_overrides
 from triton_adapter.dialects.request import SAMPLING_FIELDS
@@ -21,6 +22,7 @@ from triton_adapter.tokenizer import load_tokenizer
 _NO_OVERRIDE = ModelOverride()
 _INPUT_FIELDS = frozenset({"prompt", *SAMPLING_FIELDS, "stop", "stream", "without_echo", "images"})
 _OUTPUT_FIELDS = frozenset({"text", "finish_reason", "tokens_in", "tokens_out"})
+_DATATYPES = {"finish_reason": TEXT_DATATYPES, "tokens_in": COUNT_DATATYPES, "tokens_out": COUNT_DATATYPES}
 
 
 def choose_dialect(schema: ModelSchema, override: ModelOverride | None = None) -> Choice:
@@ -135,11 +137,20 @@ def _check(override: ModelOverride, schema: ModelSchema) -> None:
     for field, target in override.outputs.items():
         _check_known(f"{where}.outputs", field, _OUTPUT_FIELDS)
         _check_declared(f"{where}.outputs.{field}", target, schema.outputs, "output")
+        if field in _DATATYPES:
+            _check_datatype(f"{where}.outputs.{field}", schema.outputs[target], _DATATYPES[field])
 
 
 def _check_known(where: str, field: str, known: frozenset[str]) -> None:
     if field not in known:
         raise ConfigurationError(f"{where}: {field!r} cannot be mapped; these can: {', '.join(sorted(known))}")
+
+
+def _check_datatype(where: str, spec: TensorSpec, datatypes: frozenset[str]) -> None:
+    if spec.datatype not in datatypes:
+        raise ConfigurationError(
+            f"{where}: output {spec.name!r} is {spec.datatype} and must be one of {', '.join(sorted(datatypes))}"
+        )
 
 
 def _check_declared(where: str, target: str, declared: Mapping[str, TensorSpec], kind: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from adapter_api import Unsupported
+from triton_adapter.dialects.decoding import COUNT_DATATYPES, TEXT_DATATYPES
 from triton_adapter.dialects.layout import Asked, Layout, LayoutDialect, Names
 from triton_adapter.dialects.request import SAMPLING_FIELDS
 from triton_adapter.schema import ModelSchema, TensorSpec
@@ -44,8 +45,8 @@ def find_layout(schema: ModelSchema, *, prompt: str | None = None, text: str | N
     Raises:
         Unsupported: It takes no text or gives none; the message says what it has instead.
     """
-    prompt = prompt or _find(schema.inputs, _PROMPTS, only_required=True)
-    text = text or _find(schema.outputs, _TEXTS, only_required=False)
+    prompt = prompt or _find(schema.inputs, _PROMPTS)
+    text = text or _find(schema.outputs, _TEXTS)
     if prompt is None or text is None:
         raise Unsupported(
             f"model {schema.name!r} takes no text that can be told: its inputs are {_listed(schema.inputs)}, its "
@@ -66,9 +67,9 @@ def find_layout(schema: ModelSchema, *, prompt: str | None = None, text: str | N
         stop=_declared(_STOPS, names, schema.inputs, "BYTES"),
         stream=_declared(_STREAMS, names, schema.inputs, "BOOL"),
         without_echo=_declared(_WITHOUT_ECHO, names, schema.inputs, "BOOL"),
-        finish_reason=_asked(_FINISH_REASONS, schema),
-        tokens_in=_asked(_TOKENS_IN, schema),
-        tokens_out=_asked(_TOKENS_OUT, schema),
+        finish_reason=_asked(_FINISH_REASONS, schema, TEXT_DATATYPES),
+        tokens_in=_asked(_TOKENS_IN, schema, COUNT_DATATYPES),
+        tokens_out=_asked(_TOKENS_OUT, schema, COUNT_DATATYPES),
     )
 
 
@@ -78,14 +79,13 @@ def generic_dialect(schema: ModelSchema, layout: Layout, *, cumulative: bool | N
     return LayoutDialect("generic", layout, cumulative=cumulative, forwards_parameters=sees_parameters)
 
 
-def _find(declared: Mapping[str, TensorSpec], known: Names, *, only_required: bool) -> str | None:
-    """Return the only text tensor, or the one with the best known name."""
+def _find(declared: Mapping[str, TensorSpec], known: Names) -> str | None:
+    """Return the only text tensor, or the one with the best known name; an optional one by its name only."""
     texts = [spec for spec in declared.values() if spec.datatype == "BYTES" and _holds_one(spec)]
-    if only_required:
-        texts = [spec for spec in texts if not spec.optional]
-    if len(texts) == 1:
-        return texts[0].name
-    names = {spec.name.lower(): spec.name for spec in texts}
+    needed = [spec for spec in texts if not spec.optional]
+    if len(needed) == 1:
+        return needed[0].name
+    names = {spec.name.lower(): spec.name for spec in needed or texts}
     return next((names[name] for name in known if name in names), None)
 
 
@@ -100,11 +100,11 @@ def _declared(
     return tuple(name for name in found if inputs is None or inputs[name].datatype == datatype)
 
 
-def _asked(known: Names, schema: ModelSchema) -> tuple[Asked, ...]:
+def _asked(known: Names, schema: ModelSchema, datatypes: frozenset[str]) -> tuple[Asked, ...]:
     return tuple(
         Asked(flag if (flag := f"return_{name}") in schema.inputs else None, name)
         for name in known
-        if name in schema.outputs
+        if name in schema.outputs and schema.outputs[name].datatype in datatypes
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from adapter_api import Capability, ConfigurationError, Unsupported
 from tests.triton_adapter.dialects.models import decode, encode, reply, schema, sent, text
 from triton_adapter.dialects import choose_dialect
+from triton_adapter.dialects.layout import LayoutDialect
 from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.settings import ModelOverride
 
@@ -80,6 +81,41 @@ def test_two_texts_that_nobody_can_tell_apart_are_refused() -> None:
 
     with pytest.raises(Unsupported, match=r"takes no text that can be told"):
         choose_dialect(model)
+
+
+def test_an_optional_text_of_a_known_name_is_the_prompt_where_no_text_is_required() -> None:
+    inputs = {
+        "lang": TensorSpec("lang", "BYTES", (1,), optional=True),
+        "prompt": TensorSpec("prompt", "BYTES", (1,), optional=True),
+    }
+
+    choice = choose_dialect(ModelSchema("m", inputs, _outputs("text")))
+
+    assert isinstance(choice.dialect, LayoutDialect)
+    assert choice.dialect.layout.prompt == ("prompt",)
+
+
+@pytest.mark.parametrize(
+    "output, field, datatype",
+    [
+        ("finish_reason", "finish_reason", "INT32"),
+        ("num_input_tokens", "tokens_in", "BYTES"),
+        ("num_output_tokens", "tokens_out", "FP32"),
+    ],
+)
+def test_an_output_of_another_datatype_is_taken_neither_for_a_reason_nor_for_a_count(
+    output: str, field: str, datatype: str
+) -> None:
+    inputs = {"prompt": TensorSpec("prompt", "BYTES", (1,))}
+    outputs = {"text": TensorSpec("text", "BYTES", (1,)), output: TensorSpec(output, datatype, (1,))}
+    model = ModelSchema("m", inputs, outputs)
+
+    choice = choose_dialect(model)
+
+    assert isinstance(choice.dialect, LayoutDialect)
+    assert getattr(choice.dialect.layout, field) == ()
+    with pytest.raises(ConfigurationError, match=rf"models\.m\.outputs\.{field}: output '{output}' is {datatype}"):
+        choose_dialect(model, ModelOverride(outputs={field: output}))
 
 
 def test_an_optional_text_does_not_make_a_tensor_model_a_text_model() -> None:
