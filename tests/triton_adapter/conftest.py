@@ -10,9 +10,9 @@ from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 async def one_event_loop(anyio_backend: str) -> AsyncIterator[None]:
-    """Keep one event loop for all tests here.
+    """Keep one event loop for all tests here, and no longer: while it is there, nobody else can run one.
 
     grpc.aio has one poller per process: a call that was cancelled is still told of when the loop it was made in is
     closed already, and the poller then raises in whichever loop runs next.
