@@ -35,6 +35,7 @@ class SchemaCache:
         self._timeout_s = timeout_s
         self._known: OrderedDict[tuple[str, str], tuple[float, ModelSchema]] = OrderedDict()
         self._reading: dict[tuple[str, str], asyncio.Task[ModelSchema]] = {}
+        self._tasks: set[asyncio.Task[ModelSchema]] = set()
 
     async def get(self, model: str, version: str | None = None) -> ModelSchema:
         """Return what the model declares.
@@ -52,6 +53,7 @@ class SchemaCache:
         reading = self._reading.get(key)
         if reading is None:
             reading = self._reading[key] = asyncio.get_running_loop().create_task(self._read(*key))
+            self._tasks.add(reading)
             reading.add_done_callback(lambda task: self._keep(key, task))
         # Shielded: the first asker's cancellation must not fail the others.
         return await asyncio.shield(reading)
@@ -61,22 +63,29 @@ class SchemaCache:
         """Models that are known. The repository index does not list those that were loaded with files of their own."""
         return {model for model, _ in self._known}
 
-    def forget(self, model: str | None = None) -> None:
-        """Read again what is asked for next: one model, or all."""
-        for key in list(self._known):
-            if model is None or key[0] == model:
-                del self._known[key]
+    def forget(self, model: str | None = None, *, changed: bool = False) -> None:
+        """Read again what is asked for next: one model, or all.
+
+        What is being read at the moment counts as new, unless the model has certainly `changed` just now.
+        """
+        for kept in (self._known, self._reading) if changed else (self._known,):
+            for key in [key for key in kept if model is None or key[0] == model]:
+                del kept[key]
 
     async def aclose(self) -> None:
         """Stop reading."""
-        tasks = list(self._reading.values())
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _keep(self, key: tuple[str, str], task: asyncio.Task[ModelSchema]) -> None:
-        self._reading.pop(key, None)
-        if task.cancelled() or task.exception() is not None:
+        self._tasks.discard(task)
+        failed = task.cancelled() or task.exception() is not None
+        if self._reading.get(key) is not task:
+            return  # forgotten meanwhile: it is not known to be so any more
+        del self._reading[key]
+        if failed:
             self._known.pop(key, None)
             return
         self._known[key] = (monotonic() + self._ttl_s, task.result())

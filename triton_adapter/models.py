@@ -197,7 +197,7 @@ class Models:
         )
 
     def _forget(self, model: str) -> None:
-        self._engine.schemas.forget(model)
+        self._engine.schemas.forget(model, changed=True)
         self._engine.failures.pop(model, None)
 
 

@@ -206,6 +206,39 @@ async def test_what_is_old_or_forgotten_is_asked_again() -> None:
     assert transport.asked == ["m", "m", "m", "n", "m"]
 
 
+async def test_what_was_asked_before_a_model_changed_is_not_taken_for_what_it_is_now() -> None:
+    transport = Answers()
+    transport.gate = anyio.Event()
+    cache = SchemaCache(transport, ttl_s=60, timeout_s=1)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(cache.get, "m")
+        await anyio.wait_all_tasks_blocked()
+        cache.forget("m", changed=True)
+        group.start_soon(cache.get, "m")
+        await anyio.wait_all_tasks_blocked()
+        transport.gate.set()
+    await cache.get("m")
+    await cache.aclose()
+
+    assert transport.asked == ["m", "m"]
+
+
+async def test_a_refusal_while_a_model_is_read_costs_no_second_question() -> None:
+    transport = Answers()
+    transport.gate = anyio.Event()
+    cache = SchemaCache(transport, ttl_s=60, timeout_s=1)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(cache.get, "m")
+            await anyio.wait_all_tasks_blocked()
+            cache.forget("m")
+        transport.gate.set()
+
+    assert transport.asked == ["m"]
+
+
 async def test_a_failure_is_not_kept() -> None:
     failing = True
 
