@@ -13,6 +13,7 @@ from adapter_api import (
     HealthState,
     ModelHealth,
     NotReady,
+    Unsupported,
 )
 from triton_adapter.engine import Engine
 from triton_adapter.metadata import state_of
@@ -50,9 +51,11 @@ async def probe(engine: Engine) -> HealthReport:
     if isinstance(alive, AccessError):
         return HealthReport(state=HealthState.DEGRADED, live=True, ready=False, capacity=capacity, detail=alive.message)
     if isinstance(alive, AdapterError):
+        foreign = f"{engine.transport.where}: a gRPC server answers there, but none of the v2 protocol (Triton's)"
         return HealthReport(
-            state=HealthState.UNREACHABLE, live=False, ready=False, capacity=capacity, detail=alive.message
-        )
+            state=HealthState.UNREACHABLE, live=False, ready=False, capacity=capacity,
+            detail=foreign if isinstance(alive, Unsupported) else alive.message,
+        )  # fmt: skip
     listed = models if isinstance(models, tuple) else ()
     known = listed + await _ask_each(engine, engine.named_models - {model.name for model in listed})
     return _judge(engine, known, all_ready=all_ready is True, capacity=capacity)

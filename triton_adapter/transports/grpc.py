@@ -12,8 +12,16 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
-from adapter_api import AdapterClosed, AdapterError, ConfigurationError, DeadlineExceeded, DeadlineStage
+from adapter_api import (
+    AdapterClosed,
+    AdapterError,
+    ConfigurationError,
+    DeadlineExceeded,
+    DeadlineStage,
+    ProtocolViolation,
+)
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
 from triton_adapter.status import clean, error_for
@@ -62,7 +70,12 @@ class GrpcTransport:
         """Return the answer to one control call."""
         what = f"{what} on {self.where}" if what else self.where
         data = await self._unary(rpc.path, request.SerializeToString(), timeout_s, what=what, stage=stage)
-        return rpc.response.FromString(data)
+        try:
+            return rpc.response.FromString(data)
+        except DecodeError as exc:
+            raise ProtocolViolation(
+                f"{what}: the answer to {rpc.name} does not parse; is it a server of the v2 protocol?"
+            ) from exc
 
     async def infer(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> Reply:
         """Return the one answer to an inference."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import anyio
+import grpc
+import grpc.aio
 import pytest
 
-from adapter_api import AdapterClosed, AdapterError, ConnectFailed, DeadlineExceeded, InferRequest, Tensor
+from adapter_api import AdapterClosed, AdapterError, ConnectFailed, DeadlineExceeded, HealthState, InferRequest, Tensor
 from tests.triton_adapter.lab import loaded, tensor
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
@@ -114,3 +116,26 @@ async def test_nothing_to_connect_to_is_told_at_once() -> None:
     with anyio.fail_after(3), pytest.raises(ConnectFailed, match="nothing listens"):
         await transport.control(SERVER_LIVE, v2.ServerLiveRequest(), timeout_s=10)
     await transport.aclose()
+
+
+class Babble(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
+    """Answers every call with bytes that are no message of ours."""
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: b"\xff\xff\xff\xff\x07")
+
+
+@pytest.mark.parametrize("handlers, said", [((Babble(),), "does not parse"), ((), "none of the v2 protocol")])
+async def test_a_grpc_server_of_something_else_is_told_as_such(
+    handlers: tuple[grpc.GenericRpcHandler, ...], said: str
+) -> None:
+    server = grpc.aio.server(handlers=handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with TritonAdapter(TritonSettings(url=f"grpc://127.0.0.1:{port}")) as adapter:
+            report = await adapter.health()
+    finally:
+        await server.stop(None)
+
+    assert (report.state, said in report.detail) == (HealthState.UNREACHABLE, True), report.detail
