@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import cast
 
@@ -15,6 +15,7 @@ from adapter_api import (
     InferRequest,
     InferResponse,
     InvalidRequest,
+    ProtocolViolation,
     StreamIncomplete,
     Tensor,
     TransportError,
@@ -30,6 +31,7 @@ from triton_adapter.status import error_for
 from triton_adapter.transports.base import StreamCall, settle
 from triton_adapter.wire.request import WireRequest, check_parameters
 
+_GRACE_S = 0.05
 _TEXTS, _TEXT_BYTES = 64, 1 << 20
 """How much of a request is looked for in an error, that may quote it; more is no text."""
 
@@ -40,7 +42,17 @@ async def infer(engine: Engine, request: InferRequest) -> InferResponse:
     Repeated only when it provably never reached the engine, and never inside a sequence, whose requests go one by one.
     """
     ends = _ends(engine, request)
+    # The call has the deadline itself; this is for what comes before it, a sequence's turn above all.
+    async with _ending(ends + _GRACE_S, engine.what(request.model)):
+        return await _infer(engine, request, ends)
+
+
+async def _infer(engine: Engine, request: InferRequest, ends: float) -> InferResponse:
     schema = await _schema(engine, request)
+    if schema.decoupled:
+        # Nothing is sent that could prove it wrong, so it has to be what the model is now.
+        engine.schemas.forget(request.model)
+        schema = await _schema(engine, request)
     if schema.decoupled:
         raise Unsupported(f"{engine.what(request.model)} streams its responses; use `infer_stream`")
     engine.slots.enter()
@@ -102,7 +114,8 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
     """Yield the responses to `request`; closing the generator cancels it in the engine."""
     settings, what = engine.settings, engine.what(request.model)
     ends = _ends(engine, request)
-    schema = await _schema(engine, request)
+    async with _ending(ends, what):
+        schema = await _schema(engine, request)
     if not schema.decoupled:
         # One answer: the call for one serves every v2 server, keeps the error's code and a sequence's order.
         yield await infer(engine, request)
@@ -199,8 +212,13 @@ def response(request: InferRequest, reply: Reply, *, final: bool) -> InferRespon
 
 
 def tensors(reply: Reply) -> tuple[Tensor, ...]:
-    """Return a reply's outputs."""
-    return tuple(Tensor(name, cast(Datatype, raw.datatype), raw.shape, raw.data) for name, raw in reply.outputs.items())
+    """Return a reply's outputs; raises `ProtocolViolation` when one is larger or smaller than its shape."""
+    try:
+        return tuple(
+            Tensor(name, cast(Datatype, raw.datatype), raw.shape, raw.data) for name, raw in reply.outputs.items()
+        )
+    except InvalidRequest as exc:
+        raise ProtocolViolation(f"the engine sent an output that is none: {exc.message}") from exc
 
 
 async def _schema(engine: Engine, request: InferRequest) -> ModelSchema:
@@ -211,6 +229,15 @@ async def _schema(engine: Engine, request: InferRequest) -> ModelSchema:
     except AdapterError as exc:
         engine.note_failure(request.model, exc)
         raise
+
+
+@asynccontextmanager
+async def _ending(ends: float, what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout_at(ends):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded(f"{what}: no answer within the request's time", stage="total") from None
 
 
 def _ends(engine: Engine, request: InferRequest) -> float:

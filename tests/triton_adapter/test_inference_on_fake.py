@@ -1,0 +1,93 @@
+"""Tensors on the fake: what the real server cannot be brought to do at the right moment."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+
+import anyio
+import pytest
+
+from adapter_api import (
+    DeadlineExceeded,
+    InferRequest,
+    InferResponse,
+    ProtocolViolation,
+    Sequence,
+    Tensor,
+    Unsupported,
+)
+from triton_adapter import TritonAdapter, TritonSettings
+from triton_adapter.testing import FakeTriton
+from triton_adapter.testing.script import Raw
+from triton_adapter.wire import v2_pb2 as v2
+
+pytestmark = pytest.mark.anyio
+
+TEXT = (Tensor.from_bytes_elements("text_input", [b"hi"]),)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeTriton]:
+    with FakeTriton() as running:
+        yield running
+
+
+async def test_a_model_that_does_not_stream_any_more_is_served_at_once(fake: FakeTriton) -> None:
+    model = fake.model("m").signature("vllm", decoupled=True)
+    async with TritonAdapter(TritonSettings(url=fake.grpc_url)) as adapter:
+        with pytest.raises(Unsupported, match="infer_stream"):
+            await adapter.infer(InferRequest(model="m", inputs=TEXT))
+        model.signature("vllm", decoupled=False)
+
+        response = await adapter.infer(InferRequest(model="m", inputs=TEXT))
+
+    assert response["text_output"].elements() == [
+        b"hiHello there!"
+    ]  # a single answer repeats the prompt unless told not to
+
+
+async def test_waiting_for_a_sequences_turn_counts_against_the_deadline(fake: FakeTriton) -> None:
+    fake.model("m").signature("vllm", decoupled=False).hold(after=0)
+    async with TritonAdapter(TritonSettings(url=fake.grpc_url)) as adapter, anyio.create_task_group() as group:
+        first = InferRequest(model="m", inputs=TEXT, sequence=Sequence(id=1, start=True))
+        group.start_soon(adapter.infer, first)
+        await fake.until(lambda: len(fake.requests) == 1)
+
+        second = InferRequest(model="m", inputs=TEXT, sequence=Sequence(id=1), timeout_s=0.1)
+        with anyio.fail_after(5), pytest.raises(DeadlineExceeded) as caught:
+            await adapter.infer(second)
+
+        assert caught.value.stage == "total"
+        assert len(fake.requests) == 1, "it was never sent"
+        assert (await adapter.health()).capacity.in_flight == 1
+        group.cancel_scope.cancel()
+
+
+async def test_a_server_that_says_nothing_about_a_model_does_not_hold_a_request_beyond_its_deadline(
+    fake: FakeTriton,
+) -> None:
+    fake.model("m")
+    settings = TritonSettings(url=fake.grpc_url, control_timeout_s=30)
+    async with TritonAdapter(settings) as adapter:
+        await adapter.health()
+        fake.proxy.stall()
+        for infer in (adapter.infer, _first_of(adapter)):
+            with anyio.fail_after(5), pytest.raises(DeadlineExceeded):
+                await infer(InferRequest(model="m", inputs=TEXT, timeout_s=0.1))
+
+
+async def test_an_output_that_does_not_fill_its_shape_is_the_engines_fault(fake: FakeTriton) -> None:
+    cut = v2.ModelInferResponse(model_name="m", raw_output_contents=[bytes(4)])
+    cut.outputs.add(name="N", datatype="FP32", shape=[2])
+    fake.model("m").signature("vllm", decoupled=False).respond_with_steps(Raw(cut.SerializeToString()))
+    async with TritonAdapter(TritonSettings(url=fake.grpc_url)) as adapter:
+        with pytest.raises(ProtocolViolation, match=r"'N': FP32 \[2\] takes 8 bytes, got 4"):
+            await adapter.infer(InferRequest(model="m", inputs=TEXT))
+
+
+def _first_of(adapter: TritonAdapter) -> Callable[[InferRequest], Awaitable[InferResponse]]:
+    async def infer(request: InferRequest) -> InferResponse:
+        async with adapter.infer_stream(request) as stream:
+            return await anext(stream)
+
+    return infer
