@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from adapter_api import (
     AdapterError,
+    ConnectFailed,
+    ConnectionLost,
     DeadlineExceeded,
     EngineFailed,
     InvalidRequest,
@@ -95,6 +97,10 @@ class Engine:
         """Learn from a failed request: what is known may be outdated, or the model's process may be dead."""
         if isinstance(error, InvalidRequest | ModelNotFound | NotReady | Unsupported):
             self.schemas.forget(model)
+        if isinstance(error, ConnectFailed | ConnectionLost):
+            # Another server may answer next.
+            self._server = None
+            self.schemas.forget()
         hung = isinstance(error, DeadlineExceeded) and error.stage in ("first_token", "inter_token")
         died = isinstance(error, EngineFailed) and error.retryable
         if hung or died:
@@ -104,11 +110,6 @@ class Engine:
         """Learn from a request that worked."""
         if self.failures:
             self.failures.pop(model, None)
-
-    def note_disconnect(self) -> None:
-        """Learn from a lost connection: another server may answer next."""
-        self._server = None
-        self.schemas.forget()
 
     async def aclose(self) -> None:
         """Release everything."""

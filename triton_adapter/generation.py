@@ -9,8 +9,6 @@ from time import perf_counter
 from adapter_api import (
     AdapterError,
     CancelMode,
-    ConnectFailed,
-    ConnectionLost,
     DeadlineExceeded,
     InvalidRequest,
     Metrics,
@@ -85,8 +83,6 @@ class Generation:
             yield await self._finish(first_token_ms)
         except AdapterError as exc:
             engine.note_failure(self._task.model, exc)
-            if isinstance(exc, ConnectFailed | ConnectionLost):
-                engine.note_disconnect()
             raise
         finally:
             self._release()
