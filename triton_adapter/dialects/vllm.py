@@ -179,7 +179,7 @@ class _Entry(msgspec.Struct, gc=False):
 
 
 # One object per token, its first entry the chosen token, the others those that could have been.
-_Steps = list[dict[int, _Entry]] | None
+_Steps = list[dict[int, _Entry] | None] | None
 
 
 def _read_logprobs(wanted: int, outputs: Outputs) -> Score:
@@ -191,7 +191,7 @@ def _read_logprobs(wanted: int, outputs: Outputs) -> Score:
         # Not by msgspec: Python's own JSON, which the backend writes, has a minus infinity for what is impossible.
         said = msgspec.convert(json.loads(first_text(tensor.data) or b"null"), _Steps, str_keys=True)
     except (ValueError, msgspec.ValidationError) as exc:
-        raise ProtocolViolation(f"output {_LOGPROBS!r} is not what the vLLM backend says there: {exc}") from exc
+        raise ProtocolViolation(f"output {_LOGPROBS!r} is not what vLLM's backend sends: {exc}") from exc
     steps = [step for step in said or () if step]
     if not steps:
         return Score()
