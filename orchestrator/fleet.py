@@ -48,6 +48,8 @@ class ReloadReport(msgspec.Struct, frozen=True, kw_only=True):
     added: tuple[str, ...]
     removed: tuple[str, ...]
     kept: tuple[str, ...]
+    at_next_start: tuple[str, ...] = ()
+    """Names of settings that were read, differ from those in force, and take effect when the host is started anew."""
 
 
 class Fleet:

@@ -69,9 +69,10 @@ def configure_logging(settings: LogSettings, secrets: Collection[str] = (), stre
     handler = _Forgiving(stream or sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()
-    for old in [each for each in root.handlers if isinstance(each, _Forgiving)]:
+    before = [each for each in root.handlers if isinstance(each, _Forgiving)]
+    root.addHandler(handler)  # first, so that no record of another thread is lost
+    for old in before:
         root.removeHandler(old)
-    root.addHandler(handler)
     root.setLevel(settings.level.upper())
     for name in _FOREIGN:  # they tell every request, and we tell every task
         logging.getLogger(name).setLevel(logging.WARNING)

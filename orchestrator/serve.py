@@ -21,12 +21,13 @@ import msgspec
 
 from adapter_api import AdapterError, Capability, ConfigurationError, PluginHost
 from orchestrator.chat_template import template_of
-from orchestrator.config import HostSettings, Loaded, TracingSettings
+from orchestrator.config import HostSettings, Loaded, TracingSettings, at_next_start, require_keys
 from orchestrator.conversation import Conversations
 from orchestrator.fleet import ReloadReport
 from orchestrator.history import Histories
 from orchestrator.host import Orchestrator
 from orchestrator.http.app import ADMIN, FACES, create_app
+from orchestrator.http.guard import Guard
 from orchestrator.http.server import Server, bind, make_server, url_of
 from orchestrator.http.service import Service
 
@@ -61,7 +62,11 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    settings: HostSettings, *, plugins: PluginHost | None = None, load: Callable[[], Loaded] | None = None
+    settings: HostSettings,
+    *,
+    plugins: PluginHost | None = None,
+    load: Callable[[], Loaded] | None = None,
+    on_reloaded: Callable[[Loaded], None] = lambda loaded: None,
 ) -> AsyncIterator[Serving]:
     """Serve while the block runs. On leaving, new tasks are refused and running ones have `shutdown_grace_s`.
 
@@ -69,13 +74,14 @@ async def serving(
         settings: What to serve, and where.
         plugins: Where adapters come from; the installed plugins when absent.
         load: Reads the settings again, for a reload; without it there is none.
+        on_reloaded: Called with settings that were read again, once they are in force.
 
     Raises:
         ConfigurationError: Something in the settings cannot be had: a port, a certificate, an adapter, a template.
     """
     async with _tracing(settings.tracing) as tracing:
         orchestrator = Orchestrator(settings, plugins=plugins, tracing=tracing, template_of=template_of)
-        async with _serving(orchestrator, settings, load) as running:
+        async with _serving(orchestrator, settings, load, on_reloaded) as running:
             yield running
 
 
@@ -97,14 +103,26 @@ async def _tracing(settings: TracingSettings) -> AsyncIterator[Tracing | None]:
 
 @asynccontextmanager
 async def _serving(
-    orchestrator: Orchestrator, settings: HostSettings, load: Callable[[], Loaded] | None
+    orchestrator: Orchestrator,
+    settings: HostSettings,
+    load: Callable[[], Loaded] | None,
+    on_reloaded: Callable[[Loaded], None],
 ) -> AsyncIterator[Serving]:
+    reloading = anyio.Lock()
     conversations = Conversations(Histories(settings.history, monotonic))
 
     async def reload() -> ReloadReport:
         assert load is not None
-        loaded = await anyio.to_thread.run_sync(load)
-        return await orchestrator.reload(loaded.settings)
+        async with reloading:  # what is read later is in force later
+            loaded = await anyio.to_thread.run_sync(load)
+            require_keys(settings.server, loaded.settings.server)
+            report = await orchestrator.reload(loaded.settings)
+            service.guard = Guard(loaded.settings.server.api_keys)
+            on_reloaded(loaded)
+        report = msgspec.structs.replace(report, at_next_start=at_next_start(settings, loaded.settings))
+        if report.at_next_start:
+            _log.warning("reloaded, but these settings wait for the next start: %s", ", ".join(report.at_next_start))
+        return report
 
     service = Service(orchestrator, settings, conversations, reload if load is not None else None)
     sockets = [bind(settings.server.host, settings.server.port)]
@@ -143,6 +161,7 @@ def run(
     plugins: PluginHost | None = None,
     engine: AbstractAsyncContextManager[object] | None = None,
     on_ready: Callable[[Ready], None] = lambda ready: None,
+    on_settings: Callable[[Loaded], None] = lambda loaded: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second one cuts the grace short. SIGHUP reloads the settings, all or none.
 
@@ -151,12 +170,13 @@ def run(
         plugins: Where adapters come from; the installed plugins when absent.
         engine: Entered before everything else and left after it: an engine of the host's own.
         on_ready: Called when the host serves.
+        on_settings: Called with the settings that are in force from now on: at the start, and after each reload.
 
     Raises:
         ConfigurationError: As `serving`, and what `load` and `engine` raise.
     """
     options = {"use_uvloop": True} if find_spec("uvloop") else {}
-    anyio.run(_run, _Run(load, plugins, engine or nullcontext(), on_ready), backend_options=options)
+    anyio.run(_run, _Run(load, plugins, engine or nullcontext(), on_ready, on_settings), backend_options=options)
 
 
 class _Run:
@@ -168,28 +188,34 @@ class _Run:
         plugins: PluginHost | None,
         engine: AbstractAsyncContextManager[object],
         on_ready: Callable[[Ready], None],
+        on_settings: Callable[[Loaded], None],
     ) -> None:
         self._load = load
         self._plugins = plugins
         self._engine = engine
         self._on_ready = on_ready
+        self._on_settings = on_settings
         self._host: Serving | None = None
         self._stop = anyio.Event()
 
     async def serve(self) -> None:
         async with self._engine:
             loaded = self._load()
-            async with serving(loaded.settings, plugins=self._plugins, load=self._load) as self._host:
+            self._on_settings(loaded)
+            async with serving(
+                loaded.settings, plugins=self._plugins, load=self._load, on_reloaded=self._on_settings
+            ) as self._host:
                 self._on_ready(self._host.ready)
                 await self._stop.wait()
 
-    async def obey(self, signals: AsyncIterable[signal.Signals], everything: anyio.CancelScope) -> None:
+    async def obey(self, signals: AsyncIterable[signal.Signals], everything: anyio.abc.TaskGroup) -> None:
         async for received in signals:
             if self._host is None:
                 if received != signal.SIGHUP:
-                    everything.cancel()
+                    everything.cancel_scope.cancel()
             elif received == signal.SIGHUP:
-                await _reload_on_signal(self._host.service)
+                # Beside: a reload waits for engines, and SIGTERM must not wait for the reload.
+                everything.start_soon(_reload_on_signal, self._host.service)
             elif self._stop.is_set():
                 self._host.service.hurry.set()
             else:
@@ -202,7 +228,7 @@ async def _run(run: _Run) -> None:
     # Handled before anything is open, so that an impatient signal does not leave half of it behind.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with anyio.create_task_group() as group:
-            group.start_soon(run.obey, signals, group.cancel_scope)
+            group.start_soon(run.obey, signals, group)
             try:
                 await run.serve()
             except Exception as exc:  # raised below: inside, the group would wrap it
@@ -232,6 +258,8 @@ async def _reload_on_signal(service: Service) -> None:
         report = await service.reload()
     except AdapterError as exc:
         _log.error("reload refused, everything stays as it was: %s", exc.message)
+    except Exception:  # a bug, of a plugin's for one: the host goes on with what it has
+        _log.exception("reload broke, everything stays as it was")
     else:
         _log.info("reloaded: %d replicas added, %d removed", len(report.added), len(report.removed))
 

@@ -1,9 +1,10 @@
 """Settings of a serving host: `orchestrator.toml`, the environment, and where each value came from.
 
 `load.py` joins file and environment, `toml_lines.py` finds the line of a key, `environment.py` reads the variables,
-`secrets.py` fetches what must not stand in the file.
+`secrets.py` fetches what must not stand in the file, `changes.py` knows what a reload cannot change.
 """
 
+from orchestrator.config.changes import at_next_start, require_keys
 from orchestrator.config.load import Loaded, load_settings
 from orchestrator.config.server import (
     ApiKeySettings,
@@ -26,5 +27,7 @@ __all__ = [
     "ServerSettings",
     "TlsSettings",
     "TracingSettings",
+    "at_next_start",
     "load_settings",
+    "require_keys",
 ]

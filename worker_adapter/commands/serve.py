@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,7 @@ from worker_adapter.reporting import abandon_output, write_json
 from worker_adapter.terminal import note
 
 if TYPE_CHECKING:
-    from orchestrator.config import Loaded
+    from orchestrator.config import Loaded, LogSettings
     from orchestrator.serve import Ready
 
 
@@ -59,12 +59,32 @@ def serve(
     plugins = installed_plugins()
     engine = _engine(choose_plugin(plugins, adapter), more) if embedded else None
 
+    log = _Log(configure_logging)
+
     def load() -> Loaded:
         loaded = load_host_settings(config, more)
-        configure_logging(loaded.settings.log, loaded.secrets)
+        log.read(loaded)
         return loaded
 
-    run(load, plugins=plugins, engine=engine, on_ready=_announce_as_json if as_json else _announce)
+    announce = _announce_as_json if as_json else _announce
+    run(load, plugins=plugins, engine=engine, on_ready=announce, on_settings=log.use)
+
+
+class _Log:
+    """Logs as the settings in force say, and no secret of any settings that were ever read: some are only tried."""
+
+    def __init__(self, configure: Callable[[LogSettings, Collection[str]], None]) -> None:
+        self._configure = configure
+        self._secrets: set[str] = set()
+        self._in_force: LogSettings | None = None
+
+    def read(self, loaded: Loaded) -> None:
+        self._secrets |= loaded.secrets
+        self._configure(self._in_force or loaded.settings.log, self._secrets)
+
+    def use(self, loaded: Loaded) -> None:
+        self._in_force = loaded.settings.log
+        self._configure(self._in_force, self._secrets)
 
 
 def _engine(plugin: AdapterPlugin, more: dict[str, str]) -> AbstractAsyncContextManager[object]:
