@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from hashlib import blake2b
@@ -27,7 +28,7 @@ class Shadows:
 
     def __init__(self, submit: Callable[[TaskRequest, str], TokenStream]) -> None:
         self._submit = submit
-        self._running = 0
+        self._running: Counter[str] = Counter()
         self._comparisons: dict[tuple[str, str], Comparisons] = {}
         self.group: anyio.abc.TaskGroup | None = None
 
@@ -57,11 +58,11 @@ class Shadows:
 
     def _begin(self, task: TaskRequest, pool_id: str, shadow: PoolSettings) -> _Copy | None:
         comparisons = self.comparisons(pool_id, shadow.id)
-        if self.group is None or self._running >= shadow.shadow_limit:
+        if self.group is None or self._running[shadow.id] >= shadow.shadow_limit:
             comparisons.skipped += 1
             return None
         copy = _Copy(comparisons)
-        self._running += 1
+        self._running[shadow.id] += 1
         self.group.start_soon(self._run, copy, task, shadow.id)
         return copy
 
@@ -87,7 +88,7 @@ class Shadows:
             # A pool that a reload took away, for one. Whatever it is, the host goes on.
             _log.warning("a copy for shadow pool %s broke with %s", shadow_id, type(exc).__name__)
         finally:
-            self._running -= 1
+            self._running[shadow_id] -= 1
 
 
 class _Answer:

@@ -83,6 +83,18 @@ async def test_copies_are_bounded_and_those_left_out_are_counted() -> None:
         assert orchestrator.rollout_report().agreements[0].skipped == 3
 
 
+@pytest.mark.spec("ORCH-3065-001")
+async def test_a_shadow_that_is_slow_takes_no_copies_from_another() -> None:
+    slow = {"id": "slow", "options": {"hang_after": 0}, "shadow_of": "main", "shadow_limit": 2}
+    quick = {"id": "quick", "shadow_of": "main", "shadow_limit": 1}
+    async with host({"id": "main"}, slow, quick) as orchestrator:
+        for number in range(4):
+            await collect(orchestrator.submit(task()))
+            await eventually(lambda: orchestrator.rollout_report().agreements[1].compared == number + 1)  # noqa: B023
+
+        assert [each.skipped for each in orchestrator.rollout_report().agreements] == [2, 0]
+
+
 async def test_only_the_chosen_share_is_copied() -> None:
     async with host({"id": "main"}, {"id": "some", "shadow_of": "main", "shadow_percent": 0}) as orchestrator:
         for _ in range(20):
