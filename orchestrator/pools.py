@@ -302,10 +302,13 @@ class Pool:
 
     def _pin(self) -> str | None:
         wanted = self.settings.engine_version
-        if wanted == "first" and self._pinned_version is None:
-            up = (r for r in self.replicas.values() if r.health.takes_work and r.engine_version is not None)
-            first = next(up, None)
-            self._pinned_version = first.engine_version if first else None
+        if wanted == "first":
+            # Once no replica has it any more, as after an upgrade of them all, there is nothing to mix it with.
+            versions = {replica.engine_version for replica in self.replicas.values()}
+            if self._pinned_version not in versions - {None}:
+                up = (r for r in self.replicas.values() if r.health.takes_work and r.engine_version is not None)
+                first = next(up, None)
+                self._pinned_version = first.engine_version if first else None
         elif wanted not in (None, "first"):
             self._pinned_version = wanted
         return self._pinned_version

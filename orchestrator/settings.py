@@ -95,7 +95,9 @@ class PoolSettings(Frozen):
     default_slots: int = Field(default=64, ge=1)
     task_timeout_s: Seconds | None = Field(default=None, description="for tasks that bring no timeout of their own")
     engine_version: str | None = Field(
-        default=None, description="send work only to replicas of this engine version; `first`: that of the first ready"
+        default=None,
+        description="send work only to replicas of this engine version; `first`: that of the first ready, until no "
+        "replica has it any more",
     )
     chat_template: Path | None = Field(
         default=None,

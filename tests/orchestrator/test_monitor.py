@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from adapter_api import (
@@ -21,6 +22,7 @@ from adapter_api import (
 )
 from adapter_api.testing import MockAdapter, collect
 from orchestrator import Orchestrator
+from orchestrator.replica import Replica
 from tests.orchestrator.pooling import QUICK_HEALTH, adapter_of, orchestrator, task
 from tests.orchestrator.test_dispatch import error_of
 
@@ -194,8 +196,6 @@ async def test_tasks_at_fault_never_open_a_breaker() -> None:
 
 class OldEngine(MockAdapter):
     async def _props(self) -> Any:
-        import msgspec
-
         return msgspec.structs.replace(await super()._props(), engine_version="0.9")
 
 
@@ -210,6 +210,26 @@ async def test_a_pinned_pool_sends_work_to_replicas_of_that_engine_version_only(
 
     assert placements == {served_by}
     assert sum("pinned" in reason for reason in reasons) == 1
+
+
+@pytest.mark.spec("ORCH-3055-029")
+async def test_a_pin_to_the_first_version_ends_when_no_replica_has_it_any_more() -> None:
+    plugins = plugin_host(mock="adapter_api.testing:MockAdapter")
+    async with mixed("mock", "mock", plugins=plugins, engine_version="first") as host:
+        replicas = list(host._fleet.pools["default"].replicas.values())
+        assert host.pools[0].engine_version == "1.0"
+
+        upgrade(replicas[0])
+        assert [replica.takes_work for replica in host.pools[0].replicas] == [False, True], "versions were mixed"
+        upgrade(replicas[1])
+
+        assert host.pools[0].engine_version == "2.0"
+        assert [replica.takes_work for replica in host.pools[0].replicas] == [True, True]
+
+
+def upgrade(replica: Replica) -> None:
+    assert replica.props is not None
+    replica.props = msgspec.structs.replace(replica.props, engine_version="2.0")
 
 
 async def test_a_task_that_waits_for_a_ready_replica_runs_once_there_is_one() -> None:
