@@ -7,13 +7,14 @@ Without one a plain layout is used, a line `role: text` per message and `assista
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from adapter_api import ConfigurationError, InvalidRequest, Message, TaskRequest, Unsupported
+from adapter_api import ConfigurationError, InvalidRequest, Message, TaskRequest, ToolCall, Unsupported
 from orchestrator.settings import PoolSettings
 
 PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
@@ -23,9 +24,13 @@ class ChatTemplate:
     """Renders messages; make one with `plain` or `from_file`."""
 
     def __init__(self, source: str, tokens: dict[str, str] | None = None) -> None:
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        # What templates are written for: https://huggingface.co/docs/transformers/chat_templating_writing
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
         environment.globals["raise_exception"] = _raise
-        environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
+        environment.globals["strftime_now"] = lambda layout: datetime.now().strftime(layout)
+        environment.filters["tojson"] = _to_json
         self._tokens = tokens or {}
         try:
             self._template = environment.from_string(source)
@@ -73,8 +78,8 @@ class ChatTemplate:
         tools = [_tool(tool) for tool in task.tools] or None
         try:
             return self._template.render(messages=messages, tools=tools, add_generation_prompt=True, **self._tokens)
-        except TemplateError as exc:
-            # A template's own words may quote a message.
+        except Exception as exc:  # a template is a stranger's program: whatever it does to these messages
+            # Its own words may quote a message.
             raise InvalidRequest(f"the chat template of model {task.model!r} does not take these messages") from exc
 
 
@@ -87,7 +92,7 @@ def _plain(message: Message) -> dict[str, Any]:
     fields: dict[str, Any] = {"role": message.role, "content": message.text}
     if message.tool_calls:
         fields["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _arguments(call)}}
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:
@@ -95,6 +100,25 @@ def _plain(message: Message) -> dict[str, Any]:
     if message.name is not None:
         fields["name"] = message.name
     return fields
+
+
+def _arguments(call: ToolCall) -> Any:
+    """Templates write arguments out with `tojson`: what is a JSON text already would be quoted."""
+    try:
+        return json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        return call.arguments
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As templates expect it; jinja2's own escapes for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _tool(tool: Any) -> dict[str, Any]:
