@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from adapter_api import Error, TokenEvent
 from orchestrator.config import ServerSettings
-from orchestrator.http.problems import headers_of, status_of
+from orchestrator.http.problems import Refused, headers_of, status_of
 from orchestrator.sse import HEARTBEAT
 
 Batches = AsyncIterator[list[TokenEvent]]
@@ -25,7 +25,7 @@ class StreamingAnswer(Response):
     """Sends the events of one task as server-sent events.
 
     The transport's back-pressure is the reader's: while it takes nothing, nothing is read from the engine either. A
-    reader that takes nothing for `write_timeout_s`, or leaves, ends the answer, and `close` is called.
+    reader that leaves, or is cut off by the server because it takes nothing, ends the answer, and `close` is called.
     """
 
     starts_at_once = True
@@ -46,9 +46,7 @@ class StreamingAnswer(Response):
         self._batches = batches
         self._close = close
         self._heartbeat_s = settings.heartbeat_s
-        self._write_timeout_s = settings.limits.write_timeout_s
         self._started = False
-        self._sending_since: float | None = None
         self._last_sent = perf_counter()
         self._turn = anyio.Lock(fast_acquire=True)
 
@@ -95,9 +93,8 @@ class StreamingAnswer(Response):
     async def _send(self, send: Send, body: bytes) -> None:
         async with self._turn:
             await self.start(send)
-            self._sending_since = perf_counter()
             await send({"type": "http.response.body", "body": body, "more_body": True})
-            self._sending_since, self._last_sent = None, perf_counter()
+            self._last_sent = perf_counter()
 
     async def _refuse(self, send: Send, error: Error, body: dict[str, Any]) -> None:
         self._started = True
@@ -106,22 +103,23 @@ class StreamingAnswer(Response):
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
     async def _watch(self, receive: Receive, send: Send, scope: anyio.CancelScope) -> None:
-        """Fill silence, and end the answer when the reader is gone or takes nothing."""
-        tick_s = min(self._heartbeat_s, self._write_timeout_s)
+        """Fill silence, and end the answer when the reader is gone."""
         while True:
-            gone = False
-            with anyio.move_on_after(tick_s):
-                gone = (await receive())["type"] == "http.disconnect"
-            now = perf_counter()
-            if self._sending_since is not None:
-                gone = gone or now - self._sending_since >= self._write_timeout_s
-            elif not gone and now - self._last_sent >= self._heartbeat_s:
-                with anyio.move_on_after(self._write_timeout_s) as writing:
-                    await self._send(send, HEARTBEAT)
-                gone = writing.cancelled_caught
-            if gone:
-                scope.cancel()
-                return
+            silence_s = 0.0 if self._turn.locked() else perf_counter() - self._last_sent
+            with anyio.move_on_after(self._heartbeat_s - silence_s):
+                if await _is_gone(receive):
+                    scope.cancel()
+                    return
+                continue
+            if not self._turn.locked() and perf_counter() - self._last_sent >= self._heartbeat_s:
+                await self._send(send, HEARTBEAT)
+
+
+async def _is_gone(receive: Receive) -> bool:
+    try:
+        return bool((await receive())["type"] == "http.disconnect")
+    except Refused:  # it declared a body that nobody reads, and sends too much or nothing of it
+        return True
 
 
 async def gather(receive: Receive, batches: Batches) -> list[TokenEvent]:
@@ -137,6 +135,6 @@ async def gather(receive: Receive, batches: Batches) -> list[TokenEvent]:
 
 
 async def cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
+    while not await _is_gone(receive):
         pass
     scope.cancel()

@@ -1,4 +1,4 @@
-"""Listening: uvicorn with bounds on headers, on sockets that are bound before anything starts."""
+"""Listening: uvicorn with bounds on headers and on readers, on sockets that are bound before anything starts."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from adapter_api import ConfigurationError
 from orchestrator.config import ServerSettings
 
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
+MAX_HEADER_BYTES = 64 * 1024
+"""What uvicorn would collect without end; a little more arrives with the read that goes over it."""
+
+_HEADERS_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Server(uvicorn.Server):
@@ -55,7 +63,9 @@ class Server(uvicorn.Server):
 
 def make_server(app: FastAPI, settings: ServerSettings) -> Server:
     """Return a server for `app`; run it with `await server.serve([socket])`, end it with `stop`."""
-    protocol = type("Protocol", (_Protocol,), {"header_timeout_s": settings.limits.header_timeout_s})
+    limits = settings.limits
+    timeouts = {"header_timeout_s": limits.header_timeout_s, "write_timeout_s": limits.write_timeout_s}
+    protocol = type("Protocol", (_Protocol,), timeouts)
     config = uvicorn.Config(
         app,
         http=protocol,
@@ -65,7 +75,7 @@ def make_server(app: FastAPI, settings: ServerSettings) -> Server:
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
-        limit_concurrency=settings.limits.max_connections,
+        limit_concurrency=limits.max_connections,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_grace_s) or 1,
         ssl_certfile=str(settings.tls.certificate) if settings.tls else None,
@@ -103,10 +113,13 @@ def url_of(bound: socket.socket, settings: ServerSettings) -> str:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Closes connections whose headers do not arrive in time."""
+    """Closes connections whose headers are too slow or too large, or whose reader takes nothing."""
 
     header_timeout_s: float
+    write_timeout_s: float
     _headers_due: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _reading_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -114,7 +127,18 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._got_headers()
+        self._stop_watching_the_reader()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        were_due = self._headers_due is not None
+        super().data_received(data)
+        if were_due and self._headers_due is not None:
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self._got_headers()
+                self.transport.write(_HEADERS_TOO_LARGE)
+                self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -125,10 +149,62 @@ class _Protocol(HttpToolsProtocol):
         self._got_headers()
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_the_reader()
+
+    def resume_writing(self) -> None:
+        self._stop_watching_the_reader()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():  # closing would wait for its reader
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if cycle.scope["http_version"] == "1.0":
+            cycle.send = _UntilTheEnd(cycle)  # type: ignore[method-assign]
+        super()._start_asgi_task(cycle, app)
+
     def _expect_headers(self) -> None:
         self._headers_due = self.loop.call_later(self.header_timeout_s, self.transport.close)
 
     def _got_headers(self) -> None:
+        self._header_bytes = 0
         if self._headers_due is not None:
             self._headers_due.cancel()
             self._headers_due = None
+
+    def _watch_the_reader(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._reading_due = self.loop.call_later(self.write_timeout_s, self._cut_off_unless_less_than, left)
+
+    def _stop_watching_the_reader(self) -> None:
+        if self._reading_due is not None:
+            self._reading_due.cancel()
+            self._reading_due = None
+
+    def _cut_off_unless_less_than(self, left: int) -> None:
+        if self.transport.get_write_buffer_size() < left:
+            self._watch_the_reader()
+        else:
+            self.transport.abort()
+
+
+class _UntilTheEnd:
+    """Sends an answer of unknown length as HTTP/1.0 has it: no chunks, which uvicorn would send; it ends where the
+    connection does."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._send = cycle.send
+        self._has_length = False
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self._has_length = any(name.lower() == b"content-length" for name, _ in message["headers"])
+        if not self._has_length:
+            self._cycle.chunked_encoding = False
+            self._cycle.expected_content_length = len(message.get("body", b""))
+        await self._send(message)
