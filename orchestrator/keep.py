@@ -22,18 +22,19 @@ class EventLog:
     def __init__(self, owner: str | None, limit: int) -> None:
         self.owner = owner
         self.ended_at: float | None = None
+        self.written = 0
+        """How many events there were in all."""
         self._events: deque[TokenEvent] = deque(maxlen=limit)
-        self._written = 0
         self._news = anyio.Event()
 
     @property
     def first(self) -> int:
         """Number of the oldest event that is still there."""
-        return self._written - len(self._events)
+        return self.written - len(self._events)
 
     def append(self, events: list[TokenEvent]) -> None:
         self._events.extend(events)
-        self._written += len(events)
+        self.written += len(events)
         self._wake()
 
     def end(self, now: float) -> None:
@@ -50,10 +51,9 @@ class EventLog:
         while True:
             if start < self.first:
                 raise LookupError(f"events before {self.first} are no longer kept")
-            if start < self._written:
-                # From the end: a reader that keeps up must not walk over everything that was kept, for each event.
-                events = list(islice(reversed(self._events), self._written - start))
-                events.reverse()
+            if start < self.written:
+                # From the end, where most readers are: each new event must not cost a walk over all of them.
+                events = list(islice(reversed(self._events), self.written - start))[::-1]
                 yield start, events
                 start += len(events)
             elif self.ended_at is not None:

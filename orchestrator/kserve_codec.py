@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from adapter_api import Datatype, InferRequest, InferResponse, InvalidRequest, RequestedOutput, Sequence, Tensor
+from orchestrator.http.reading import parse_object, whole_number
 
 _DATATYPES = frozenset(get_args(Datatype))
 _NUMPY = {
@@ -20,29 +21,29 @@ _NUMPY = {
     "INT16": "int16", "INT32": "int32", "INT64": "int64", "FP16": "float16", "FP32": "float32", "FP64": "float64",
     "BF16": "float32",
 }  # fmt: skip
-_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 
 
-class BinaryOutputs(msgspec.Struct, frozen=True):
-    """Which outputs go back as bytes."""
+class AnswerForm(msgspec.Struct, frozen=True):
+    """How the answer is to look: which outputs go back as bytes, and under which `id`.
+
+    The `id` is the client's own and only comes back: clients say "1" each time, so that it cannot name a job.
+    """
 
     default: bool
     by_name: Mapping[str, bool]
+    id: str = ""
 
-    def wants(self, name: str) -> bool:
+    def is_binary(self, name: str) -> bool:
         return self.by_name.get(name, self.default)
 
 
 def decode_request(
     body: bytes, header_length: str | None, model: str, version: str | None
-) -> tuple[InferRequest, BinaryOutputs]:
-    """Return the inference that a body asks for, and which outputs to send back as bytes; raises `InvalidRequest`."""
+) -> tuple[InferRequest, AnswerForm]:
+    """Return the inference that a body asks for, and how to answer it; raises `InvalidRequest`."""
     head, rest = _split(body, header_length)
-    try:
-        fields = msgspec.json.decode(head)
-    except msgspec.MsgspecError as exc:
-        raise InvalidRequest(f"the inference header is not JSON: {exc}") from exc
-    if not isinstance(fields, dict) or not isinstance(fields.get("inputs"), list):
+    fields = parse_object(head, "the inference header")
+    if not isinstance(fields.get("inputs"), list):
         raise InvalidRequest("the inference header must be an object with a list 'inputs'")
     inputs = []
     for position, spec in enumerate(fields["inputs"]):
@@ -52,25 +53,22 @@ def decode_request(
         raise InvalidRequest(f"{len(rest)} bytes of tensor data belong to no input")
     parameters = _mapping(fields.get("parameters"), "parameters")
     outputs, by_name = _outputs(fields.get("outputs"))
-    binary = BinaryOutputs(default=bool(parameters.pop("binary_data_output", False)), by_name=by_name)
-    timeout_us = parameters.pop("timeout", None)
-    priority = parameters.pop("priority", None)
+    form = AnswerForm(_flag(parameters, "binary_data_output"), by_name, _text(fields, "id"))
+    timeout_us, priority = _number(parameters, "timeout"), _number(parameters, "priority")
     request = InferRequest(
         model=model,
         model_version=version,
         inputs=tuple(inputs),
         outputs=outputs,
         sequence=_sequence(parameters),
-        priority=priority if isinstance(priority, int) else None,
-        timeout_s=timeout_us / 1e6 if isinstance(timeout_us, int) and timeout_us > 0 else None,
-        parameters={name: value for name, value in parameters.items() if isinstance(value, bool | int | float | str)},
+        priority=priority,
+        timeout_s=timeout_us / 1e6 if timeout_us else None,
+        parameters={name: _scalar(name, value) for name, value in parameters.items()},
     )
-    if isinstance(request_id := fields.get("id"), str) and request_id:
-        request = msgspec.structs.replace(request, request_id=request_id)
-    return request, binary
+    return request, form
 
 
-def encode_response(response: InferResponse, binary: BinaryOutputs) -> tuple[bytes, int | None]:
+def encode_response(response: InferResponse, form: AnswerForm) -> tuple[bytes, int | None]:
     """Return the body, and the length of its JSON part when tensors follow it.
 
     Raises:
@@ -79,19 +77,17 @@ def encode_response(response: InferResponse, binary: BinaryOutputs) -> tuple[byt
     outputs, blobs = [], []
     for tensor in response.outputs:
         spec: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
-        if binary.wants(tensor.name):
+        if form.is_binary(tensor.name):
             spec["parameters"] = {"binary_data_size": len(tensor.data)}
             blobs.append(bytes(tensor.data))
         else:
             spec["data"] = _json_data(tensor)
         outputs.append(spec)
-    head: dict[str, Any] = {
-        "model_name": response.model,
-        "model_version": response.model_version or "1",
-        "outputs": outputs,
-    }
-    if response.request_id:
-        head["id"] = response.request_id
+    head: dict[str, Any] = {"model_name": response.model, "outputs": outputs}
+    if response.model_version:
+        head["model_version"] = response.model_version
+    if form.id:
+        head["id"] = form.id
     if response.parameters:
         head["parameters"] = dict(response.parameters)
     encoded = msgspec.json.encode(head)
@@ -101,9 +97,9 @@ def encode_response(response: InferResponse, binary: BinaryOutputs) -> tuple[byt
 def _split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
     if header_length is None:
         return body, memoryview(b"")
-    if not header_length.isdigit() or int(header_length) > len(body):
+    length = whole_number(header_length)
+    if length is None or length > len(body):
         raise InvalidRequest("Inference-Header-Content-Length is not the length of a part of the body")
-    length = int(header_length)
     return body[:length], memoryview(body)[length:]
 
 
@@ -129,17 +125,21 @@ def _from_json(name: str, datatype: Any, shape: tuple[int, ...], data: Any) -> T
     if not isinstance(data, list):
         raise InvalidRequest(f"input {name!r} has no data: a list, or binary_data_size")
     if datatype == "BYTES":
-        flat = _flatten(data)
+        flat = _flatten(data, len(shape))
         if not all(isinstance(each, str) for each in flat):
             raise InvalidRequest(f"input {name!r}: elements of BYTES must be texts; send others as binary data")
         return Tensor.from_bytes_elements(name, [each.encode() for each in flat], shape)
-    flat, dtype = _flatten(data), np.dtype(_NUMPY[datatype])
+    flat, dtype = _flatten(data, len(shape)), np.dtype(_NUMPY[datatype])
+    unfit = InvalidRequest(f"input {name!r}: the data does not fit {datatype} {list(shape)}")
     if not _fits(flat, dtype):
-        raise InvalidRequest(f"input {name!r}: the data does not fit {datatype} {list(shape)}")
+        raise unfit
     try:
-        array = np.asarray(flat, dtype=dtype).reshape(shape)
+        with np.errstate(over="ignore"):
+            array = np.asarray(flat, dtype=dtype).reshape(shape)
     except (ValueError, TypeError, OverflowError) as exc:
-        raise InvalidRequest(f"input {name!r}: the data does not fit {datatype} {list(shape)}") from exc
+        raise unfit from exc
+    if dtype.kind == "f" and not np.isfinite(array).all():  # JSON has no infinity: it was too large a number
+        raise unfit
     return Tensor.from_numpy(name, array, datatype)
 
 
@@ -165,10 +165,13 @@ def _json_data(tensor: Tensor) -> list[Any]:
     return flat
 
 
-def _flatten(data: list[Any]) -> list[Any]:
-    if not any(isinstance(each, list) for each in data):
-        return data
-    return [inner for each in data for inner in (_flatten(each) if isinstance(each, list) else [each])]
+def _flatten(data: list[Any], depth: int) -> list[Any]:
+    """Return the elements in order; lists that are nested deeper than `depth` stay, and fit no datatype."""
+    for _ in range(depth - 1):
+        if not any(isinstance(each, list) for each in data):
+            break
+        data = [inner for each in data for inner in (each if isinstance(each, list) else (each,))]
+    return data
 
 
 def _outputs(specs: Any) -> tuple[tuple[RequestedOutput, ...], dict[str, bool]]:
@@ -179,18 +182,48 @@ def _outputs(specs: Any) -> tuple[tuple[RequestedOutput, ...], dict[str, bool]]:
         if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
             raise InvalidRequest("each of 'outputs' must have a name")
         parameters = _mapping(spec.get("parameters"), "parameters of an output")
-        classification = parameters.get("classification", 0)
-        outputs.append(RequestedOutput(spec["name"], classification if type(classification) is int else 0))
+        outputs.append(RequestedOutput(spec["name"], _number(parameters, "classification", 2**31 - 1) or 0))
         if "binary_data" in parameters:
-            by_name[spec["name"]] = bool(parameters["binary_data"])
+            by_name[spec["name"]] = _flag(parameters, "binary_data")
     return tuple(outputs), by_name
 
 
 def _sequence(parameters: dict[str, Any]) -> Sequence | None:
-    id, start, end = (parameters.pop(name, None) for name in _SEQUENCE)
-    if not isinstance(id, int | str) or isinstance(id, bool) or id in (0, ""):
-        return None
-    return Sequence(id=id, start=bool(start), end=bool(end))
+    start, end = _flag(parameters, "sequence_start"), _flag(parameters, "sequence_end")
+    id: int | str | None
+    if isinstance(parameters.get("sequence_id"), str):
+        id = _text(parameters, "sequence_id", 256)
+    else:
+        id = _number(parameters, "sequence_id")
+    return Sequence(id=id, start=start, end=end) if id else None
+
+
+def _flag(fields: dict[str, Any], name: str) -> bool:
+    value = fields.pop(name, None)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidRequest(f"{name!r} must be true or false")
+    return bool(value)
+
+
+def _number(fields: dict[str, Any], name: str, most: int = 2**63 - 1) -> int | None:
+    value = fields.pop(name, None)
+    if value is not None and (type(value) is not int or not 0 <= value <= most):
+        raise InvalidRequest(f"{name!r} must be a whole number from 0 to {most}")
+    return value
+
+
+def _text(fields: dict[str, Any], name: str, longest: int = 2**16) -> str:
+    value = fields.pop(name, None)
+    if value is not None and (not isinstance(value, str) or len(value) > longest):
+        raise InvalidRequest(f"{name!r} must be a text of at most {longest} characters")
+    return value or ""
+
+
+def _scalar(name: str, value: Any) -> bool | int | float | str:
+    is_large = type(value) is int and not -(2**63) <= value < 2**63
+    if not isinstance(value, bool | int | float | str) or is_large:
+        raise InvalidRequest(f"parameter {name!r} must be true, false, a number or a text")
+    return value
 
 
 def _mapping(value: Any, what: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class ApiKeySettings(Frozen):
     models: tuple[str, ...] = Field(default=(), description="the models it may use; empty: all")
     requests_per_minute: int | None = Field(default=None, ge=1)
     tokens_per_minute: int | None = Field(default=None, ge=1, description="generated tokens")
-    admin: bool = Field(default=False, description="may drain, reload, and see everybody's tasks")
+    watch: bool = Field(default=False, description="may read metrics, pools and the rollout report")
+    admin: bool = Field(default=False, description="may do that, drain, reload, and see everybody's tasks")
 
 
 class TlsSettings(Frozen):

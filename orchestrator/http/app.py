@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,6 +21,8 @@ from orchestrator.http.problems import Refused
 from orchestrator.http.service import Service
 
 _log = logging.getLogger("orchestrator.http")
+
+_HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 FACES: Sequence[APIRouter] = (ops.probes, tasks.router, openai.router, kserve.router)
 """What clients call."""
@@ -41,6 +44,8 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
     app.add_exception_handler(Refused, _on_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_http_error)
+    app.add_exception_handler(RecursionError, _on_recursion)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(_LetIn, service=service)
     app.add_middleware(BodyLimits, settings=service.settings.limits)
@@ -56,11 +61,12 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
 
 
 class _LetIn:
-    """ASGI middleware: finds out who asks before anything is read, and keeps browsers from guessing types."""
+    """ASGI middleware: finds out who asks before anything is read, and takes HEAD wherever GET is taken."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
+        self._origins = frozenset(service.settings.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,10 +75,25 @@ class _LetIn:
         connection = HTTPConnection(scope)
         try:
             connection.state.client = self._service.guard.client_of(connection)
+            self._require_own_page(scope["method"], connection.headers)
         except Refused as exc:
             await problems.answer(connection, exc.error)(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # the server sends the head only
+            scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
+
+    def _require_own_page(self, method: str, headers: Headers) -> None:
+        """Refuse what a page of another origin makes its reader's browser send.
+
+        Browsers send simple POSTs without asking first, with the password they know, and only keep the answer from the
+        page; by then a pool would be drained. Programs send no Origin.
+        """
+        origin = headers.get("origin")
+        if method in _HARMLESS or origin is None or "*" in self._origins or origin in self._origins:
+            return
+        if origin.partition("://")[2] != headers.get("host"):
+            raise Refused("forbidden", "pages of this origin may not call: server.cors_origins lists those that may")
 
 
 async def _on_error(request: Request, exc: Exception) -> Response:
@@ -81,15 +102,27 @@ async def _on_error(request: Request, exc: Exception) -> Response:
 
 async def _on_http_error(request: Request, exc: Exception) -> Response:
     status = exc.status_code if isinstance(exc, HTTPException) else 400
+    path, headers = request.scope["path"], getattr(exc, "headers", None) or {}
     if status == 404:
-        refused = Refused("not_found", f"there is nothing at {request.url.path}; /docs lists what there is")
+        refused = Refused("not_found", f"there is nothing at {path}; /docs lists what there is")
     elif status == 405:
-        refused = Refused("method_not_allowed", f"{request.url.path} does not take {request.method}")
+        refused = Refused("method_not_allowed", f"{path} does not take {request.method}")
     else:
         refused = Refused("invalid_request", "the request is malformed")
-    return problems.answer(request, refused.error)
+    answer = problems.answer(request, refused.error)
+    answer.headers.update(headers)  # which methods it does take, for one
+    return answer
+
+
+async def _on_recursion(request: Request, exc: Exception) -> Response:
+    """Our own calls are not deep: what was sent is."""
+    return problems.answer(request, Refused("invalid_request", "the request is nested too deeply").error)
+
+
+async def _on_disconnect(request: Request, exc: Exception) -> Response:
+    return Response(status_code=499)  # it left before its request was whole; nobody reads this
 
 
 async def _on_bug(request: Request, exc: Exception) -> Response:
-    _log.error("%s %s broke with %s", request.method, request.url.path, type(exc).__name__)
+    _log.error("%s %r broke with %s", request.method, request.scope["path"], type(exc).__name__)
     return problems.answer(request, problems.error_of(exc))

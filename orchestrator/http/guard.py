@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
@@ -47,6 +46,7 @@ class Client:
     def __init__(self, settings: ApiKeySettings | None, clock: Callable[[], float] = monotonic) -> None:
         self.name = settings.name if settings else None
         self.is_admin = settings is None or settings.admin
+        self.may_watch = self.is_admin or (settings is not None and settings.watch)
         self._models = frozenset(settings.models) if settings else frozenset()
         requests = settings.requests_per_minute if settings else None
         tokens = settings.tokens_per_minute if settings else None
@@ -63,6 +63,11 @@ class Client:
     def require_admin(self) -> None:
         if not self.is_admin:
             raise Refused("forbidden", "this takes an API key with admin = true")
+
+    def require_watch(self) -> None:
+        """Raise `Refused` when the client may not see what the host and everybody's models are doing."""
+        if not self.may_watch:
+            raise Refused("forbidden", "this takes an API key with watch = true or admin = true")
 
     def count_request(self) -> None:
         """Count one task; raises `Refused` when the key has had its share of requests or tokens."""
@@ -95,7 +100,7 @@ class Guard:
 
     def client_of(self, connection: HTTPConnection) -> Client:
         """Return who asks; raises `Refused` when a key is needed and missing, or is none of ours."""
-        if not self._clients or connection.url.path in OPEN_PATHS:
+        if not self._clients or connection.scope["path"] in OPEN_PATHS:
             return self._anybody
         key = _key_of(connection.headers)
         if key is None:
@@ -112,13 +117,13 @@ class Guard:
 
 def _key_of(headers: Headers) -> bytes | None:
     if (key := headers.get("x-api-key")) is not None:
-        return key.encode()
+        return key.encode("latin-1")  # the bytes as they came
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value:
-        return value.strip().encode()
+        return value.strip().encode("latin-1")
     if scheme.lower() == "basic":  # what a browser asks a person for; the password is the key
         try:
             return base64.b64decode(value.strip(), validate=True).partition(b":")[2] or None
-        except binascii.Error:
+        except ValueError:  # binascii.Error is one; characters beyond ASCII raise it too
             return None
     return None

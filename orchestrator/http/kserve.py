@@ -13,7 +13,8 @@ from starlette.responses import Response
 from adapter_api import InferRequest, InferResponse, ModelNotFound, ModelProps
 from orchestrator.http.answers import cancel_when_gone
 from orchestrator.http.ops import probes
-from orchestrator.http.service import client_of, service_of
+from orchestrator.http.reading import traceparent_of
+from orchestrator.http.service import client_of, read_body, service_of
 from orchestrator.kserve_codec import decode_request, encode_response
 
 router = APIRouter(tags=["v2 inference protocol"])
@@ -91,18 +92,19 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     """Run one inference. Leaving cancels it."""
     client = client_of(request)
     client.require_model(model)
-    body = await request.body()
-    asked, binary = decode_request(body, request.headers.get(_HEADER_LENGTH), model, version)
-    if (traceparent := request.headers.get("traceparent")) is not None:
-        asked = msgspec.structs.replace(asked, traceparent=traceparent)
+    body = await read_body(request)
+    asked, form = decode_request(body, request.headers.get(_HEADER_LENGTH), model, version)
+    asked = msgspec.structs.replace(asked, traceparent=traceparent_of(request.headers))
     client.count_request()
     response = await _infer_unless_gone(request, asked, client.name)
     if response is None:
         return Response(status_code=499)  # the client is gone; nobody reads this
-    encoded, header_length = encode_response(response, binary)
+    encoded, header_length = encode_response(response, form)
+    headers = {"X-Job-Id": asked.request_id}
     if header_length is None:
-        return Response(encoded, media_type="application/json")
-    return Response(encoded, 200, {_HEADER_LENGTH: str(header_length)}, "application/octet-stream")
+        return Response(encoded, headers=headers, media_type="application/json")
+    headers[_HEADER_LENGTH] = str(header_length)
+    return Response(encoded, headers=headers, media_type="application/octet-stream")
 
 
 async def _infer_unless_gone(request: Request, asked: InferRequest, owner: str | None) -> InferResponse | None:

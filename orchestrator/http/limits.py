@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.config import LimitSettings
 from orchestrator.http.problems import Refused
+from orchestrator.http.reading import require_size, whole_number
 
 
 class BodyLimits:
@@ -29,7 +30,7 @@ class _Bounded:
     def __init__(self, receive: Receive, settings: LimitSettings, declared: str | None) -> None:
         self._receive = receive
         self._settings = settings
-        self._declared = int(declared) if declared and declared.isdigit() else 0
+        self._declared = whole_number(declared or "") or 0
         self._got = 0
         self._complete = False
         self._deadline = perf_counter() + settings.body_timeout_s
@@ -37,7 +38,7 @@ class _Bounded:
     async def __call__(self) -> Message:
         if self._complete:
             return await self._receive()
-        self._require_size(self._declared)
+        require_size(self._declared, self._settings.max_body_bytes)
         message: Message | None = None
         with anyio.move_on_after(max(0.0, self._deadline - perf_counter())):
             message = await self._receive()
@@ -47,10 +48,5 @@ class _Bounded:
             )
         self._got += len(message.get("body", b""))
         self._complete = not message.get("more_body", False)
-        self._require_size(self._got)
+        require_size(self._got, self._settings.max_body_bytes)
         return message
-
-    def _require_size(self, size: int) -> None:
-        limit = self._settings.max_body_bytes
-        if size > limit:
-            raise Refused("body_too_large", f"the request's body is larger than the {limit} bytes that are allowed")

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from adapter_api import InvalidRequest, TaskRequest, Unsupported
+from orchestrator.http.reading import traceparent_of
 
 _SAME = (
     "model", "temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
@@ -71,7 +72,7 @@ def _common(fields: dict[str, Any], headers: Mapping[str, str], taken: set[str])
             continue
         raise Unsupported(f"{name!r} is not supported here; leave it out")
     task = {name: fields[name] for name in _SAME if fields.get(name) is not None}
-    if (traceparent := headers.get("traceparent")) is not None:
+    if (traceparent := traceparent_of(headers)) is not None:
         task["traceparent"] = traceparent
     return task
 

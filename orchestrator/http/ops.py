@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from adapter_api import ConfigurationError, InvalidRequest
 from orchestrator.http.problems import Refused
-from orchestrator.http.service import client_of, json_object, service_of
+from orchestrator.http.service import client_of, json_object, read_body, service_of
 
 probes = APIRouter(tags=["probes"])
 """For orchestrators of containers and load balancers: on every port, without a key."""
@@ -38,6 +38,7 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Return all metrics in Prometheus' text form."""
+    client_of(request).require_watch()
     registry = service_of(request).orchestrator.collect_metrics()
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -45,12 +46,14 @@ async def metrics(request: Request) -> Response:
 @router.get("/v2/pools")
 async def pools(request: Request) -> Response:
     """Describe every pool and replica."""
+    client_of(request).require_watch()
     return _json({"pools": service_of(request).orchestrator.pools})
 
 
 @router.get("/v2/pools/{pool_id}/health")
 async def pool_health(request: Request, pool_id: str) -> Response:
     """Describe one pool; 503 when it takes no work."""
+    client_of(request).require_watch()
     orchestrator = service_of(request).orchestrator
     with _not_found():
         orchestrator.require_pool(pool_id)
@@ -62,15 +65,16 @@ async def pool_health(request: Request, pool_id: str) -> Response:
 async def drain(request: Request, pool_id: str) -> Response:
     """Send nothing new to a pool, or to its `replica_id`; `timeout_s` waits for what runs; `resume: true` undoes it."""
     client_of(request).require_admin()
-    orchestrator, options = (
-        service_of(request).orchestrator,
-        await _options(request, "replica_id", "timeout_s", "resume"),
-    )
+    orchestrator = service_of(request).orchestrator
+    options = await _options(request, "replica_id", "timeout_s", "resume")
     replica_id, timeout_s = options.get("replica_id"), options.get("timeout_s", 0)
+    if not isinstance(replica_id, str | None):
+        raise InvalidRequest("replica_id must be a text")
     if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 <= timeout_s <= 3600:
         raise InvalidRequest("timeout_s must be a number of seconds from 0 to 3600")
+    resume = _flag(options, "resume")
     with _not_found():
-        if options.get("resume"):
+        if resume:
             orchestrator.resume(pool_id, replica_id)
             return _json({"pool_id": pool_id, "replica_id": replica_id, "draining": False})
         return _json(await orchestrator.drain(pool_id, replica_id, timeout_s=timeout_s))
@@ -83,7 +87,7 @@ async def reload(request: Request, pool_id: str) -> Response:
     service, options = service_of(request), await _options(request, "revert")
     with _not_found():
         service.orchestrator.require_pool(pool_id)
-    if options.get("revert"):
+    if _flag(options, "revert"):
         return _json(await service.orchestrator.revert(pool_id))
     if service.reload is None:
         raise ConfigurationError("the host was started without a settings file: there is nothing to read again")
@@ -93,7 +97,7 @@ async def reload(request: Request, pool_id: str) -> Response:
 @router.get("/v2/rollout")
 async def rollout(request: Request) -> Response:
     """Return the pools side by side: latency, throughput, errors, and how shadows agree with what they shadow."""
-    client_of(request).require_admin()
+    client_of(request).require_watch()
     return _json(service_of(request).orchestrator.rollout_report())
 
 
@@ -124,11 +128,18 @@ async def plugins(request: Request) -> Response:
 
 
 async def _options(request: Request, *known: str) -> dict[str, Any]:
-    options = await json_object(request) if await request.body() else {}
+    options = await json_object(request) if await read_body(request) else {}
     for name in options:
         if name not in known:
             raise InvalidRequest(f"unknown field {name!r}; there are {', '.join(known)}")
     return options
+
+
+def _flag(options: dict[str, Any], name: str) -> bool:
+    value = options.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{name} must be true or false")
+    return value
 
 
 @contextmanager

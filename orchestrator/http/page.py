@@ -32,7 +32,7 @@ async def page() -> HTMLResponse:
 @router.get("/rollout")
 async def rollout(request: Request) -> HTMLResponse:
     """Return the rollout report as a page."""
-    client_of(request).require_admin()
+    client_of(request).require_watch()
     html = rollout_page.render(service_of(request).orchestrator.rollout_report())
     return HTMLResponse(html, headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff"})
 

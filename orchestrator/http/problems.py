@@ -21,6 +21,10 @@ STATUS_OF_CODE = {
     "job_conflict": 409,
     "gone": 410,
     "body_too_large": 413,
+    # A reload that is refused: what was asked is right, and the settings it would go over to are not.
+    "invalid_configuration": 422,
+    "unknown_adapter": 422,
+    "plugin_broken": 422,
     "overloaded": 429,
     "rate_limited": 429,
     "adapter_failed": 500,
@@ -49,6 +53,13 @@ _OPENAI_TYPES = {
 }  # fmt: skip
 
 
+_V2_PROTOCOL = tuple(
+    f"/v2/{what}"
+    for what in ("models", "health", "repository", "systemsharedmemory", "cudasharedmemory", "trace", "logging")
+)
+"""Where clients of the v2 protocol ask; also for what is not here, so that they understand that it is not."""
+
+
 class Refused(Exception):
     """The host itself refuses a request. `code` is a key of `STATUS_OF_CODE`."""
 
@@ -74,7 +85,7 @@ def body_of(error: Error, path: str) -> dict[str, Any]:
     """Return the body that tells `error` in the dialect of the face that `path` belongs to."""
     if path.startswith("/v1/"):
         return openai_body(error)
-    if path == "/v2" or path.startswith(("/v2/models", "/v2/health", "/v2/repository")):
+    if path == "/v2" or path.startswith(_V2_PROTOCOL):
         return {"error": error.message, "code": error.code}
     return {"error": msgspec.to_builtins(error)}
 
@@ -96,5 +107,5 @@ def headers_of(error: Error) -> dict[str, str]:
 
 def answer(connection: HTTPConnection, error: Error) -> Response:
     """Return the answer that tells `error` to whoever asked."""
-    body = msgspec.json.encode(body_of(error, connection.url.path))
+    body = msgspec.json.encode(body_of(error, connection.scope["path"]))
     return Response(body, status_of(error.code), headers_of(error), "application/json")

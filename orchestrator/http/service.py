@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import anyio
-import msgspec
 from starlette.requests import Request
 
-from adapter_api import InvalidRequest, TaskRequest, TokenEvent, TokenStream
+from adapter_api import TaskRequest, TokenEvent, TokenStream
 from orchestrator.config import HostSettings
 from orchestrator.conversation import Conversations
 from orchestrator.fleet import ReloadReport
 from orchestrator.host import Orchestrator
 from orchestrator.http.guard import Client, Guard
+from orchestrator.http.reading import inflate, parse_object
 from orchestrator.keep import KeptTasks
 
 
@@ -95,11 +95,11 @@ def client_of(request: Request) -> Client:
 
 async def json_object(request: Request) -> dict[str, Any]:
     """Return the body, which must be one JSON object; raises `InvalidRequest`."""
+    return parse_object(await read_body(request))
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the body as it was before the client compressed it; raises `InvalidRequest` or `Refused`."""
     body = await request.body()
-    try:
-        found = msgspec.json.decode(body)
-    except msgspec.MsgspecError as exc:
-        raise InvalidRequest(f"the body is not JSON: {exc}") from exc
-    if not isinstance(found, dict):
-        raise InvalidRequest("the body is not a JSON object")
-    return found
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    return body if coding == "identity" else inflate(body, coding, service_of(request).settings.limits.max_body_bytes)

@@ -13,6 +13,7 @@ from adapter_api import Error, InvalidRequest, TaskRequest, TokenEvent
 from orchestrator.config import ServerSettings
 from orchestrator.http.answers import Batches, StreamingAnswer
 from orchestrator.http.problems import Refused
+from orchestrator.http.reading import traceparent_of, whole_number
 from orchestrator.http.service import client_of, json_object, service_of
 from orchestrator.keep import EventLog, Numbered
 from orchestrator.sse import task_frames
@@ -49,8 +50,8 @@ async def submit(request: Request) -> Response:
     fields = await json_object(request)
     keep = _choice(fields, "on_disconnect", ("cancel", "keep")) == "keep"
     history = _flag(fields, "history")
-    if "traceparent" in request.headers:
-        fields.setdefault("traceparent", request.headers["traceparent"])
+    if (traceparent := traceparent_of(request.headers)) is not None:
+        fields.setdefault("traceparent", traceparent)
     task = TaskRequest.parse(fields)
     if keep and service.kept.full:
         raise Refused("overloaded", "too many tasks are kept for clients that left; try again later", retry_after_s=5)
@@ -92,6 +93,10 @@ async def resume(request: Request, job_id: str) -> Response:
         _status(request, job_id)
         raise Refused("gone", f"task {job_id!r} is not kept: only tasks with on_disconnect: keep can be resumed")
     start = _after(request.headers.get("last-event-id"))
+    if start > log.written:
+        raise InvalidRequest(f"Last-Event-ID is not the id of an event of task {job_id!r}, which had {log.written}")
+    if start == log.written and log.ended_at is not None:
+        return Response(status_code=204)  # an EventSource that has read it all stops asking
     if start < log.first:
         raise Refused("gone", f"events before {log.first} of task {job_id!r} are no longer kept")
     return _answer(log, start, service.settings, {"X-Job-Id": job_id})
@@ -141,9 +146,10 @@ def _status(request: Request, job_id: str) -> TaskStatus:
 def _after(last_event_id: str | None) -> int:
     if last_event_id is None or last_event_id == "":
         return 0
-    if not last_event_id.isdigit():
+    number = whole_number(last_event_id)
+    if number is None:
         raise InvalidRequest("Last-Event-ID is not the id of an event: a number")
-    return int(last_event_id) + 1
+    return number + 1
 
 
 def _choice(fields: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:

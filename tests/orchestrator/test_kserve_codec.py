@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from adapter_api import InferRequest, InferResponse, InvalidRequest, Tensor
-from orchestrator.kserve_codec import BinaryOutputs, decode_request, encode_response
+from orchestrator.kserve_codec import AnswerForm, decode_request, encode_response
 
-JSON_ONLY = BinaryOutputs(default=False, by_name={})
-BINARY = BinaryOutputs(default=True, by_name={})
+JSON_ONLY = AnswerForm(default=False, by_name={})
+BINARY = AnswerForm(default=True, by_name={})
 
 ARRAYS = {
     "BOOL": np.array([[True, False]]),
@@ -30,7 +30,7 @@ ARRAYS = {
 }
 
 
-def decode(head: Any, data: bytes = b"", **options: Any) -> tuple[InferRequest, BinaryOutputs]:
+def decode(head: Any, data: bytes = b"", **options: Any) -> tuple[InferRequest, AnswerForm]:
     encoded = head if isinstance(head, bytes) else json.dumps(head).encode()
     length = options.get("length", str(len(encoded)) if data else None)
     return decode_request(encoded + data, length, "m", None)
@@ -67,7 +67,7 @@ def test_nested_data_is_taken_as_it_is_flat() -> None:
 
 
 def test_parameters_sequence_timeout_and_outputs_are_read() -> None:
-    request, binary = decode({
+    request, form = decode({
         "id": "r1",
         "inputs": [],
         "outputs": [
@@ -77,13 +77,14 @@ def test_parameters_sequence_timeout_and_outputs_are_read() -> None:
         "parameters": {"sequence_id": 7, "sequence_start": True, "timeout": 2_000_000, "priority": 1, "mine": "x"},
     })  # fmt: skip
 
-    assert request.request_id == "r1"
+    assert form.id == "r1"
+    assert request.request_id != "r1"
     assert request.sequence is not None
     assert (request.sequence.id, request.sequence.start, request.sequence.end) == (7, True, False)
     assert (request.timeout_s, request.priority, dict(request.parameters)) == (2.0, 1, {"mine": "x"})
     assert [(o.name, o.classification) for o in request.outputs] == [("a", 0), ("b", 3)]
-    assert binary.wants("a")
-    assert not binary.wants("b")
+    assert form.is_binary("a")
+    assert not form.is_binary("b")
 
 
 @pytest.mark.spec("ORCH-3064-014")
@@ -91,7 +92,26 @@ def test_parameters_sequence_timeout_and_outputs_are_read() -> None:
     "head, data, said",
     [
         (b"{", b"", "not JSON"),
-        (b"[]", b"", "list 'inputs'"),
+        (b"[]", b"", "not a JSON object"),
+        (b"{}", b"", "list 'inputs'"),
+        (b'{"inputs": "\xff"}', b"", "not UTF-8"),
+        (b"[" * 100_000, b"", "nested too deeply"),
+        ({"inputs": [{"name": "x", "datatype": "INT8", "shape": [1], "data": [[1]]}]}, b"", "input 'x': the data does"),
+        (
+            {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1e39]}]},
+            b"",
+            "input 'x': the data does",
+        ),
+        ({"inputs": [], "id": 5}, b"", "'id' must be a text"),
+        ({"inputs": [], "parameters": {"binary_data_output": 1}}, b"", "'binary_data_output' must be"),
+        ({"inputs": [], "parameters": {"timeout": "1"}}, b"", "'timeout' must be"),
+        ({"inputs": [], "parameters": {"priority": 2**64}}, b"", "'priority' must be"),
+        ({"inputs": [], "parameters": {"sequence_id": 1.5}}, b"", "'sequence_id' must be"),
+        ({"inputs": [], "parameters": {"sequence_id": "x" * 257}}, b"", "'sequence_id' must be"),
+        ({"inputs": [], "parameters": {"sequence_id": 1, "sequence_end": "no"}}, b"", "'sequence_end' must be"),
+        ({"inputs": [], "parameters": {"mine": [1]}}, b"", "'mine' must be"),
+        ({"inputs": [], "parameters": {"mine": 2**63}}, b"", "'mine' must be"),
+        ({"inputs": [], "outputs": [{"name": "a", "parameters": {"classification": -1}}]}, b"", "'classification'"),
         ({"inputs": [{}]}, b"", "input 0 has no name"),
         ({"inputs": [{"name": "x", "datatype": "INT9", "shape": [1]}]}, b"", "'INT9' is no datatype"),
         ({"inputs": [{"name": "x", "datatype": "INT8", "shape": [-1]}]}, b"", "input 'x': shape"),
@@ -115,7 +135,7 @@ def test_what_breaks_the_protocol_is_named(head: Any, data: bytes, said: str) ->
         decode(head, data)
 
 
-@pytest.mark.parametrize("length", ["x", "99999", "-1"])
+@pytest.mark.parametrize("length", ["x", "99999", "-1", "\xb2", "9" * 5000])
 def test_a_header_length_that_cannot_be_is_refused(length: str) -> None:
     with pytest.raises(InvalidRequest, match="Inference-Header-Content-Length"):
         decode({"inputs": []}, length=length)

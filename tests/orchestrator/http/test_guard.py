@@ -124,6 +124,32 @@ async def test_only_an_admin_changes_the_host(serve: Serve) -> None:
     assert browser.status_code == 200
 
 
+@pytest.mark.spec("ORCH-3064-019")
+async def test_only_who_may_watch_sees_what_everybody_is_doing(serve: Serve) -> None:
+    paths = ("/metrics", "/v2/pools", "/v2/pools/default/health", "/v2/rollout", "/rollout")
+    async with serve(server={"api_keys": [key("alice"), key("scraper", watch=True), key("root", admin=True)]}) as host:
+        statuses = {
+            name: {(await host.client.get(path, headers=bearer(name))).status_code for path in paths}
+            for name in ("alice", "scraper", "root")
+        }
+        changing = await host.client.post("/v2/pools/default/drain", headers=bearer("scraper"))
+
+    assert statuses == {"alice": {403}, "scraper": {200}, "root": {200}}
+    assert changing.status_code == 403
+
+
+@pytest.mark.spec("ORCH-3064-018")
+async def test_a_key_may_have_characters_beyond_ascii(serve: Serve) -> None:
+    digest = hashlib.sha256("clé".encode()).hexdigest()
+    async with serve(server={"api_keys": [{"name": "a", "sha256": digest}]}) as host:
+        statuses = [
+            (await host.client.get("/v1/models", headers=headers)).status_code
+            for headers in ([(b"Authorization", "Bearer clé".encode())], [(b"X-API-Key", "clé".encode())])
+        ]
+
+    assert statuses == [200, 200]
+
+
 @pytest.mark.spec("ORCH-3064-020")
 async def test_a_key_that_had_its_share_waits(serve: Serve) -> None:
     async with serve(server={"api_keys": [key("alice", requests_per_minute=1)]}) as host:

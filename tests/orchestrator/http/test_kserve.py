@@ -74,6 +74,7 @@ async def test_tritons_client_understands_our_errors(serve: Serve) -> None:
     from tritonclient.utils import InferenceServerException
 
     def work(client: Any) -> Any:
+
         with pytest.raises(InferenceServerException) as refused:
             client.infer("nope", [tritonhttp.InferInput("x", [1], "FP32").set_data_from_numpy(np.ones(1, np.float32))])
         return refused.value.message()
@@ -105,6 +106,27 @@ async def test_metadata_and_health_have_their_statuses(serve: Serve, path: str, 
     if status == 404:
         assert isinstance(response.json()["error"], str)
         assert response.json()["code"] == "model_not_found"
+
+
+async def test_the_same_id_may_come_again(serve: Serve) -> None:
+    body = {"id": "1", "inputs": [{"name": "x", "datatype": "INT64", "shape": [1], "data": [1]}]}
+    async with serve() as host:
+        answers = [await host.client.post("/v2/models/mock/infer", json=body) for _ in range(2)]
+        jobs = [host.orchestrator.task(answer.headers["x-job-id"]) for answer in answers]
+
+    assert [(answer.status_code, answer.json()["id"]) for answer in answers] == [(200, "1"), (200, "1")]
+    assert [job.model for job in jobs if job is not None] == ["mock", "mock"]
+
+
+@pytest.mark.parametrize("call", ["get_trace_settings", "get_log_settings", "get_system_shared_memory_status"])
+async def test_tritons_client_understands_that_something_is_not_here(serve: Serve, call: str) -> None:
+    async with serve() as host:
+        from tritonclient.utils import InferenceServerException
+
+        with pytest.raises(InferenceServerException) as refused:
+            await with_client(host, lambda client: getattr(client, call)())
+
+    assert str(refused.value).startswith("[404]")
 
 
 @pytest.mark.spec("ORCH-3064-014")

@@ -223,6 +223,42 @@ async def test_what_is_no_longer_kept_is_gone_and_says_so(serve: Serve) -> None:
     assert late.text.count("event: ") == 2
 
 
+@pytest.mark.spec("ORCH-3064-006")
+async def test_who_has_read_a_kept_task_to_its_end_is_told_not_to_come_back(serve: Serve) -> None:
+    async with serve({}) as host:
+        _, read = await submit(host, job_id="kept", on_disconnect="keep")
+        last = {"Last-Event-ID": str(read[-1].id)}
+        # https://html.spec.whatwg.org/multipage/server-sent-events.html: what makes an EventSource stop.
+        again = await host.client.get("/v2/tasks/kept/events", headers=last)
+
+    assert (again.status_code, again.content) == (204, b"")
+
+
+@pytest.mark.spec("ORCH-3064-006")
+async def test_two_readers_of_one_kept_task_get_all_of_it_each(serve: Serve) -> None:
+    async with serve({"delay_s": 0.002}) as host:
+        fields = {**TASK, "max_tokens": 40, "job_id": "kept", "on_disconnect": "keep"}
+        seen: list[list[Frame]] = []
+
+        async def resume(start: str) -> None:
+            headers = {"Last-Event-ID": start}
+            async with host.client.stream("GET", "/v2/tasks/kept/events", headers=headers) as response:
+                seen.append(await read_all(response))
+
+        async with host.client.stream("POST", "/v2/tasks", json=fields) as response:
+            async for frame in frames(response):
+                if frame.id == "3":
+                    break
+            async with anyio.create_task_group() as group:
+                for start in ("0", "0", "3"):
+                    group.start_soon(resume, start)
+
+    by_length = sorted(seen, key=len)
+    assert by_length[1] == by_length[2]
+    assert by_length[0] == by_length[1][3:]
+    assert [frame.id for frame in by_length[1]] == [str(number + 1) for number in range(len(by_length[1]))]
+
+
 async def test_kept_tasks_are_bounded(serve: Serve) -> None:
     async with serve({"hang_after": 0}, server={"limits": {"keep_tasks": 1}}) as host:
         async with host.client.stream("POST", "/v2/tasks", json={**TASK, "on_disconnect": "keep"}):

@@ -1,0 +1,265 @@
+"""What is wrong before any face sees it, or in bytes that no client library would send."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import gzip
+import json
+import socket
+import zlib
+
+import anyio
+import pytest
+from anyio.abc import SocketAttribute
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from adapter_api import AdapterError
+from adapter_api.testing import MockAdapter
+from orchestrator.http.problems import STATUS_OF_CODE
+from orchestrator.http.server import MAX_HEADER_BYTES
+from tests.orchestrator.http.conftest import Serve
+from tests.orchestrator.http.test_guard import KEYS
+from tests.orchestrator.http.test_tasks import TASK, mock, submit
+from tests.orchestrator.http.wire import exchange, request_of, status_of
+from tests.orchestrator.test_monitor import eventually
+
+pytestmark = pytest.mark.anyio
+
+DEEP = b"[" * 100_000
+INFER = {"inputs": [{"name": "x", "datatype": "INT8", "shape": [1], "data": [1]}]}
+
+
+@pytest.mark.spec("ORCH-3064-003", "ORCH-3064-021")
+@pytest.mark.parametrize(
+    "path", ["/v2/tasks", "/v1/chat/completions", "/v1/completions", "/v2/models/mock/infer", "/v2/pools/default/drain"]
+)
+@pytest.mark.parametrize("body", [DEEP, b'{"model": "\xff"}', b'{"a": 1e999}', b"\x00"])
+async def test_a_body_that_is_no_json_is_the_clients_fault(serve: Serve, path: str, body: bytes) -> None:
+    async with serve() as host:
+        response = await host.client.post(path, content=body)
+
+    assert response.status_code == 400
+    assert "invalid_request" in response.text
+
+
+@pytest.mark.spec("ORCH-3064-003", "ORCH-3064-021")
+async def test_what_is_nested_too_deeply_for_validation_is_the_clients_fault(serve: Serve) -> None:
+    depth = 600
+    schema = b'{"a":' * depth + b"1" + b"}" * depth
+    body = b'{"model":"mock","prompt":"p","tools":[{"name":"f","parameters":%b}]}' % schema
+    async with serve() as host:
+        response = await host.client.post("/v2/tasks", content=body)
+
+    assert response.status_code in (200, 400)
+
+
+@pytest.mark.spec("ORCH-3064-006")
+@pytest.mark.parametrize("number", [b"9" * 5000, b"\xb2", b"-1", b"1e3", b"999"])
+async def test_a_last_event_id_that_cannot_be_is_refused(serve: Serve, number: bytes) -> None:
+    async with serve() as host:
+        await submit(host, job_id="kept", on_disconnect="keep")
+        answer = await exchange(host, request_of("GET", "/v2/tasks/kept/events", b"Last-Event-ID: " + number))
+
+    assert status_of(answer) == 400
+    assert b'"invalid_request"' in answer
+
+
+@pytest.mark.spec("ORCH-3064-018")
+@pytest.mark.parametrize("header", [b"Authorization: Basic \xe9", b"Authorization: Bearer \xe9", b"X-API-Key: \xe9"])
+async def test_a_key_of_strange_characters_is_not_known(serve: Serve, header: bytes) -> None:
+    async with serve(server=KEYS) as host:
+        answer = await exchange(host, request_of("GET", "/v1/models", header))
+
+    assert status_of(answer) == 401
+
+
+@pytest.mark.spec("ORCH-3064-018")
+@pytest.mark.parametrize("target", ["/v2/pools?\xff", "/v2/pools"])
+async def test_no_host_or_query_makes_a_closed_path_an_open_one(serve: Serve, target: str) -> None:
+    async with serve(server=KEYS) as host:
+        answer = await exchange(
+            host, f"GET {target} HTTP/1.1\r\nHost: x/livez?\r\nConnection: close\r\n\r\n".encode("latin-1")
+        )
+
+    assert status_of(answer) in (400, 401)
+
+
+@pytest.mark.parametrize(
+    "path, body", [("/v2/tasks", TASK), ("/v1/completions", TASK), ("/v2/models/mock/infer", INFER)]
+)
+@pytest.mark.parametrize("trace", [b"garbage", b"\xe9", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01"])
+async def test_a_broken_trace_context_is_ignored(
+    serve: Serve, path: str, body: dict[str, object], trace: bytes
+) -> None:
+    async with serve() as host:
+        request = request_of("POST", path, b"traceparent: " + trace, body=json.dumps(body).encode())
+        answer = await exchange(host, request)
+
+    assert status_of(answer) == 200
+
+
+@pytest.mark.spec("ORCH-3064-007")
+async def test_headers_without_end_are_cut_off(serve: Serve) -> None:
+    async with serve() as host:
+        endless = b"GET /livez HTTP/1.1\r\nHost: x\r\nA: " + b"a" * MAX_HEADER_BYTES
+        answer = await exchange(host, endless)
+
+    assert status_of(answer) == 431
+
+
+async def test_a_large_body_is_not_taken_for_headers(serve: Serve) -> None:
+    async with serve() as host:
+        response = await host.client.post("/v2/tasks", json={**TASK, "prompt": "p" * (4 * MAX_HEADER_BYTES)})
+
+    assert response.status_code == 200
+
+
+@pytest.mark.spec("ORCH-3064-001")
+async def test_a_client_of_http_1_0_gets_its_events_without_chunks(serve: Serve) -> None:
+    body = json.dumps(TASK).encode()
+    async with serve({"reply": "one two"}) as host:
+        answer = await exchange(host, b"POST /v2/tasks HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        whole = await exchange(host, b"GET /livez HTTP/1.0\r\n\r\n")
+
+    head, _, events = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head.lower()
+    assert events.startswith(b"event: started\nid: 0\n")
+    assert b"event: end\n" in events
+    assert whole.endswith(b"\r\n\r\nok\n")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/v2/health/ready", "/v1/models", "/"])
+async def test_head_is_get_without_its_body(serve: Serve, path: str) -> None:
+    async with serve() as host:
+        head = await host.client.head(path)
+        get = await host.client.get(path)
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
+async def test_a_method_that_is_not_taken_is_told_with_those_that_are(serve: Serve) -> None:
+    async with serve() as host:
+        response = await host.client.request("PATCH", "/v2/tasks/a")
+
+    assert response.status_code == 405
+    assert response.json()["error"]["code"] == "method_not_allowed"
+    assert response.headers["allow"] in ("GET", "DELETE", "GET, DELETE")
+
+
+@pytest.mark.spec("ORCH-3064-018")
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+async def test_a_page_of_another_origin_changes_nothing(serve: Serve, origin: str) -> None:
+    async with serve() as host:
+        # What a browser sends without asking: a simple request.
+        headers = {"Origin": origin, "Content-Type": "text/plain"}
+        refused = await host.client.post("/v2/pools/default/drain", content=b"{}", headers=headers)
+        own = await host.client.post("/v2/tasks", json=TASK, headers={"Origin": host.url})
+
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+        assert host.orchestrator.ready
+        assert own.status_code == 200
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve() as host:
+        address, _, port = host.url.removeprefix("http://").partition(":")
+        async with await anyio.connect_tcp(address, int(port)) as stream:
+            await stream.send(b"POST /v2/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        await host.client.get("/livez")
+        await eventually(lambda: not _requests_in_work())
+
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def _requests_in_work() -> list[str]:
+    return [name for each in asyncio.all_tasks() if "run_asgi" in (name := repr(each.get_coro()))]
+
+
+def _connections() -> list[object]:
+    """The host's ends of connections, those of this process."""
+    protocols = [each for each in gc.get_objects() if isinstance(each, HttpToolsProtocol)]
+    return [each for each in protocols if each in each.connections]
+
+
+@pytest.mark.spec("ORCH-3064-013")
+@pytest.mark.parametrize("coding, pack", [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_a_compressed_body_is_read(serve: Serve, coding: str, pack: object) -> None:
+    assert callable(pack)
+    body = pack(json.dumps(INFER).encode())
+    async with serve() as host:
+        response = await host.client.post("/v2/models/mock/infer", content=body, headers={"Content-Encoding": coding})
+
+    assert response.status_code == 200
+    assert response.json()["outputs"][0]["data"] == [1]
+
+
+@pytest.mark.spec("ORCH-3064-007")
+@pytest.mark.parametrize(
+    "coding, body, status",
+    [
+        ("gzip", gzip.compress(b" " * 100_000), 413),
+        ("gzip", b"\x1f\x8b", 400),
+        ("gzip", gzip.compress(b"{}")[:-4], 400),
+        ("gzip", gzip.compress(b"{}") * 2, 400),
+        ("br", b"{}", 400),
+    ],
+)
+async def test_a_compressed_body_that_cannot_be_is_refused(serve: Serve, coding: str, body: bytes, status: int) -> None:
+    async with serve(server={"limits": {"max_body_bytes": 50_000}}) as host:
+        response = await host.client.post("/v2/tasks", content=body, headers={"Content-Encoding": coding})
+
+    assert response.status_code == status
+
+
+@pytest.mark.spec("ORCH-3064-008")
+async def test_an_answer_that_nobody_takes_is_cut_off_also_when_it_is_no_stream(serve: Serve) -> None:
+    size = 8 * 2**20
+    tensor = {"name": "x", "datatype": "UINT8", "shape": [size], "parameters": {"binary_data_size": size}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    body = head + bytes(size)
+    async with serve(server={"limits": {"write_timeout_s": 0.3}}) as host:
+        address, _, port = host.url.removeprefix("http://").partition(":")
+        async with await anyio.connect_tcp(address, int(port)) as stream:
+            stream.extra(SocketAttribute.raw_socket).setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            await stream.send(
+                request_of(
+                    "POST", "/v2/models/mock/infer", b"Inference-Header-Content-Length: %d" % len(head), body=body
+                )
+            )
+            # Nothing is read: the host gives up, and its end of the connection is gone.
+            await eventually(lambda: not _connections())
+            got = 0
+            with anyio.fail_after(10):
+                try:
+                    async for piece in stream:
+                        got += len(piece)
+                except anyio.BrokenResourceError:
+                    pass
+
+    assert got < size
+
+
+@pytest.mark.spec("ORCH-3064-004")
+async def test_a_body_that_is_declared_and_never_sent_does_not_end_a_stream_in_an_error(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve({"reply": "one two", "hang_after": 1}, server={"limits": {"body_timeout_s": 0.1}}) as host:
+        async with host.client.stream("POST", "/v2/tasks", json={**TASK, "job_id": "k", "on_disconnect": "keep"}):
+            pass
+        await exchange(host, request_of("GET", "/v2/tasks/k/events", b"Content-Length: 5"))
+
+        assert isinstance(mock(host), MockAdapter)
+        assert len(mock(host).running) == 1
+    assert not [record for record in caplog.records if "Group" in str(record.exc_info)]
+
+
+@pytest.mark.spec("ORCH-3064-003")
+def test_every_error_of_the_contract_has_a_status() -> None:
+    def codes(of: type[AdapterError]) -> set[str]:
+        return {of.code} | {code for each in of.__subclasses__() for code in codes(each)}
+
+    assert codes(AdapterError) - {AdapterError.code} <= set(STATUS_OF_CODE)
