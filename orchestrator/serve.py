@@ -114,9 +114,16 @@ async def _serving(
     async def reload() -> ReloadReport:
         assert load is not None
         async with reloading:  # what is read later is in force later
-            loaded = await anyio.to_thread.run_sync(load)
-            require_keys(settings.server, loaded.settings.server)
-            report = await orchestrator.reload(loaded.settings)
+            try:
+                loaded = await anyio.to_thread.run_sync(load)
+                require_keys(settings.server, loaded.settings.server)
+                report = await orchestrator.reload(loaded.settings)
+            except ConfigurationError as exc:
+                _log.error("the settings cannot be used: %s", exc.message)
+                # Without the reason, which may name files of this machine: clients read this.
+                raise ConfigurationError(
+                    "the settings' file cannot be used, and everything stays as it was: the host's log says why"
+                ) from exc
             service.guard = Guard(loaded.settings.server.api_keys)
             on_reloaded(loaded)
         report = msgspec.structs.replace(report, at_next_start=at_next_start(settings, loaded.settings))

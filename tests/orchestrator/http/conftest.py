@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
 from adapter_api import PluginHost
-from orchestrator.config import HostSettings
+from orchestrator.config import HostSettings, Loaded
 from orchestrator.serve import Serving, serving
 from tests.orchestrator.pooling import mock_host
 
@@ -30,11 +31,18 @@ Serve = Callable[..., AbstractAsyncContextManager[Host]]
 
 @pytest.fixture
 def serve() -> Serve:
-    """`async with serve({"reply": "hi"}, server={...}) as host:` one mock replica per mapping of options."""
+    """`async with serve({"reply": "hi"}, server={...}) as host:` one mock replica per mapping of options.
+
+    `load` makes the settings of a reload out of those before.
+    """
 
     @asynccontextmanager
     async def start(
-        *replicas: dict[str, Any], pool: dict[str, Any] | None = None, plugins: PluginHost | None = None, **host: Any
+        *replicas: dict[str, Any],
+        pool: dict[str, Any] | None = None,
+        plugins: PluginHost | None = None,
+        load: Callable[[HostSettings], Loaded] | None = None,
+        **host: Any,
     ) -> AsyncIterator[Host]:
         fields: dict[str, Any] = {
             "pools": [
@@ -52,7 +60,8 @@ def serve() -> Serve:
         }
         fields["server"] = {"port": 0, "shutdown_grace_s": 1, **fields.get("server", {})}
         settings = HostSettings.model_validate(fields)
-        async with serving(settings, plugins=plugins or mock_host()) as running:
+        again = None if load is None else partial(load, settings)
+        async with serving(settings, plugins=plugins or mock_host(), load=again) as running:
             async with httpx.AsyncClient(base_url=running.ready.url, timeout=10, trust_env=False) as client:
                 yield Host(running, client)
 

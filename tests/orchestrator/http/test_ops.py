@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from adapter_api import ConfigurationError
+from orchestrator.config import ApiKeySettings, HostSettings, Loaded
 from tests.orchestrator.http.conftest import Serve
 from tests.orchestrator.http.sse_reading import frames
+from tests.orchestrator.http.test_guard import bearer, key
 from tests.orchestrator.http.test_tasks import TASK, submit
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +54,11 @@ async def test_a_pool_is_drained_and_resumed(serve: Serve) -> None:
     assert found[-1].event == "end"
 
 
-@pytest.mark.parametrize("options", [{"timeout_s": -1}, {"timeout_s": "x"}, {"wrong": 1}, {"timeout_s": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{"timeout_s": -1}, {"timeout_s": "x"}, {"wrong": 1}, {"timeout_s": True}, {"replica_id": []}, {"replica_id": {}},
+     {"replica_id": 5}, {"resume": "no"}, {"resume": []}],
+)  # fmt: skip
 async def test_a_drain_that_makes_no_sense_is_refused(serve: Serve, options: dict[str, object]) -> None:
     async with serve() as host:
         response = await host.client.post("/v2/pools/default/drain", json=options)
@@ -61,7 +70,53 @@ async def test_a_reload_without_a_file_says_so(serve: Serve) -> None:
     async with serve() as host:
         response = await host.client.post("/v2/pools/default/reload")
 
+    assert response.status_code == 422
     assert "without a settings file" in response.json()["error"]["message"]
+
+
+async def test_a_pool_that_was_never_reloaded_has_nothing_to_go_back_to(serve: Serve) -> None:
+    async with serve() as host:
+        response = await host.client.post("/v2/pools/default/reload", json={"revert": True})
+
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_configuration")
+
+
+@pytest.mark.spec("ORCH-3064-021")
+async def test_a_reload_that_is_refused_names_no_file_of_the_host(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load(before: HostSettings) -> Loaded:
+        raise ConfigurationError("/etc/secret/orchestrator.toml:3: unknown key")
+
+    async with serve(load=load) as host:
+        response = await host.client.post("/v2/pools/default/reload")
+
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_configuration")
+    assert "/etc" not in response.text
+    assert "/etc/secret/orchestrator.toml:3: unknown key" in caplog.text
+
+
+async def test_a_reload_goes_over_to_new_keys_and_templates(serve: Serve, tmp_path: Path) -> None:
+    template = tmp_path / "t.jinja"
+    template.write_text("bad {{")
+
+    def load(before: HostSettings) -> Loaded:
+        pool = before.pools[0].model_copy(update={"chat_template": template})
+        server = before.server.model_copy(update={"api_keys": (ApiKeySettings(**key("bob", admin=True)),)})
+        settings = before.model_copy(update={"pools": (pool,), "server": server})
+        return Loaded(settings=settings, secrets=frozenset(), path=None)
+
+    async with serve(load=load, server={"api_keys": [key("alice", admin=True)]}) as host:
+
+        async def reload(name: str) -> int:
+            return (await host.client.post("/v2/pools/default/reload", headers=bearer(name))).status_code
+
+        with_a_bad_template = await reload("alice")
+        template.write_text("good")
+        statuses = [await reload("bob"), await reload("alice"), await reload("bob"), await reload("alice")]
+
+    assert with_a_bad_template == 422
+    assert statuses == [401, 200, 200, 401]
 
 
 async def test_capabilities_and_plugins_are_told(serve: Serve) -> None:
