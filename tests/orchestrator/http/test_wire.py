@@ -6,12 +6,10 @@ import asyncio
 import gc
 import gzip
 import json
-import socket
 import zlib
 
 import anyio
 import pytest
-from anyio.abc import SocketAttribute
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adapter_api import AdapterError
@@ -179,12 +177,6 @@ def _requests_in_work() -> list[str]:
     return [name for each in asyncio.all_tasks() if "run_asgi" in (name := repr(each.get_coro()))]
 
 
-def _connections() -> list[object]:
-    """The host's ends of connections, those of this process."""
-    protocols = [each for each in gc.get_objects() if isinstance(each, HttpToolsProtocol)]
-    return [each for each in protocols if each in each.connections]
-
-
 @pytest.mark.spec("ORCH-3064-013")
 @pytest.mark.parametrize("coding, pack", [("gzip", gzip.compress), ("deflate", zlib.compress)])
 async def test_a_compressed_body_is_read(serve: Serve, coding: str, pack: object) -> None:
@@ -217,30 +209,22 @@ async def test_a_compressed_body_that_cannot_be_is_refused(serve: Serve, coding:
 
 @pytest.mark.spec("ORCH-3064-008")
 async def test_an_answer_that_nobody_takes_is_cut_off_also_when_it_is_no_stream(serve: Serve) -> None:
-    size = 8 * 2**20
+    size = 16 * 2**20
     tensor = {"name": "x", "datatype": "UINT8", "shape": [size], "parameters": {"binary_data_size": size}}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     body = head + bytes(size)
     async with serve(server={"limits": {"write_timeout_s": 0.3}}) as host:
         address, _, port = host.url.removeprefix("http://").partition(":")
         async with await anyio.connect_tcp(address, int(port)) as stream:
-            stream.extra(SocketAttribute.raw_socket).setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
             await stream.send(
                 request_of(
                     "POST", "/v2/models/mock/infer", b"Inference-Header-Content-Length: %d" % len(head), body=body
                 )
             )
-            # Nothing is read: the host gives up, and its end of the connection is gone.
-            await eventually(lambda: not _connections())
-            got = 0
-            with anyio.fail_after(10):
-                try:
-                    async for piece in stream:
-                        got += len(piece)
-                except anyio.BrokenResourceError:
-                    pass
-
-    assert got < size
+            served = [each for each in gc.get_objects() if isinstance(each, HttpToolsProtocol)]
+            assert [each for each in served if each in each.connections]
+            # Nothing is read: the host gives up, and lets go of its end.
+            await eventually(lambda: not [each for each in served if each in each.connections])
 
 
 @pytest.mark.spec("ORCH-3064-004")
