@@ -26,6 +26,7 @@ pytestmark = pytest.mark.anyio
 no_spec = "no requirement names the clock: each that has a time is meant"
 
 SHOWN = {
+    "chat_template.py": "the day that a template tells its model",
     "jobs.py": "when a task ended",
     "monitor.py": "when a probe was made",
     "http/openai.py": "when an answer was made",
