@@ -9,12 +9,11 @@ import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from trio.testing import MockClock
-
 from adapter_api import Capability
 from conformance_tests.catalog import load
 from conformance_tests.checks import load_suite
 from conformance_tests.execution import Session
+from conformance_tests.mutants.clock import jumping
 from conformance_tests.outcome import Outcome, Status
 from conformance_tests.reference import ReferenceAdapter, ReferenceHarness
 from conformance_tests.reference.adapter import CAPABILITIES
@@ -34,20 +33,21 @@ class Mutant(NamedTuple):
 
 
 class HurryingHarness(ReferenceHarness):
-    """Runs on trio with a clock that jumps over every wait, so that an adapter that hangs costs no time."""
+    """Runs on a clock that jumps over every wait, so that an adapter that hangs costs no time."""
 
     settle_s = 10.0
     long_tokens = 100
+    streams = 20
 
     def __init__(
         self,
         adapter_class: type[ReferenceAdapter] = ReferenceAdapter,
         capabilities: frozenset[Capability] = CAPABILITIES,
     ) -> None:
-        super().__init__(adapter_class=adapter_class, capabilities=capabilities, backend="trio", pace_s=0.2)
+        super().__init__(adapter_class=adapter_class, capabilities=capabilities, pace_s=0.2)
 
     def backend_options(self) -> dict[str, Any]:
-        return {"clock": MockClock(autojump_threshold=0)}
+        return jumping()
 
 
 class MutantHarness(HurryingHarness):

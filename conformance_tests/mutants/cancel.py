@@ -15,7 +15,6 @@ from adapter_api import (
     Capability,
     DeadlineExceeded,
     End,
-    EngineFailed,
     TaskRequest,
     TokenEvent,
     TokenStream,
@@ -171,7 +170,7 @@ class CancelsEverybody(ReferenceAdapter):
 
 async def _loses_ends(self: WorkerAdapter, job_id: str) -> CancelReceipt:
     stream = _stream_of(self, job_id)
-    if stream is None or len(self.live_jobs) < 40:
+    if stream is None or len(self.live_jobs) < 15:
         return await WorkerAdapter.cancel(self, job_id)
     stream._finished = True
     return CancelReceipt(found=True, acknowledged=True, mode="hard")
@@ -232,11 +231,6 @@ class _Keeping(ReferenceAdapter):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.cancelled: set[str] = set()
-        self.began: dict[str, float] = {}
-
-    async def _begin(self, task: TaskRequest) -> Job:
-        self.began[task.job_id] = anyio.current_time()
-        return await super()._begin(task)
 
     def _keeps(self, task: TaskRequest) -> bool:
         return False
@@ -248,7 +242,8 @@ class _Keeping(ReferenceAdapter):
             super()._let_go(task, job)
 
     def _out_of_time(self, task: TaskRequest) -> bool:
-        return task.timeout_s is not None and anyio.current_time() - self.began[task.job_id] >= 0.9 * task.timeout_s
+        # Not by the clock: the guard's is the real one, and that of a trial is not.
+        return task.timeout_s is not None and sys.exc_info()[0] is anyio.get_cancelled_exc_class()
 
 
 @breaks("ORCH-3060-014")
@@ -280,16 +275,11 @@ class MissesTheScope(_Keeping):
 class NamesAnotherStage(ReferenceAdapter):
     """Keeps the time itself and calls it by another name."""
 
-    limit_s: float | None = None
-
     async def _begin(self, task: TaskRequest) -> Job:
-        self.limit_s = task.timeout_s
+        # At once rather than by the clock: the guard's is the real one, and that of a trial is not.
+        if task.timeout_s is not None and task.timeout_s < 1:
+            raise DeadlineExceeded("no token would come in so short a time", stage="first_token")
         return await super()._begin(task)
-
-    async def _next(self, job: Job) -> Piece | None:
-        with anyio.move_on_after(None if self.limit_s is None else self.limit_s / 2):
-            return await super()._next(job)
-        raise DeadlineExceeded("no token came for too long", stage="inter_token")
 
 
 @breaks("ORCH-3060-017")
@@ -313,10 +303,11 @@ class ClaimsARelease(ReferenceAdapter):
 
 
 @breaks("ORCH-3060-021")
-class CannotBeInterrupted(ReferenceAdapter):
-    """Cannot be cancelled before the engine has answered."""
+class TriesAgainWhenInterrupted(ReferenceAdapter):
+    """Takes the interruption for a failure, and tries again."""
 
     async def _begin(self, task: TaskRequest) -> Job:
-        with anyio.move_on_after(20, shield=True):
+        try:
             return await super()._begin(task)
-        raise EngineFailed("the engine does not answer")
+        except anyio.get_cancelled_exc_class():
+            return await super()._begin(task)

@@ -56,7 +56,7 @@ class Jams(ReferenceAdapter):
     """Never begins a task when many run."""
 
     async def _begin(self, task: TaskRequest) -> Job:
-        if task.max_tokens == 8 and len(self.live_jobs) > 45:
+        if task.max_tokens == 8 and len(self.live_jobs) > 15:
             await anyio.sleep_forever()
         return await super()._begin(task)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, ClassVar
@@ -198,14 +199,15 @@ class LeaksSlots(ReferenceAdapter):
 
 
 class _Threaded(ReferenceAdapter):
-    """Has a thread, which ends by itself before long."""
+    """Has a thread, which ends with the adapter's object at the latest."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.over = threading.Event()
+        weakref.finalize(self, self.over.set)
 
-    def _start_thread(self, lives_s: float = 20) -> None:
-        self.thread = threading.Thread(target=self.over.wait, args=(lives_s,), daemon=True, name="reference-pump")
+    def _start_thread(self) -> None:
+        self.thread = threading.Thread(target=self.over.wait, daemon=True, name="reference-pump")
         self.thread.start()
 
 
@@ -215,8 +217,7 @@ class StartsEarly(_Threaded):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        # It ends by itself where the adapter is never opened, and so never closed.
-        self._start_thread(0.2)
+        self._start_thread()
 
     async def _close(self) -> None:
         self.over.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import sys
 from collections import deque
@@ -11,7 +12,6 @@ from typing import Any
 
 import anyio
 import msgspec
-import trio
 
 from adapter_api import (
     AdapterError,
@@ -491,10 +491,10 @@ class WantsOneReader(_Rewriting):
     """Holds on to the task that reads first."""
 
     async def _submit(self, task: TaskRequest) -> AsyncGenerator[TokenEvent]:
-        reader = trio.lowlevel.current_task()
+        reader = asyncio.current_task()
         async with aclosing(super()._submit(task)) as events:
             async for event in events:
-                if trio.lowlevel.current_task() is not reader:
+                if asyncio.current_task() is not reader:
                     raise EngineFailed("attempted to exit a cancel scope in a different task than it was entered in")
                 yield event
 

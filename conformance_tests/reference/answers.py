@@ -43,7 +43,7 @@ def _pieces(prompt: str, seed: int | None, json: bool) -> Iterable[str]:
     if prompt.startswith(ECHO):
         words = prompt.removeprefix(ECHO).split(" ")
         return [word if at == 0 else f" {word}" for at, word in enumerate(words)]
-    rng = random.Random(None if seed is None else f"{seed}:{prompt}")
+    rng = random.Random(random.random() if seed is None else f"{seed}:{prompt}")
     return (("" if at == 0 else " ") + rng.choice(_WORDS) for at in itertools.count())
 
 

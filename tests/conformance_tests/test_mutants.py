@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+
+import anyio
 import pytest
 
 from adapter_api import Capability
 from conformance_tests.catalog import load
-from conformance_tests.checks import load_suite
-from conformance_tests.mutants.breaking import Mutant, found_broken, mutants, trial
+from conformance_tests.checks import Check, load_suite
+from conformance_tests.execution import Session
+from conformance_tests.mutants.breaking import HurryingHarness, Mutant, found_broken, mutants, trial
 from conformance_tests.outcome import Status
+from conformance_tests.subject import Subject
 
 no_spec = "it is about the checks of all requirements"
 
@@ -40,3 +47,27 @@ def test_an_adapter_that_declares_less_is_conformant_too(without: tuple[Capabili
 
     accepted = (Status.PASSED, Status.NOT_APPLICABLE)
     assert [outcome for outcome in outcomes if outcome.status not in accepted] == []
+
+
+def test_the_mutants_can_be_tried_from_the_command_line_without_what_only_tests_need() -> None:
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(('trio', 'pytest'));"
+        "from conformance_tests.mutants.__main__ import main; sys.exit(main(['ORCH-3059-003']))"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "ok    ORCH-3059-003-CountsFromOne: token number 0 has the index 1" in ran.stdout
+    assert "2 mutants, 0 not as they should be; no mutant for: none" in ran.stdout
+
+
+def test_a_check_that_hangs_takes_no_time_in_a_trial() -> None:
+    async def hangs(subject: Subject) -> None:
+        await anyio.sleep(3600)
+
+    began = time.monotonic()
+    outcome = Session(HurryingHarness(), timeout_s=3000).run(Check("none", hangs), None)
+
+    assert (outcome.status, outcome.reason) == (Status.FAILED, "the check was not done within 3000 s")
+    assert time.monotonic() - began < 60
