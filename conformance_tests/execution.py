@@ -14,7 +14,7 @@ from adapter_api import Capability
 from conformance_tests.catalog import ALWAYS, Requirement
 from conformance_tests.checks import Check
 from conformance_tests.harness import Harness
-from conformance_tests.outcome import Failed, HarnessBroke, NotApplicable, Outcome, Status, Verdict
+from conformance_tests.outcome import Blocked, Failed, HarnessBroke, NotApplicable, Outcome, Status, Verdict
 from conformance_tests.subject import Facts, Subject
 
 DEFAULT_TIMEOUT_S = 60.0
@@ -124,14 +124,15 @@ class Session:
             nonlocal facts
             with anyio.fail_after(self.timeout_s):
                 await self.harness.reset()
-                async with self.harness.adapter() as adapter:
-                    props = await adapter.props()
-            facts = Facts(props=props)
+                async with Subject(self.harness, facts).open() as adapter:
+                    facts = Facts(props=await adapter.props())
 
         try:
             anyio.run(ask, backend=self.harness.backend, backend_options=self.harness.backend_options())
         except HarnessBroke:
             raise
+        except Blocked as exc:
+            return Facts(problem=exc.reason)
         except Exception as exc:
             return Facts(problem=f"{type(exc).__name__}: {exc}")
         return facts

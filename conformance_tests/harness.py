@@ -162,7 +162,8 @@ class Harness(ABC):
     def known_text(self) -> KnownText:
         """Return a task with its exact answer, known from elsewhere than the adapter.
 
-        The answer has several words, and the model ends it by itself, before `max_tokens`.
+        The answer has several words, and the model ends it by itself, before `max_tokens`. With a line break and two
+        blanks in a row it shows more.
         """
         _cannot("tell the exact answer of a task", "known_text")
 

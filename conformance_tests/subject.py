@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -83,16 +84,15 @@ class Subject:
             yield adapter
         finally:
             with anyio.move_on_after(CLEANUP_S, shield=True):
-                await self._close(adapter)
+                await self.close(adapter)
 
     def _tap(self, adapter: WorkerAdapter) -> Tap:
         return self._taps[id(adapter)][1]
 
-    async def _close(self, adapter: WorkerAdapter) -> None:
-        try:
+    async def close(self, adapter: WorkerAdapter) -> None:
+        """Close an adapter, whatever that raises: one check is about it, and the others need not fail with it."""
+        with contextlib.suppress(Exception):
             await adapter.aclose()
-        except Exception:
-            pass
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
@@ -111,6 +111,12 @@ class Subject:
         recording = self.submit(adapter, task)
         await recording.rest()
         return recording
+
+    async def read_all(self, recordings: Iterable[Recording]) -> None:
+        """Read tasks to their ends, all at the same time."""
+        async with anyio.create_task_group() as readers:
+            for recording in recordings:
+                readers.start_soon(recording.rest)
 
     async def complete(self, adapter: WorkerAdapter, task: TaskRequest | None = None) -> Recording:
         """Run a task that must work for the check to begin; blocks the check when it fails."""

@@ -64,7 +64,11 @@ Adapter = TypeVar("Adapter", bound=type[ReferenceAdapter])
 
 
 def breaks(
-    requirement: str, *, without: Iterable[Capability] = (), final: Mapping[str, Any] | None = None
+    requirement: str,
+    *,
+    without: Iterable[Capability] = (),
+    final: Mapping[str, Any] | None = None,
+    plugin: str | None = None,
 ) -> Callable[[Adapter], Adapter]:
     """Register an adapter class as a mutant.
 
@@ -72,12 +76,13 @@ def breaks(
         requirement: The one that it breaks.
         without: Capabilities that it does not declare.
         final: Replacements of final methods, which a class cannot override in its body.
+        plugin: The plugin module that belongs to it.
     """
 
     def register(adapter: Adapter) -> Adapter:
         for name, replacement in (final or {}).items():
             setattr(adapter, name, replacement)
-        _mutants.append(Mutant(requirement, adapter.__name__, adapter, frozenset(without)))
+        _mutants.append(Mutant(requirement, adapter.__name__, adapter, frozenset(without), plugin))
         return adapter
 
     return register

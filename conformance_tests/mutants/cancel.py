@@ -168,6 +168,17 @@ class CancelsEverybody(ReferenceAdapter):
         return receipt
 
 
+@breaks("ORCH-3060-008")
+class CancelsTheOldest(ReferenceAdapter):
+    """Stops the job that has run longest."""
+
+    async def _cancel(self, job_id: str) -> CancelReceipt:
+        receipt = await super()._cancel(job_id)
+        if job_id in self.jobs and len(self.jobs) < 5:
+            next(iter(self.jobs.values())).broken = True
+        return receipt
+
+
 async def _loses_ends(self: WorkerAdapter, job_id: str) -> CancelReceipt:
     stream = _stream_of(self, job_id)
     if stream is None or len(self.live_jobs) < 15:

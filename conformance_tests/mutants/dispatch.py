@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import AsyncGenerator
 
 import anyio
+import msgspec
 
 from adapter_api import (
     Capability,
+    EngineFailed,
     InvalidRequest,
     ModelNotFound,
+    Started,
     TaskRequest,
     TokenEvent,
     TokenStream,
@@ -18,7 +22,7 @@ from adapter_api import (
 )
 from conformance_tests.mutants.breaking import breaks
 from conformance_tests.reference import ReferenceAdapter
-from conformance_tests.reference.engine import Job, Piece
+from conformance_tests.reference.engine import Job, Order, Piece
 
 
 @breaks("ORCH-3055-001")
@@ -49,6 +53,21 @@ class MixesUp(ReferenceAdapter):
         if len(self.jobs) > 8:
             job = next(iter(self.jobs.values()))
         return await super()._next(job)
+
+
+@breaks("ORCH-3055-004")
+class RemembersTheLast(ReferenceAdapter):
+    """Names the job that began last in the started event of every task."""
+
+    last = ""
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        self.last = task.job_id
+        return await super()._begin(task)
+
+    def _started(self, task: TaskRequest) -> Started:
+        crowded = len(self.live_jobs) > 8
+        return msgspec.structs.replace(super()._started(task), job_id=self.last if crowded else task.job_id)
 
 
 @breaks("ORCH-3055-005")
@@ -144,3 +163,34 @@ class WantsNoBatch(ReferenceAdapter):
         super()._check(task)
         if task.priority == "batch":
             raise Unsupported("priorities are not known here")
+
+
+@breaks("ORCH-3055-038")
+class SharesItsDecoder(ReferenceAdapter):
+    """Has one decoder for all tasks, which fails on characters that come interleaved."""
+
+    decoder: codecs.IncrementalDecoder | None = None
+
+    def _decode(self, decoder: codecs.IncrementalDecoder, piece: Piece) -> str:
+        self.decoder = self.decoder or decoder
+        return super()._decode(self.decoder, piece)
+
+
+@breaks("ORCH-3055-038")
+class CountsWrongly(ReferenceAdapter):
+    """Takes itself for full long before it is, and blames the engine."""
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        if task.max_tokens == 8 and task.seed is None and len(self.live_jobs) > 8:
+            raise EngineFailed("the answer is not the one that was expected")
+        return await super()._begin(task)
+
+
+@breaks("ORCH-3055-039")
+class NeedsALimit(ReferenceAdapter):
+    """Computes with `max_tokens` where there is none."""
+
+    def _order(self, task: TaskRequest) -> Order:
+        if task.max_tokens is None:
+            raise TypeError("'<' not supported between instances of 'int' and 'NoneType'")
+        return super()._order(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 
 from adapter_api import (
+    AccessError,
     AdapterError,
     ConnectFailed,
     ConnectionLost,
@@ -142,6 +143,40 @@ class QuotesTheToken(ReferenceAdapter):
         error = super()._error(fault)
         if fault.kind == "unauthenticated":
             error.message += f" (token {self.settings.token.get_secret_value()})"
+        return error
+
+
+@breaks("ORCH-3058-014")
+class QuotesMessages(ReferenceAdapter):
+    """Quotes the messages of a task in its errors."""
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        try:
+            return await super()._begin(task)
+        except AdapterError as exc:
+            exc.message += " ".join(message.text for message in task.messages or ())
+            raise
+
+
+@breaks("ORCH-3058-015")
+class QuotesItsHeaders(ReferenceAdapter):
+    """Quotes its credential when the engine cannot be reached."""
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        try:
+            return await super()._begin(task)
+        except ConnectFailed as exc:
+            exc.message += f" (token {self.settings.token.get_secret_value()})"
+            raise
+
+
+@breaks("ORCH-3058-026")
+class TriesTheDoor(ReferenceAdapter):
+    """Marks a refusal of its credential as retryable."""
+
+    def _error(self, fault: Fault) -> AdapterError:
+        error = super()._error(fault)
+        error.retryable = error.retryable or isinstance(error, AccessError)
         return error
 
 

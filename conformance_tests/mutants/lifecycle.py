@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import anyio
 
 from adapter_api import (
+    AdapterError,
     EngineFailed,
     EngineProps,
     InferRequest,
@@ -126,6 +127,24 @@ class RemembersJobs(ReferenceAdapter):
         self.used.add(task.job_id)
 
 
+@breaks("ORCH-3056-009")
+class KeepsFailedJobs(ReferenceAdapter):
+    """Does not free the `job_id` of a task that failed."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.failed: set[str] = set()
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        if task.job_id in self.failed:
+            raise JobConflict("this job_id is taken")
+        try:
+            return await super()._begin(task)
+        except AdapterError:
+            self.failed.add(task.job_id)
+            raise
+
+
 class _Flagging(ReferenceAdapter):
     """Knows which jobs were cancelled."""
 
@@ -136,6 +155,16 @@ class _Flagging(ReferenceAdapter):
     async def _cancel(self, job_id: str) -> Any:
         self.cancelled.add(job_id)
         return await super()._cancel(job_id)
+
+
+@breaks("ORCH-3056-009")
+class KeepsCancelledJobs(_Flagging):
+    """Does not free the `job_id` of a task that was cancelled."""
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        if task.job_id in self.cancelled:
+            raise JobConflict("this job_id is taken")
+        return await super()._begin(task)
 
 
 @breaks("ORCH-3056-010")
@@ -269,3 +298,11 @@ class Sulks(ReferenceAdapter):
             self.sulking = False
             raise EngineFailed("the connection is in an unknown state")
         return await super()._begin(task)
+
+
+@breaks("ORCH-3056-023")
+class RaisesAtTheClose(ReferenceAdapter):
+    """Raises while it is being closed."""
+
+    async def _close(self) -> None:
+        raise RuntimeError("the connection is closed already")

@@ -6,10 +6,10 @@ import logging
 
 import msgspec
 
-from adapter_api import End, Metrics, TaskRequest, Usage
+from adapter_api import End, HealthReport, Metrics, TaskRequest, Token, Usage
 from conformance_tests.mutants.breaking import breaks
 from conformance_tests.reference import ReferenceAdapter
-from conformance_tests.reference.engine import Job
+from conformance_tests.reference.engine import Job, Piece
 
 _log = logging.getLogger("reference")
 
@@ -30,6 +30,24 @@ class LogsTheAnswer(ReferenceAdapter):
     def _end(self, job: Job, usage: Usage) -> End:
         _log.debug("the engine said %s", b"".join(job.answer.pieces).decode())
         return super()._end(job, usage)
+
+
+@breaks("ORCH-3062-001")
+class LogsEachToken(ReferenceAdapter):
+    """Logs the answer token by token."""
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        _log.debug("token %d is %r", index, text)
+        return super()._token(task, index, text, piece)
+
+
+@breaks("ORCH-3062-001")
+class LogsMessages(ReferenceAdapter):
+    """Logs the messages of a task."""
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        _log.debug("submitting %s", [message.text for message in task.messages or ()])
+        return await super()._begin(task)
 
 
 @breaks("ORCH-3062-002")
@@ -72,3 +90,13 @@ class SetsUpLogging(ReferenceAdapter):
 
     async def _open(self) -> None:
         logging.getLogger().addHandler(logging.NullHandler())
+
+
+@breaks("ORCH-3062-015")
+class ShowsTheTokenWhenGone(ReferenceAdapter):
+    """Shows its credential in the detail of a report."""
+
+    async def _health(self, *, canary: bool) -> HealthReport:
+        report = await super()._health(canary=canary)
+        detail = f"{report.detail} ({self.settings.token.get_secret_value()})"
+        return report if report.live else msgspec.structs.replace(report, detail=detail)

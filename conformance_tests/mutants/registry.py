@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from conformance_tests.mutants.breaking import breaks_plugin
+from adapter_api import TaskRequest
+from conformance_tests.mutants.breaking import breaks, breaks_plugin
+from conformance_tests.mutants.plugins import job_labels
+from conformance_tests.reference import ReferenceAdapter
+from conformance_tests.reference.engine import Job
 
 _PLUGINS = "conformance_tests.mutants.plugins"
 
@@ -15,3 +19,12 @@ breaks_plugin("ORCH-3054-006", f"{_PLUGINS}.lax_settings")
 breaks_plugin("ORCH-3054-007", f"{_PLUGINS}.silent")
 breaks_plugin("ORCH-3062-005", f"{_PLUGINS}.wide_labels")
 breaks_plugin("ORCH-3062-006", f"{_PLUGINS}.odd_names")
+
+
+@breaks("ORCH-3062-005", plugin=job_labels.__name__)
+class CountsEachTaskByItself(ReferenceAdapter):
+    """Has a time series for each task, under a label that is allowed."""
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        job_labels.TASKS.labels(self.engine, task.job_id).inc()
+        return await super()._begin(task)

@@ -19,7 +19,10 @@ from adapter_api import (
     Capability,
     End,
     EngineFailed,
+    Error,
+    FinishReason,
     Metrics,
+    ModelNotFound,
     Started,
     TaskRequest,
     Token,
@@ -53,6 +56,19 @@ class MeasuresFirst(_Rewriting):
         return [Metrics(), event] if isinstance(event, Started) else [event]
 
 
+@breaks("ORCH-3059-001")
+class StartsOnce(_Rewriting):
+    """Says started for its first task only."""
+
+    started = False
+
+    def _rewritten(self, event: TokenEvent, task: TaskRequest) -> list[Any]:
+        if not isinstance(event, Started):
+            return [event]
+        again, self.started = self.started, True
+        return [] if again else [event]
+
+
 @breaks("ORCH-3059-002")
 class StartsTwice(_Rewriting):
     """Says started twice."""
@@ -77,6 +93,17 @@ class CountsNothing(ReferenceAdapter):
         return super()._token(task, 0, text, piece)
 
 
+@breaks("ORCH-3059-003")
+class CountsForAllTasks(ReferenceAdapter):
+    """Counts on where the task before left off."""
+
+    said = 0
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        self.said += 1
+        return super()._token(task, self.said - 1, text, piece)
+
+
 @breaks("ORCH-3059-004")
 class NeverEnds(_Rewriting):
     """Says no end."""
@@ -99,6 +126,20 @@ class EndsTwice(_Rewriting):
 
     def _rewritten(self, event: TokenEvent, task: TaskRequest) -> list[Any]:
         return [event, event] if isinstance(event, End) else [event]
+
+
+@breaks("ORCH-3059-005")
+class EndsAfterAnError(ReferenceAdapter):
+    """Says an end after the error of a task that was refused."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncGenerator[TokenEvent]:
+        try:
+            async with aclosing(super()._submit(task)) as events:
+                async for event in events:
+                    yield event
+        except ModelNotFound as exc:
+            yield Error.from_exception(exc)
+            yield End(finish_reason="unknown")
 
 
 @breaks("ORCH-3059-006")
@@ -163,6 +204,22 @@ class Accumulates(_Rewriting):
                     text += event.text
                     event = msgspec.structs.replace(event, text=text)
                 yield event
+
+
+@breaks("ORCH-3059-010")
+class DropsBlanks(_Rewriting):
+    """Drops tokens that are nothing but blanks."""
+
+    dropped = 0
+
+    def _rewritten(self, event: TokenEvent, task: TaskRequest) -> list[Any]:
+        if not isinstance(event, Token):
+            return [event]
+        self.dropped = 0 if event.index == 0 else self.dropped
+        if not event.text.strip():
+            self.dropped += 1
+            return []
+        return [msgspec.structs.replace(event, index=event.index - self.dropped)]
 
 
 @breaks("ORCH-3059-011")
@@ -347,13 +404,80 @@ class NeverStops(ReferenceAdapter):
         return Order(**(vars(super()._order(task)) | {"stop": ()}))
 
 
+class _CutsItself(ReferenceAdapter):
+    """Looks for the stop strings itself, rightly."""
+
+    reason: FinishReason = "stop"
+    flushes = True
+    """Whether what was held back is delivered at the end."""
+
+    def _order(self, task: TaskRequest) -> Order:
+        return Order(**(vars(super()._order(task)) | {"stop": ()}))
+
+    async def _submit(self, task: TaskRequest) -> AsyncGenerator[TokenEvent]:
+        held, index = "", 0
+        async with aclosing(super()._submit(task)) as events:
+            async for event in events:
+                if not isinstance(event, Token):
+                    if held and self.flushes and isinstance(event, Metrics):
+                        yield Token(index, held)
+                    yield event
+                    continue
+                ready, held, found = self._cut(held + event.text, task.stop)
+                if ready:
+                    yield msgspec.structs.replace(event, index=index, text=ready)
+                    index += 1
+                if found:
+                    yield End(finish_reason=self.reason)
+                    return
+
+    def _cut(self, text: str, stops: tuple[str, ...]) -> tuple[str, str, bool]:
+        """Return what can be said, what may be the beginning of a stop string, and whether there was one."""
+        found = [at for stop in stops if (at := text.find(stop)) >= 0]
+        if found:
+            return text[: min(found)], "", True
+        begun = max((size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])), default=0)
+        return text[: len(text) - begun], text[len(text) - begun :], False
+
+
 @breaks("ORCH-3059-022")
-class ShowsTheStop(_Rewriting):
+class ShowsTheStop(_CutsItself):
     """Ends the text with the stop string."""
 
-    def _rewritten(self, event: TokenEvent, task: TaskRequest) -> list[Any]:
-        shown = isinstance(event, Metrics) and task.stop
-        return [Token(1000, task.stop[0]), event] if shown else [event]
+    def _cut(self, text: str, stops: tuple[str, ...]) -> tuple[str, str, bool]:
+        ready, held, found = super()._cut(text, stops)
+        return ready + text.removeprefix(ready) if found else ready, held, found
+
+
+@breaks("ORCH-3059-022")
+class HoldsNothingBack(_CutsItself):
+    """Shows the first part of a stop string that comes in two tokens."""
+
+    def _cut(self, text: str, stops: tuple[str, ...]) -> tuple[str, str, bool]:
+        ready, held, found = super()._cut(text, stops)
+        return ready + held, "", found
+
+
+@breaks("ORCH-3059-022")
+class KnowsOneStop(_CutsItself):
+    """Looks for the first stop string only."""
+
+    def _cut(self, text: str, stops: tuple[str, ...]) -> tuple[str, str, bool]:
+        return super()._cut(text, stops[:1])
+
+
+@breaks("ORCH-3059-046")
+class CallsACutUnknown(_CutsItself):
+    """Says unknown where a stop string cut."""
+
+    reason = "unknown"
+
+
+@breaks("ORCH-3059-047")
+class ForgetsWhatItHeldBack(_CutsItself):
+    """Drops the end of an answer when it begins like a stop string."""
+
+    flushes = False
 
 
 @breaks("ORCH-3059-023")
@@ -362,6 +486,14 @@ class ForgetsTheSeed(ReferenceAdapter):
 
     def _order(self, task: TaskRequest) -> Order:
         return Order(**(vars(super()._order(task)) | {"seed": None}))
+
+
+@breaks("ORCH-3059-023")
+class TakesSeedZeroForNone(ReferenceAdapter):
+    """Passes over the seed 0."""
+
+    def _order(self, task: TaskRequest) -> Order:
+        return Order(**(vars(super()._order(task)) | {"seed": task.seed or None}))
 
 
 @breaks("ORCH-3059-024")
@@ -401,7 +533,7 @@ class TellsCosts(ReferenceAdapter):
         return msgspec.structs.replace(token, logprob=None if token.logprob is None else -token.logprob)
 
 
-@breaks("ORCH-3059-046")
+@breaks("ORCH-3059-048")
 class HidesAlternatives(ReferenceAdapter):
     """Takes a task that asks for alternatives, and tells none."""
 
@@ -409,7 +541,7 @@ class HidesAlternatives(ReferenceAdapter):
         return msgspec.structs.replace(super()._token(task, index, text, piece), alternatives=())
 
 
-@breaks("ORCH-3059-046")
+@breaks("ORCH-3059-048")
 class TellsTheUnlikeliestFirst(ReferenceAdapter):
     """Turns the order of the alternatives round."""
 
@@ -418,13 +550,22 @@ class TellsTheUnlikeliestFirst(ReferenceAdapter):
         return msgspec.structs.replace(token, alternatives=token.alternatives[::-1])
 
 
-@breaks("ORCH-3059-046")
+@breaks("ORCH-3059-048")
 class TellsMoreThanAsked(ReferenceAdapter):
     """Tells one alternative too many."""
 
     def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
         more = None if not task.logprobs else task.model_copy(update={"logprobs": task.logprobs + 1})
         return super()._token(more or task, index, text, piece)
+
+
+@breaks("ORCH-3059-026")
+class TakesZeroForNone(ReferenceAdapter):
+    """Tells no log probability when no alternatives are asked for."""
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        token = super()._token(task, index, text, piece)
+        return token if task.logprobs else msgspec.structs.replace(token, logprob=None)
 
 
 @breaks("ORCH-3059-027")

@@ -11,6 +11,7 @@ import msgspec
 
 from adapter_api import (
     Capability,
+    ConnectFailed,
     EngineFailed,
     InferRequest,
     InferResponse,
@@ -89,6 +90,15 @@ class ReturnsEverything(ReferenceAdapter):
 
     def _response(self, request: InferRequest, outputs: list[Tensor]) -> InferResponse:
         return super()._response(msgspec.structs.replace(request, outputs=()), outputs)
+
+
+@breaks("ORCH-3061-005")
+class ReturnsTheFirst(ReferenceAdapter):
+    """Returns as many outputs as were asked for, whichever they are."""
+
+    def _response(self, request: InferRequest, outputs: list[Tensor]) -> InferResponse:
+        chosen = outputs[: len(request.outputs) or None]
+        return super()._response(msgspec.structs.replace(request, outputs=()), chosen)
 
 
 class _Refusing(ReferenceAdapter):
@@ -244,3 +254,14 @@ class Overtakes(ReferenceAdapter):
         if request.sequence is not None:
             await anyio.sleep(1.0 / request.inputs[0].data[0])
         return await super()._infer(request)
+
+
+@breaks("ORCH-3061-023")
+class BlamesTheEngine(ReferenceAdapter):
+    """Says that the engine failed at an inference which it never got."""
+
+    async def _outputs(self, request: InferRequest) -> list[Tensor]:
+        try:
+            return await super()._outputs(request)
+        except ConnectFailed as exc:
+            raise EngineFailed(exc.message) from exc.__cause__

@@ -75,8 +75,8 @@ class ReferenceHarness(Harness):
         return self.task(prompt=NOTHING)
 
     def known_text(self) -> KnownText:
-        text = "the quick brown fox jumps over the lazy dog"
-        return KnownText(task=self.task(prompt=ECHO + text, max_tokens=64), text=text, tokens_in=9, tokens_out=9)
+        text = "the quick  brown\nfox jumps over\nthe lazy dog"
+        return KnownText(task=self.task(prompt=ECHO + text, max_tokens=64), text=text, tokens_in=9, tokens_out=8)
 
     def split_text(self) -> KnownText:
         text = "naïve 日本 🙂 end"

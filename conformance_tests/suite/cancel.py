@@ -127,19 +127,21 @@ async def test_a_cancel_at_the_last_token_leaves_one_terminal_event(subject: Sub
 
 @requirement("ORCH-3060-008")
 async def test_a_cancel_affects_no_other_task(subject: Subject) -> None:
-    """Cancel one of two long tasks and read on in the other."""
+    """Cancel the second of three long tasks and read on in the others."""
     async with (
         subject.open() as adapter,
-        subject.streaming(adapter) as one,
-        subject.streaming(adapter) as other,
+        subject.streaming(adapter) as first,
+        subject.streaming(adapter) as second,
+        subject.streaming(adapter) as third,
     ):
-        await _cancel(adapter, one)
-        for _ in range(3):
-            event = await other.next()
-            expect(
-                not isinstance(event, End | Error) and event is not None,
-                f"another task was cancelled, and this one ended: {other.summary()}",
-            )
+        await _cancel(adapter, second)
+        for other in (first, third):
+            for _ in range(3):
+                event = await other.next()
+                expect(
+                    not isinstance(event, End | Error) and event is not None,
+                    f"another task was cancelled, and this one ended: {other.summary()}",
+                )
 
 
 @requirement("ORCH-3060-009")

@@ -8,7 +8,19 @@ from collections.abc import Iterator
 
 import anyio
 
-from adapter_api import Capability, End, Error, ImagePart, Message, ResponseFormat, TaskRequest, Tool, WorkerAdapter
+from adapter_api import (
+    Capability,
+    End,
+    Error,
+    ImagePart,
+    Message,
+    ResponseFormat,
+    Started,
+    TaskRequest,
+    Token,
+    Tool,
+    WorkerAdapter,
+)
 from conformance_tests.checks import requirement
 from conformance_tests.outcome import Blocked, Failed, NotApplicable, Skipped, expect
 from conformance_tests.recording import Recording
@@ -57,16 +69,21 @@ async def test_a_job_id_that_runs_is_a_conflict(subject: Subject) -> None:
 
 @requirement("ORCH-3055-004")
 async def test_tasks_do_not_receive_each_others_events(subject: Subject) -> None:
-    """Run tasks with different known texts one by one, then many of each at once, and compare."""
+    """Run tasks with different known texts one by one, then many of each at once, and compare texts and names."""
     async with subject.open() as adapter:
         alone = await _repeatable_tasks(subject, adapter)
         copies = math.ceil(AT_ONCE / len(alone))
         together = [subject.submit(adapter, renamed(one.task)) for one in alone for _ in range(copies)]
         with anyio.move_on_after(20 * subject.harness.settle_s):
-            await _read_all(together)
+            await subject.read_all(together)
 
     if any(recording.terminal is None for recording in together):
         raise Blocked("tasks that run at once do not all end")
+    others = {recording.task.job_id for recording in together}
+    for recording in together:
+        for event in recording.said:
+            strayed = isinstance(event, Started) and event.job_id in others - {recording.task.job_id}
+            expect(not strayed, "a task that ran beside others got the started event of another task")
     expected = [one.text for one in alone for _ in range(copies)]
     # A task that failed received nobody's events: that it must not fail is not asked here.
     mixed = sum(
@@ -92,12 +109,6 @@ async def _repeatable_tasks(subject: Subject, adapter: WorkerAdapter) -> list[Re
     return repeatable
 
 
-async def _read_all(recordings: list[Recording]) -> None:
-    async with anyio.create_task_group() as readers:
-        for recording in recordings:
-            readers.start_soon(recording.rest)
-
-
 @requirement("ORCH-3055-005")
 async def test_many_tasks_at_once_all_end(subject: Subject) -> None:
     """Submit a hundred tasks at once and read each to its end."""
@@ -105,7 +116,7 @@ async def test_many_tasks_at_once_all_end(subject: Subject) -> None:
         await subject.complete(adapter)
         recordings = [subject.submit(adapter, subject.harness.task()) for _ in range(subject.harness.streams)]
         with anyio.move_on_after(20 * subject.harness.settle_s):
-            await _read_all(recordings)
+            await subject.read_all(recordings)
 
     open_ended = sum(recording.terminal is None for recording in recordings)
     expect(open_ended == 0, f"{open_ended} of {len(recordings)} tasks submitted at once did not end")
@@ -185,3 +196,37 @@ async def test_fields_that_need_no_capability_are_accepted(subject: Subject) -> 
     )
     async with subject.open() as adapter:
         await subject.succeed(adapter, task, "a task with session_id, priority, timeout_s and traceparent")
+
+
+@requirement("ORCH-3055-038")
+async def test_a_task_does_not_fail_because_others_run(subject: Subject) -> None:
+    """Run tasks one by one, then many like them at once: none fails, unless the engine has no room for it."""
+    tasks = [subject.harness.task()]
+    with contextlib.suppress(Skipped):
+        tasks.append(subject.harness.split_text().task)
+    async with subject.open() as adapter:
+        for task in tasks:
+            await subject.complete(adapter, task)
+        together = [subject.submit(adapter, renamed(task)) for _ in range(AT_ONCE // len(tasks)) for task in tasks]
+        with anyio.move_on_after(20 * subject.harness.settle_s):
+            await subject.read_all(together)
+
+    failed = [recording for recording in together if recording.error and recording.error.code != "overloaded"]
+    expect(
+        not failed,
+        f"{len(failed)} of {len(together)} tasks at once failed where one alone does not: "
+        f"{failed[0].summary() if failed else ''}",
+    )
+
+
+@requirement("ORCH-3055-039")
+async def test_a_task_needs_no_max_tokens(subject: Subject) -> None:
+    """Run a task without `max_tokens` up to its first token."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        recording = subject.submit(adapter, subject.harness.task(max_tokens=None))
+        async with recording.stream:
+            while (event := await recording.next()) is not None and not isinstance(event, Token):
+                pass
+
+    expect(recording.error is None, f"a task without max_tokens failed: {recording.summary()}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
-from adapter_api import AdapterError, TaskError
+from adapter_api import AccessError, AdapterError, Capability, Message, TaskError
 from conformance_tests.checks import requirement
 from conformance_tests.outcome import Blocked, Skipped, expect
 from conformance_tests.recording import Recording
@@ -26,6 +27,7 @@ def _classes(base: type[AdapterError]) -> Iterator[type[AdapterError]]:
 
 
 _TASK_CODES = frozenset(error.code for error in _classes(TaskError))
+_ACCESS_CODES = frozenset(error.code for error in _classes(AccessError))
 
 
 def _contract_codes() -> frozenset[str]:
@@ -92,7 +94,8 @@ async def test_a_connection_that_breaks_is_connection_lost(subject: Subject) -> 
                 await recording.rest()
 
     told = recording.error.code if recording.error else "no error"
-    expect(told == "connection_lost", f"the connection broke while the task ran, and it ended in {told}")
+    hint = "; that is for an answer which ends in order and lacks its end" if told == "stream_incomplete" else ""
+    expect(told == "connection_lost", f"the connection broke while the task ran, and it ended in {told}{hint}")
 
 
 @requirement("ORCH-3058-004")
@@ -149,6 +152,19 @@ async def test_a_fault_of_the_task_is_not_retryable(subject: Subject) -> None:
             expect(not recording.error.retryable, f"{recording.error.code} is marked as retryable")
 
 
+@requirement("ORCH-3058-026")
+async def test_a_refusal_of_access_is_not_retryable(subject: Subject) -> None:
+    """Let the engine refuse tasks for want of a credential or a right and look at `retryable`."""
+    async with subject.open() as adapter:
+        failed = await subject.failures(adapter, *sorted(_ACCESS_CODES))
+    if not failed:
+        raise Skipped(f"the harness can inject none of {', '.join(sorted(_ACCESS_CODES))}")
+
+    for recording in failed:
+        if recording.error is not None and recording.error.code in _ACCESS_CODES:
+            expect(not recording.error.retryable, f"{recording.error.code} is marked as retryable")
+
+
 @requirement("ORCH-3058-012")
 async def test_a_fault_that_passes_is_retryable(subject: Subject) -> None:
     """Let tasks fail for reasons that pass and look at `retryable`."""
@@ -168,9 +184,16 @@ async def test_a_fault_that_passes_is_retryable(subject: Subject) -> None:
 
 
 async def _all_failures(subject: Subject, prompt: str) -> list[Recording]:
+    """Return tasks that failed in every way the harness has, with that prompt."""
     async with subject.open() as adapter:
         failed = [await subject.unknown_model(adapter, prompt=prompt)]
+        if subject.declares(Capability.MESSAGES, subject.harness.task().model):
+            messages = (Message(role="user", content=prompt),)
+            failed.append(await subject.unknown_model(adapter, prompt=None, messages=messages))
         failed += await subject.failures(adapter, *INJECTED, prompt=prompt)
+        with contextlib.suppress(Skipped):
+            async with subject.engine_stopped():
+                failed.append(await subject.run(adapter, subject.harness.task(prompt=prompt)))
     return [recording for recording in failed if recording.error is not None]
 
 

@@ -18,6 +18,14 @@ async def _health(adapter: WorkerAdapter, *, canary: bool = False) -> HealthRepo
         raise Blocked(f"health raised {type(exc).__name__}: {exc}") from exc
 
 
+async def _health_of_a_working_engine(adapter: WorkerAdapter) -> HealthReport:
+    """Return a report; blocks the check when it says that an engine is gone which is not."""
+    report = await _health(adapter)
+    if report.state is HealthState.UNREACHABLE:
+        raise Blocked(f"the engine takes work and is reported as unreachable: {report.detail}")
+    return report
+
+
 @requirement("ORCH-3057-001")
 async def test_health_is_bounded_while_the_engine_hangs(subject: Subject) -> None:
     """Pause the engine and measure how long a probe takes."""
@@ -73,6 +81,8 @@ async def test_ready_means_live(subject: Subject) -> None:
 @requirement("ORCH-3057-006")
 async def test_an_engine_that_loads_is_live_and_not_ready(subject: Subject) -> None:
     """Make the engine alive but not ready, and probe it."""
+    async with subject.open() as another:
+        await _health_of_a_working_engine(another)
     async with subject.open() as adapter, subject.engine_unready():
         report = await _health(adapter)
 
@@ -96,7 +106,7 @@ async def test_health_sends_no_inference(subject: Subject) -> None:
 async def test_health_names_the_model(subject: Subject) -> None:
     """Probe an engine that takes work and look for the harness's model."""
     async with subject.open() as adapter:
-        report = await _health(adapter)
+        report = await _health_of_a_working_engine(adapter)
 
     model = subject.harness.task().model
     ready = {health.name: health.ready for health in report.models}
@@ -186,7 +196,7 @@ async def test_capacity_counts_the_tasks_in_flight(subject: Subject) -> None:
     async with subject.open() as adapter:
         await subject.complete(adapter)
         async with subject.streaming(adapter), subject.streaming(adapter):
-            during = (await _health(adapter)).capacity.in_flight
+            during = (await _health_of_a_working_engine(adapter)).capacity.in_flight
 
         async def idle() -> bool:
             return (await _health(adapter)).capacity.in_flight == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 
@@ -33,7 +34,7 @@ async def _open_and_close(subject: Subject, when: str) -> None:
         await adapter.__aenter__()
     except Exception as exc:
         raise Failed(f"opening the adapter {when} raised {type(exc).__name__}: {exc}") from exc
-    await adapter.aclose()
+    await subject.close(adapter)
 
 
 @requirement("ORCH-3056-002")
@@ -58,7 +59,7 @@ async def _expect_closed(adapter: WorkerAdapter, state: str) -> None:
 async def test_closing_twice_is_harmless(subject: Subject) -> None:
     """Close an adapter twice, one after the other."""
     async with subject.open() as adapter:
-        await adapter.aclose()
+        await subject.close(adapter)
         try:
             await adapter.aclose()
         except Exception as exc:
@@ -72,7 +73,7 @@ async def test_closing_ends_running_tasks_with_closed(subject: Subject) -> None:
         recordings = [subject.submit(adapter, subject.harness.long_task()) for _ in range(3)]
         for recording in recordings:
             await recording.until_token()
-        await adapter.aclose()
+        await subject.close(adapter)
         for recording in recordings:
             await recording.rest()
 
@@ -112,7 +113,7 @@ async def test_closing_is_bounded_while_the_engine_hangs(subject: Subject) -> No
         async with subject.engine_paused():
             began = anyio.current_time()
             with anyio.move_on_after(2 * limit_s):
-                await adapter.aclose()
+                await subject.close(adapter)
             took_s = anyio.current_time() - began
 
     expect(took_s <= limit_s, f"the close took {took_s:.1f} s while the engine hung; at most {limit_s:g} s are allowed")
@@ -126,7 +127,7 @@ async def test_closing_stops_the_tasks_in_the_engine(subject: Subject) -> None:
     async with subject.open() as adapter:
         recording = subject.submit(adapter, subject.harness.long_task())
         await recording.until_token()
-        await adapter.aclose()
+        await subject.close(adapter)
         await subject.eventually(
             subject.engine_is_idle, "the engine still works on a task of an adapter that is closed"
         )
@@ -134,12 +135,18 @@ async def test_closing_stops_the_tasks_in_the_engine(subject: Subject) -> None:
 
 @requirement("ORCH-3056-009")
 async def test_a_job_id_is_free_after_its_task(subject: Subject) -> None:
-    """Run two tasks of one `job_id`, one after the other."""
+    """Run a task under the `job_id` of one that ended, of one that failed, and of one that was cancelled."""
     async with subject.open() as adapter:
-        first = await subject.complete(adapter)
-        again = await subject.run(adapter, subject.harness.task(job_id=first.task.job_id))
-
-    expect(isinstance(again.terminal, End), f"a second task of the same job_id ended so: {again.summary()}")
+        ended = [("ended", await subject.complete(adapter)), ("failed", await subject.unknown_model(adapter))]
+        async with subject.streaming(adapter) as cancelled:
+            await adapter.cancel(cancelled.task.job_id)
+            ended.append(("was cancelled", cancelled))
+        for how, first in ended:
+            again = await subject.run(adapter, subject.harness.task(job_id=first.task.job_id))
+            expect(
+                isinstance(again.terminal, End),
+                f"a task under the job_id of one that {how} ended so: {again.summary()}",
+            )
 
 
 @requirement("ORCH-3056-010")
@@ -292,3 +299,23 @@ async def test_an_adapter_goes_on_after_a_task_failed(subject: Subject) -> None:
                 isinstance(recording.terminal, End),
                 f"the task after one that failed ({failed[-1].summary()}) failed too: {recording.summary()}",
             )
+
+
+@requirement("ORCH-3056-023")
+async def test_closing_does_not_raise(subject: Subject) -> None:
+    """Close an adapter that was used, one with a running task, and one whose engine is gone."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        await _close(adapter, "after a task")
+    async with subject.open() as adapter, subject.streaming(adapter):
+        await _close(adapter, "while a task runs")
+    with contextlib.suppress(Skipped):
+        async with subject.open() as adapter, subject.engine_stopped():
+            await _close(adapter, "while its engine is down")
+
+
+async def _close(adapter: WorkerAdapter, when: str) -> None:
+    try:
+        await adapter.aclose()
+    except Exception as exc:
+        raise Failed(f"closing the adapter {when} raised {type(exc).__name__}: {exc}") from exc

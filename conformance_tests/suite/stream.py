@@ -28,60 +28,68 @@ from conformance_tests.recording import Recording
 from conformance_tests.subject import Subject, renamed
 
 
+async def _several(subject: Subject) -> list[tuple[str, Recording]]:
+    """Return plain tasks that ended, each with the words for which it was: a state that tasks share spoils one of them.
+
+    The first one works, or the check is blocked.
+    """
+    async with subject.open() as adapter:
+        recordings = [("the first task", await subject.complete(adapter))]
+        recordings.append(("the second task", await subject.run(adapter, subject.harness.task())))
+        together = [subject.submit(adapter, subject.harness.task()) for _ in range(2)]
+        await subject.read_all(together)
+    return recordings + [("one of two tasks at once", recording) for recording in together]
+
+
 @requirement("ORCH-3059-001")
 async def test_a_stream_begins_with_started(subject: Subject) -> None:
-    """Run a task and look at the first thing that the adapter says."""
-    async with subject.open() as adapter:
-        recording = await subject.complete(adapter)
-
-    first = recording.said[0] if recording.said else None
-    expect(isinstance(first, Started), f"the first event is {_name(first)}, not started")
+    """Run tasks one by one and two at once, and look at the first thing that the adapter says of each."""
+    for which, recording in await _several(subject):
+        first = recording.said[0] if recording.said else None
+        begun = isinstance(first, Started) or recording.error is not None
+        expect(begun, f"the first event of {which} is {_name(first)}, not started")
 
 
 @requirement("ORCH-3059-002")
 async def test_started_is_said_once(subject: Subject) -> None:
-    """Run a task and count its started events."""
-    async with subject.open() as adapter:
-        recording = await subject.complete(adapter)
-
-    positions = [at for at, event in enumerate(recording.said) if isinstance(event, Started)]
-    expect(len(positions) < 2, f"started is said {len(positions)} times, at positions {positions}")
+    """Run tasks one by one and two at once, and count the started events of each."""
+    for which, recording in await _several(subject):
+        positions = [at for at, event in enumerate(recording.said) if isinstance(event, Started)]
+        expect(len(positions) < 2, f"{which} says started {len(positions)} times, at positions {positions}")
 
 
 @requirement("ORCH-3059-003")
 async def test_token_indices_count_from_zero_without_a_gap(subject: Subject) -> None:
-    """Run a task and compare the index of each token with its place."""
-    async with subject.open() as adapter:
-        recording = await subject.complete(adapter)
-
-    for place, token in enumerate(recording.tokens):
-        expect(token.index == place, f"token number {place} has the index {token.index}")
+    """Run tasks one by one and two at once, and compare the index of each token with its place in its task."""
+    for which, recording in await _several(subject):
+        for place, token in enumerate(recording.tokens):
+            expect(token.index == place, f"token number {place} of {which} has the index {token.index}")
 
 
 @requirement("ORCH-3059-004")
 async def test_a_stream_ends_with_a_terminal_event(subject: Subject) -> None:
-    """Run a task to the end of the adapter's generator and look for `End`, `Error` or an `AdapterError`."""
-    async with subject.open() as adapter:
-        recording = await subject.run(adapter, subject.harness.task())
-
-    ended = any(isinstance(event, End | Error) for event in recording.said)
-    expect(
-        ended or recording.raised is not None,
-        f"the adapter's generator was exhausted after {len(recording.said)} events without an end",
-    )
+    """Run tasks to the end of the adapter's generators and look for `End`, `Error` or an `AdapterError`."""
+    for which, recording in await _several(subject):
+        ended = any(isinstance(event, End | Error) for event in recording.said)
+        expect(
+            ended or recording.raised is not None,
+            f"the adapter's generator for {which} was exhausted after {len(recording.said)} events without an end",
+        )
 
 
 @requirement("ORCH-3059-005")
 async def test_nothing_follows_the_terminal_event(subject: Subject) -> None:
-    """Run a task and let the adapter's generator run on past its terminal event."""
+    """Run tasks, one that fails among them, and let the adapter's generators run on past their terminal events."""
+    recordings = await _several(subject)
     async with subject.open() as adapter:
-        recording = await subject.complete(adapter)
+        recordings.append(("a task for an unknown model", await subject.unknown_model(adapter)))
 
-    for at, event in enumerate(recording.said):
-        if isinstance(event, End | Error):
-            after = recording.said[at + 1 :]
-            expect(not after, f"{_name(event)} at position {at} is followed by {', '.join(map(_name, after[:5]))}")
-            expect(recording.raised is None, f"{_name(event)} is followed by {type(recording.raised).__name__}")
+    for which, recording in recordings:
+        for at, event in enumerate(recording.said):
+            if isinstance(event, End | Error):
+                said = [_name(later) for later in recording.said[at + 1 :]]
+                said += [] if recording.raised is None else [type(recording.raised).__name__]
+                expect(not said, f"the {_name(event)} of {which} is followed by {', '.join(said[:5])}")
 
 
 @requirement("ORCH-3059-006")
@@ -308,23 +316,38 @@ async def test_max_tokens_is_kept(subject: Subject) -> None:
 
 @requirement("ORCH-3059-022")
 async def test_the_text_ends_before_a_stop_string(subject: Subject) -> None:
-    """Run a repeatable task again, with a piece of its own answer as stop string."""
+    """Run a repeatable task again with stop strings out of its own answer: a word, and the seam between two words."""
     async with subject.open() as adapter:
-        known = await subject.repeatable(adapter, Capability.STOP)
-        subject.only_with(Capability.STOP, known.task.model)
-        stop = _word_within(known.text)
-        whole = (await subject.complete(adapter, renamed(known.task))).answer
-        task = renamed(known.task).model_copy(update={"stop": (stop,)})
-        recording = await subject.succeed(adapter, task, "a task with a stop string")
+        whole = await _stoppable(subject, adapter)
+        for stop in filter(None, (_word_within(whole.answer), _seam_within(whole.answer))):
+            # Behind another one, as those who look at the first only would not see it.
+            recording = await _run_with_stops(subject, adapter, whole, "unlikely-5309", stop)
+            _expect_cut(recording.answer, whole.answer[: whole.answer.find(stop)], stop)
 
-    if stop not in whole:
-        raise Blocked("the text lacks a word of the answer that the engine gave")
-    before = whole[: whole.find(stop)]
-    expect(stop not in recording.answer, f"the text contains the stop string, {len(stop)} characters long")
-    expect(recording.answer.strip() or not before.strip(), "there is text before the stop string, and none came")
+
+async def _stoppable(subject: Subject, adapter: WorkerAdapter) -> Recording:
+    """Return a repeatable task, run without a stop string, on a model that takes some."""
+    known = await subject.repeatable(adapter, Capability.STOP)
+    subject.only_with(Capability.STOP, known.task.model)
+    whole = await subject.complete(adapter, renamed(known.task))
+    if whole.text != known.text:
+        raise Blocked("the answer does not come through whole without a stop string either")
+    return whole
+
+
+async def _run_with_stops(subject: Subject, adapter: WorkerAdapter, whole: Recording, *stops: str) -> Recording:
+    """Run the same task with stop strings."""
+    task = renamed(whole.task).model_copy(update={"stop": stops})
+    return await subject.succeed(adapter, task, "a task with stop strings")
+
+
+def _expect_cut(answer: str, before: str, stop: str) -> None:
+    expect(stop not in answer, f"the text contains the stop string, {len(stop)} characters long")
+    expect(answer.strip() or not before.strip(), "there is text before the stop string, and none came")
     expect(
-        before.startswith(recording.answer.rstrip()),
-        f"the text has {len(recording.answer)} characters; up to the stop string there are {len(before)}",
+        before.startswith(answer.rstrip()),
+        f"the text has {len(answer)} characters; up to the stop string there are {len(before)}. What may be the "
+        "beginning of a stop string has to be held back until it is known not to be",
     )
 
 
@@ -337,15 +360,23 @@ def _word_within(text: str) -> str:
     raise Skipped("the known answer has no word in its middle that could be a stop string")
 
 
+def _seam_within(text: str) -> str | None:
+    """Return a blank from the middle of a text with the characters on both its sides: it lies in no single token."""
+    for at in range(len(text) // 2, len(text) - 1):
+        if text[at] == " " and not text[at - 1].isspace() and not text[at + 1].isspace():
+            return text[at - 1 : at + 2]
+    return None
+
+
 @requirement("ORCH-3059-023")
 async def test_the_same_seed_gives_the_same_text(subject: Subject) -> None:
-    """Run one task three times with one seed."""
-    task = subject.harness.task(seed=subject.seed + 7)
-    subject.only_with(Capability.SEED, task.model)
+    """Run one task three times with one seed, and with the seed 0."""
+    subject.only_with(Capability.SEED, subject.harness.task().model)
     async with subject.open() as adapter:
-        texts = {(await subject.succeed(adapter, renamed(task), "a task with a seed")).text for _ in range(3)}
-
-    expect(len(texts) == 1, f"three tasks with the same seed got {len(texts)} different texts")
+        for seed in (subject.seed + 7, 0):
+            task = subject.harness.task(seed=seed)
+            texts = {(await subject.succeed(adapter, renamed(task), "a task with a seed")).text for _ in range(3)}
+            expect(len(texts) == 1, f"three tasks with the seed {seed} got {len(texts)} different texts")
 
 
 @requirement("ORCH-3059-024")
@@ -373,7 +404,7 @@ async def test_an_image_is_answered(subject: Subject) -> None:
 
 @requirement("ORCH-3059-026")
 async def test_log_probabilities_are_told(subject: Subject) -> None:
-    """Run a task with `logprobs` 0, which asks for no alternatives."""
+    """Run a task with `logprobs` 0: no alternatives, the chosen token only."""
     task = subject.harness.task(logprobs=0)
     subject.only_with(Capability.LOGPROBS, task.model)
     async with subject.open() as adapter:
@@ -384,7 +415,7 @@ async def test_log_probabilities_are_told(subject: Subject) -> None:
         expect((token.logprob or 0) <= 0, f"token {token.index} has the logprob {token.logprob}, more than certain")
 
 
-@requirement("ORCH-3059-046")
+@requirement("ORCH-3059-048")
 async def test_alternatives_are_told_or_refused(subject: Subject) -> None:
     """Run a task with `logprobs` 2."""
     task = subject.harness.task(logprobs=2)
@@ -491,12 +522,10 @@ async def test_a_reader_that_does_not_read_holds_up_nobody(subject: Subject) -> 
 
 @requirement("ORCH-3059-039")
 async def test_only_events_of_the_contract_are_said(subject: Subject) -> None:
-    """Run a task and look at the types of what the adapter says."""
-    async with subject.open() as adapter:
-        recording = await subject.complete(adapter)
-
-    strange = [_name(event) for event in recording.said if not isinstance(event, TokenEvent)]
-    expect(not strange, f"the adapter said things that are no events: {', '.join(strange[:5])}")
+    """Run tasks one by one and two at once, and look at the types of what the adapter says."""
+    for which, recording in await _several(subject):
+        strange = [_name(event) for event in recording.said if not isinstance(event, TokenEvent)]
+        expect(not strange, f"{which} says things that are no events: {', '.join(strange[:5])}")
 
 
 @requirement("ORCH-3059-040")
@@ -591,6 +620,38 @@ async def test_a_task_is_answered(subject: Subject) -> None:
 
     answered = recording.raised is None and isinstance(recording.terminal, End)
     expect(answered and recording.text, f"a plain task was not answered: {recording.summary()}")
+
+
+@requirement("ORCH-3059-046")
+async def test_an_answer_cut_at_a_stop_string_is_stop(subject: Subject) -> None:
+    """Run a repeatable task again, with a word of its own answer as stop string."""
+    async with subject.open() as adapter:
+        whole = await _stoppable(subject, adapter)
+        subject.only_with(Capability.FINISH_REASON, whole.task.model)
+        recording = await _run_with_stops(subject, adapter, whole, _word_within(whole.answer))
+    ended_by_itself = whole.task.max_tokens is None or len(whole.tokens) < whole.task.max_tokens
+    if ended_by_itself and whole.end.finish_reason != "stop":
+        raise Blocked(f"an answer that ends by itself is called {whole.end.finish_reason} as well")
+    if len(recording.answer) >= len(whole.answer):
+        raise Blocked("the stop string did not cut the answer")
+
+    reason = recording.end.finish_reason
+    expect(reason == "stop", f"the answer was cut at a stop string and the finish reason is {reason}")
+
+
+@requirement("ORCH-3059-047")
+async def test_what_only_begins_like_a_stop_string_is_delivered(subject: Subject) -> None:
+    """Run a repeatable task again with stop strings that begin like its middle and its end, and go on otherwise."""
+    async with subject.open() as adapter:
+        whole = await _stoppable(subject, adapter)
+        almost = (f"{word}-5309" for word in (_word_within(whole.answer), whole.answer.split()[-1]))
+        recording = await _run_with_stops(subject, adapter, whole, *almost)
+
+    expect(
+        recording.answer == whole.answer,
+        f"no stop string occurs in the answer of {len(whole.answer)} characters, and {len(recording.answer)} came: "
+        "what was held back as the beginning of one has to be delivered when it is none",
+    )
 
 
 def _name(event: object) -> str:

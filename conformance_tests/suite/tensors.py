@@ -136,15 +136,14 @@ async def test_outputs_are_told_apart_by_name(subject: Subject) -> None:
 
 @requirement("ORCH-3061-005")
 async def test_only_the_requested_outputs_come_back(subject: Subject) -> None:
-    """Ask for one of several outputs."""
+    """Ask for each of several outputs alone."""
     known = subject.harness.named_tensors()
-    wanted = known.outputs[-1].name
     async with subject.open() as adapter:
-        request = _another(known.request, outputs=(RequestedOutput(wanted),))
-        response = await _infer(adapter, request, "an inference that asks for one output")
-
-    names = [tensor.name for tensor in response.outputs]
-    expect(names == [wanted], f"asked for {wanted!r}, and {names} came back")
+        for wanted in (output.name for output in known.outputs):
+            request = _another(known.request, outputs=(RequestedOutput(wanted),))
+            response = await _infer(adapter, request, "an inference that asks for one output")
+            names = [tensor.name for tensor in response.outputs]
+            expect(names == [wanted], f"asked for {wanted!r}, and {names} came back")
 
 
 @requirement("ORCH-3061-006")
@@ -314,3 +313,16 @@ async def test_a_sequence_keeps_its_order(subject: Subject) -> None:
         for output in case.outputs:
             problem = _difference(responses[at].outputs, output)
             expect(problem is None, f"request {at} of a sequence of {len(known)}: {problem}")
+
+
+@requirement("ORCH-3061-023")
+async def test_an_inference_on_an_engine_out_of_reach_is_connect_failed(subject: Subject) -> None:
+    """Run an inference, stop the engine, and send another."""
+    known = _known(subject)
+    async with subject.open() as adapter:
+        await _infer(adapter, _another(known.request), "an inference")
+        async with subject.engine_stopped():
+            error = await _raised(adapter.infer(_another(known.request, timeout_s=10 * SLACK_S)))
+
+    told = error.code if error else "no error"
+    expect(told == "connect_failed", f"the engine could not be reached and an inference ended in {told}")
