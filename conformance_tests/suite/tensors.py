@@ -317,12 +317,12 @@ async def test_a_sequence_keeps_its_order(subject: Subject) -> None:
 
 @requirement("ORCH-3061-023")
 async def test_an_inference_on_an_engine_out_of_reach_is_connect_failed(subject: Subject) -> None:
-    """Run an inference, stop the engine, and send another."""
+    """Run an inference, stop the engine, and send another by a new adapter, which has no connection to lose."""
     known = _known(subject)
     async with subject.open() as adapter:
         await _infer(adapter, _another(known.request), "an inference")
-        async with subject.engine_stopped():
-            error = await _raised(adapter.infer(_another(known.request, timeout_s=10 * SLACK_S)))
+    async with subject.engine_stopped(), subject.open() as adapter:
+        error = await _raised(adapter.infer(_another(known.request, timeout_s=10 * SLACK_S)))
 
     told = error.code if error else "no error"
     expect(told == "connect_failed", f"the engine could not be reached and an inference ended in {told}")
