@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from time import perf_counter
 
 import anyio
@@ -16,8 +16,12 @@ from conformance_tests.checks import Check
 from conformance_tests.harness import Harness
 from conformance_tests.outcome import Blocked, Failed, HarnessBroke, NotApplicable, Outcome, Status, Verdict
 from conformance_tests.subject import Facts, Subject
+from conformance_tests.watchdog import interrupting
 
 DEFAULT_TIMEOUT_S = 60.0
+
+MENDING_S = 60.0
+"""Seconds beyond its limit that a check may take to mend what it broke."""
 
 _log = logging.getLogger("conformance_tests")
 
@@ -115,7 +119,19 @@ class Session:
             if scope.cancelled_caught:
                 raise Failed(f"the check was not done within {self.timeout_s:g} s")
 
-        anyio.run(run, backend=self.harness.backend, backend_options=self.harness.backend_options())
+        self._run(run)
+
+    def _run(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Run it in an event loop of its own, and no longer than its limit and some time to mend what it broke."""
+        limit_s = self.timeout_s + MENDING_S
+        with interrupting(limit_s) as blocked_at:
+            try:
+                anyio.run(run, backend=self.harness.backend, backend_options=self.harness.backend_options())
+            except Exception:
+                if not blocked_at:
+                    raise
+        if blocked_at:
+            raise Failed(f"the event loop was blocked for {limit_s:g} s, at {blocked_at[0]}: nothing may wait in it")
 
     def _ask(self) -> Facts:
         facts = Facts()
@@ -128,10 +144,10 @@ class Session:
                     facts = Facts(props=await adapter.props())
 
         try:
-            anyio.run(ask, backend=self.harness.backend, backend_options=self.harness.backend_options())
+            self._run(ask)
         except HarnessBroke:
             raise
-        except Blocked as exc:
+        except (Blocked, Failed) as exc:
             return Facts(problem=exc.reason)
         except Exception as exc:
             return Facts(problem=f"{type(exc).__name__}: {exc}")
