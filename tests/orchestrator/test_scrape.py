@@ -54,7 +54,7 @@ def test_an_engines_metrics_get_our_labels_and_keep_those_that_have_few_values()
     assert read.left_out == {}
 
 
-@pytest.mark.spec("ORCH-3062-015")
+@pytest.mark.spec("ORCH-3062-016")
 @pytest.mark.parametrize("line, reason", [
     ('a{model="made-up"} 1', "model"),
     ('a{model_name="made-up"} 1', "model"),
@@ -70,7 +70,7 @@ def test_series_that_could_be_without_number_are_left_out_and_counted(line: str,
     assert read.unknown_labels == (("request_id",) if "request_id" in line else ())
 
 
-@pytest.mark.spec("ORCH-3062-015")
+@pytest.mark.spec("ORCH-3062-016")
 def test_a_huge_engine_gets_no_more_series_than_the_limit() -> None:
     text = "".join(f'nv_count{{model="m{number}",version="1"}} 1\n' for number in range(50))
 
@@ -135,7 +135,7 @@ async def test_they_are_exported_beside_ours_for_every_replica(engine_metrics_ur
     assert {labels["replica_id"] for labels in found} == {"r0", "r1"}
 
 
-@pytest.mark.spec("ORCH-3062-015")
+@pytest.mark.spec("ORCH-3062-016")
 async def test_what_is_left_out_is_told_once_and_counted(
     engine_metrics_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
