@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
+from importlib import import_module
 
 import msgspec
 
 from adapter_api import AdapterError, ConfigurationError, PluginHost
 from orchestrator.chat_template import template_of
-from orchestrator.config import Loaded, ServerSettings
+from orchestrator.config import Loaded, ServerSettings, TracingSettings
 from orchestrator.settings import PoolSettings, ReplicaSettings
 
 
@@ -45,7 +47,7 @@ def check_settings(loaded: Loaded, plugins: PluginHost) -> Summary:
             place = f"replica {replica.id!r} of pool {pool.id!r}"
             faults += _fault(lambda a=adapter, r=replica: _create(plugins, a, r, settings.read_environment), place)
             replicas.append(_summary(pool, replica, adapter))
-    faults += _tls_faults(settings.server)
+    faults += [*_tls_faults(settings.server), *_tracing_faults(settings.tracing)]
     if faults:
         raise ConfigurationError("the settings cannot be served:\n  " + "\n  ".join(faults))
     return Summary(
@@ -74,8 +76,26 @@ def _access(server: ServerSettings) -> str:
 
 
 def _tls_faults(server: ServerSettings) -> list[str]:
-    files = (server.tls.certificate, server.tls.key) if server.tls else ()
-    return [f"server.tls: {path} is no file that can be read" for path in files if not os.access(path, os.R_OK)]
+    if server.tls is None:
+        return []
+    files = (server.tls.certificate, server.tls.key)
+    if faults := [f"server.tls: {path} is no file that can be read" for path in files if not os.access(path, os.R_OK)]:
+        return faults
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
+    except OSError as exc:  # ssl.SSLError is one
+        return [f"server.tls: the certificate or key cannot be used: {exc.strerror or exc}"]
+    return []
+
+
+def _tracing_faults(tracing: TracingSettings) -> list[str]:
+    if not tracing.enabled:
+        return []
+    try:
+        import_module("orchestrator.tracing")
+    except ImportError as exc:
+        return [f"tracing.enabled needs {exc.name}, which is not installed: pip install 'worker-adapter[otel]'"]
+    return []
 
 
 def _fault(try_it: object, place: str) -> list[str]:

@@ -77,14 +77,24 @@ def _parse(text: str, path: Path | None) -> dict[str, Any]:
 def _describe(exc: ValidationError, text: str, path: Path | None, origins: Mapping[toml_lines.Path, str]) -> str:
     lines = toml_lines.lines_of_keys(text)
     faults = []
-    for error in exc.errors(include_url=False, include_context=False, include_input=False):
+    errors = exc.errors(include_url=False, include_context=False, include_input=False)
+    for error in errors:
         loc = error["loc"]
+        if error["type"] == "too_short" and any(
+            len(other["loc"]) > len(loc) == _shared(other["loc"], loc) for other in errors
+        ):
+            continue  # its items are wrong, which pydantic counts as there being none
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             message = "unknown key"
         name = ".".join(str(step) for step in loc)
         faults.append(f"{_place(loc, path, lines, origins)}{name}: {message}" if name else message)
     return "invalid settings:\n  " + "\n  ".join(faults)
+
+
+def _shared(one: toml_lines.Path, other: toml_lines.Path) -> int:
+    """Return how many steps two paths have in common."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _place(

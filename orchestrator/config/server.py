@@ -77,6 +77,16 @@ class ServerSettings(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _ports_and_keys_are_told_apart(self) -> Self:
+        if self.admin_port is not None and self.admin_port == self.port != 0:
+            raise ValueError(f"port and admin_port are both {self.port}; choose another, or leave admin_port out")
+        names: dict[str, str] = {}
+        for key in self.api_keys:
+            if names.setdefault(key.sha256, key.name) is not key.name:
+                raise ValueError(f"api_keys {names[key.sha256]!r} and {key.name!r} are the same key: take one out")
+        return self
+
 
 class LogSettings(Frozen):
     level: Literal["debug", "info", "warning", "error"] = "info"

@@ -53,6 +53,7 @@ def test_check_describes_settings_that_are_good(tmp_path: Path) -> None:
         ('[[pools]]\nid = "b"\nadapter = "acme"\n[[pools.replicas]]\nid = "r1"\n', "no adapter named 'acme'"),
         ('[[pools]]\nid = "b"\nadapter = "mock"\nreplicas = [{ id = "x", options = { nope = 1 } }]\n', "nope"),
         ('[server.tls]\ncertificate = "/nope"\nkey = "/nope"\n', "server.tls: /nope is no file"),
+        (f'[server.tls]\ncertificate = "{__file__}"\nkey = "{__file__}"\n', "certificate or key cannot be used"),
     ],
 )
 def test_check_tells_what_is_wrong(tmp_path: Path, more: str, said: str) -> None:

@@ -52,6 +52,28 @@ def test_what_is_unknown_or_wrong_is_told_with_its_line(tmp_path: Path, text: st
 
 
 @pytest.mark.spec("ORCH-3063-001")
+@pytest.mark.parametrize("text, said", [
+    (POOL + "[server]\nport = true\n", "/orchestrator.toml:6: server.port: must be a number, not true or false"),
+    (POOL + "slots = true\n", "/orchestrator.toml:5: pools.0.replicas.0.slots: must be a number"),
+    (POOL + "[server]\nport = 9000\nadmin_port = 9000\n", "port and admin_port are both 9000"),
+    (POOL + "".join(f'[[server.api_keys]]\nname = "{name}"\nsha256 = "{"0" * 64}"\n' for name in "ab"),
+     "api_keys 'a' and 'b' are the same key"),
+])  # fmt: skip
+def test_values_that_could_not_be_meant_are_told(tmp_path: Path, text: str, said: str) -> None:
+    assert said in fault(tmp_path, text)
+
+
+def test_two_hosts_ports_may_both_be_any(tmp_path: Path) -> None:
+    assert load(tmp_path, POOL + "[server]\nport = 0\nadmin_port = 0\n").settings.server.admin_port == 0
+
+
+def test_a_fault_inside_of_a_list_is_told_once(tmp_path: Path) -> None:
+    message = fault(tmp_path, POOL + "option = 5\n")
+
+    assert message.splitlines()[1:] == ["  /orchestrator.toml:5: pools.0.replicas.0.option: unknown key"]
+
+
+@pytest.mark.spec("ORCH-3063-001")
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     message = fault(tmp_path, POOL + "[server]\nprot = 1\nhots = 2\n")
 
