@@ -69,14 +69,15 @@ class ServingPools:
             pools = [pool for pool in self if not pool.seen and pool.may_serve(work.model)]
         if not pools:
             raise self._no_such_model(work)
+        place = self._affinity.place_of(session) if session is not None else None
+        holder = next((pool for pool in pools if place is not None and pool.id == place.pool_id), None)
+        if bound and holder is not None:
+            return holder
         pools = [pool for pool in pools if pool.settings.weight and suits(pool)] or pools
         # A pool of weight 0 gets nothing, also when it alone is ready: tasks wait for the others then.
         able = [pool for pool in pools if pool.ready and pool.settings.weight] or pools
-        if session is not None:
-            pool_id, _, replica_id = (self._affinity.replica_of(session) or "").partition("/")
-            for pool in pools if bound else able:
-                if pool.id == pool_id and (bound or (pool.settings.weight and pool.has_slot_at(replica_id))):
-                    return pool
+        if place is not None and holder in able and holder.settings.weight and holder.has_slot_at(place.replica_id):
+            return holder
         chosen = choose_pool([(pool.id, pool.settings.weight) for pool in able], work.session_id or work.job_id)
         if chosen is None:
             raise NotReady(f"every pool that serves model {work.model!r} has weight 0; give one some weight")

@@ -11,7 +11,7 @@ from orchestrator.admission import WaitingLine
 from orchestrator.fit import Template, fit, suits
 from orchestrator.replica import Replica
 from orchestrator.routing import Candidate, choose_replica
-from orchestrator.sessions import Affinity, SessionKey
+from orchestrator.sessions import Affinity, Place
 from orchestrator.settings import PoolSettings
 from orchestrator.status import PoolStatus
 from orchestrator.ticket import Ticket, Work
@@ -254,9 +254,11 @@ class Pool:
 
     def _place(self, ticket: Ticket) -> bool:
         session = ticket.session
-        known = self._known_replica(session) if session else None
+        place = self._affinity.place_of(session) if session else None
+        # With its pool: replicas of different pools may have the same id, and none of each other's cache.
+        known = place.replica_id if place is not None and place.pool_id == self.id else None
         candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(ticket.work)]
-        if ticket.bound and session and self._affinity.replica_of(session) is not None:
+        if ticket.bound and place is not None:
             candidates = [c for c in candidates if c.replica_id == known]
         chosen = choose_replica(candidates, preferred=known, avoid=ticket.avoid)
         if chosen is None:
@@ -266,15 +268,11 @@ class Pool:
         ticket.replica = ticket.served_by = replica
         ticket.granted_at = ticket.granted_at or perf_counter()
         if session:
-            ticket.kv_warmth = known == chosen
-            self._affinity.remember(session, f"{self.id}/{chosen}")
+            here = Place(self.id, chosen, replica.life)
+            ticket.kv_warmth = place == here
+            self._affinity.remember(session, here)
         ticket.wake()
         return True
-
-    def _known_replica(self, session: SessionKey) -> str | None:
-        # With its pool: replicas of different pools may have the same id, and none of each other's cache.
-        pool_id, _, replica_id = (self._affinity.replica_of(session) or "").partition("/")
-        return replica_id if pool_id == self.id else None
 
     def _has_free_slot(self) -> bool:
         return any(r.in_flight < r.slots and not self._why_not_served_by(r) for r in self.replicas.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from math import inf
 
 import anyio
@@ -17,6 +18,8 @@ OVERLOAD_REST_S = 0.5
 """How long a replica gets nothing new after it said `overloaded` without saying for how long."""
 LONGEST_REST_S = 60.0
 """How long it gets nothing new at most, whatever it says."""
+
+_LIVES = count(1)
 
 
 class Replica:
@@ -42,6 +45,8 @@ class Replica:
         self.report: HealthReport | None = None
         self.props: EngineProps | None = None
         self.breaker = Breaker(pool.breaker, clock)
+        self.life = next(_LIVES)
+        """Another number after each time that its engine was out of sight, and for each replica."""
         self.draining = False
         self.in_flight = 0
         self.dispatched = 0
@@ -136,7 +141,11 @@ class Replica:
                 if props.name in known:
                     known[props.name].update(props.versions)
             self._known_models = known
-        return self.health.observe(report)
+        was_up = self.health.takes_work
+        changed = self.health.observe(report)
+        if self.health.takes_work and not was_up:
+            self.life = next(_LIVES)  # it may have been started anew while nobody could see it
+        return changed
 
     def begin(self) -> bool:
         """Count a task in; returns whether it is the breaker's trial."""

@@ -17,29 +17,37 @@ class SessionKey(NamedTuple):
     session_id: str
 
 
+class Place(NamedTuple):
+    """Where a session was served. `life` tells one life of an engine from the next: a cache does not outlive it."""
+
+    pool_id: str
+    replica_id: str
+    life: int
+
+
 class Affinity:
-    """Remembers the replica of each session, as `pool/replica`, for `ttl_s` after its last task; for `limit` sessions
+    """Remembers the place of each session for `ttl_s` after its last task; for `limit` sessions
     at most."""
 
     def __init__(self, settings: SessionSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
-        self._known: OrderedDict[SessionKey, tuple[str, float]] = OrderedDict()
+        self._known: OrderedDict[SessionKey, tuple[Place, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def replica_of(self, session: SessionKey) -> str | None:
-        """Return the replica that served the session last; `None` when that is forgotten, or it is new."""
-        replica_id, expires = self._known.get(session, (None, 0.0))
-        if replica_id is not None and expires <= self._clock():
+    def place_of(self, session: SessionKey) -> Place | None:
+        """Return where the session was served last; `None` when that is forgotten, or it is new."""
+        place, expires = self._known.get(session, (None, 0.0))
+        if place is not None and expires <= self._clock():
             del self._known[session]
             return None
-        return replica_id
+        return place
 
-    def remember(self, session: SessionKey, replica_id: str) -> None:
+    def remember(self, session: SessionKey, place: Place) -> None:
         now = self._clock()
-        self._known[session] = (replica_id, now + self._settings.ttl_s)
+        self._known[session] = (place, now + self._settings.ttl_s)
         self._known.move_to_end(session)
         while next(iter(self._known.values()))[1] <= now:  # in the order of their time, for it is the same for all
             self._known.popitem(last=False)

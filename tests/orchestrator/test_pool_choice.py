@@ -9,7 +9,8 @@ import pytest
 from adapter_api import End, Error, InferRequest, Metrics, Sequence, Started, TokenEvent
 from adapter_api.testing import collect
 from orchestrator import Orchestrator, OrchestratorSettings
-from tests.orchestrator.pooling import mock_host, task
+from tests.orchestrator.pooling import QUICK_HEALTH, mock_host, orchestrator, settings, task
+from tests.orchestrator.test_monitor import eventually, set_state
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +96,24 @@ async def test_a_session_that_somebody_else_has_under_the_same_name_is_cold() ->
             events = await collect(host.accept(task(session_id="s"), owner=owner))
 
             assert warmth(list(events)) == [0]
+
+
+@pytest.mark.spec("ORCH-3055-032")
+@pytest.mark.parametrize("what", ["restarted", "replaced"])
+async def test_a_session_whose_engine_may_have_been_started_anew_is_cold(what: str) -> None:
+    async with orchestrator({}, health=QUICK_HEALTH) as host:
+        first = await collect(host.submit(task(session_id="s")))
+        if what == "restarted":
+            set_state(host, "r0", "unreachable")
+            await eventually(lambda: not host.ready)
+            set_state(host, "r0", "ready")
+            await eventually(lambda: host.ready)
+        else:
+            await host.reload(settings({"reply": "another engine"}, health=QUICK_HEALTH))
+        after = await collect(host.submit(task(session_id="s")))
+        again = await collect(host.submit(task(session_id="s")))
+
+    assert [warmth(list(events)) for events in (first, after, again)] == [[0], [0], [1]]
 
 
 def pool_of(events: list[TokenEvent]) -> str | None:
