@@ -136,7 +136,7 @@ def _replica_labels(replica: Replica) -> tuple[str, str, str, str]:
 
 def _labels(ticket: Ticket) -> tuple[str, ...]:
     replica = ticket.served_by
-    model = ticket.work.model if ticket.work.model in ticket.pool.models else ""
+    model = ticket.work.model if ticket.pool.knows(ticket.work.model) else ""
     if replica is None:
         return "", "", ticket.pool.id, "", model
     return (*_replica_labels(replica), model)

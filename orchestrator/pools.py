@@ -67,6 +67,10 @@ class Pool:
             return False
         return any(replica.has_model(name, version) for replica in self.replicas.values())
 
+    def knows(self, name: str) -> bool:
+        """Whether it is one of `models`; cheap, however many there are."""
+        return self.may_serve(name) and any(replica.knows(name) for replica in self.replicas.values())
+
     def may_serve(self, name: str) -> bool:
         """Whether the settings let the model be served here."""
         return not self.settings.models or name in self.settings.models

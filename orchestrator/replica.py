@@ -87,6 +87,9 @@ class Replica:
         """The names of the models it was last known to have."""
         return tuple(sorted(self._known_models))
 
+    def knows(self, name: str) -> bool:
+        return name in self._known_models
+
     def model_props(self, name: str) -> ModelProps | None:
         return next((m for m in self.props.models if m.name == name), None) if self.props else None
 
