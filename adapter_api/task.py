@@ -42,6 +42,9 @@ def _is_encodable(text: str) -> str:
     return text
 
 
+_FAULTS_NAMED = 10
+_LONGEST_STEP = 64
+
 Text = Annotated[str, AfterValidator(_is_encodable)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -192,7 +195,8 @@ class TaskRequest(_Frozen):
     model: str = Field(min_length=1)
     model_version: str | None = Field(default=None, description="the engine's own choice when absent")
     prompt: Text | None = Field(default=None, repr=False)
-    messages: tuple[Message, ...] | None = Field(default=None, repr=False)
+    # The first bad one is told: a list of a million must not make as many faults.
+    messages: tuple[Message, ...] | None = Field(default=None, repr=False, fail_fast=True)
 
     max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
     min_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
@@ -295,12 +299,26 @@ class TaskRequest(_Frozen):
 
 
 def describe_validation_error(exc: ValidationError, what: str) -> str:
-    """Return one sentence that names each field at fault and what is wrong with it, without any value."""
+    """Return one sentence that names the fields at fault, the first ones of many, and what is wrong with each; without
+    any value."""
     faults = []
-    for error in exc.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(step) for step in error["loc"])
+    errors = exc.errors(include_url=False, include_context=False, include_input=False)
+    for error in errors[:_FAULTS_NAMED]:
+        place = ".".join(_step(step) for step in error["loc"] if not _is_alternative(step))
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             message = "unknown field"
         faults.append(f"{place}: {message}" if place else message)
+    if len(errors) > _FAULTS_NAMED:
+        faults.append(f"and {len(errors) - _FAULTS_NAMED} more")
     return f"invalid {what}: " + "; ".join(faults)
+
+
+def _step(step: int | str) -> str:
+    text = str(step)
+    return text if len(text) <= _LONGEST_STEP else f"{text[:_LONGEST_STEP]}…"
+
+
+def _is_alternative(step: int | str) -> bool:
+    """Whether it is no field but pydantic's name for one of the types that a field may have, as in `tuple[…]`."""
+    return isinstance(step, str) and step.endswith("]") and "[" in step

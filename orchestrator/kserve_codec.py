@@ -21,6 +21,8 @@ _NUMPY = {
     "INT16": "int16", "INT32": "int32", "INT64": "int64", "FP16": "float16", "FP32": "float32", "FP64": "float64",
     "BF16": "float32",
 }  # fmt: skip
+_LONGEST_NAME = 256
+"""Errors of engines quote names, and travel in headers."""
 
 
 class AnswerForm(msgspec.Struct, frozen=True):
@@ -104,8 +106,8 @@ def _split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
 
 
 def _input(spec: Any, position: int, rest: memoryview) -> tuple[Tensor, memoryview]:
-    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
-        raise InvalidRequest(f"input {position} has no name")
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str) or len(spec["name"]) > _LONGEST_NAME:
+        raise InvalidRequest(f"input {position} has no name of at most {_LONGEST_NAME} characters")
     name, shape = spec["name"], spec.get("shape")
     datatype: Any = spec.get("datatype")
     # By equality: what cannot be hashed is no datatype either.
@@ -179,8 +181,8 @@ def _outputs(specs: Any) -> tuple[tuple[RequestedOutput, ...], dict[str, bool]]:
     if specs is not None and not isinstance(specs, list):
         raise InvalidRequest("'outputs' must be a list")
     for spec in specs or ():
-        if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
-            raise InvalidRequest("each of 'outputs' must have a name")
+        if not isinstance(spec, dict) or not isinstance(spec.get("name"), str) or len(spec["name"]) > _LONGEST_NAME:
+            raise InvalidRequest(f"each of 'outputs' must have a name of at most {_LONGEST_NAME} characters")
         parameters = _mapping(spec.get("parameters"), "parameters of an output")
         outputs.append(RequestedOutput(spec["name"], _number(parameters, "classification", 2**31 - 1) or 0))
         if "binary_data" in parameters:

@@ -12,6 +12,8 @@ import structlog
 from orchestrator.config import LogSettings
 
 BLOT = "***"
+LONGEST_TEXT = 2000
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _FOREIGN = ("uvicorn", "uvicorn.error", "httpx", "httpcore", "asyncio")
 
 
@@ -39,6 +41,19 @@ class Redaction:
         return value
 
 
+def _shorten(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Cut long texts: a name that a client made up may have megabytes."""
+    for key, value in event.items():
+        if isinstance(value, str) and len(value) > LONGEST_TEXT:
+            event[key] = f"{value[:LONGEST_TEXT]}… ({len(value)} characters)"
+    return event
+
+
+def _on_one_line(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Spell out control characters, lest a name that a client made up look like a record or colour the terminal."""
+    return {key: value.translate(_CONTROLS) if isinstance(value, str) else value for key, value in event.items()}
+
+
 class _Forgiving(logging.StreamHandler[TextIO]):
     """A log that cannot be written, on a full disk for one, must not stop the service nor fill standard error."""
 
@@ -56,14 +71,16 @@ def configure_logging(settings: LogSettings, secrets: Collection[str] = (), stre
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     as_json = settings.format == "json"
-    render: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
+    text = [_on_one_line, structlog.dev.ConsoleRenderer(colors=False)]
+    render: list[Any] = [structlog.processors.JSONRenderer()] if as_json else text
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _without_locals,
             Redaction(secrets),
-            render,
+            _shorten,
+            *render,
         ],
     )
     handler = _Forgiving(stream or sys.stderr)

@@ -60,6 +60,9 @@ _V2_PROTOCOL = tuple(
 """Where clients of the v2 protocol ask; also for what is not here, so that they understand that it is not."""
 
 
+LONGEST_MESSAGE = 2000
+
+
 class Refused(Exception):
     """The host itself refuses a request. `code` is a key of `STATUS_OF_CODE`."""
 
@@ -74,11 +77,15 @@ def status_of(code: str) -> int:
 
 def error_of(exc: Exception) -> Error:
     """Return the error that tells `exc`, without a word of anything that is not meant for clients."""
-    if isinstance(exc, Refused):
-        return exc.error
-    if isinstance(exc, AdapterError):
-        return Error.from_exception(exc)
+    if isinstance(exc, Refused | AdapterError):
+        error = exc.error if isinstance(exc, Refused) else Error.from_exception(exc)
+        # It may quote a name that the client made up, of megabytes.
+        return error if len(error.message) <= LONGEST_MESSAGE else _shortened(error)
     return Error(code="internal", message="the orchestrator failed at this request; its log says why", retryable=False)
+
+
+def _shortened(error: Error) -> Error:
+    return msgspec.structs.replace(error, message=f"{error.message[:LONGEST_MESSAGE]}…")
 
 
 def body_of(error: Error, path: str) -> dict[str, Any]:

@@ -154,3 +154,19 @@ def test_a_task_tells_what_a_model_needs_to_take_it() -> None:
     }  # fmt: skip
     image = {"role": "user", "content": [{"type": "image", "data": PNG}]}
     assert task(prompt=None, messages=[image]).needs == {Capability.MESSAGES, Capability.IMAGES}
+
+
+def test_many_faults_are_told_by_the_first_ones() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        TaskRequest.parse({"model": "m", "prompt": "p", **{f"{'k' * 1000}{number}": 1 for number in range(1000)}})
+
+    assert refused.value.message.endswith("; and 990 more")
+    assert len(refused.value.message) < 2000
+
+
+def test_a_field_of_several_types_is_told_by_its_name_alone() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        TaskRequest.parse({"model": "m", "messages": [{"role": "user", "content": 5}]})
+
+    assert "messages.0.content: " in refused.value.message
+    assert "[" not in refused.value.message

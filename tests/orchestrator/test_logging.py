@@ -104,3 +104,23 @@ def test_a_log_that_cannot_be_written_stops_nothing(capsys: pytest.CaptureFixtur
 
     root.handlers[:], root.level = handlers, level
     assert capsys.readouterr().err == ""
+
+
+def test_a_long_text_is_cut(log: io.StringIO) -> None:
+    text = "m" * 1_000_000  # by a name, lest a failure print it
+
+    logging.getLogger("x").info("model %s", text)
+
+    event = records(log)[0]["event"]
+    assert len(event) < 2100
+    assert event.endswith("(1000006 characters)")
+
+
+def test_one_record_is_one_line_also_as_text(log: io.StringIO) -> None:
+    configure_logging(LogSettings(format="text"), [], log)
+
+    logging.getLogger("x").warning("engine says %s", "a\nb", extra={"session_id": "c\r\n\x1b[31md"})
+
+    assert log.getvalue().count("\n") == 1
+    assert "\x1b" not in log.getvalue()
+    assert "a\\x0ab" in log.getvalue()

@@ -242,6 +242,27 @@ async def test_a_body_that_is_declared_and_never_sent_does_not_end_a_stream_in_a
 
 
 @pytest.mark.spec("ORCH-3064-003")
+@pytest.mark.parametrize(
+    "path, body",
+    [
+        ("/v2/tasks", {"model": "m" * 1_000_000, "prompt": "p"}),
+        ("/v2/tasks", {"model": "mock", "prompt": "p", "k" * 1_000_000: 1}),
+        ("/v2/tasks", {"model": "mock", "messages": [{}] * 20_000}),
+        ("/v2/tasks", {"model": "mock", "prompt": "p", **{f"k{number}": 1 for number in range(20_000)}}),
+        ("/v1/completions", {"model": "mock", "prompt": "p", "k" * 1_000_000: 1}),
+        ("/v2/models/mock/infer", {"inputs": [{"name": "n" * 1_000_000}]}),
+        ("/v2/models/mock/infer", {"inputs": [], "outputs": [{"name": "n" * 1_000_000}]}),
+    ],
+)
+async def test_no_refusal_is_as_long_as_what_was_sent(serve: Serve, path: str, body: dict[str, object]) -> None:
+    async with serve() as host:
+        response = await host.client.post(path, json=body)
+
+    assert response.status_code in (400, 404)
+    assert len(response.content) < 10_000
+
+
+@pytest.mark.spec("ORCH-3064-003")
 def test_every_error_of_the_contract_has_a_status() -> None:
     def codes(of: type[AdapterError]) -> set[str]:
         return {of.code} | {code for each in of.__subclasses__() for code in codes(each)}
