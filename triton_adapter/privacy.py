@@ -23,7 +23,7 @@ def without(text: str, secrets: Iterable[str]) -> str:
 
 
 def without_parts(text: str, secrets: Iterable[str]) -> str:
-    """Return `text` without secrets and without parts of them, whatever quoting or joining of lines did to them.
+    """Return `text` without secrets and without parts of them, whatever quoting, joining of lines or another case did.
 
     Parts of less than 15 letters and digits may stay. Meant for texts of some hundred characters.
     """
@@ -40,12 +40,17 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _letters(text: str) -> str:
-    return "".join(filter(str.isalnum, text))
+    return _lower("".join(filter(str.isalnum, text)))
+
+
+def _lower(text: str) -> str:
+    """Return `text` in lower case and as long as it was: İ is the one letter that would become two."""
+    return text.replace("İ", "i").lower()
 
 
 def _without_parts(text: str, secret: str) -> str:
     places = [index for index, letter in enumerate(text) if letter.isalnum()]
-    letters = "".join(text[place] for place in places)
+    letters = _lower("".join(text[place] for place in places))
     pieces: list[str] = []
     copied = at = 0
     while at + _WINDOW <= len(letters):

@@ -348,6 +348,8 @@ ECHOES = {
     "in one line": " ".join(PROMPT.split()),
     "its beginning": f"prompt {PROMPT[:40]!r}… is not allowed",
     "its end": f"…{PROMPT[-30:]}",
+    "in capitals": PROMPT.upper(),
+    "as an uncased tokenizer sees it": PROMPT.lower(),
 }
 
 
@@ -368,8 +370,8 @@ async def test_a_server_that_echoes_the_prompt_is_not_quoted(
 
     assert isinstance(events[-1], Error)
     assert "cannot tokenize" in events[-1].message
-    for part in ("Zanzibar", "sings", "Elise", "midnight"):
-        assert part not in said(events) + caplog.text
+    for part in ("zanzibar", "sings", "elise", "midnight"):
+        assert part not in (said(events) + caplog.text).lower()
 
 
 async def test_what_a_chat_template_made_of_a_message_is_not_quoted_either() -> None:
@@ -407,6 +409,11 @@ def test_hiding_leaves_the_rest_of_a_message_alone_however_long_the_prompt() -> 
 
     assert clean("cannot: 'SECRETS of the very end of it' at 7", hide=[prompt]) == "cannot: … at 7"
     assert clean("Exceeds maximum queue size", hide=[prompt]) == "Exceeds maximum queue size"
+
+
+def test_a_letter_whose_lower_case_is_two_does_not_shift_what_is_hidden() -> None:
+    assert clean("bad: İstanbul'da bir öğleden sonra (17)", hide=["İstanbul'da bir öğleden sonra"]) == "bad: … (17)"
+    assert clean("İİİİ bad: the whole of the secret (17)", hide=["the whole of the SECRET"]) == "İİİİ bad: … (17)"
 
 
 def test_a_quoted_prompt_does_not_decide_what_an_error_is() -> None:
