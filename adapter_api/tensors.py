@@ -176,6 +176,15 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     traceparent: str | None = None
 
+    def __repr__(self) -> str:
+        # Parameters by their names only: a value may be a text that nobody else may read.
+        parameters = f"<{', '.join(sorted(self.parameters))}>"
+        return (
+            f"InferRequest(model={self.model!r}, model_version={self.model_version!r}, request_id={self.request_id!r}, "
+            f"inputs={self.inputs!r}, outputs={self.outputs!r}, parameters={parameters}, sequence={self.sequence!r}, "
+            f"priority={self.priority!r}, timeout_s={self.timeout_s!r})"
+        )
+
 
 class InferResponse(msgspec.Struct, frozen=True, kw_only=True):
     """What came back. Look outputs up by name: their order is the model's, not the request's."""

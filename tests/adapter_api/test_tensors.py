@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_api import Datatype, InferResponse, InvalidRequest, Tensor
+from adapter_api import Datatype, InferRequest, InferResponse, InvalidRequest, Tensor
 from adapter_api.tensors import ITEM_SIZE
 
 NUMPY: dict[Datatype, type] = {
@@ -125,3 +125,13 @@ def test_outputs_are_found_by_name() -> None:
 @pytest.mark.spec("ORCH-3061-019")
 def test_a_repr_shows_no_contents() -> None:
     assert "secret" not in repr(Tensor.from_bytes_elements("x", [b"secret"]))
+
+
+@pytest.mark.spec("ORCH-3061-019")
+def test_nor_does_the_repr_of_a_request_but_it_says_what_there_is() -> None:
+    inputs = (Tensor.from_bytes_elements("x", [b"secret"]),)
+
+    shown = repr(InferRequest(model="m", inputs=inputs, parameters={"system_prompt": "secret"}, request_id="r1"))
+
+    assert "secret" not in shown
+    assert all(part in shown for part in ("'m'", "'x'", "BYTES", "system_prompt", "'r1'"))
