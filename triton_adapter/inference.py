@@ -120,18 +120,11 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
         # One answer: the call for one serves every v2 server, keeps the error's code and a sequence's order.
         yield await infer(engine, request)
         return
-    drained = cancel_mode(schema) == "client_only"
-    # Our own deadlines come first; a call that is drained after them needs time for that.
-    extra_s = 1 + (settings.drain_timeout_s if drained else 0)
-    call: StreamCall = await engine.transport.stream(
-        wire_request(request, schema, ends, streamed=True),
-        timeout_s=_left(ends) + extra_s,
-        traceparent=request.traceparent,
-    )
-    call = Drainable(call) if drained else call
+    retries = Retries(settings.max_retries)
+    call = await _open_stream(engine, request, schema, ends)
     engine.slots.enter()
     watch = Watchdog(
-        partial(give_up, call),
+        lambda: give_up(call),
         first_token_s=settings.first_token_timeout_s, inter_token_s=settings.inter_token_timeout_s,
         ends=ends, total_s=request.timeout_s or settings.timeout_s,
     )  # fmt: skip
@@ -143,9 +136,17 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
             try:
                 replies = await call.read()
             except (AdapterError, asyncio.CancelledError) as exc:
+                again = (
+                    isinstance(exc, AdapterError)
+                    and not watch.first_seen
+                    and await retries.again(exc, unsent_only=True, ends=ends)
+                )
                 if watch.stage is not None:
                     raise watch.error(what) from exc
-                raise
+                if not again:
+                    raise
+                call = await _open_stream(engine, request, schema, ends)
+                continue
             watch.waiting_since, watch.first_seen = None, True
             if not replies:
                 raise StreamIncomplete(f"{what} ended its stream without a final response")
@@ -168,11 +169,25 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
     finally:
         watch.stop()
         engine.slots.leave()
-        if not settled and drained:
+        if settled:
+            pass
+        elif isinstance(call, Drainable):
             # What computes would run on: follow it to its end rather than lose sight of it.
             engine.slots.drain(call)
-        elif not settled:
+        else:
             engine.cancels.cancel(call)
+
+
+async def _open_stream(engine: Engine, request: InferRequest, schema: ModelSchema, ends: float) -> StreamCall:
+    drained = cancel_mode(schema) == "client_only"
+    # Our own deadlines come first; a call that is drained after them needs time for that.
+    extra_s = 1 + (engine.settings.drain_timeout_s if drained else 0)
+    call = await engine.transport.stream(
+        wire_request(request, schema, ends, streamed=True),
+        timeout_s=_left(ends) + extra_s,
+        traceparent=request.traceparent,
+    )
+    return Drainable(call) if drained else call
 
 
 def wire_request(request: InferRequest, schema: ModelSchema, ends: float, *, streamed: bool = False) -> WireRequest:

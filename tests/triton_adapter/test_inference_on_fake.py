@@ -8,6 +8,8 @@ import anyio
 import pytest
 
 from adapter_api import (
+    ConnectFailed,
+    ConnectionLost,
     DeadlineExceeded,
     InferRequest,
     InferResponse,
@@ -17,9 +19,13 @@ from adapter_api import (
     Unsupported,
 )
 from triton_adapter import TritonAdapter, TritonSettings
+from triton_adapter.schema import Reply
 from triton_adapter.testing import FakeTriton
 from triton_adapter.testing.script import Raw
+from triton_adapter.transports.base import StreamCall
+from triton_adapter.transports.grpc import GrpcTransport
 from triton_adapter.wire import v2_pb2 as v2
+from triton_adapter.wire.request import WireRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +50,49 @@ async def test_a_model_that_does_not_stream_any_more_is_served_at_once(fake: Fak
     assert response["text_output"].elements() == [
         b"hiHello there!"
     ]  # a single answer repeats the prompt unless told not to
+
+
+class Unreachable:
+    """A stream that finds nothing to connect to."""
+
+    async def read(self) -> list[Reply]:
+        raise ConnectFailed("nothing listens there")
+
+    def cancel(self) -> None:
+        return None
+
+
+class AtSecondTry(GrpcTransport):
+    tries = 0
+
+    async def stream(  # type: ignore[override]
+        self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None
+    ) -> StreamCall:
+        self.tries += 1
+        if self.tries == 1:
+            return Unreachable()
+        return await super().stream(request, timeout_s=timeout_s, traceparent=traceparent)
+
+
+async def test_a_stream_that_never_left_is_sent_again(fake: FakeTriton) -> None:
+    fake.model("m").respond_with_text("one two")
+    settings = TritonSettings(url=fake.grpc_url)
+    transport = AtSecondTry(settings)
+    async with TritonAdapter(settings, transport=transport) as adapter:
+        response = await _first_of(adapter)(InferRequest(model="m", inputs=TEXT))
+        busy = (await adapter.health()).capacity.in_flight
+
+    assert response["text_output"].elements()
+    assert (transport.tries, len(fake.requests), busy) == (2, 1, 0)
+
+
+async def test_a_stream_that_was_sent_is_not_sent_again(fake: FakeTriton) -> None:
+    fake.model("m").respond_with_text("one two").cut(after=0)
+    async with TritonAdapter(TritonSettings(url=fake.grpc_url, max_retries=20)) as adapter:
+        with pytest.raises(ConnectionLost):
+            await _first_of(adapter)(InferRequest(model="m", inputs=TEXT))
+
+    assert len(fake.requests) == 1
 
 
 async def test_waiting_for_a_sequences_turn_counts_against_the_deadline(fake: FakeTriton) -> None:
