@@ -86,6 +86,26 @@ async def test_a_stream_that_never_left_is_sent_again(fake: FakeTriton) -> None:
     assert (transport.tries, len(fake.requests), busy) == (2, 1, 0)
 
 
+async def test_a_storm_of_cancelled_requests_of_one_answer_is_let_out_bit_by_bit(
+    fake: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triton_adapter.cancellation._WINDOW_S", 3600)
+    model = fake.model("m").signature("vllm", decoupled=False).hold(after=0)
+    settings = TritonSettings(url=fake.grpc_url, max_concurrent_cancels=3)
+    async with TritonAdapter(settings) as adapter:
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(adapter.infer, InferRequest(model="m", inputs=TEXT))
+            await fake.until(lambda: model.held == 8)
+            group.cancel_scope.cancel()
+        await fake.until(lambda: model.cancels == 3)
+        await adapter.health()
+        by_then = model.cancels
+    await fake.until(lambda: model.cancels == 8)
+
+    assert by_then == 3, "the others wait for their turn, or for the end of the adapter"
+
+
 async def test_a_stream_that_was_sent_is_not_sent_again(fake: FakeTriton) -> None:
     fake.model("m").respond_with_text("one two").cut(after=0)
     async with TritonAdapter(TritonSettings(url=fake.grpc_url, max_retries=20)) as adapter:

@@ -22,6 +22,7 @@ from adapter_api import (
     DeadlineStage,
     ProtocolViolation,
 )
+from triton_adapter.cancellation import CancelLimiter
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
 from triton_adapter.status import clean, error_for
@@ -50,6 +51,7 @@ class GrpcTransport:
         self._tls = TlsMaterial(settings.tls) if self._address.tls else None
         self._current: _Channel | None = None
         self._retired: set[_Channel] = set()
+        self._cancels = CancelLimiter(settings.max_concurrent_cancels)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -100,6 +102,7 @@ class GrpcTransport:
     async def aclose(self) -> None:
         """Cancel every call and release the connection."""
         self._closed = True
+        self._cancels.flush()
         channels = [*self._retired, *([self._current] if self._current else [])]
         self._current = None
         self._retired.clear()
@@ -138,7 +141,8 @@ class GrpcTransport:
                 raise AdapterClosed("the adapter was closed during the call", retryable=True) from None
             raise
         finally:
-            call.cancel()
+            if not call.done():
+                self._cancels.cancel(call)
         return data
 
     def error(
