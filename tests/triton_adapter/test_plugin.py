@@ -10,6 +10,7 @@ import trio
 
 from adapter_api import API_VERSION, AdapterClosed, ConfigurationError, load_plugins
 from triton_adapter import TritonAdapter, TritonSettings
+from triton_adapter.testing import FakeTriton
 
 
 def test_the_adapter_is_found_by_its_entry_point_and_made_from_options() -> None:
@@ -38,6 +39,30 @@ def test_knowing_of_the_adapter_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_a_task_needs_neither_tritonclient_nor_numpy() -> None:
+    program = """
+import sys
+sys.modules.update(tritonclient=None, numpy=None)  # importing either fails now
+import asyncio
+from adapter_api import TaskRequest, Token
+from triton_adapter import TritonAdapter, TritonSettings
+
+async def main():
+    async with TritonAdapter(TritonSettings(url=sys.argv[1])) as adapter:
+        async for event in adapter.submit(TaskRequest(model="m", prompt="hi")):
+            if isinstance(event, Token):
+                print(event.text, end="")
+
+asyncio.run(main())
+"""
+    with FakeTriton() as fake:
+        fake.model("m").respond_with_text("one two")
+        command = [sys.executable, "-c", program, fake.grpc_url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout == "one two"
 
 
 def test_an_event_loop_that_is_not_asyncios_is_refused_with_a_reason() -> None:
