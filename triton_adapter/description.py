@@ -72,7 +72,7 @@ def describe_model(engine: Engine, schema: ModelSchema, server_version: str = ""
     mode = cancel_mode(schema)
     if mode == "hard":
         capabilities.add(Capability.CANCEL_HARD)
-    failure = engine.failures.get(schema.name)
+    failure = engine.failure_of(schema.name)
     return ModelProps(
         name=schema.name,
         versions=schema.versions,
@@ -90,7 +90,7 @@ def describe_model(engine: Engine, schema: ModelSchema, server_version: str = ""
             frozenset(capabilities),
             server_version,
             reason=reason,
-            failure=None if failure is None else failure.reason,
+            failure=failure,
         ),
     )
 

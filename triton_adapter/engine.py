@@ -27,6 +27,8 @@ from triton_adapter.transports.base import Transport
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import SERVER_METADATA
 
+DISTRUST_S = 30.0
+
 _NO_OVERRIDE = ModelOverride()
 
 
@@ -39,10 +41,10 @@ class Server(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Why a model is not trusted although the server calls it ready."""
+    """Why a model is not trusted although the server calls it ready, and until when."""
 
     reason: str
-    since: float
+    until: float
 
 
 class Engine:
@@ -56,8 +58,8 @@ class Engine:
         self.cancels = CancelLimiter(settings.max_concurrent_cancels)
         self.sequences = SequenceOrder()
         self.shared_memory = SharedMemory(transport, settings)
-        self.failures: dict[str, Failure] = {}
-        """Models whose last request died or hung; a success clears its model."""
+        self._failures: dict[str, Failure] = {}
+        """Models whose last request died or hung."""
         self._server: tuple[float, Server] | None = None
 
     def what(self, model: str) -> str:
@@ -98,18 +100,34 @@ class Engine:
         if isinstance(error, InvalidRequest | ModelNotFound | NotReady | Unsupported):
             self.schemas.forget(model)
         if isinstance(error, ConnectFailed | ConnectionLost):
-            # Another server may answer next.
-            self._server = None
-            self.schemas.forget()
+            self.note_disconnect()
         hung = isinstance(error, DeadlineExceeded) and error.stage in ("first_token", "inter_token")
         died = isinstance(error, EngineFailed) and error.retryable
         if hung or died:
-            self.failures[model] = Failure(error.message, monotonic())
+            self._failures[model] = Failure(error.message, monotonic() + DISTRUST_S)
 
     def note_success(self, model: str) -> None:
-        """Learn from a request that worked."""
-        if self.failures:
-            self.failures.pop(model, None)
+        """Learn from a request that worked, or that the model was loaded anew: it is trusted."""
+        if self._failures:
+            self._failures.pop(model, None)
+
+    def note_disconnect(self) -> None:
+        """Learn from a lost connection: another server may answer next."""
+        self._server = None
+        self._failures.clear()
+        self.schemas.forget()
+
+    def failure_of(self, model: str) -> str | None:
+        """Return why the model is not trusted although the server calls it ready; `None` when it is.
+
+        The distrust ends by itself after `DISTRUST_S`: a host sends a model that is not ready no request that could
+        prove it well again, and it may have been slow once, or been mended by somebody else.
+        """
+        failure = self._failures.get(model)
+        if failure is not None and failure.until <= monotonic():
+            del self._failures[model]
+            return None
+        return None if failure is None else failure.reason
 
     async def aclose(self) -> None:
         """Release everything."""

@@ -9,6 +9,8 @@ from adapter_api import (
     AccessError,
     AdapterError,
     Capacity,
+    ConnectFailed,
+    ConnectionLost,
     HealthReport,
     HealthState,
     ModelHealth,
@@ -50,6 +52,8 @@ async def probe(engine: Engine) -> HealthReport:
         )  # fmt: skip
     if isinstance(alive, AccessError):
         return HealthReport(state=HealthState.DEGRADED, live=True, ready=False, capacity=capacity, detail=alive.message)
+    if isinstance(alive, ConnectFailed | ConnectionLost):
+        engine.note_disconnect()
     if isinstance(alive, AdapterError):
         foreign = f"{engine.transport.where}: a gRPC server answers there, but none of the v2 protocol (Triton's)"
         return HealthReport(
@@ -62,6 +66,9 @@ async def probe(engine: Engine) -> HealthReport:
 
 
 def _judge(engine: Engine, models: tuple[ModelHealth, ...], *, all_ready: bool, capacity: Capacity) -> HealthReport:
+    for name in {model.name for model in models} - {model.name for model in models if model.ready}:
+        # Being loaded anew, most likely: what went wrong before says nothing of what comes.
+        engine.note_success(name)
     models = tuple(_distrusted(engine, model) for model in models)
     ready = [model for model in models if model.ready]
     faults = [f"{model.name}: {model.reason}" for model in models if model.reason and not _left_out(model)]
@@ -94,12 +101,12 @@ def _left_out(model: ModelHealth) -> bool:
 
 
 def _distrusted(engine: Engine, model: ModelHealth) -> ModelHealth:
-    failure = engine.failures.get(model.name)
-    if failure is None or not model.ready:
+    failure = engine.failure_of(model.name) if model.ready else None
+    if failure is None:
         return model
     return ModelHealth(
         name=model.name, ready=False, version=model.version, state=model.state,
-        reason=f"the server calls it ready, but its last request failed: {failure.reason}",
+        reason=f"the server calls it ready, but its last request failed: {failure}",
     )  # fmt: skip
 
 

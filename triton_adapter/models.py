@@ -124,7 +124,7 @@ class Models:
             answer = await self._call(rpcs.MODEL_READY, v2.ModelReadyRequest(name=model, version=version or ""))
         except ModelNotFound:
             return False  # Triton says so itself; other servers refuse the question
-        return answer.ready and model not in self._engine.failures
+        return answer.ready and self._engine.failure_of(model) is None
 
     async def statistics(self, model: str | None = None, *, version: str | None = None) -> tuple[ModelStatistics, ...]:
         """Return the statistics of one model, or of all."""
@@ -198,7 +198,7 @@ class Models:
 
     def _forget(self, model: str) -> None:
         self._engine.schemas.forget(model, changed=True)
-        self._engine.failures.pop(model, None)
+        self._engine.note_success(model)
 
 
 def plain(message: Message) -> dict[str, Any]:

@@ -16,8 +16,6 @@ from triton_adapter.transports.base import StreamCall
 from triton_adapter.transports.grpc import GrpcTransport
 from triton_adapter.wire.request import WireRequest
 
-no_spec = "it is about one corner of ORCH-3059 that only a stream of this transport has"
-
 pytestmark = pytest.mark.anyio
 
 TOTAL_S = 0.3
