@@ -2,8 +2,9 @@
 
 It speaks as much HTTP/2 and gRPC as Triton's clients need, keeps to their flow control, and poses as two models of the
 vLLM backend: `text` answers with the text only, as before Triton 24.12; `counted` puts the finish reason and the token
-counts into every reply, as a client may ask for since. How to shoot is in the prompt: `cannon 200 64 0` is 200 tokens,
-64 per socket write (of whichever streams are at it), without a pause; a pause in ms comes after each token of a stream.
+counts into every reply for a client that asks, as one may since. How to shoot is in the prompt: `cannon 200 64 0` is
+200 tokens, 64 per socket write (of whichever streams are at it), without a pause; a pause in ms comes after each token
+of a stream.
 
 `python benchmarks/cannon.py` prints its port and runs until its standard input ends.
 """
@@ -184,7 +185,7 @@ class Cannon(asyncio.Protocol):
         if b"/ModelStreamInfer" in call.path and order is not None:
             count, self._burst, pause_ms = map(int, order.groups())
             call.pause_s = pause_ms / 1000
-            call.messages = tokens_of("counted" if b"counted" in request[:16] else "text", count)
+            call.messages = tokens_of("counted" if b"return_num_output_tokens" in request else "text", count)
         else:
             call.messages = [grpc_message(_answer(call.path, request))]
         self.transport.write(frame(HEADERS, 4, stream, _RESPONSE_HEADERS))

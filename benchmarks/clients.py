@@ -1,4 +1,9 @@
-"""Two ways to the tokens of a text model: this project's, and the one that tritonclient's users write."""
+"""Two ways to the tokens of a text model: this project's, and the one that tritonclient's users write.
+
+`submit` always asks for the finish reason and the token counts where the model has them, has a deadline, and sees the
+call to its end. So there are two baselines: tritonclient for the text alone, which leaves at the last token, and
+tritonclient for all that `submit` brings.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc.aio as tc
 
-from adapter_api import Error, TaskRequest, Token
+from adapter_api import End, Error, TaskRequest, Token
 from triton_adapter import TritonAdapter
+
+_COUNTS = ["finish_reason", "num_input_tokens", "num_output_tokens"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,8 @@ class Order:
     model: str
     prompt: str
     tokens: int
+    counted: bool = False
+    """Whether the model can say why it stopped and how many tokens there were."""
 
     def task(self) -> TaskRequest:
         return TaskRequest(
@@ -42,69 +52,76 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What the engine says of the task beside its text."""
+
+    finish_reason: str = "unknown"
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+
+
+@dataclass(frozen=True)
 class Answer:
     text: str
     first_token_s: float
+    told: Told | None = None
+    """`None`: not asked for."""
 
 
 Client = Callable[[Order], Awaitable[Answer]]
 
+TEXT_ONLY = "tritonclient, text only"
+SAME_WORK = "tritonclient, same work"
+
 
 def clients(adapter: TritonAdapter, rival: tc.InferenceServerClient) -> dict[str, Client]:
-    """Return the clients to compare, the baseline first."""
-
-    async def tritonclient(order: Order) -> Answer:
-        return await by_tritonclient(rival, order)
-
-    async def submit(order: Order) -> Answer:
-        return await by_submit(adapter, order)
-
-    async def batches(order: Order) -> Answer:
-        return await by_batches(adapter, order)
-
-    return {"tritonclient.grpc.aio": tritonclient, "submit": submit, "submit, batches()": batches}
+    """Return the clients to compare, the baselines first."""
+    return {
+        TEXT_ONLY: partial(by_tritonclient, rival),
+        SAME_WORK: partial(by_tritonclient_with_all, rival),
+        "submit": partial(by_submit, adapter),
+        "submit, batches()": partial(by_batches, adapter),
+    }
 
 
 async def by_submit(adapter: TritonAdapter, order: Order) -> Answer:
     began, first = perf_counter(), 0.0
     texts: list[str] = []
+    told = Told()
     async for event in adapter.submit(order.task()):
         if type(event) is Token:
             if not texts:
                 first = perf_counter() - began
             texts.append(event.text)
+        elif type(event) is End:
+            told = _told_by(event)
         elif type(event) is Error:
             raise RuntimeError(event.message)
-    return Answer("".join(texts), first)
+    return Answer("".join(texts), first, told)
 
 
 async def by_batches(adapter: TritonAdapter, order: Order) -> Answer:
     began, first = perf_counter(), 0.0
     texts: list[str] = []
+    told = Told()
     async for events in adapter.submit(order.task()).batches():
         for event in events:
             if type(event) is Token:
                 if not texts:
                     first = perf_counter() - began
                 texts.append(event.text)
+            elif type(event) is End:
+                told = _told_by(event)
             elif type(event) is Error:
                 raise RuntimeError(event.message)
-    return Answer("".join(texts), first)
+    return Answer("".join(texts), first, told)
 
 
 async def by_tritonclient(client: tc.InferenceServerClient, order: Order) -> Answer:
+    """Ask for the text only, without a deadline, and leave at the last token: as little as one can do."""
     began, first = perf_counter(), 0.0
     texts: list[str] = []
-
-    async def requests() -> AsyncIterator[dict[str, Any]]:
-        yield {
-            "model_name": order.model,
-            "inputs": _inputs(order),
-            "outputs": [tc.InferRequestedOutput("text_output")],
-            "enable_empty_final_response": True,
-        }
-
-    async for result, error in client.stream_infer(requests()):
+    async for result, error in client.stream_infer(_requests(order, [])):
         if error is not None:
             raise error
         output = result.as_numpy("text_output")
@@ -117,11 +134,50 @@ async def by_tritonclient(client: tc.InferenceServerClient, order: Order) -> Ans
     return Answer("".join(texts), first)
 
 
-def _inputs(order: Order) -> list[tc.InferInput]:
+async def by_tritonclient_with_all(client: tc.InferenceServerClient, order: Order) -> Answer:
+    """Ask for what `submit` asks for, under a deadline, and see the call to its end."""
+    began, first = perf_counter(), 0.0
+    texts: list[str] = []
+    counted = order.counted
+    tokens_out, final, last = 0, False, None
+    async for result, error in client.stream_infer(_requests(order, _COUNTS if counted else []), stream_timeout=120):
+        if error is not None:
+            raise error
+        output = result.as_numpy("text_output")
+        if output is not None and output.size:
+            if not texts:
+                first = perf_counter() - began
+            texts.append(output[0].decode())
+            last = result
+            if counted:
+                tokens_out += result.as_numpy("num_output_tokens").item()
+        final = result.get_response().parameters["triton_final_response"].bool_param
+    if not final or last is None:
+        raise RuntimeError("the stream ended without its last message")
+    if not counted:
+        return Answer("".join(texts), first, Told())
+    reason = last.as_numpy("finish_reason").item().decode()
+    return Answer("".join(texts), first, Told(reason, last.as_numpy("num_input_tokens").item(), tokens_out))
+
+
+def _told_by(end: End) -> Told:
+    return Told(end.finish_reason, end.usage.tokens_in, end.usage.tokens_out)
+
+
+async def _requests(order: Order, counts: list[str]) -> AsyncIterator[dict[str, Any]]:
+    yield {
+        "model_name": order.model,
+        "inputs": _inputs(order, counts),
+        "outputs": [tc.InferRequestedOutput(name) for name in ("text_output", *counts)],
+    }
+
+
+def _inputs(order: Order, counts: list[str]) -> list[tc.InferInput]:
     values = {
         "text_input": ("BYTES", np.array([order.prompt.encode()], np.object_)),
         "stream": ("BOOL", np.array([True])),
         "sampling_parameters": ("BYTES", np.array([order.sampling_parameters().encode()], np.object_)),
+        **{f"return_{name}": ("BOOL", np.array([True])) for name in counts},
     }
     inputs = []
     for name, (datatype, value) in values.items():

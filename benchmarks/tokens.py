@@ -1,9 +1,10 @@
 """What a token, a task and a first token cost the client: `TritonAdapter.submit` against `tritonclient.grpc.aio`.
 
-CPU time is the process's, of all threads; server and client are different processes. The clients take turns within each
-round, and every text is checked. Each figure is the median of the rounds with their range. A ratio is tritonclient's
-cost over ours, so more than 1 means that ours is cheaper: round by round, and of the best rounds, which a machine that
-does other things as well disturbs least.
+Two baselines: tritonclient for the text alone, and tritonclient for all that `submit` brings (`clients.py`). CPU time
+is the process's, of all threads; server and client are different processes. The clients take turns within each round,
+and every text, finish reason and count is checked. Each figure is the median of the rounds with their range. A ratio is
+the baseline's cost over the client's, so more than 1 means that the client is cheaper: round by round, and of the best
+rounds, which a machine that does other things as well disturbs least.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from time import perf_counter, process_time
 
 import tritonclient.grpc.aio as tc
 from cannon import text_of
-from clients import Answer, Client, Order, clients, together
+from clients import SAME_WORK, TEXT_ONLY, Answer, Client, Order, Told, clients, together
 from servers import cannon, pin_client, triton
 
 from triton_adapter import TritonAdapter, TritonSettings
 
-BASELINE = "tritonclient.grpc.aio"
+BASELINES = (TEXT_ONLY, SAME_WORK)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Sample:
 
 def cannon_rows(scale: float) -> list[Row]:
     def row(name: str, streams: int, tokens: int, burst: int, pause_ms: int = 0, model: str = "text") -> Row:
-        order = Order(model, f"cannon {tokens} {burst} {pause_ms}", tokens)
+        order = Order(model, f"cannon {tokens} {burst} {pause_ms}", tokens, counted=model == "counted")
         return Row(f"cannon {streams}×{tokens}, {name}", "µs CPU per token", order, streams)
 
     def less(count: int) -> int:
@@ -72,35 +73,39 @@ def cannon_rows(scale: float) -> list[Row]:
 
 def triton_rows(scale: float) -> list[Row]:
     tokens, streams, after = max(int(200 * scale), 2), max(int(16 * scale), 1), max(int(100 * scale), 1)
-    many = Order("tinylm", "Tell me a story", tokens)
+    many, one = (Order("tinylm", "Tell me a story", count, counted=True) for count in (tokens, 1))
     return [
         Row(f"Triton {streams}×{tokens}", "µs CPU per token", many, streams),
-        Row("Triton, task after task", "µs CPU per task", Order("tinylm", "Tell me a story", 1), after=after),
+        Row("Triton, task after task", "µs CPU per task", one, after=after),
     ]
 
 
-async def sample(client: Client, row: Row, expected: str | None) -> tuple[Sample, str]:
-    """Measure one client once; return the text as well, which all clients must agree on."""
+async def sample(client: Client, row: Row) -> tuple[Sample, str, Told | None]:
+    """Measure one client once; return what it was told as well, which all clients must agree on."""
     answers: list[Answer] = []
     gc.collect()
     wall, cpu = perf_counter(), process_time()
     for _ in range(row.after):
         answers += await together(client, row.order, row.streams)
     cpu, wall = process_time() - cpu, perf_counter() - wall
-    texts = {answer.text for answer in answers}
-    if len(texts) != 1 or not answers[0].text or answers[0].text != (expected or answers[0].text):
-        raise AssertionError(f"{row.name}: wrong text")
+    if len({(answer.text, answer.told) for answer in answers}) != 1 or not answers[0].text:
+        raise AssertionError(f"{row.name}: not every task got the same text, or none did")
     first = median(answer.first_token_s for answer in answers)
     rate = row.order.tokens * len(answers) / wall
-    return Sample(cpu / row.units * 1e6, rate, first * 1e6), answers[0].text
+    return Sample(cpu / row.units * 1e6, rate, first * 1e6), answers[0].text, answers[0].told
 
 
 async def measure(row: Row, contenders: dict[str, Client], rounds: int) -> dict[str, list[Sample]]:
-    expected = "".join(map(text_of, range(row.order.tokens))) if row.order.model != "tinylm" else None
+    texts = {"".join(map(text_of, range(row.order.tokens)))} if row.order.model != "tinylm" else set()
+    told: set[Told] = set()
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     for number in range(-1, rounds):
         for name, client in contenders.items():
-            taken, expected = await sample(client, row, expected)
+            taken, text, said = await sample(client, row)
+            texts.add(text)
+            told |= {said} - {None}
+            if len(texts) > 1 or len(told) > 1:
+                raise AssertionError(f"{row.name}: {name} was told something else than the others: {told}")
             if number >= 0:  # the first round warms up
                 samples[name].append(taken)
     return samples
@@ -108,23 +113,26 @@ async def measure(row: Row, contenders: dict[str, Client], rounds: int) -> dict[
 
 def summary(row: Row, samples: dict[str, list[Sample]]) -> dict[str, object]:
     """Return one row of the result, by client."""
-    base = samples[BASELINE]
     found: dict[str, object] = {"row": row.name, "unit": row.unit}
     for name, own in samples.items():
         found[name] = {
             "cpu_us": _spread([s.cpu_us for s in own]),
-            "cheaper_by": _spread([b.cpu_us / s.cpu_us for b, s in zip(base, own, strict=True)]),
-            "best_cheaper_by": min(s.cpu_us for s in base) / min(s.cpu_us for s in own),
+            "cheaper_than": {base: _ratio([s.cpu_us for s in samples[base]], [s.cpu_us for s in own])
+                             for base in BASELINES},
             "tokens_per_s": _spread([s.tokens_per_s for s in own]),
-        }
+        }  # fmt: skip
         if row.streams == 1 and row.order.tokens == 1:
+            first = [s.first_token_us for s in own]
             found[name] |= {  # type: ignore[operator]
-                "first_token_us": _spread([s.first_token_us for s in own]),
-                "first_token_sooner_by": _spread(
-                    [b.first_token_us / s.first_token_us for b, s in zip(base, own, strict=True)]
-                ),
-            }
+                "first_token_us": _spread(first),
+                "first_token_sooner_than": {base: _ratio([s.first_token_us for s in samples[base]], first)
+                                            for base in BASELINES},
+            }  # fmt: skip
     return found
+
+
+def _ratio(base: list[float], own: list[float]) -> dict[str, float]:
+    return _spread([b / o for b, o in zip(base, own, strict=True)]) | {"best": min(base) / min(own)}
 
 
 def _spread(values: list[float]) -> dict[str, float]:
@@ -141,19 +149,24 @@ async def run(address: str, rows: list[Row], rounds: int) -> list[dict[str, obje
 
 
 def show(results: list[dict[str, object]]) -> None:
-    print(f"{'':38}{'client':24}{'cost':>26}{'tritonclient / ours':>24}{'best':>7}{'tokens/s':>10}")
+    against = "".join(f"{base + ' / this':>34}" for base in BASELINES)
+    print(f"{'':38}{'client':26}{'cost':>24}{against}{'tokens/s':>10}")
     for found in results:
-        title = f"{found['row']}"
-        for name, figures in found.items():
-            if isinstance(figures, dict):
-                cost, ratio = _text(figures["cpu_us"], 1), _text(figures["cheaper_by"], 2)
-                best, rate = figures["best_cheaper_by"], figures["tokens_per_s"]["median"]
-                print(f"{title:38}{name:24}{cost:>26}{ratio:>24}{best:7.2f}{rate:10.0f}")
-                title = f"  {found['unit']}" if title.strip() == found["row"] else ""
-        for name, figures in found.items():
-            if isinstance(figures, dict) and "first_token_us" in figures:
-                cost, ratio = _text(figures["first_token_us"], 0), _text(figures["first_token_sooner_by"], 2)
-                print(f"{'  µs to the first token, p50':38}{name:24}{cost:>26}{ratio:>24}")
+        by_client = {name: figures for name, figures in found.items() if isinstance(figures, dict)}
+        titles = [found["row"], f"  {found['unit']}", *[""] * len(by_client)]
+        for title, (name, figures) in zip(titles, by_client.items(), strict=False):
+            cost, rate = _text(figures["cpu_us"], 1), figures["tokens_per_s"]["median"]
+            print(f"{title:38}{name:26}{cost:>24}{_ratios(figures['cheaper_than'])}{rate:10.0f}")
+        for name, figures in by_client.items():
+            if "first_token_us" in figures:
+                first = _text(figures["first_token_us"], 0)
+                print(f"{'  µs to the first token, p50':38}{name:26}{first:>24}"
+                      f"{_ratios(figures['first_token_sooner_than'])}")  # fmt: skip
+
+
+def _ratios(by_base: dict[str, dict[str, float]]) -> str:
+    texts = [f"{_text(spread, 2)}, best {spread['best']:.2f}" for spread in by_base.values()]
+    return "".join(f"{text:>34}" for text in texts)
 
 
 def _text(spread: dict[str, float], digits: int) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CLIENTS = {"tritonclient.grpc.aio", "submit", "submit, batches()"}
+BASELINES = {"tritonclient, text only", "tritonclient, same work"}
+CLIENTS = {*BASELINES, "submit", "submit, batches()"}
 
 
 def run(script: str, *arguments: str, exit_code: int = 0) -> Any:
@@ -35,6 +36,7 @@ def test_all_clients_get_every_token_of_the_cannon() -> None:
     assert len(found) == 7
     assert all(CLIENTS < set(row) for row in found)
     assert all(row[client]["tokens_per_s"]["min"] > 0 for row in found for client in CLIENTS)
+    assert all(set(row[client]["cheaper_than"]) == BASELINES for row in found for client in CLIENTS)
 
 
 @pytest.mark.live
