@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import types
 import weakref
+from asyncio import current_task
 from collections.abc import AsyncIterator, Awaitable, Generator
 from math import inf
 from time import perf_counter
@@ -40,29 +41,30 @@ class SourceReader:
         self._expires = expires
         self.over = False
         """Whether the source is an async generator that ran to its end; closing it does nothing more then."""
-        self._interrupted = False
+        self.interrupted = False
+        """Whether `interrupt` was called, or the expiry did."""
+        self.awaited_by: asyncio.Task[Any] | None = None
+        """Who awaits what `step` returned."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._by_hand: bool | None = None
         self._suspended: tuple[Generator[Any, Any, Any], Any] | None = None
         self._trap: Any = None
         self._scope: anyio.CancelScope | None = None
-        self._task: asyncio.Task[Any] | None = None
-        """Who awaits what `step` returned."""
         self._cancels_before = 0
         self._cancelled_it = False
         self._timer: asyncio.TimerHandle | None = None
 
     def interrupt(self) -> None:
         """End the read that is waiting, or the next one; what it would have returned is lost."""
-        self._interrupted = True
+        self.interrupted = True
         if self._scope is not None:
             self._scope.cancel()
         elif self._trap is not None:
             self._trap.cancel()
         # Not when the source itself interrupts: a cancel of the running task would hit whatever that awaits next.
-        elif self._task is not None and self._task is not asyncio.current_task(self._loop):
+        elif self.awaited_by is not None and self.awaited_by is not current_task(self._loop):
             self._cancelled_it = True
-            self._task.cancel()
+            self.awaited_by.cancel()
 
     def expire_within(self, seconds: float) -> None:
         """Interrupt a read that waits when so much time has passed from now, if it does not expire before."""
@@ -76,7 +78,7 @@ class SourceReader:
 
         After `PENDING` the caller awaits `wait` at once. Raises what the source raises.
         """
-        if self._interrupted or (self._expires != inf and perf_counter() >= self._expires):
+        if self.interrupted or (self._expires != inf and perf_counter() >= self._expires):
             return INTERRUPTED
         if self._by_hand is None:
             self._loop = asyncio._get_running_loop()
@@ -99,14 +101,16 @@ class SourceReader:
         return self._next_in_a_scope() if suspended is None else _resume(self, *suspended)
 
     def step(self) -> Awaitable[Any] | None:
-        """Return the next step for the caller to await itself, and then call `stepped`; `None`: use `poll` instead.
+        """Return the next step for the caller to await itself; `None`: use `poll` instead.
 
-        The short way for a reader on asyncio: half the price of `poll` and `wait` for an item that has to be waited
-        for. An interruption cancels the reading task, and `stepped` takes that back, as `asyncio.timeout` does.
+        Afterwards the caller calls `stepped`, or, when an item came and nothing was `interrupted`, only clears
+        `awaited_by`. The short way for a reader on asyncio: half the price of `poll` and `wait` for an item that has to
+        be waited for. An interruption cancels the reading task, and `stepped` takes that back, as `asyncio.timeout`
+        does.
         """
-        if self._loop is None or self._interrupted or (self._expires != inf and perf_counter() >= self._expires):
+        if self._loop is None or self.interrupted or (self._expires != inf and perf_counter() >= self._expires):
             return None
-        task = self._task = asyncio.current_task(self._loop)
+        task = self.awaited_by = current_task(self._loop)
         if task is None:
             return None
         self._cancels_before = task.cancelling()
@@ -116,7 +120,7 @@ class SourceReader:
 
     def stepped(self, exc: BaseException | None = None) -> Any:
         """Say that the step came to an item, or to `exc`; return what stands for `exc`, which may be itself."""
-        task, self._task = self._task, None
+        task, self.awaited_by = self.awaited_by, None
         if self._cancelled_it and task is not None:
             self._cancelled_it = False
             cancels = task.uncancel()
@@ -164,7 +168,7 @@ def _expire(reference: weakref.ref[SourceReader]) -> None:
 @types.coroutine
 def _resume(reader: SourceReader, step: Generator[Any, Any, Any], trap: Any) -> Generator[Any, Any, Any]:
     """Drive one step of a source that has to wait, on asyncio, so that `SourceReader.interrupt` can end the wait."""
-    task = asyncio.current_task(reader._loop)
+    task = current_task(reader._loop)
     cancels_before = task.cancelling() if task is not None else 0
     if reader._timer is None and reader._expires != inf:
         reader._arm()
@@ -184,7 +188,7 @@ def _resume(reader: SourceReader, step: Generator[Any, Any, Any], trap: Any) -> 
             else:
                 reader._trap = None
                 # Interrupted between the future's completion and now, or during a bare yield: tell the source.
-                if reader._interrupted and not told:
+                if reader.interrupted and not told:
                     told = True
                     trap = step.throw(asyncio.CancelledError())
                 else:
@@ -195,7 +199,7 @@ def _resume(reader: SourceReader, step: Generator[Any, Any, Any], trap: Any) -> 
         return reader._exhausted()
     except asyncio.CancelledError:
         # Ours unless the task itself was cancelled as well: that one must not be swallowed.
-        if not reader._interrupted or (task is not None and task.cancelling() > cancels_before):
+        if not reader.interrupted or (task is not None and task.cancelling() > cancels_before):
             raise
         return INTERRUPTED
     finally:

@@ -78,25 +78,32 @@ class TokenStream:
         return self
 
     async def __anext__(self) -> TokenEvent:
-        if not self._ready:
-            source, item = self._source, None
-            if self._flowing and (step := source.step()) is not None:
-                # Spelt out, because it runs once per token: the next token comes, is lawful, and that is all.
-                self._reading, self._flowing = True, False
-                try:
-                    item = await step
-                except BaseException as exc:
-                    item = source.stepped(exc)
-                    if item is exc and not isinstance(exc, Exception):
-                        await self._broken_off(exc)
-                        raise
-                else:
+        if self._ready:
+            return self._ready.popleft()
+        source, item = self._source, None
+        if self._flowing and (step := source.step()) is not None:
+            # Spelt out, because it runs once per token: the next token comes, is lawful, and that is all.
+            self._reading, self._flowing = True, False
+            try:
+                item = await step
+            except BaseException as exc:
+                item = source.stepped(exc)
+                if item is exc and not isinstance(exc, Exception):
+                    await self._broken_off(exc)
+                    raise
+            else:
+                if source.interrupted:
                     source.stepped()
-                self._release()
-                if type(item) is Token and item.index == self._grammar.next_index and self._flowing:
-                    self._grammar.next_index += 1
-                    return item
-            await self._fill(item)
+                else:
+                    # Nobody asked for a stop either: that would have interrupted the source.
+                    source.awaited_by = None
+                    grammar = self._grammar
+                    if type(item) is Token and item.index == grammar.next_index:
+                        grammar.next_index += 1
+                        self._reading, self._flowing = False, True
+                        return item
+            self._release()
+        await self._fill(item)
         return self._ready.popleft()
 
     async def batches(self) -> AsyncIterator[list[TokenEvent]]:
