@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -84,8 +84,11 @@ class EncodedTask:
     """Whether it goes out as ModelStreamInfer; else as ModelInfer."""
 
 
-class RawTensor(NamedTuple):
-    """One output as it came: `data` is the protocol's raw form (little-endian; BYTES elements length-prefixed)."""
+class RawTensor(msgspec.Struct, frozen=True, gc=False):
+    """One output as it came: `data` is the protocol's raw form (little-endian; BYTES elements length-prefixed).
+
+    A msgspec struct, as `Reply` is: one or more are made per token.
+    """
 
     datatype: str
     shape: tuple[int, ...]

@@ -10,8 +10,6 @@ from triton_adapter.wire.varint import read_varint, varint
 _REPLY_TAG = 0x12  # ModelStreamInferResponse.infer_response: field 2, length-delimited
 _RAW_TAG = 0x32  # ModelInferResponse.raw_output_contents: field 6, length-delimited
 _RAW_TAG_BYTE = bytes((_RAW_TAG,))
-# What a named tuple's own `__new__` does, at half its price.
-_new_tuple = tuple.__new__
 
 
 class StreamReplyReader:
@@ -22,11 +20,14 @@ class StreamReplyReader:
     time. Any other message is parsed in full.
     """
 
-    __slots__ = ("_head", "_known", "_rest", "_rest_data", "_tensors")
+    __slots__ = ("_begun", "_first", "_head", "_known", "_others", "_rest", "_rest_data")
 
     def __init__(self) -> None:
+        self._begun = False
         self._head = b""
-        self._tensors: list[tuple[str, str, tuple[int, ...]]] = []
+        """All of a message between its length and the length of the first output's contents."""
+        self._first: tuple[str, str, tuple[int, ...]] = ("", "", ())
+        self._others: list[tuple[str, str, tuple[int, ...]]] = []
         self._rest_data = b""
         self._rest: dict[str, RawTensor] = {}
         """What came after the first output in the last message, and what it means."""
@@ -34,53 +35,52 @@ class StreamReplyReader:
 
     def parse(self, data: bytes) -> Reply:
         """Return the reply in a ModelStreamInferResponse; raises `ProtocolViolation` when it is none."""
-        known = self._known
-        if known is not None:
-            outputs = self._contents(data)
-            if outputs is not None:
-                return Reply(outputs, parameters=known.parameters, final=known.final, model_version=known.model_version)
-        message = stream_message(data)
-        reply = stream_reply(message)
-        self._learn(data, message, reply)
-        return reply
-
-    def _contents(self, data: bytes) -> dict[str, RawTensor] | None:
-        """Return the outputs of a message with the known head; `None` when it is not exactly that."""
-        end = len(data)
-        if end < 2 or data[0] != _REPLY_TAG:
-            return None
+        known, end = self._known, len(data)
+        if known is None or end < 3 or data[0] != _REPLY_TAG:
+            return self._parse_in_full(data)
+        # Lengths of one and of two bytes are read on the spot: those of a token are no longer.
         size, at = data[1], 2
         if size > 0x7F:
-            size, at = read_varint(data, 1)
+            size, at = (size & 0x7F | data[2] << 7, 3) if data[2] < 0x80 else read_varint(data, 1)
         if at + size != end or not data.startswith(self._head, at):
-            return None
+            return self._parse_in_full(data)
         at += len(self._head)
-        if at + 2 > end or data[at] != _RAW_TAG:
-            return None
-        name, datatype, shape = self._tensors[0]
-        size, at = (data[at + 1], at + 2) if data[at + 1] < 0x80 else read_varint(data, at + 1)
-        first = _new_tuple(RawTensor, (datatype, shape, data[at : at + size]))
-        at += size
-        if data[at:] != self._rest_data:
-            rest = self._others(data, at)
-            if rest is None:
-                return None
-            self._rest_data, self._rest = data[at:], rest
-        elif at > end:
-            return None
-        return {name: first, **self._rest}
+        if at >= end:
+            return self._parse_in_full(data)
+        size, at = (data[at], at + 1) if data[at] < 0x80 else read_varint(data, at)
+        stop = at + size
+        rest = data[stop:]
+        if stop > end or (rest != self._rest_data and not self._learn_rest(rest)):
+            return self._parse_in_full(data)
+        name, datatype, shape = self._first
+        outputs = {name: RawTensor(datatype, shape, data[at:stop])}
+        if rest:
+            outputs.update(self._rest)
+        return Reply(outputs, known.parameters, known.final, known.model_version)
 
-    def _others(self, data: bytes, at: int) -> dict[str, RawTensor] | None:
-        """Return the outputs after the first. They seldom change: counts of one, a finish reason that is none yet."""
-        end = len(data)
+    def _parse_in_full(self, data: bytes) -> Reply:
+        message = stream_message(data)
+        reply = stream_reply(message)
+        # Not from the first: many tasks have but one message, and to learn from it costs more than to read it.
+        if self._begun:
+            self._learn(data, message, reply)
+        self._begun = True
+        return reply
+
+    def _learn_rest(self, data: bytes) -> bool:
+        """Read the outputs after the first. They seldom change: counts of one, a finish reason that is none yet."""
+        at, end = 0, len(data)
         outputs: dict[str, RawTensor] = {}
-        for name, datatype, shape in self._tensors[1:]:
+        for name, datatype, shape in self._others:
             if at + 2 > end or data[at] != _RAW_TAG:
-                return None
+                return False
             size, at = read_varint(data, at + 1)
             outputs[name] = RawTensor(datatype, shape, data[at : at + size])
             at += size
-        return outputs if at == end else None
+        if at != end:
+            return False
+        self._rest_data, self._rest = data, outputs
+        return True
 
     def _learn(self, data: bytes, message: v2.ModelStreamInferResponse, reply: Reply) -> None:
         """Remember the head of a message that ends with the contents of all its outputs, and nothing else."""
@@ -91,8 +91,8 @@ class StreamReplyReader:
         tail = b"".join([part for content in raw for part in (_RAW_TAG_BYTE, varint(len(content)), content)])
         size, start = read_varint(data, 1)
         if start + size == len(data) and size > len(tail) and data.endswith(tail):
-            self._head = data[start : len(data) - len(tail)]
-            self._tensors = [(t.name, t.datatype, tuple(t.shape)) for t in outputs]
+            self._head = data[start : len(data) - len(tail)] + _RAW_TAG_BYTE
+            self._first, *self._others = [(t.name, t.datatype, tuple(t.shape)) for t in outputs]
             self._rest_data = tail[1 + len(varint(len(raw[0]))) + len(raw[0]) :]
             self._rest = {t.name: reply.outputs[t.name] for t in outputs[1:]}
             self._known = reply

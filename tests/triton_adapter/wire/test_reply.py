@@ -6,6 +6,7 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from adapter_api import ProtocolViolation
+from triton_adapter.schema import RawTensor
 from triton_adapter.wire.reply import parse_reply, parse_stream_reply
 
 
@@ -20,7 +21,7 @@ def test_a_streamed_reply_carries_outputs_version_and_finality() -> None:
 
     reply = parse_stream_reply(message.SerializeToString())
 
-    assert reply.outputs["text"] == ("BYTES", (1,), b"\2\0\0\0hi")
+    assert reply.outputs["text"] == RawTensor("BYTES", (1,), b"\2\0\0\0hi")
     assert reply.model_version == "2"
     assert reply.final is True
     assert reply.error is None
@@ -60,7 +61,7 @@ def test_typed_contents_of_other_servers_become_raw(
 
     reply = parse_reply(message.SerializeToString())
 
-    assert reply.outputs["X"] == (datatype, (len(values),), data)
+    assert reply.outputs["X"] == RawTensor(datatype, (len(values),), data)
 
 
 def test_contents_that_do_not_match_the_outputs_are_a_violation() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from tritonclient.grpc import service_pb2
 
 from adapter_api import ProtocolViolation
 from triton_adapter.schema import Reply
+from triton_adapter.wire import stream_reply
 from triton_adapter.wire.reply import parse_stream_reply
 from triton_adapter.wire.stream_reply import StreamReplyReader
 
@@ -54,7 +57,8 @@ def test_a_message_cut_off_or_changed_anywhere_reads_as_it_does_alone(
 ) -> None:
     reader = StreamReplyReader()
     whole = message(*contents)
-    reader.parse(whole)
+    for _ in range(2):  # the second is learnt from
+        reader.parse(whole)
     at = draw.draw(st.integers(0, len(whole) - 1))
     cut = draw.draw(st.sampled_from([whole[:at], whole[:at] + draw.draw(st.binary(max_size=3)) + whole[at + 1 :]]))
 
@@ -81,7 +85,24 @@ def test_typed_contents_are_read_in_full_every_time() -> None:
 
 def test_a_message_that_is_no_message_is_a_violation_in_the_middle_of_a_stream() -> None:
     reader = StreamReplyReader()
-    reader.parse(message(b"a"))
+    for text in (b"a", b"b", b"c"):
+        reader.parse(message(text))
 
     with pytest.raises(ProtocolViolation, match="does not parse"):
         reader.parse(b"\xff\xff\xff\xff")
+
+
+def test_messages_that_differ_in_their_contents_only_are_parsed_in_full_but_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader = StreamReplyReader()
+    for text in (b"a", b"b"):
+        reader.parse(message(text, b"1"))
+
+    def in_full(data: bytes) -> NoReturn:
+        raise AssertionError("this one needs no parsing")
+
+    monkeypatch.setattr(stream_reply, "stream_message", in_full)
+    read = [reader.parse(message(text, count)).outputs for text, count in ((b"c", b"1"), (b"d" * 300, b"22"))]
+
+    assert [[tensor.data for tensor in outputs.values()] for outputs in read] == [[b"c", b"1"], [b"d" * 300, b"22"]]
