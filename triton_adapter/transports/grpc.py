@@ -32,7 +32,6 @@ from triton_adapter.wire.request import WireRequest, serialize
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
 from triton_adapter.wire.stream_reply import StreamReplyReader
 
-_EOF: Any = grpc.aio.EOF
 _READY = grpc.ChannelConnectivity.READY
 _SETTLED = (_READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _CLOSE_S = 0.25
@@ -286,11 +285,13 @@ class _Channel:
 class GrpcStream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_call", "_parse", "_private", "_transport", "_what")
+    __slots__ = ("_call", "_next", "_parse", "_private", "_transport", "_what")
 
     def __init__(self, transport: GrpcTransport, call: Any, what: str, private: Callable[[], Sequence[str]]) -> None:
         self._transport = transport
         self._call = call
+        # Iterating costs less per message than `call.read`, which asks each time whether the call is over.
+        self._next = call.__aiter__().__anext__
         self._parse = StreamReplyReader().parse
         self._what = what
         self._private = private
@@ -298,10 +299,19 @@ class GrpcStream:
     async def read(self) -> list[Reply]:
         """Return the next reply in a list, or an empty list when the call ended in order."""
         try:
-            message = await self._call.read()
+            return [self._parse(await self._next())]
+        except StopAsyncIteration:
+            return await self._end()
         except grpc.aio.AioRpcError as exc:
             raise self._transport.error(exc, self._what, private=self._private())
-        return [] if message is _EOF else [self._parse(message)]
+
+    async def _end(self) -> list[Reply]:
+        """Return no reply if the call ended in order. An iterator tells but once what went wrong: the call goes on."""
+        try:
+            await self._call.read()
+        except grpc.aio.AioRpcError as exc:
+            raise self._transport.error(exc, self._what, private=self._private())
+        return []
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""

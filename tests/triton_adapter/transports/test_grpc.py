@@ -76,6 +76,23 @@ async def test_a_cancelled_read_is_told_as_a_cancel_and_not_as_an_error(triton: 
 
 
 @pytest.mark.live
+async def test_a_call_that_failed_does_not_end_in_order_when_read_again(triton: EmbeddedTriton) -> None:
+    transport = GrpcTransport(TritonSettings(url=triton.grpc_url))
+    late = await transport.stream(ENDLESS, timeout_s=0.01)
+    cancelled = await transport.stream(ENDLESS, timeout_s=10)
+    await cancelled.read()
+    cancelled.cancel()
+
+    with anyio.fail_after(5):
+        for _ in range(3):
+            with pytest.raises(DeadlineExceeded):
+                await late.read()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled.read()
+    await transport.aclose()
+
+
+@pytest.mark.live
 async def test_closing_ends_an_inference_under_way_with_an_error_of_the_contract(
     triton: EmbeddedTriton, adapter: TritonAdapter
 ) -> None:
