@@ -59,7 +59,7 @@ class Tensor(msgspec.Struct, frozen=True):
     data: bytes | memoryview
 
     def __post_init__(self) -> None:
-        if any(dim < 0 for dim in self.shape):
+        if min(self.shape, default=0) < 0:
             raise InvalidRequest(f"tensor {self.name!r}: shape {list(self.shape)} has a negative dimension")
         item_size = ITEM_SIZE.get(self.datatype)
         if item_size is not None and prod(self.shape) * item_size != len(self.data):

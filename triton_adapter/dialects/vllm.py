@@ -31,6 +31,7 @@ _ASKED = {
     "num_output_tokens": "return_num_output_tokens",
 }
 _LOGPROBS, _ASK_LOGPROBS = "logprobs", "return_logprobs"
+_KNOWN = frozenset({_TEXT, _LOGPROBS, *_ASKED})
 _OWN = frozenset(
     {"text_input", "stream", "sampling_parameters", "exclude_input_in_output", "image", "embedding_request"}
     | {_ASK_LOGPROBS, *_ASKED.values()}
@@ -104,7 +105,7 @@ class VllmDialect:
                 max_tokens=task.max_tokens,
                 logprobs=partial(_read_logprobs, task.logprobs) if task.logprobs is not None else None,
                 figures=asks_for_figures(task),
-                known=frozenset({_TEXT, _LOGPROBS, *_ASKED}),
+                known=_KNOWN,
             )
         )
 
