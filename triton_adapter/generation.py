@@ -68,18 +68,41 @@ class Generation:
             self._start_watching()
             await self._send()
             yield started
+            replies = await self._first_replies()
+            # From here on nothing is tried again. What follows runs once per token, so it calls little.
+            watch, decoder, now, call = self._watch, self._plan.decoder, self._now, self._call
             first_token_ms: float | None = None
-            while not self._over:
-                replies = await self._read()
-                found = self._decode(replies)
+            while True:
+                found: list[TokenEvent] = []
+                for reply in replies:
+                    if reply.error is not None:
+                        self._refusal = reply.error
+                        # Without the flag it is the refusal of the request itself: nothing follows either.
+                        self._over = reply.final is not False
+                        break
+                    if reply.outputs:
+                        decoder.feed(reply, found)
+                    if reply.final or decoder.done:
+                        self._over = True
+                        break
                 if found:
                     if first_token_ms is None:
                         first_token_ms = (perf_counter() - self._submitted) * 1e3
                     yield found if len(found) > 1 else found[0]
-                if self._refusal is not None:
-                    if self._over:
-                        await self._settle()
-                    raise self._in_band(self._refusal)
+                if self._over or self._refusal is not None or call is None:
+                    break
+                watch.waiting_since = now()
+                try:
+                    replies = await call.read()
+                except (AdapterError, asyncio.CancelledError) as exc:
+                    raise self._read_error(exc)
+                watch.waiting_since = None
+                if not replies:
+                    raise self._incomplete()
+            if self._refusal is not None:
+                if self._over:
+                    await self._settle()
+                raise self._in_band(self._refusal)
             yield await self._finish(first_token_ms)
         except AdapterError as exc:
             engine.note_failure(self._task.model, exc)
@@ -140,41 +163,48 @@ class Generation:
                 if not await self._retries.again(exc, ends=self._ends):
                     raise
 
-    async def _infer(self) -> Reply:
+    async def _answer(self) -> list[Reply]:
         sending = self._engine.transport.infer(
             self._plan.request(self._remaining()), timeout_s=self._remaining(), traceparent=self._task.traceparent
         )
         alone = self._plan.mode == "client_only"
         reply = await (answer_or_follow(self._engine.slots, sending) if alone else sending)
         reply.final = True
-        return reply
+        return [reply]
 
-    async def _read(self) -> list[Reply]:
-        """Return the next replies; tries again, from the start, as long as nothing has come back."""
+    async def _first_replies(self) -> list[Reply]:
+        """Return what comes back first; tries again, from the start, as long as nothing has."""
         watch = self._watch
         watch.waiting_since = self._now()
         while True:
+            if watch.stage is not None:
+                raise watch.error(self._what)
             try:
-                if self._call is not None:
-                    replies = await self._call.read()
-                else:
-                    replies = [await self._infer()]
-                if watch.first_seen or not replies or not await self._refused_as_outdated(replies[0]):
+                replies = await (self._answer() if self._call is None else self._call.read())
+                if not replies or not await self._refused_as_outdated(replies[0]):
                     break
-            except AdapterError as exc:
-                if watch.stage is not None or (isinstance(exc, DeadlineExceeded) and exc.stage == "total"):
-                    raise watch.error(self._what) from exc
-                if watch.first_seen or not await self._try_again(exc):
-                    raise
-            except asyncio.CancelledError:
-                if watch.stage is None:
-                    raise
-                raise watch.error(self._what) from None
+            except (AdapterError, asyncio.CancelledError) as exc:
+                error = self._read_error(exc)
+                if error is not exc or isinstance(error, asyncio.CancelledError) or not await self._try_again(error):
+                    raise error
         watch.waiting_since = None
         watch.first_seen = True
         if not replies:
-            raise StreamIncomplete(f"{self._what} ended its stream without saying that the task is done")
+            raise self._incomplete()
         return replies
+
+    def _read_error(self, error: AdapterError | asyncio.CancelledError) -> AdapterError | asyncio.CancelledError:
+        """Return what a read that failed comes to: the deadline that ran out, if one did, and else `error` itself."""
+        watch = self._watch
+        if watch.stage is None and not (isinstance(error, DeadlineExceeded) and error.stage == "total"):
+            return error
+        late = watch.error(self._what)
+        late.__cause__ = error if isinstance(error, AdapterError) else None
+        late.__suppress_context__ = True
+        return late
+
+    def _incomplete(self) -> StreamIncomplete:
+        return StreamIncomplete(f"{self._what} ended its stream without saying that the task is done")
 
     async def _try_again(self, error: AdapterError) -> bool:
         if await self._planned_anew(error) or await self._retries.again(error, ends=self._ends):
@@ -207,22 +237,6 @@ class Generation:
         self._call = None
         return True
 
-    def _decode(self, replies: list[Reply]) -> list[TokenEvent]:
-        found: list[TokenEvent] = []
-        decoder = self._plan.decoder
-        for reply in replies:
-            if reply.error is not None:
-                self._refusal = reply.error
-                # Without the flag it is the refusal of the request itself: nothing follows either.
-                self._over = reply.final is not False
-                break
-            if reply.outputs:
-                found += decoder.feed(reply)
-            if reply.final or decoder.done:
-                self._over = True
-                break
-        return found
-
     def _in_band(self, text: str) -> AdapterError:
         hidden = (*self._plan.private(), *self._engine.transport.secrets)
         # An engine that does not take a parameter of its own seldom says which: name those the task had.
@@ -245,10 +259,12 @@ class Generation:
         return [*closing, end]
 
     async def _settle(self) -> None:
-        # The engine has said all it will: a deadline that ran out now would end nothing but the settling.
+        # All is said: a deadline that runs out now, or did while nobody read, must not take the end away again.
         self._watch.stop()
-        stopped_by_us = self._plan.decoder.done
-        if self._call is not None and not stopped_by_us and await settle(self._call):
+        if self._call is None or self._plan.decoder.done or self._watch.stage is not None:
+            return
+        # Half of what is left, so that the guard's own deadline does not fall into it.
+        if await settle(self._call, self._remaining() / 2):
             self._call = None
 
     def _remaining(self) -> float:

@@ -152,16 +152,17 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
                 raise StreamIncomplete(f"{what} ended its stream without a final response")
             for reply in replies:
                 if reply.error is not None:
-                    watch.stop()
                     # Without the flag it is the refusal of the request itself: nothing follows either.
-                    settled = reply.final is not False and await settle(call)
+                    watch.stop()
+                    settled = reply.final is not False and watch.stage is None and await settle(call, _left(ends) / 2)
                     hidden = (*_texts(request), *engine.transport.secrets)
                     raise error_for(None, reply.error, what=what, hide=hidden)
                 over = over or bool(reply.final)
                 if reply.outputs:
                     yield response(request, reply, final=bool(reply.final))
+        # All is said: a deadline that runs out now, or did while nobody read, must not take the end away again.
         watch.stop()
-        settled = await settle(call)
+        settled = watch.stage is None and await settle(call, _left(ends) / 2)
         engine.note_success(request.model)
     except AdapterError as exc:
         engine.note_failure(request.model, exc)

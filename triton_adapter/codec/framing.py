@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 
 from adapter_api import ProtocolViolation
 
 TEXT_PREFIX = 4
 """Bytes of the length in front of each element."""
+text_size = struct.Struct("<I").unpack_from
+"""Returns the size of the first element, in a tuple."""
 
 
 def pack_texts(elements: Iterable[bytes]) -> bytes:
@@ -39,7 +42,7 @@ def first_text(raw: bytes) -> bytes:
         ProtocolViolation: The framing is broken, or there are several elements: one task has one text.
     """
     # A token is one element: this line is the whole cost then.
-    if len(raw) == TEXT_PREFIX + int.from_bytes(raw[:TEXT_PREFIX], "little"):
+    if len(raw) >= TEXT_PREFIX and len(raw) == TEXT_PREFIX + text_size(raw)[0]:
         return raw[TEXT_PREFIX:]
     elements = text_elements(raw)
     if len(elements) > 1:

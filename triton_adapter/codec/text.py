@@ -6,7 +6,9 @@ import codecs
 from collections.abc import Iterable
 
 from adapter_api import ProtocolViolation
+from triton_adapter.codec.framing import TEXT_PREFIX, first_text, text_size
 from triton_adapter.codec.stops import StopCutter
+from triton_adapter.schema import RawTensor
 
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 # What a tokenizer shows for a character whose last bytes are still to come: U+FFFD.
@@ -38,6 +40,17 @@ class TextAssembler:
     def stopped(self) -> bool:
         """Whether a stop string was met."""
         return self._cutter is not None and self._cutter.stopped
+
+    def take(self, tensor: RawTensor, outputs: object = None) -> str:
+        """Take the next piece as the one element of a BYTES tensor; raises as `first_text` does."""
+        raw = tensor.data
+        # What `first_text` and `feed` do with a token, without calling them.
+        if self._plain and len(raw) >= TEXT_PREFIX and len(raw) == TEXT_PREFIX + text_size(raw)[0]:
+            try:
+                return raw[TEXT_PREFIX:].decode()
+            except UnicodeDecodeError:
+                self._plain = False
+        return self.feed(first_text(raw))
 
     def feed(self, piece: bytes) -> str:
         """Take the next piece and return what may be shown now, often nothing."""

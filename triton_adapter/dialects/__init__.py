@@ -4,7 +4,7 @@ choice = choose_dialect(schema)
 encoded = choice.dialect.encode(task, schema)  # the model's tensors, or the contract's error
 decoder = choice.dialect.decoder(task, schema)
 for reply in replies:
-    events = decoder.feed(reply)
+    decoder.feed(reply, events)
 held_back, end = decoder.finish()
 
 `layout.py` is most families, `vllm.py` the one that takes JSON, `trtllm_raw.py` the one that takes token ids.

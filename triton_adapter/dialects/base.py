@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from adapter_api import Capability, End, Metrics, TaskRequest, Token
 from triton_adapter.schema import EncodedTask, ModelSchema, Reply
@@ -15,8 +15,8 @@ class TaskDecoder(Protocol):
     done: bool
     """True once a stop string was met: call `finish`, and cancel the engine if it still generates."""
 
-    def feed(self, reply: Reply) -> list[Token | Metrics]:
-        """Return what the reply adds, often one token, often nothing.
+    def feed(self, reply: Reply, events: list[Any]) -> None:
+        """Append what the reply adds to `events`: often one `Token`, often nothing.
 
         Raises:
             ProtocolViolation: The reply is not what the model declares.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from adapter_api import Alternative, End, FinishReason, Metrics, ProtocolViolation, Token, Usage
 from triton_adapter.codec import TextAssembler, first_text, read_numbers
@@ -28,6 +29,7 @@ TEXT_DATATYPES = frozenset({"BYTES"})
 COUNT_DATATYPES = frozenset({"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})
 """Of an output that counts tokens."""
 
+_uint32 = struct.Struct("<I").unpack_from
 _FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -58,31 +60,46 @@ class Reading:
     """Outputs that are no such figures."""
 
 
-class TextDecoder:
-    """A `TaskDecoder` for replies whose text is a BYTES output."""
+class Assembler(Protocol):
+    """Makes the text of a stream, piece by piece, from the output that holds it."""
 
-    def __init__(self, reading: Reading) -> None:
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was met."""
+
+    def take(self, tensor: RawTensor, outputs: Outputs) -> str:
+        """Take the next piece, and what came with it; return what may be shown now, often nothing."""
+
+    def finish(self) -> str:
+        """Return what was held back; no more pieces come."""
+
+
+class TextDecoder:
+    """A `TaskDecoder` for replies whose text one output holds, in the form that the assembler reads."""
+
+    def __init__(self, reading: Reading, assembler: Assembler | None = None) -> None:
         self.done = False
         self._reading = reading
         self._text_output = reading.text
         self._tokens_output = reading.tokens_out
         self._logprobs = reading.logprobs
         self._figures: dict[str, float | int | str] | None = {} if reading.figures else None
-        self._assembler = TextAssembler(cumulative=reading.cumulative, stops=reading.stops)
+        self._assembler = assembler or TextAssembler(cumulative=reading.cumulative, stops=reading.stops)
         self._stopping = bool(reading.stops)
         self._index = 0
         self._tokens_out = 0
         self._first: Outputs = {}
         self._last: Outputs = {}
 
-    def feed(self, reply: Reply) -> list[Token | Metrics]:
+    def feed(self, reply: Reply, events: list[Any]) -> None:
         outputs = reply.outputs
         if not outputs or self.done:
-            return []
+            return
         if self._tokens_output is not None:
             counted = outputs.get(self._tokens_output)
             if counted is not None:
-                self._tokens_out += int.from_bytes(counted.data[:4], "little")
+                data = counted.data
+                self._tokens_out += _uint32(data)[0] if len(data) >= 4 else int.from_bytes(data, "little")
         if self._figures is not None:
             self._note_figures(outputs)
         if not self._first:
@@ -91,21 +108,20 @@ class TextDecoder:
         if tensor is None:
             # Some models tell why and how many in messages of their own: these do not outdate each other.
             self._last = {**self._last, **outputs}
-            return []
+            return
         self._last = outputs
-        text = self._assemble(tensor)
-        if self._stopping and self._is_stopped():
+        text = self._assembler.take(tensor, outputs)
+        if self._stopping and self._assembler.stopped:
             self.done = True
         if self._logprobs is not None:
-            return self._scored(text, outputs, self._logprobs)
-        if not text:
-            return []
-        index = self._index
-        self._index = index + 1
-        return [Token(index, text)]
+            self._add_scored(text, self._logprobs(outputs), events)
+        elif text:
+            index = self._index
+            self._index = index + 1
+            events.append(Token(index, text))
 
     def finish(self) -> tuple[list[Token | Metrics], End]:
-        text = self._rest()
+        text = self._assembler.finish()
         # The probability of what was held back has been told with its tokens: what is left of it is 1.
         logprob = None if self._logprobs is None else 0.0
         events: list[Token | Metrics] = [Token(self._index, text, logprob=logprob)] if text else []
@@ -113,23 +129,19 @@ class TextDecoder:
             events.append(Metrics(engine=self._figures))
         return events, End(finish_reason=self._finish_reason(), usage=self._usage())
 
-    def _assemble(self, tensor: RawTensor) -> str:
-        return self._assembler.feed(first_text(tensor.data))
-
-    def _rest(self) -> str:
-        return self._assembler.finish()
-
-    def _is_stopped(self) -> bool:
-        return self._assembler.stopped
-
-    def _scored(self, text: str, outputs: Outputs, read: LogprobReader) -> list[Token | Metrics]:
+    def _add_scored(self, text: str, score: Score, events: list[Any]) -> None:
         """One event per reply even if its text is held back, so that every logprob is seen."""
-        score = read(outputs)
-        if not text and score.logprob is None:
-            return []
-        index = self._index
-        self._index = index + 1
-        return [Token(index, text, token_id=score.token_id, logprob=score.logprob, alternatives=score.alternatives)]
+        if text or score.logprob is not None:
+            events.append(
+                Token(
+                    self._index,
+                    text,
+                    token_id=score.token_id,
+                    logprob=score.logprob,
+                    alternatives=score.alternatives,
+                )
+            )
+            self._index += 1
 
     def _finish_reason(self) -> FinishReason:
         if self.done:

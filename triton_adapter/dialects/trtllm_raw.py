@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from adapter_api import InvalidRequest, TaskRequest
 from triton_adapter.codec import StopCutter, read_numbers
 from triton_adapter.dialects.base import TaskDecoder
-from triton_adapter.dialects.decoding import Outputs, Reading, TextDecoder
+from triton_adapter.dialects.decoding import Outputs, TextDecoder
 from triton_adapter.dialects.layout import Asked, Layout, LayoutDialect, Names
 from triton_adapter.dialects.prompt import prompt_of
 from triton_adapter.dialects.request import RequestBuilder
@@ -51,7 +51,7 @@ class RawDialect(LayoutDialect):
     always_asked: ClassVar[Names] = (_LENGTH,)
 
     def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:
-        return IdDecoder(self._reading(task, schema), self.tokenizer)
+        return TextDecoder(self._reading(task, schema), IdAssembler(self.tokenizer, task.stop))
 
     def _put_prompt(self, request: RequestBuilder) -> None:
         ids = self.tokenizer.encode(prompt_of(request.task, self.chat_template))
@@ -61,22 +61,22 @@ class RawDialect(LayoutDialect):
         request.put(("input_lengths",), len(ids))
 
 
-class IdDecoder(TextDecoder):
-    """A `TaskDecoder` for replies that hold token ids."""
+class IdAssembler:
+    """An `Assembler` of pieces that are token ids."""
 
-    def __init__(self, reading: Reading, tokenizer: Tokenizer) -> None:
-        super().__init__(reading)
+    def __init__(self, tokenizer: Tokenizer, stops: Iterable[str]) -> None:
         self._text = IdsToText(tokenizer)
-        self._cutter = StopCutter(reading.stops)
+        self._cutter = StopCutter(stops)
 
-    def _assemble(self, tensor: RawTensor) -> str:
-        return self._cutter.feed(self._text.feed(_ids_of_first_beam(tensor, self._last)))
-
-    def _rest(self) -> str:
-        return self._cutter.feed(self._text.finish()) + self._cutter.finish()
-
-    def _is_stopped(self) -> bool:
+    @property
+    def stopped(self) -> bool:
         return self._cutter.stopped
+
+    def take(self, tensor: RawTensor, outputs: Outputs) -> str:
+        return self._cutter.feed(self._text.feed(_ids_of_first_beam(tensor, outputs)))
+
+    def finish(self) -> str:
+        return self._cutter.feed(self._text.finish()) + self._cutter.finish()
 
 
 class IdsToText:

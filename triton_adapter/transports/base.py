@@ -28,13 +28,14 @@ class StreamCall(Protocol):
         """Tell the engine to stop; a `read` that waits ends. Returns at once, may be called often and at any time."""
 
 
-async def settle(call: StreamCall) -> bool:
+async def settle(call: StreamCall, within_s: float = _SETTLE_S) -> bool:
     """Let the engine close a stream itself after its last message: resetting it then would look like a cancel.
 
-    Returns false when it did not in time, so that the caller has to cancel it.
+    Returns false when it did not within a second, or `within_s` if that is shorter: the caller has to cancel it then.
+    Only for a call that nobody cancels meanwhile: stop the watchdog first.
     """
     try:
-        async with asyncio.timeout(_SETTLE_S):
+        async with asyncio.timeout(min(_SETTLE_S, within_s)):
             while await call.read():
                 pass
     except (AdapterError, TimeoutError):

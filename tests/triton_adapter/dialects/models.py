@@ -76,7 +76,7 @@ def decode(
     decoder = choose_dialect(model, override).dialect.decoder(task(**fields), model)
     events: list[Token | Metrics] = []
     for each in replies:
-        events += decoder.feed(each)
+        decoder.feed(each, events)
         if decoder.done:
             break
     held, end = decoder.finish()
