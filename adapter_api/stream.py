@@ -232,7 +232,7 @@ class TokenStream:
                 grammar.admit(event)
             except ProtocolViolation as exc:
                 return await self._repair(exc)
-            if isinstance(event, End | Error):
+            if isinstance(event, Terminal):
                 terminal = event
             else:
                 self._ready.append(event)

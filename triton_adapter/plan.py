@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from adapter_api import CancelMode, RequestedOutput, Started, TaskRequest
 from triton_adapter.cancellation import cancel_mode
@@ -12,8 +12,7 @@ from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.wire.request import WireRequest, check_parameters
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What goes to the model for a task, and what reads its replies."""
 
     task: TaskRequest

@@ -73,12 +73,11 @@ class ModelSchema:
         return "accumulate_tokens" in self.parameters or "tensorrt_llm_model_name" in self.parameters
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedTask:
+class EncodedTask(msgspec.Struct, frozen=True):
     """A task in the model's own tensors. No `outputs` asks for all of them."""
 
     inputs: tuple[Tensor, ...]
-    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    parameters: Mapping[str, ParameterValue] = msgspec.field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     streaming: bool = True
     """Whether it goes out as ModelStreamInfer; else as ModelInfer."""
