@@ -121,3 +121,27 @@ async def test_a_source_that_interrupts_itself_does_not_cancel_its_reader() -> N
     assert task is not None
     assert task.cancelling() == 0
     assert [type(event).__name__ for event in events] == ["Started", "Token", "Token", "Error"]
+
+
+async def test_an_interruption_between_two_reads_does_not_touch_the_reader() -> None:
+    async def two_tokens() -> AsyncIterator[TokenEvent]:
+        yield Started(job_id="j", engine="test", model="m")
+        yield Token(0, "a")
+        await asyncio.sleep(0)
+        yield Token(1, "b")
+        await asyncio.Event().wait()
+
+    stream = TokenStream(two_tokens(), job_id="j", timeout_s=60)
+
+    async with asyncio.timeout(5):
+        for _ in range(3):  # the last one in the short way
+            await anext(stream)
+        asyncio.get_running_loop().call_soon(stream._source.interrupt)  # as the deadline's timer does
+        for _ in range(3):
+            await asyncio.sleep(0)
+        rest = [event async for event in stream]
+
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    assert [type(event).__name__ for event in rest] == ["Error"]
