@@ -68,6 +68,7 @@ async def infer(ticket: Ticket, request: InferRequest) -> InferResponse:
     with anyio.move_on_after(ticket.remaining_s) as ticket.scope:
         while True:
             replica = await ticket.pool.grant(ticket)
+            began = perf_counter()
             try:
                 response = await _adapter(replica).infer(_with_time_left(ticket, request))
             except AdapterError as exc:
@@ -75,7 +76,7 @@ async def infer(ticket: Ticket, request: InferRequest) -> InferResponse:
                     raise
                 _move(ticket)
             else:
-                _succeeded(ticket, replica)
+                _succeeded(ticket, replica, began)
                 return response
     ticket.raise_refusal()
     raise _out_of_time(ticket)
@@ -89,12 +90,13 @@ async def infer_stream(ticket: Ticket, request: InferRequest) -> AsyncGenerator[
         replica = ticket.replica
         if replica is None:
             raise _out_of_time(ticket)
+        began = perf_counter()
         try:
             async with _adapter(replica).infer_stream(_with_time_left(ticket, request)) as stream:
                 async for response in stream:
                     ticket.shown = True
                     yield response
-            _succeeded(ticket, replica)
+            _succeeded(ticket, replica, began)
             return
         except AdapterError as exc:
             if not _failed(ticket, replica, exc):
@@ -113,7 +115,8 @@ def _with_time_left(ticket: Ticket, request: InferRequest) -> InferRequest:
     return msgspec.structs.replace(request, timeout_s=ticket.remaining_s)
 
 
-def _succeeded(ticket: Ticket, replica: Replica) -> None:
+def _succeeded(ticket: Ticket, replica: Replica, began: float) -> None:
+    ticket.pool.observe_task_s(perf_counter() - began)
     ticket.terminal = End(finish_reason="stop")
     replica.judge(ticket.terminal, trial=ticket.trial)
 

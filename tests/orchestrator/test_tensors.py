@@ -15,6 +15,7 @@ from adapter_api import (
     InferRequest,
     InferResponse,
     ModelNotFound,
+    Overloaded,
     Sequence,
     Tensor,
     WorkerAdapter,
@@ -196,3 +197,19 @@ async def test_a_cancel_of_an_inference_claims_nothing() -> None:
         assert receipt.mode == "client_only"
         assert [status.state for status in host.live_tasks] == ["running"]
         group.cancel_scope.cancel()
+
+
+@pytest.mark.spec("ORCH-3055-026")
+async def test_a_full_queue_of_inferences_says_when_to_come_back_too() -> None:
+    async with orchestrator({"slots": 1}, queue={"limit": 0}) as host:
+        await host.infer(request())
+        async with Hanging() as hanging, anyio.create_task_group() as group:
+            put(host, hanging)
+            group.start_soon(host.infer, request())
+            await anyio.wait_all_tasks_blocked()
+
+            with pytest.raises(Overloaded) as refused:
+                await host.infer(request())
+            group.cancel_scope.cancel()
+
+    assert refused.value.retry_after_s is not None
