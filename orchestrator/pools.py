@@ -176,7 +176,19 @@ class Pool:
 
     def serve(self) -> None:
         """Give free slots to those who wait. Call it whenever a slot may have become free."""
-        while self.line and self._has_free_slot() and self.line.serve(self._place) is not None:
+        hopeless: set[tuple[str, str | None]] = set()
+
+        def place(ticket: Ticket) -> bool:
+            # Once per model: a thousand that wait for a model that is not loaded must not be asked one by one.
+            model = (ticket.work.model, ticket.work.model_version)
+            if model in hopeless:
+                return False
+            if not any(replica.in_flight < replica.slots for replica in self._able(ticket.work)):
+                hopeless.add(model)
+                return False
+            return self._place(ticket)
+
+        while self.line and self._has_free_slot() and self.line.serve(place) is not None:
             pass
 
     def readiness_changed(self) -> None:

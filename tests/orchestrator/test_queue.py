@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import msgspec
 import pytest
 
 from adapter_api import End, Error, InferRequest, NotReady, Overloaded, Started
@@ -211,3 +212,27 @@ async def test_a_replica_that_fails_at_once_does_not_promise_a_quick_start() -> 
         await collect(host.submit(task()))
 
         assert host.pools[0].mean_task_s is None
+
+
+async def test_tasks_that_wait_for_a_model_that_is_not_loaded_do_not_slow_those_of_another() -> None:
+    async with orchestrator({"models": ["mock", "unloaded"], "slots": 4}, health={"interval_s": 3600}) as host:
+        pool = host._fleet.pools["default"]
+        replica = pool.replicas["r0"]
+        assert replica.report is not None
+        models = tuple(msgspec.structs.replace(m, ready=m.name == "mock") for m in replica.report.models)
+        replica.report = msgspec.structs.replace(replica.report, models=models)
+        waiting = [host.submit(task(model="unloaded")) for _ in range(50)]
+        looks: list[str] = []
+        is_ready = replica.model_is_ready
+
+        def look(name: str, version: str | None) -> bool:
+            looks.append(name)
+            return is_ready(name, version)
+
+        replica.model_is_ready = look  # type: ignore[method-assign]
+        events = await collect(host.submit(task()))
+
+        assert isinstance(events[-1], End)
+        assert host.pools[0].queue_depth == 50
+        assert looks.count("unloaded") < 10, "each of those who wait was asked again"
+        del waiting
