@@ -61,8 +61,10 @@ class EngineMetrics(Collector):
     async def watch(self, replica: Replica, url: str) -> None:
         """Read `url` until the replica retires. An engine that cannot be read is left out, and nothing else."""
         told: str | None = None
-        with anyio.move_on_after(self._interval_s):
-            await replica.probed.wait()  # which tells the version and the models that are among the labels
+        # The first probe tells the version and the models that are among the labels: without it these would be others.
+        while not (replica.probed.is_set() or replica.retired.is_set()):
+            with anyio.move_on_after(self._interval_s):
+                await replica.probed.wait()
         try:
             while not replica.retired.is_set():
                 try:

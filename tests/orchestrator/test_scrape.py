@@ -7,17 +7,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import anyio
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from adapter_api import TaskRequest
-from adapter_api.testing import collect
+from adapter_api.testing import MockAdapter, collect
 from orchestrator import Orchestrator, OrchestratorSettings
 from orchestrator.relabel import Origin, Relabelled, relabelled
 from orchestrator.scrape import FETCH_LIMIT
 from tests.orchestrator.pooling import mock_host, orchestrator
-from tests.orchestrator.test_monitor import eventually
+from tests.orchestrator.test_monitor import eventually, plugin_host
 from triton_adapter.embedded import EmbeddedTriton
 
 pytestmark = pytest.mark.anyio
@@ -168,6 +169,31 @@ async def test_metrics_that_are_too_large_or_none_at_all_are_left_out(
         await eventually(lambda: "cannot read the metrics of replica default/r0: ValueError" in caplog.text)
 
         assert host.ready
+
+
+@pytest.mark.spec("ORCH-3062-012")
+async def test_nothing_is_read_before_the_first_probe_has_told_the_version(engine_metrics_url: str) -> None:
+    plugins = plugin_host(slow="tests.orchestrator.test_scrape:SlowToOpen")
+    pool = {
+        "adapter": "slow", "replicas": [{"id": "r0", "metrics_url": engine_metrics_url}],
+        "health": {"start_wait_s": 0},
+    }  # fmt: skip
+    settings = OrchestratorSettings.parse({"pools": [pool], "scrape_interval_s": 0.01, "read_environment": False})
+    Metrics.reads, SlowToOpen.may_open = 0, anyio.Event()
+    async with Orchestrator(settings, plugins=plugins) as host:
+        await anyio.sleep(0.1)  # ten times the interval
+        assert Metrics.reads == 0
+
+        SlowToOpen.may_open.set()
+        await eventually(lambda: b'engine_version="1.0"' in generate_latest(host.collect_metrics()))
+        assert b'engine_version=""' not in generate_latest(host.collect_metrics())
+
+
+class SlowToOpen(MockAdapter):
+    may_open: anyio.Event
+
+    async def _open(self) -> None:
+        await SlowToOpen.may_open.wait()
 
 
 async def test_an_engine_whose_metrics_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
