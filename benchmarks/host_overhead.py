@@ -2,8 +2,9 @@
 
 latency: tokens that carry the time they were made, one per stream every 20 ms; how late they are read, directly from
     the adapter, through the orchestrator, and through its HTTP face by a client in another process.
-first token: from the submission to the first token of an engine that has it at once; all streams are begun together.
-throughput: tokens that are ready at once; CPU microseconds per token in the serving process.
+first token: from the submission to the first token of an engine that has it at once; all streams are begun together,
+    and over HTTP each opens a connection of its own.
+throughput: tokens that are ready at once; CPU microseconds per token in the serving process, and what a core does.
 memory: resident memory per open stream.
 prediction: how far `predicted_start_ms` is from the wait that came true, in a queue that is drained by a few slots.
 
@@ -22,7 +23,7 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from time import perf_counter, process_time
 from typing import Any
@@ -114,6 +115,15 @@ async def read_over_http(address: tuple[str, int], body: bytes, on_token: Callab
     writer.close()
 
 
+async def reader_process(url: str, streams: int, count: int, batch: int) -> None:
+    """Run in a process of its own: read as fast as it comes, once told to."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    body = task(count, batch=batch).model_dump_json(include={"model", "prompt", "max_tokens", "parameters"}).encode()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    await asyncio.gather(*(read_over_http((host, int(port)), body, lambda line, now: None) for _ in range(streams)))
+
+
 async def client(url: str, streams: int, count: int) -> dict[str, float]:
     """Run in a process of its own: how late tokens are over HTTP."""
     host, _, port = url.removeprefix("http://").partition(":")
@@ -133,8 +143,17 @@ async def client(url: str, streams: int, count: int) -> dict[str, float]:
 
         await read_over_http((host, int(port)), body, on_token)
 
-    await asyncio.gather(*(read() for _ in range(streams)))
+    await read()  # a first request loads what the server loads late
+    late.clear()
+    first.clear()
+    for _ in range(waves(streams)):
+        await asyncio.gather(*(read() for _ in range(streams)))
     return figures(late, first)
+
+
+def waves(streams: int) -> int:
+    """How often the same is done in one round: a percentile wants some values."""
+    return max(1, 8 // streams)
 
 
 def figures(late: list[float], first: list[float]) -> dict[str, float]:
@@ -154,19 +173,29 @@ async def latency(rounds: int) -> list[dict[str, Any]]:
     async with host() as (orchestrator, url), Stamping() as adapter:
         for streams in (1, 16, 64, 256):
             found: dict[str, list[dict[str, float]]] = {"direct": [], "orchestrator": [], "http": []}
-            count = max(20, 200 // streams)
+            count = 20
             for _ in range(rounds):
                 for name, submit in (("direct", adapter.submit), ("orchestrator", orchestrator.submit)):
                     late: list[float] = []
                     first: list[float] = []
-                    await asyncio.gather(*(read_lateness(submit, count, late, first) for _ in range(streams)))
+                    for _ in range(waves(streams)):
+                        await asyncio.gather(*(read_lateness(submit, count, late, first) for _ in range(streams)))
                     found[name].append(figures(late, first))
                 found["http"].append(await _in_another_process(url, streams, count))
-            for name, measured in found.items():
-                rows.append({
-                    "streams": streams, "way": name,
-                    **{key: statistics.median(each[key] for each in measured) for key in measured[0]},
-                })  # fmt: skip
+            middle = {
+                name: {key: statistics.median(each[key] for each in measured) for key in measured[0]}
+                for name, measured in found.items()
+            }
+            for name, row in middle.items():
+                added = {f"added: {key}": value - middle["direct"][key] for key, value in row.items()}
+                rows.append(
+                    {
+                        "streams": streams,
+                        "way": name,
+                        **row,
+                        **(added if name != "direct" else dict.fromkeys(added, 0.0)),
+                    }
+                )
     return rows
 
 
@@ -181,53 +210,84 @@ async def _in_another_process(url: str, streams: int, count: int) -> dict[str, f
 async def throughput(rounds: int) -> list[dict[str, Any]]:
     rows, streams, count = [], 32, 2000
     async with host() as (orchestrator, url), Stamping() as adapter:
-        name, _, port = url.removeprefix("http://").partition(":")
 
-        async def in_process(submit: Submit, batch: int) -> None:
-            async for _ in submit(task(count, batch=batch)).batches():
-                pass
+        async def in_process(submit: Submit, batch: int) -> float:
+            async def read() -> None:
+                async for _ in submit(task(count, batch=batch)).batches():
+                    pass
 
-        async def over_http(batch: int) -> None:
-            body = task(count, batch=batch).model_dump_json(include={"model", "prompt", "max_tokens", "parameters"})
-            await read_over_http((name, int(port)), body.encode(), lambda line, now: None)
+            began = process_time()
+            await asyncio.gather(*(read() for _ in range(streams)))
+            return process_time() - began
 
-        ways: dict[str, Callable[[int], Awaitable[None]]] = {
+        async def over_http(batch: int) -> float:
+            arguments = [sys.executable, __file__, "--reader", url, str(streams), str(count), str(batch)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            process = await asyncio.create_subprocess_exec(*arguments, **pipes)  # type: ignore[arg-type]
+            assert process.stdout is not None
+            await process.stdout.readline()
+            began = process_time()
+            await asyncio.wait_for(process.communicate(b"go\n"), 120)
+            return process_time() - began
+
+        ways: dict[str, Callable[[int], Awaitable[float]]] = {
             "direct": lambda batch: in_process(adapter.submit, batch),
             "orchestrator": lambda batch: in_process(orchestrator.submit, batch),
-            "http, with its reader": over_http,
+            "http, reader elsewhere": over_http,
         }
         for batch in (1, 8, 64):
             best = dict.fromkeys(ways, float("inf"))
             for _ in range(rounds):
                 for way, run in ways.items():
-                    began = process_time()
-                    await asyncio.gather(*(run(batch) for _ in range(streams)))
-                    best[way] = min(best[way], (process_time() - began) / streams / count)
-            rows += [{"ready at once": batch, "way": way, "us_per_token": s * 1e6} for way, s in best.items()]
+                    best[way] = min(best[way], await run(batch) / streams / count)
+            rows += [
+                {"ready at once": batch, "way": way, "us_per_token": s * 1e6, "tokens/s per core": round(1 / s)}
+                for way, s in best.items()
+            ]
     return rows
 
 
 async def memory(streams: int) -> list[dict[str, Any]]:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4 * streams + 100), hard))
+    _raise_file_limit(streams)
     async with host() as (orchestrator, url):
-        name, _, port = url.removeprefix("http://").partition(":")
-        body = task(1, idle=1).model_dump_json(include={"model", "prompt", "max_tokens", "parameters"}).encode()
-        head = f"POST /v2/tasks HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        arguments = [sys.executable, __file__, "--holder", url, "100", str(streams)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        process = await asyncio.create_subprocess_exec(*arguments, **pipes)  # type: ignore[arg-type]
+        assert process.stdout is not None
+        assert process.stdin is not None
         rows: list[tuple[int, int]] = []
-        sockets: list[asyncio.StreamWriter] = []
-        for target in (100, streams):
-            while len(sockets) < target:
-                reader, writer = await asyncio.open_connection(name, int(port))
-                writer.write(head + body)
-                await reader.readuntil(b'"type":"token"')
-                sockets.append(writer)
+        for _ in range(2):
+            await asyncio.wait_for(process.stdout.readline(), 120)
             gc.collect()
             rows.append((len(orchestrator.live_tasks), _resident()))
-        for writer in sockets:
-            writer.close()
+            process.stdin.write(b"go on\n")
+        await process.wait()
     (few, before), (many, after) = rows
-    return [{"streams": many, "kb_per_stream, its client in the same process": (after - before) / (many - few) / 1024}]
+    return [{"streams": many, "kb_per_stream": (after - before) / (many - few) / 1024}]
+
+
+async def holder_process(url: str, *targets: int) -> None:
+    """Run in a process of its own: hold so many streams open, each target until told to go on."""
+    _raise_file_limit(targets[-1])
+    name, _, port = url.removeprefix("http://").partition(":")
+    body = task(1, idle=1).model_dump_json(include={"model", "prompt", "max_tokens", "parameters"}).encode()
+    head = f"POST /v2/tasks HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    sockets: list[asyncio.StreamWriter] = []
+    for target in targets:
+        while len(sockets) < target:
+            reader, writer = await asyncio.open_connection(name, int(port))
+            writer.write(head + body)
+            await reader.readuntil(b'"type":"token"')
+            sockets.append(writer)
+        print("there", flush=True)
+        sys.stdin.readline()
+    for writer in sockets:
+        writer.close()
+
+
+def _raise_file_limit(streams: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4 * streams + 100), hard))
 
 
 def _resident() -> int:
@@ -257,6 +317,14 @@ async def prediction(tasks: int) -> list[dict[str, Any]]:
     }]  # fmt: skip
 
 
+def run(measured: Coroutine[Any, Any, list[dict[str, Any]]], loop: str) -> list[dict[str, Any]]:
+    if loop == "asyncio":
+        return asyncio.run(measured)
+    import uvloop
+
+    return uvloop.run(measured)
+
+
 def show(title: str, rows: list[dict[str, Any]]) -> None:
     print(f"\n{title}")
     heads = list(rows[0])
@@ -269,18 +337,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", type=int, default=2000, help="open at once, for the memory")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="the serving event loop")
+    parser.add_argument("--only", choices=("latency", "throughput", "memory", "prediction"), help="one table")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--client", nargs=3, metavar=("URL", "STREAMS", "COUNT"), help=argparse.SUPPRESS)
+    parser.add_argument("--holder", nargs=3, metavar=("URL", "FEW", "MANY"), help=argparse.SUPPRESS)
+    parser.add_argument("--reader", nargs=4, metavar=("URL", "STREAMS", "COUNT", "BATCH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.holder:
+        url, *numbers = arguments.holder
+        asyncio.run(holder_process(url, *map(int, numbers)))
+        return
+    if arguments.reader:
+        url, *numbers = arguments.reader
+        asyncio.run(reader_process(url, *map(int, numbers)))
+        return
     if arguments.client:
         url, streams, count = arguments.client
         print(json.dumps(asyncio.run(client(url, int(streams), int(count)))))
         return
-    tables: dict[str, list[dict[str, Any]]] = {
-        "latency and first token": asyncio.run(latency(arguments.rounds)),
-        "throughput: CPU per token": asyncio.run(throughput(arguments.rounds)),
-        "memory": asyncio.run(memory(arguments.streams)),
-        "prediction": asyncio.run(prediction(200)),
+    wanted: dict[str, tuple[str, Callable[[], Coroutine[Any, Any, list[dict[str, Any]]]]]] = {
+        "latency": ("latency and first token", lambda: latency(arguments.rounds)),
+        "throughput": ("throughput: CPU per token", lambda: throughput(arguments.rounds)),
+        "memory": ("memory", lambda: memory(arguments.streams)),
+        "prediction": ("prediction", lambda: prediction(200)),
+    }
+    tables = {
+        title: run(measure(), arguments.loop)
+        for name, (title, measure) in wanted.items()
+        if arguments.only in (None, name)
     }
     if arguments.json:
         print(json.dumps(tables))
