@@ -1,13 +1,14 @@
-"""Streams that the engine keeps open for a while after its last word."""
+"""Deadlines at the edges of a stream: between two attempts, and after the last word."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+import anyio
 import pytest
 
-from adapter_api import End, EngineFailed, Error, InferRequest, TaskRequest, Tensor
+from adapter_api import ConnectFailed, End, EngineFailed, Error, InferRequest, TaskRequest, Tensor
 from adapter_api.testing import collect
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.schema import Reply
@@ -97,3 +98,48 @@ async def test_a_tensor_streams_deadline_after_the_last_word_is_no_cancel(
             await anext(stream)
 
     assert response["text_output"].elements()
+
+
+class SilentAtSecondTry(GrpcTransport):
+    """Finds nothing to connect to, then an engine that says nothing."""
+
+    tries = 0
+
+    async def stream(  # type: ignore[override]
+        self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None
+    ) -> StreamCall:
+        self.tries += 1
+        return Unreachable() if self.tries == 1 else Silent()
+
+
+class Unreachable:
+    async def read(self) -> list[Reply]:
+        raise ConnectFailed("nothing listens there")
+
+    def cancel(self) -> None:
+        return None
+
+
+class Silent:
+    def __init__(self) -> None:
+        self._reading = asyncio.get_running_loop().create_future()
+
+    async def read(self) -> list[Reply]:
+        replies: list[Reply] = await self._reading
+        return replies
+
+    def cancel(self) -> None:
+        self._reading.cancel()
+
+
+async def test_a_deadline_that_runs_out_between_two_attempts_is_not_forgotten(fake: FakeTriton) -> None:
+    fake.model("m")
+    # Shorter than the shortest pause between two attempts.
+    settings = TritonSettings(url=fake.grpc_url, first_token_timeout_s=0.001, inter_token_timeout_s=0.001)
+    async with TritonAdapter(settings, transport=SilentAtSecondTry(settings)) as adapter:
+        with anyio.move_on_after(5) as patience:
+            events = await collect(adapter.submit(TaskRequest(model="m", prompt="hi")))
+
+    assert not patience.cancel_called
+    assert isinstance(events[-1], Error)
+    assert (events[-1].code, events[-1].stage) == ("deadline_exceeded", "first_token")
