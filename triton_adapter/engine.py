@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic
 from typing import NamedTuple
 
@@ -61,6 +62,7 @@ class Engine:
         self._failures: dict[str, Failure] = {}
         """Models whose last request died or hung."""
         self._server: tuple[float, Server] | None = None
+        self._asking: asyncio.Task[Server] | None = None
 
     def what(self, model: str) -> str:
         """Return how messages call a model here."""
@@ -78,14 +80,27 @@ class Engine:
         return override
 
     async def server(self) -> Server:
-        """Return who answers; asked once in a while. Raises what a control call raises."""
-        if self._server is None or self._server[0] < monotonic():
-            answer = await self.transport.control(
-                SERVER_METADATA, v2.ServerMetadataRequest(), timeout_s=self.settings.control_timeout_s
-            )
-            server = Server(answer.name or "v2 server", answer.version, tuple(answer.extensions))
-            self._server = (monotonic() + self.settings.metadata_ttl_s, server)
-        return self._server[1]
+        """Return who answers; asked once in a while, however many want to know. Raises what a control call raises."""
+        if self._server is not None and self._server[0] >= monotonic():
+            return self._server[1]
+        if self._asking is None:
+            self._asking = asyncio.get_running_loop().create_task(self._ask_server())
+            self._asking.add_done_callback(self._asked)
+        # Shielded: the first asker's cancellation must not fail the others.
+        return await asyncio.shield(self._asking)
+
+    async def _ask_server(self) -> Server:
+        answer = await self.transport.control(
+            SERVER_METADATA, v2.ServerMetadataRequest(), timeout_s=self.settings.control_timeout_s
+        )
+        server = Server(answer.name or "v2 server", answer.version, tuple(answer.extensions))
+        self._server = (monotonic() + self.settings.metadata_ttl_s, server)
+        return server
+
+    def _asked(self, task: asyncio.Task[Server]) -> None:
+        self._asking = None
+        if not task.cancelled():
+            task.exception()  # seen, should nobody wait for it any more
 
     async def version(self, schema: ModelSchema | None = None) -> str | None:
         """Return the server's version and its backend's, as in `triton 2.51.0, vllm 0.6.3`, if it says."""
@@ -132,6 +147,8 @@ class Engine:
     async def aclose(self) -> None:
         """Release everything."""
         self.cancels.flush()
+        if self._asking is not None:
+            self._asking.cancel()
         await self.slots.aclose()
         await self.schemas.aclose()
         await self.shared_memory.aclose()

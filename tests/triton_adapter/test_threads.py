@@ -429,6 +429,19 @@ async def test_five_hundred_tasks_share_one_connection_and_none_waits_for_anothe
         assert fake.proxy.accepted == 1
 
 
+async def test_tasks_that_begin_together_ask_the_server_once_who_it_is(
+    fake: FakeTriton, on_fake: TritonAdapter
+) -> None:
+    fake.model("m").respond_with_text("one two")
+
+    async with anyio.create_task_group() as group:
+        for _ in range(30):
+            group.start_soon(run, on_fake)
+
+    asked = Counter(call.origin.call for call in fake.calls)
+    assert asked == {"ServerMetadata": 1, "ModelMetadata": 1, "ModelConfig": 1, "ModelStreamInfer": 30}
+
+
 async def test_tasks_leave_nothing_behind(fake: FakeTriton, on_fake: TritonAdapter) -> None:
     fake.model("m").respond_with_text("one two three")
     for number in range(300):
