@@ -22,6 +22,7 @@ from triton_adapter.metadata import SchemaCache
 from triton_adapter.schema import ModelSchema
 from triton_adapter.sequences import SequenceOrder
 from triton_adapter.settings import ModelOverride, TritonSettings
+from triton_adapter.sharing import shared
 from triton_adapter.shm import SharedMemory
 from triton_adapter.slots import Slots
 from triton_adapter.transports.base import Transport
@@ -86,8 +87,7 @@ class Engine:
         if self._asking is None:
             self._asking = asyncio.get_running_loop().create_task(self._ask_server())
             self._asking.add_done_callback(self._asked)
-        # Shielded: the first asker's cancellation must not fail the others.
-        return await asyncio.shield(self._asking)
+        return await shared(self._asking)
 
     async def _ask_server(self) -> Server:
         answer = await self.transport.control(

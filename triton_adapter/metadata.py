@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from adapter_api import AdapterError, ModelNotFound, NotReady, Unsupported
 from triton_adapter.schema import ModelSchema, Scheduling, TensorSpec
+from triton_adapter.sharing import shared
 from triton_adapter.status import clean
 from triton_adapter.transports.base import Transport
 from triton_adapter.wire import v2_pb2 as v2
@@ -55,8 +56,7 @@ class SchemaCache:
             reading = self._reading[key] = asyncio.get_running_loop().create_task(self._read(*key))
             self._tasks.add(reading)
             reading.add_done_callback(lambda task: self._keep(key, task))
-        # Shielded: the first asker's cancellation must not fail the others.
-        return await asyncio.shield(reading)
+        return await shared(reading)
 
     @property
     def names(self) -> set[str]:

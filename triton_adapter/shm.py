@@ -20,6 +20,7 @@ from adapter_api import AdapterError, RequestedOutput, Tensor
 from adapter_api.tensors import ITEM_SIZE
 from triton_adapter.schema import ModelSchema, RawTensor, Reply
 from triton_adapter.settings import TritonSettings
+from triton_adapter.sharing import shared
 from triton_adapter.transports.base import Transport
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.request import ShmRef, WireRequest
@@ -128,7 +129,7 @@ class SharedMemory:
             return "not asked for: set `shared_memory`"
         if self._probe is None:
             self._probe = asyncio.get_running_loop().create_task(self._try())
-        return await asyncio.shield(self._probe)
+        return await shared(self._probe)
 
     async def lease(
         self, tensors: Sequence[Tensor], outputs: Sequence[RequestedOutput], schema: ModelSchema

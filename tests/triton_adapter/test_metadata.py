@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from adapter_api import ConnectFailed, DeadlineStage, ModelNotFound, NotReady, Unsupported
+from adapter_api import AdapterClosed, ConnectFailed, DeadlineStage, ModelNotFound, NotReady, Unsupported
 from triton_adapter.metadata import CACHE_SIZE, SchemaCache, explain_absence, schema_from
 from triton_adapter.schema import TensorSpec
 from triton_adapter.wire import v2_pb2 as v2
@@ -189,6 +189,26 @@ async def test_an_asker_that_gives_up_does_not_fail_the_others() -> None:
 
     assert found == ["m"]
     assert transport.asked == ["m"]
+
+
+async def test_closing_ends_a_question_with_an_error_and_not_with_a_cancel_of_who_asked() -> None:
+    transport = Answers()
+    transport.gate = anyio.Event()
+    cache = SchemaCache(transport, ttl_s=60, timeout_s=1)
+    refused: list[AdapterClosed] = []
+
+    async def ask() -> None:
+        with pytest.raises(AdapterClosed) as caught:
+            await cache.get("m")
+        refused.append(caught.value)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        group.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        await cache.aclose()
+
+    assert [error.retryable for error in refused] == [True, True]
 
 
 async def test_what_is_old_or_forgotten_is_asked_again() -> None:
