@@ -8,12 +8,37 @@ import pytest
 
 from tests.orchestrator.http.browser import browser
 from tests.orchestrator.http.conftest import Serve
+from tests.orchestrator.http.test_guard import key
 from tests.orchestrator.http.test_tasks import submit
 from tests.orchestrator.pooling import task
 
 pytestmark = pytest.mark.anyio
 
 TEXT = "document.body.innerText"
+# Texts whose contrast to what lies behind them is less than 4.5 : 1 (https://www.w3.org/TR/WCAG22/#contrast-minimum).
+FAINT = """(() => {
+    const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = (colour) => {
+        const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+        const [r, g, b] = colour.slice(0, 3).map((c) => linear(c / 255));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = (element) => {
+        for (let at = element; at; at = at.parentElement) {
+            const colour = parse(getComputedStyle(at).backgroundColor);
+            if (colour.length === 3 || colour[3] === 1) return colour;
+        }
+        return matchMedia("(prefers-color-scheme: dark)").matches ? [18, 18, 18] : [255, 255, 255];
+    };
+    const faint = [];
+    for (const element of document.body.querySelectorAll("*:not(script)")) {
+        if (![...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) continue;
+        const pair = [light(parse(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
+        const contrast = getComputedStyle(element).opacity === "1" ? (pair[0] + 0.05) / (pair[1] + 0.05) : 0;
+        if (contrast < 4.5) faint.push(element.outerHTML);
+    }
+    return faint;
+})()"""
 
 
 @pytest.mark.spec("ORCH-3064-017")
@@ -76,10 +101,41 @@ async def test_a_phone_shows_it_without_scrolling_sideways(serve: Serve, tmp_pat
         await page.call("Page.navigate", url=host.url)
         await page.until("document.querySelector('#pools table') !== null")
         width = await page.look("document.documentElement.scrollWidth")
+        heads = await page.look(
+            "[...document.querySelectorAll('#pools td')].map((td) => getComputedStyle(td, '::before').content)"
+        )
         font = await page.look("parseFloat(getComputedStyle(document.querySelector('td')).fontSize)")
 
     assert width <= 360
+    assert heads[:2] == ['"Replica"', '"State"']
+    assert "none" not in heads
     assert font >= 14
+
+
+@pytest.mark.spec("ORCH-3064-017")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_text_can_be_read_by_night_and_by_day(serve: Serve, tmp_path: Path, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    async with serve({"state": "unreachable"}, {"state": "degraded"}, {}) as host, browser(tmp_path) as page:
+        await submit(host, model="mock", timeout_s=0.001, max_tokens=100)
+        await page.call("Emulation.setEmulatedMedia", features=features)
+        faint = []
+        for path, there in (("/", "#errors table"), ("/rollout", "h1")):
+            await page.call("Page.navigate", url=host.url + path)
+            await page.until(f"document.querySelector('{there}') !== null")
+            faint += await page.look(FAINT)
+
+    assert faint == []
+
+
+@pytest.mark.spec("ORCH-3064-017")
+async def test_who_may_not_see_it_is_told_so(serve: Serve, tmp_path: Path) -> None:
+    async with serve(server={"api_keys": [key("alice")]}) as host, browser(tmp_path) as page:
+        headers = {"Authorization": "Bearer key-of-alice"}
+        await page.call("Network.enable")
+        await page.call("Network.setExtraHTTPHeaders", headers=headers)
+        await page.call("Page.navigate", url=host.url)
+        await page.until("document.getElementById('overall')?.textContent.includes('admin')")
 
 
 @pytest.mark.spec("ORCH-3064-001")
