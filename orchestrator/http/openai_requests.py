@@ -24,6 +24,9 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
 }  # fmt: skip
 """Fields that ask for nothing with these values."""
+_MESSAGE = frozenset({"role", "name", "tool_call_id", "content", "tool_calls"})
+_IGNORED_IN_MESSAGES = frozenset({"annotations", "refusal", "reasoning_content", "reasoning"})
+"""What answers carry beside their words: clients send them back with the conversation."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,10 +44,14 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     task = _common(fields, headers, taken)
     task["messages"] = [_message(message) for message in _list(fields, "messages")]
     _set(task, "max_tokens", fields.get("max_completion_tokens", fields.get("max_tokens")))
-    if fields.get("logprobs"):
-        task["logprobs"] = fields.get("top_logprobs") or 0
+    if fields.get("top_logprobs"):
+        raise Unsupported("'top_logprobs' is not supported here: engines tell the chosen token's only; leave it out")
+    if _flag(fields, "logprobs"):
+        task["logprobs"] = 0
     if fields.get("response_format"):
         _set(task, "response_format", _response_format(fields["response_format"]))
+    if fields.get("tool_choice") not in (None, "auto", "none") and not fields.get("tools"):
+        raise InvalidRequest("'tool_choice' chooses among 'tools', and there are none")
     if fields.get("tools"):
         task["tools"] = [_tool(tool) for tool in _list(fields, "tools")]
         _set(task, "tool_choice", _tool_choice(fields.get("tool_choice")))
@@ -81,17 +88,30 @@ def _asked(task: dict[str, Any], fields: dict[str, Any]) -> Asked:
     options = fields.get("stream_options") or {}
     if not isinstance(options, dict):
         raise InvalidRequest("stream_options must be an object")
+    for name, value in options.items():
+        if name != "include_usage" and value:
+            raise Unsupported(f"'stream_options.{name}' is not supported here; leave it out")
     return Asked(
         task=TaskRequest.parse(task),
-        stream=bool(fields.get("stream")),
-        include_usage=bool(options.get("include_usage")),
-        history=bool(fields.get("history")),
+        stream=_flag(fields, "stream"),
+        include_usage=_flag(options, "include_usage"),
+        history=_flag(fields, "history"),
     )
+
+
+def _flag(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidRequest(f"{name!r} must be true or false")
+    return bool(value)
 
 
 def _message(message: Any) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise InvalidRequest("messages must be objects with role and content")
+    for name, value in message.items():
+        if name not in _MESSAGE and value and name not in _IGNORED_IN_MESSAGES:
+            raise Unsupported(f"{name!r} of a message is not supported here; leave it out")
     found = {name: message[name] for name in ("role", "name", "tool_call_id") if message.get(name) is not None}
     content = message.get("content")
     found["content"] = [_part(part) for part in content] if isinstance(content, list) else content or ""

@@ -112,6 +112,14 @@ async def test_sampling_options_reach_the_engine(serve: Serve) -> None:
         ({"response_format": {"type": "xml"}}, "'xml'"),
         ({"tools": [{"type": "retrieval"}]}, "type function"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"logprobs": True, "top_logprobs": 5}, "'top_logprobs' is not supported"),
+        ({"stream": "yes"}, "'stream' must be true or false"),
+        ({"logprobs": 1}, "'logprobs' must be true or false"),
+        ({"history": "no"}, "'history' must be true or false"),
+        ({"stream_options": {"include_usage": 1}}, "'include_usage' must be true or false"),
+        ({"stream_options": {"include_thoughts": True}}, "'stream_options.include_thoughts' is not supported"),
+        ({"tool_choice": "required"}, "there are none"),
+        ({"messages": [{"role": "assistant", "content": "x", "audio": {"id": "a"}}]}, "'audio' of a message"),
     ],
 )
 async def test_what_cannot_be_honoured_is_refused_by_name(serve: Serve, fields: dict[str, Any], said: str) -> None:
@@ -122,6 +130,15 @@ async def test_what_cannot_be_honoured_is_refused_by_name(serve: Serve, fields: 
     assert response.status_code == 400
     assert error["type"] == "invalid_request_error"
     assert said in error["message"]
+
+
+async def test_an_answer_can_be_sent_back_with_the_conversation(serve: Serve) -> None:
+    async with serve({"reply": "Hi"}) as host, client_of(host) as client:
+        first = await client.chat.completions.create(model="mock", messages=USER)
+        asked: Any = [*USER, {**first.choices[0].message.model_dump(), "refusal": "", "annotations": []}, *USER]
+        second = await client.chat.completions.create(model="mock", messages=asked, tool_choice="none")
+
+    assert second.choices[0].message.content == "Hi"
 
 
 @pytest.mark.parametrize("prompt", [[1, 2, 3], ["a", "b"], None, 5])
