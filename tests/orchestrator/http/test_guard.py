@@ -124,7 +124,7 @@ async def test_only_an_admin_changes_the_host(serve: Serve) -> None:
     assert browser.status_code == 200
 
 
-@pytest.mark.spec("ORCH-3064-019")
+@pytest.mark.spec("ORCH-3064-022")
 async def test_only_who_may_watch_sees_what_everybody_is_doing(serve: Serve) -> None:
     paths = ("/metrics", "/v2/pools", "/v2/pools/default/health", "/v2/rollout", "/rollout")
     async with serve(server={"api_keys": [key("alice"), key("scraper", watch=True), key("root", admin=True)]}) as host:

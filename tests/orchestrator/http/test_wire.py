@@ -28,7 +28,7 @@ DEEP = b"[" * 100_000
 INFER = {"inputs": [{"name": "x", "datatype": "INT8", "shape": [1], "data": [1]}]}
 
 
-@pytest.mark.spec("ORCH-3064-003", "ORCH-3064-021")
+@pytest.mark.spec("ORCH-3064-024", "ORCH-3064-021")
 @pytest.mark.parametrize(
     "path", ["/v2/tasks", "/v1/chat/completions", "/v1/completions", "/v2/models/mock/infer", "/v2/pools/default/drain"]
 )
@@ -41,7 +41,7 @@ async def test_a_body_that_is_no_json_is_the_clients_fault(serve: Serve, path: s
     assert "invalid_request" in response.text
 
 
-@pytest.mark.spec("ORCH-3064-003", "ORCH-3064-021")
+@pytest.mark.spec("ORCH-3064-024", "ORCH-3064-021")
 async def test_what_is_nested_too_deeply_for_validation_is_the_clients_fault(serve: Serve) -> None:
     depth = 600
     schema = b'{"a":' * depth + b"1" + b"}" * depth
@@ -146,7 +146,7 @@ async def test_a_method_that_is_not_taken_is_told_with_those_that_are(serve: Ser
     assert response.headers["allow"] in ("GET", "DELETE", "GET, DELETE")
 
 
-@pytest.mark.spec("ORCH-3064-018")
+@pytest.mark.spec("ORCH-3064-023")
 @pytest.mark.parametrize("origin", ["https://evil.example", "null"])
 async def test_a_page_of_another_origin_changes_nothing(serve: Serve, origin: str) -> None:
     async with serve() as host:
@@ -241,7 +241,7 @@ async def test_a_body_that_is_declared_and_never_sent_does_not_end_a_stream_in_a
     assert not [record for record in caplog.records if "Group" in str(record.exc_info)]
 
 
-@pytest.mark.spec("ORCH-3064-003")
+@pytest.mark.spec("ORCH-3064-024")
 @pytest.mark.parametrize(
     "path, body",
     [
