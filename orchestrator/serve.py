@@ -138,7 +138,7 @@ async def _serving(
             sockets.append(bind(settings.server.host, settings.server.admin_port))
             apps = [create_app(service, FACES), create_app(service, ADMIN)]
         else:
-            apps = [create_app(service, [*FACES, *ADMIN[1:]])]
+            apps = [create_app(service, [*FACES, *(each for each in ADMIN if each not in FACES)])]
         servers = [make_server(app, settings.server) for app in apps]
         urls = [url_of(each, settings.server) for each in sockets]
         failure: Exception | None = None

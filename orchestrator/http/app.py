@@ -24,9 +24,9 @@ _log = logging.getLogger("orchestrator.http")
 
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-FACES: Sequence[APIRouter] = (ops.probes, tasks.router, openai.router, kserve.router)
+FACES: Sequence[APIRouter] = (ops.probes, page.docs, tasks.router, openai.router, kserve.router)
 """What clients call."""
-ADMIN: Sequence[APIRouter] = (ops.probes, ops.router, page.router)
+ADMIN: Sequence[APIRouter] = (ops.probes, page.docs, ops.router, page.router)
 """What those who run the host look at."""
 
 
@@ -35,6 +35,7 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
     app = FastAPI(
         title="worker-adapter orchestrator",
         description="Tasks over server-sent events, an OpenAI-compatible API, and the v2 inference protocol.",
+        docs_url=None,
         redoc_url=None,
     )
     app.state.service = service

@@ -1,4 +1,4 @@
-"""The status page for people: plain HTML, updated by server-sent events, nothing from elsewhere."""
+"""Pages for people: plain HTML with nothing from elsewhere. The status page is updated by server-sent events."""
 
 from __future__ import annotations
 
@@ -16,25 +16,34 @@ from orchestrator.http.service import Service, client_of, service_of
 from orchestrator.sse import named_frame
 
 router = APIRouter(include_in_schema=False)
+docs = APIRouter(include_in_schema=False)
+"""What the API is, on every port and without a key. FastAPI's own page loads programs of other hosts."""
 
 UPDATE_S = 1.0
 _LIVE_SHOWN = 50
-_CSP = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+_CSP = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 @router.get("/")
 async def page() -> HTMLResponse:
-    """Return the page."""
-    html = resources.files("orchestrator.http").joinpath("status.html").read_text(encoding="utf-8")
-    return HTMLResponse(html, headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff"})
+    """Return the status page."""
+    return _file("status.html")
+
+
+@docs.get("/docs")
+async def describe() -> HTMLResponse:
+    """Return the page that describes the API."""
+    return _file("docs.html")
 
 
 @router.get("/rollout")
 async def rollout(request: Request) -> HTMLResponse:
     """Return the rollout report as a page."""
     client_of(request).require_watch()
-    html = rollout_page.render(service_of(request).orchestrator.rollout_report())
-    return HTMLResponse(html, headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff"})
+    return _page(rollout_page.render(service_of(request).orchestrator.rollout_report()))
 
 
 @router.get("/status/events")
@@ -51,6 +60,14 @@ async def _updates(service: Service) -> AsyncIterator[bytes]:
         yield named_frame("status", msgspec.json.encode(snapshot(service)))
         with anyio.move_on_after(UPDATE_S):
             await service.closing.wait()
+
+
+def _file(name: str) -> HTMLResponse:
+    return _page(resources.files("orchestrator.http").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _page(html: str) -> HTMLResponse:
+    return HTMLResponse(html, headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff"})
 
 
 def snapshot(service: Service) -> dict[str, Any]:
