@@ -71,10 +71,26 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
             _state(item.config).deselected(item)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    _configs.append(config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _configs.remove(config)
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     found = [value for name, value in report.user_properties if name == "conformance"]
-    if found and _current is not None:
-        _current.heard(report, str(found[-1]))
+    if found:
+        _state(_configs[-1]).heard(report, str(found[-1]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a process of pytest-xdist has collected; its results have come with the reports of its tests."""
+    collected = getattr(node, "workeroutput", {}).get("conformance")
+    if collected is not None:
+        _state(node.config).collected_elsewhere(**collected)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -90,18 +106,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         state.finish(session)
 
 
-_current: ConformanceRun | None = None
-"""`pytest_runtest_logreport` is not told the configuration."""
+_configs: list[pytest.Config] = []
+"""The run's, last: `pytest_runtest_logreport` is not told it."""
 
 
 def _state(config: pytest.Config) -> ConformanceRun:
-    global _current
     if _STATE not in config.stash:
         from conformance_tests.pytest_session import ConformanceRun
 
         config.stash[_STATE] = ConformanceRun(config)
-    _current = config.stash[_STATE]
-    return _current
+    return config.stash[_STATE]
 
 
 @pytest.fixture(scope="session")

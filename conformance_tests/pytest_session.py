@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -106,6 +107,11 @@ class ConformanceRun:
         if check is not None:
             self._left_out.add(check.requirement)
 
+    def collected_elsewhere(self, present: Iterable[str], left_out: Iterable[str]) -> None:
+        """Note the same of another process of pytest-xdist, where the main one collects nothing."""
+        self._present.update(present)
+        self._left_out.update(left_out)
+
     # -- harnesses ----------------------------------------------------------------------------------------------------
 
     def default_harness(self) -> Harness:
@@ -146,7 +152,9 @@ class ConformanceRun:
         """Stop the harnesses, write the reports, and fail the run when tests of the suite are missing from it."""
         for running in self._sessions.values():
             running.close()
-        if hasattr(session.config, "workerinput"):
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output["conformance"] = {"present": sorted(self._present), "left_out": sorted(self._left_out)}
             return
         self._reports = self._make_reports()
         self._write()

@@ -161,6 +161,26 @@ def test_a_deleted_test_fails_the_run(foreign: Foreign) -> None:
     assert [r.id for r in foreign.report().results if r.status == "not_run"] == ["ORCH-3059-001"]
 
 
+def test_several_processes_of_xdist_make_one_report(foreign: Foreign) -> None:
+    foreign.write("test_conformance.py", TWO_LINES_AND_A_FIXTURE)
+
+    ran = foreign.pytest("-p", "xdist", "-n", "2")
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert foreign.report().verdict == "conformant"
+    assert "# reference: conformant" in ran.stdout
+
+
+def test_an_overridden_test_fails_the_run_of_several_processes_too(foreign: Foreign) -> None:
+    override = "\n    def test_a_cancelled_task_leaves_the_engine(conformance):\n        pass\n"
+    foreign.write("test_conformance.py", TWO_LINES_AND_A_FIXTURE + override)
+
+    ran = foreign.pytest("-p", "xdist", "-n", "2", "-k", "engine")
+
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "missing or overridden in it (ORCH-3060-014)" in ran.stdout
+
+
 def test_a_failure_shows_the_requirement_and_no_traceback_of_ours(foreign: Foreign) -> None:
     mutant = TWO_LINES_AND_A_FIXTURE.replace("HurryingHarness()", "HurryingHarness(adapter_class=CountsFromOne)")
     imported = "\n    from conformance_tests.mutants.stream import CountsFromOne"
