@@ -20,9 +20,9 @@ from conformance_tests.execution import DEFAULT_TIMEOUT_S, Session
 from conformance_tests.harness import Harness
 from conformance_tests.junit import render_junit
 from conformance_tests.markdown import badge, render
-from conformance_tests.outcome import Outcome, Status
+from conformance_tests.outcome import HarnessBroke, Outcome, Status
 from conformance_tests.plugin_harness import harness_for
-from conformance_tests.report import USAGE, Report, Under, encode_report, make_report, read_report
+from conformance_tests.report import HARNESS_BROKE, USAGE, Report, Under, encode_report, make_report, read_report
 
 _MARKS = {
     Status.PASSED: "pass", Status.FAILED: "FAIL", Status.SKIPPED: "skip", Status.NOT_APPLICABLE: "n/a ",
@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as exc:
         print(f"conformance: {exc}", file=sys.stderr)
         return USAGE
+    except HarnessBroke as exc:
+        print(f"conformance: {exc.reason}", file=sys.stderr)
+        return HARNESS_BROKE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,10 +158,14 @@ def _harness(options: argparse.Namespace) -> Harness:
         if options.adapter is None:
             raise UsageError("name an adapter with --adapter NAME, or a harness with --harness MODULE:CLASS")
         return harness_for(load_plugins().adapter(options.adapter), given, options.backend)
+    except (UsageError, HarnessBroke):
+        raise
     except AdapterError as exc:
         raise UsageError(str(exc)) from exc
     except TypeError as exc:
-        raise UsageError(f"the harness does not take these options: {exc}") from exc
+        raise UsageError(f"the harness cannot be made{' with these options' if given else ''}: {exc}") from exc
+    except Exception as exc:
+        raise HarnessBroke(f"the harness could not be made: {type(exc).__name__}: {exc}") from exc
 
 
 def _option(text: str) -> tuple[str, str]:
@@ -176,6 +183,8 @@ def _import_harness(target: str) -> type[Harness]:
         harness = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as exc:
         raise UsageError(f"--harness {target}: {exc}") from exc
+    except Exception as exc:
+        raise HarnessBroke(f"importing {module} raised {type(exc).__name__}: {exc}") from exc
     if not (isinstance(harness, type) and issubclass(harness, Harness)):
         raise UsageError(f"--harness {target}: is no subclass of conformance_tests.Harness")
     return harness

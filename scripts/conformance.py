@@ -46,7 +46,8 @@ def main() -> int:
 def runs(name: str, arguments: list[str], environment: dict[str, str]) -> bool:
     """Run the suite once; true when the verdict is a good one."""
     print(f"conformance of {name} …", flush=True)
-    command = [sys.executable, "-m", "conformance_tests", "--quiet", *arguments, "--report", str(REPORTS / name)]
+    # Not `--quiet`: where a run is slow, as each restart of a real server is, it is seen how far it has come.
+    command = [sys.executable, "-m", "conformance_tests", *arguments, "--report", str(REPORTS / name)]
     try:
         return subprocess.run(command, cwd=ROOT, env=environment, timeout=RUN_TIMEOUT_S).returncode == 0
     except subprocess.TimeoutExpired:

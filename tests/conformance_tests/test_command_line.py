@@ -17,6 +17,7 @@ no_spec = "it is about the program that runs the suite"
 REFERENCE = ["--harness", "conformance_tests.mutants.breaking:HurryingHarness", "--quiet"]
 MUTANT = """
     from conformance_tests.mutants.stream import CountsFromOne
+    from conformance_tests import Harness
     from conformance_tests.mutants.breaking import HurryingHarness
 
     class CountingHarness(HurryingHarness):
@@ -30,6 +31,13 @@ MUTANT = """
     class UnstartableHarness(HurryingHarness):
         def start(self):
             raise OSError("no engine here")
+
+    class UnmakeableHarness(HurryingHarness):
+        def __init__(self):
+            raise OSError("no engine here")
+
+    class UnfinishedHarness(Harness):
+        pass
 """
 
 
@@ -56,7 +64,7 @@ def test_an_adapter_that_fails_is_1_and_the_requirement_is_named(
 
     output = capsys.readouterr().out
     assert "FAIL  ORCH-3059-003" in output
-    assert "token number 0 has the index 1" in output
+    assert "token number 0 of the first task has the index 1" in output
 
 
 def test_a_part_of_the_suite_is_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,13 +94,37 @@ def test_a_harness_that_raises_is_3(harnesses: str, harness: str, capsys: pytest
     assert "OSError: no engine here" in capsys.readouterr().out
 
 
+def test_a_harness_that_cannot_be_made_is_3(harnesses: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--harness", f"{harnesses}:UnmakeableHarness"]) == 3
+
+    assert "the harness could not be made: OSError: no engine here" in capsys.readouterr().err
+
+
+def test_a_harness_whose_module_breaks_is_3(harnesses: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "breaking_stranger.py").write_text("1 / 0\n", encoding="utf-8")
+
+    assert main(["--harness", "breaking_stranger:Harness"]) == 3
+
+    assert "importing breaking_stranger raised ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_harness_that_lacks_what_is_required_is_4_and_named(
+    harnesses: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--harness", f"{harnesses}:UnfinishedHarness"]) == 4
+
+    complaint = capsys.readouterr().err
+    assert "the harness cannot be made: " in complaint
+    assert "'adapter'" in complaint or "method adapter" in complaint
+
+
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
         ([], "name an adapter"),
         (["--adapter", "no-such-adapter"], "no adapter named 'no-such-adapter'"),
         (["--adapter", "mock", "--option", "delay"], "write it as name=value"),
-        (["--adapter", "mock", "--option", "no_such_option=1"], "does not take these options"),
+        (["--adapter", "mock", "--option", "no_such_option=1"], "cannot be made with these options"),
         (["--adapter", "mock", "--only", "ORCH-9999"], "no requirement of the suite begins so"),
         (["--adapter", "mock", "--harness", "a:B"], "not allowed with argument"),
         (["--harness", "no_such_module:Harness"], "no_such_module"),

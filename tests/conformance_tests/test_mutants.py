@@ -58,8 +58,8 @@ def test_the_mutants_can_be_tried_from_the_command_line_without_what_only_tests_
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "ok    ORCH-3059-003-CountsFromOne: token number 0 has the index 1" in ran.stdout
-    assert "2 mutants, 0 not as they should be; no mutant for: none" in ran.stdout
+    assert "ok    ORCH-3059-003-CountsFromOne: token number 0 of the first task has the index 1" in ran.stdout
+    assert "3 mutants, 0 not as they should be; no mutant for: none" in ran.stdout
 
 
 def test_a_check_that_hangs_takes_no_time_in_a_trial() -> None:

@@ -189,7 +189,7 @@ def test_a_failure_shows_the_requirement_and_no_traceback_of_ours(foreign: Forei
     ran = foreign.pytest()
 
     assert ran.returncode == 1
-    assert "ORCH-3059-003 failed: token number 0 has the index 1" in ran.stdout
+    assert "ORCH-3059-003 failed: token number 0 of the first task has the index 1" in ran.stdout
     assert "The indices of the tokens MUST count 0, 1, 2" in ran.stdout
     assert "Traceback" not in ran.stdout
     assert foreign.report().counts["failed"] == 1
