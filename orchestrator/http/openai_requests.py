@@ -44,10 +44,10 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     task = _common(fields, headers, taken)
     task["messages"] = [_message(message) for message in _list(fields, "messages")]
     _set(task, "max_tokens", fields.get("max_completion_tokens", fields.get("max_tokens")))
-    if fields.get("top_logprobs"):
-        raise Unsupported("'top_logprobs' is not supported here: engines tell the chosen token's only; leave it out")
     if _flag(fields, "logprobs"):
-        task["logprobs"] = 0
+        task["logprobs"] = fields.get("top_logprobs") or 0
+    elif fields.get("top_logprobs"):
+        raise InvalidRequest("'top_logprobs' needs 'logprobs': true")
     if fields.get("response_format"):
         _set(task, "response_format", _response_format(fields["response_format"]))
     if fields.get("tool_choice") not in (None, "auto", "none") and not fields.get("tools"):
