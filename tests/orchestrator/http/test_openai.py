@@ -112,7 +112,7 @@ async def test_sampling_options_reach_the_engine(serve: Serve) -> None:
         ({"response_format": {"type": "xml"}}, "'xml'"),
         ({"tools": [{"type": "retrieval"}]}, "type function"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"logprobs": True, "top_logprobs": 5}, "'top_logprobs' is not supported"),
+        ({"logprobs": False, "top_logprobs": 5}, "'top_logprobs' needs 'logprobs'"),
         ({"stream": "yes"}, "'stream' must be true or false"),
         ({"logprobs": 1}, "'logprobs' must be true or false"),
         ({"history": "no"}, "'history' must be true or false"),
