@@ -32,7 +32,7 @@ def report(
     ] = "http://127.0.0.1:8080",
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="WORKER_ADAPTER_API_KEY", help="An admin's key; better given in the environment."),
+        typer.Option(envvar="WORKER_ADAPTER_API_KEY", help="A key with watch; better given in the environment."),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the report with its drawings to this file.")
@@ -60,7 +60,7 @@ def _fetch(url: str, api_key: str | None) -> bytes:
             return body
     except HTTPError as exc:
         if exc.code in (401, 403):
-            raise PermissionDenied("the host wants an admin's API key: set WORKER_ADAPTER_API_KEY") from exc
+            raise PermissionDenied("the host wants an API key with watch or admin: set WORKER_ADAPTER_API_KEY") from exc
         raise EngineFailed(f"the host answered {exc.code}; is {url} a worker-adapter host?") from exc
     except (URLError, OSError) as exc:
         raise ConnectFailed(f"no host answers at {url}; is `worker-adapter serve` running?") from exc
