@@ -31,7 +31,8 @@ ParameterValue = bool | int | float | str
 
 _DATA_URL = re.compile(r"^data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,(?P<data>.*)$", re.DOTALL)
 # 32 hexadecimal digits of trace, 16 of span: https://www.w3.org/TR/trace-context/#traceparent-header
-_TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$"
+# What may follow in a later version stays visible ASCII: a transport may take nothing else.
+TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]*)?$"
 
 
 def _is_encodable(text: str) -> str:
@@ -224,7 +225,7 @@ class TaskRequest(_Frozen):
         repr=False,
         description="passed to the engine as they are; keys are `<engine>.<name>`, as in `triton.lora_name`",
     )
-    traceparent: str | None = Field(default=None, pattern=_TRACEPARENT, description="W3C trace context")
+    traceparent: str | None = Field(default=None, pattern=TRACEPARENT, description="W3C trace context")
 
     @field_validator("stop", mode="before")
     @classmethod

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from math import prod
+from math import inf, prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from adapter_api.errors import InvalidRequest
-from adapter_api.task import ParameterValue, new_job_id
+from adapter_api.task import TRACEPARENT, ParameterValue, new_job_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,7 +164,11 @@ class RequestedOutput(msgspec.Struct, frozen=True):
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One inference on tensors. No `outputs` means all of them."""
+    """One inference on tensors. No `outputs` means all of them.
+
+    Raises:
+        InvalidRequest: `timeout_s` is no number of seconds above 0, or `traceparent` no W3C trace context.
+    """
 
     model: str
     inputs: tuple[Tensor, ...]
@@ -175,6 +180,12 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: int | None = None
     timeout_s: float | None = None
     traceparent: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout_s is not None and not 0 < self.timeout_s < inf:
+            raise InvalidRequest(f"timeout_s is {self.timeout_s!r}; it must be a number of seconds above 0")
+        if self.traceparent is not None and not re.fullmatch(TRACEPARENT, self.traceparent):
+            raise InvalidRequest("traceparent is not a W3C trace context")
 
     def __repr__(self) -> str:
         # Parameters by their names only: a value may be a text that nobody else may read.

@@ -135,3 +135,26 @@ def test_nor_does_the_repr_of_a_request_but_it_says_what_there_is() -> None:
 
     assert "secret" not in shown
     assert all(part in shown for part in ("'m'", "'x'", "BYTES", "system_prompt", "'r1'"))
+
+
+@pytest.mark.parametrize(
+    "fields, said",
+    [
+        ({"timeout_s": 0}, "timeout_s"),
+        ({"timeout_s": -1}, "timeout_s"),
+        ({"timeout_s": float("nan")}, "timeout_s"),
+        ({"timeout_s": float("inf")}, "timeout_s"),
+        ({"traceparent": "\u00e9"}, "traceparent"),
+        ({"traceparent": f"00-{'0' * 31}1-{'0' * 15}1-00\n"}, "traceparent"),
+        ({"traceparent": f"cc-{'0' * 31}1-{'0' * 15}1-00-\u00e9"}, "traceparent"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_at_once(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        InferRequest(model="m", inputs=(), **fields)
+
+
+def test_a_trace_context_of_a_later_version_may_go_on() -> None:
+    later = f"cc-{'0' * 31}1-{'0' * 15}1-00-what-ever"
+
+    assert InferRequest(model="m", inputs=(), traceparent=later).traceparent == later
