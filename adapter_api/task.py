@@ -31,8 +31,8 @@ ParameterValue = bool | int | float | str
 
 _DATA_URL = re.compile(r"^data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,(?P<data>.*)$", re.DOTALL)
 # 32 hexadecimal digits of trace, 16 of span: https://www.w3.org/TR/trace-context/#traceparent-header
-# What may follow in a later version stays visible ASCII: a transport may take nothing else.
-TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]*)?$"
+# What may follow in a later version stays short and visible ASCII: a transport may take nothing else.
+TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,256})?$"
 
 
 def _is_encodable(text: str) -> str:

@@ -79,6 +79,7 @@ _TABLE: tuple[tuple[re.Pattern[str], Row], ...] = (
          r"|connect timed? ?out", ConnectFailed, _DOWN, "UNAVAILABLE"),
     _row(r"Received message larger than max|Sent message larger than max|message length .* exceeds", InvalidRequest,
          "raise `max_message_bytes`"),
+    _row(r"metadata size exceeds", InvalidRequest, "a token or a trace context is too large for a header"),
     _row(r"Too many pings|ENHANCE_YOUR_CALM", ConnectionLost, "", "UNAVAILABLE"),
     _row(r"enter idle|Socket closed|Stream removed|GOAWAY|Connection reset|Broken pipe|recvmsg|sendmsg|EOF"
          r"|End of TCP stream|Endpoint closing|Transport closed|connection closed|RST_STREAM|max_age", ConnectionLost,

@@ -235,6 +235,7 @@ MORE_WORDS: list[tuple[str, str, type[AdapterError], bool]] = [
     ("UNAVAILABLE", "Domain name not found", ConnectFailed, True),
     ("UNAVAILABLE", "Could not contact DNS servers", ConnectFailed, True),
     ("RESOURCE_EXHAUSTED", "CLIENT: Sent message larger than max (9 vs. 4)", InvalidRequest, False),
+    ("RESOURCE_EXHAUSTED", "received metadata size exceeds hard limit (9 vs. 4)", InvalidRequest, False),
     ("UNAVAILABLE", "GOAWAY received; Error code: 11; Debug Text: ENHANCE_YOUR_CALM", ConnectionLost, True),
     ("UNAVAILABLE", "Broken pipe", ConnectionLost, True),
     ("UNAVAILABLE", "sendmsg: Broken pipe", ConnectionLost, True),
