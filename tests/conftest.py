@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import queue
+from collections.abc import Generator, Iterator
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from tritonclient.grpc import InferenceServerClient, InferInput
 
 from adapter_api import ConfigurationError
 from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.embedded.layout import check_supported
+from triton_adapter.embedded.ports import choose_ports
+
+_STREAMS_WITHIN_S = 5.0
 
 # The same examples in every run, and as much time as a busy machine takes for them.
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -41,7 +47,43 @@ def triton() -> Iterator[EmbeddedTriton]:
     It is in explicit mode, so a test may load and unload models; it must leave them as it found them. A test that
     pauses, kills or stops a server starts one of its own.
     """
-    with EmbeddedTriton(model_control_mode="explicit", load_models=["*"]) as server:
+    ports = choose_ports({"gRPC": None, "HTTP": None, "metrics": None})
+    with EmbeddedTriton(
+        # Its own ports also after a restart.
+        grpc_port=ports["gRPC"], http_port=ports["HTTP"], metrics_port=ports["metrics"],
+        model_control_mode="explicit", load_models=["*"],
+    ) as server:  # fmt: skip
         yield server
         # Otherwise a death shows only as failures of whatever came after it.
         assert server.is_running, f"the shared Triton server died:\n{server.log_tail(60)}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """After a failure, see whether the shared server is to blame, and spare the tests that follow a broken one."""
+    report = yield
+    server = getattr(item, "funcargs", {}).get("triton")
+    if report.failed and isinstance(server, EmbeddedTriton) and (fault := _fault_of(server)):
+        report.sections.append(("shared Triton server", f"{fault}; it was started anew\n{server.log_tail(60)}"))
+        server.kill()
+        server.start()
+    return report
+
+
+def _fault_of(server: EmbeddedTriton) -> str | None:
+    """Say what keeps the server from streaming, asked with tritonclient rather than with what is being tested."""
+    if not server.is_running:
+        return "it died during this test"
+    answers: queue.Queue[object] = queue.Queue()
+    prompt = InferInput("text_input", [1], "BYTES")
+    prompt.set_data_from_numpy(np.array([b"x"], dtype=np.object_))
+    with InferenceServerClient(server.grpc_url.removeprefix("grpc://")) as client:
+        client.start_stream(lambda result, error: answers.put(result or error))
+        client.async_stream_infer("splitter", [prompt], enable_empty_final_response=True)
+        try:
+            answers.get(timeout=_STREAMS_WITHIN_S)
+        except queue.Empty:
+            return f"it is running, but no stream was answered within {_STREAMS_WITHIN_S:.0f} s after this test"
+        finally:
+            client.stop_stream(cancel_requests=True)
+    return None

@@ -40,6 +40,9 @@ def triton(
     log_file: Annotated[
         Path | None, typer.Option(help="Append the server's output to this file.", show_default="a temporary file")
     ] = None,
+    all_cores: Annotated[
+        bool, typer.Option(help="Use every core; Triton 2.51 can then freeze when streams are cancelled.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Once ready, print one JSON object with the URLs, models and pid.")
     ] = False,
@@ -54,6 +57,7 @@ def triton(
         load_models=load_model or (),
         startup_timeout_s=startup_timeout,
         log_file=log_file,
+        all_cores=all_cores,
         on_progress=lambda line: typer.echo(line, err=True),
     )
     happenings: queue.SimpleQueue[object] = queue.SimpleQueue()

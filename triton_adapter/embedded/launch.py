@@ -17,6 +17,7 @@ from adapter_api.errors import ConfigurationError
 from .demo import demo_repository
 from .diagnose import LostPort, log_size
 from .layout import Layout, lay_out
+from .one_core import keep_to_one_core
 from .ports import LOOPBACK, choose_ports
 from .process import ServerProcess
 from .readiness import server_version
@@ -39,6 +40,7 @@ class Order:
     extra_args: Sequence[str]
     python: Path | None
     server_binary: Path | None
+    all_cores: bool
     progress: Callable[[str], None]
 
     @property
@@ -128,6 +130,9 @@ class Launch:
             abort=self._abort,
             progress=order.progress,
         ).wait()
+        # Not before, because loading models in parallel is faster; and other backends compute in the server itself.
+        if layout.python_only and not order.all_cores:
+            keep_to_one_core(self.process.pid)
 
     def _repository(self) -> Path:
         repository, link = self._order.repository, self._work_dir / "models"

@@ -45,6 +45,8 @@ class EmbeddedTriton:
         python: Interpreter whose packages the models may use; the running one if `None`.
         server_binary: A `tritonserver` to run instead of the wheel's; else `$TRITON_SERVER_BINARY`, else the wheel's,
             else the one on `PATH`.
+        all_cores: Let the wheel's server and its models use every core. They are kept to one because Triton 2.51 can
+            freeze for good, or crash, when streams are cancelled while it has several. Other servers always use all.
         on_progress: Called with a line of text while the server starts.
     """
 
@@ -63,6 +65,7 @@ class EmbeddedTriton:
         extra_args: Sequence[str] = (),
         python: Path | None = None,
         server_binary: Path | None = None,
+        all_cores: bool = False,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
         self._order = Order(
@@ -75,6 +78,7 @@ class EmbeddedTriton:
             extra_args=tuple(extra_args),
             python=python,
             server_binary=server_binary,
+            all_cores=all_cores,
             progress=on_progress or (lambda line: None),
         )
         self._log_file = log_file.absolute() if log_file else None

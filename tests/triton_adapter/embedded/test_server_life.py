@@ -53,6 +53,18 @@ def test_it_listens_on_loopback_only_and_on_ports_of_its_own(repository: Path) -
     assert {port for _, port in sockets} == set(ports)
 
 
+def test_the_server_keeps_to_one_core_unless_it_is_given_all(repository: Path) -> None:
+    with EmbeddedTriton(repository, extra_args=QUICK) as triton:
+        kept = os.sched_getaffinity(triton.pid)
+    with EmbeddedTriton(repository, extra_args=QUICK, all_cores=True) as triton:
+        given = os.sched_getaffinity(triton.pid)
+
+    ours = os.sched_getaffinity(0)
+    assert len(kept) == 1
+    assert kept <= ours
+    assert given == ours
+
+
 def test_a_kill_leaves_nothing_behind(repository: Path) -> None:
     triton = EmbeddedTriton(repository, extra_args=QUICK).start()
     traces = Traces.of(triton)
