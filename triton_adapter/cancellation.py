@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Protocol
 
 from adapter_api import CancelMode
 from triton_adapter.schema import ModelSchema
-from triton_adapter.transports.base import StreamCall
 
 # An execution of theirs runs to its end whatever the client does; a cancelled request still in the queue runs too.
 _UNINTERRUPTIBLE = frozenset(
@@ -30,6 +30,13 @@ def cancel_mode(schema: ModelSchema) -> CancelMode:
     return "on_next_chunk" if schema.backend == "vllm" else "hard"
 
 
+class Cancellable(Protocol):
+    """A call that can be cancelled, whether or not it is over."""
+
+    def cancel(self) -> None:
+        """Return at once."""
+
+
 class CancelLimiter:
     """Lets a bounded number of cancels out per hundredth of a second; the others follow in order.
 
@@ -39,10 +46,10 @@ class CancelLimiter:
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
         self._sent = 0
-        self._waiting: deque[StreamCall] = deque()
+        self._waiting: deque[Cancellable] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def cancel(self, call: StreamCall) -> None:
+    def cancel(self, call: Cancellable) -> None:
         """Cancel the call now, or when its turn comes."""
         if self._sent < self._at_once and not self._waiting:
             self._sent += 1

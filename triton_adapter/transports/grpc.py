@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -35,7 +37,9 @@ from triton_adapter.wire.stream_reply import StreamReplyReader
 _READY = grpc.ChannelConnectivity.READY
 _SETTLED = (_READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _CLOSE_S = 0.25
-_STATUS_TASK = "_AioCall._handle_status_once_received"  # the task in which grpc waits for a call's status
+_AFTERWARDS_S = 0.005
+_CALL_TASKS = ("_AioCall._handle_status_once_received", "UnaryUnaryCall._invoke")
+"""The tasks in which grpc waits for the end of a stream, and of a unary call."""
 _COMPRESSION = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
@@ -106,8 +110,16 @@ class GrpcTransport:
         self._current = None
         self._retired.clear()
         for channel in channels:
-            await channel.grpc.close()
+            for call in tuple(channel.calls):
+                _stop(call)
         await _last_words()
+        for channel in channels:
+            await channel.grpc.close()
+        connecting = [channel.connecting for channel in channels if channel.connecting is not None]
+        if connecting:
+            await asyncio.wait(connecting, timeout=_CLOSE_S)
+        # A stream's status is not always the last that is heard of it.
+        await asyncio.sleep(_AFTERWARDS_S)
 
     async def _unary(
         self,
@@ -141,7 +153,7 @@ class GrpcTransport:
             raise
         finally:
             if not call.done():
-                self._cancels.cancel(call)
+                self._cancels.cancel(_UnaryCall(call))
         return data
 
     def error(
@@ -223,31 +235,45 @@ class GrpcTransport:
 
     async def _connected(self, channel: _Channel, timeout_s: float) -> None:
         """Wait until the channel is connected or has failed to; then the call itself says why, at once."""
-        state = channel.grpc.get_state(try_to_connect=True)
-        if state is _READY:
+        if channel.grpc.get_state(try_to_connect=True) is _READY:
             return
         limit = min(timeout_s, self._settings.connect_timeout_s)
-        try:
-            async with asyncio.timeout(limit):
-                while state not in _SETTLED:
-                    await channel.grpc.wait_for_state_change(state)
-                    state = channel.grpc.get_state(try_to_connect=True)
-        except TimeoutError:
+        # One task waits for all, and goes on when they do not: the answer to a question that was given up would come in
+        # a later event loop.
+        if channel.connecting is None or channel.connecting.done():
+            channel.connecting = asyncio.get_running_loop().create_task(channel.settled())
+        settled, _ = await asyncio.wait({channel.connecting}, timeout=limit)
+        if not settled:
             raise DeadlineExceeded(
                 f"{self.where}: no connection within {limit:g} s; is it a gRPC server, and is the way to it open?",
                 stage="connect",
-            ) from None
+            )
+
+
+@dataclass(frozen=True)
+class _UnaryCall:
+    """What a `CancelLimiter` takes."""
+
+    call: Any
+
+    def cancel(self) -> None:
+        _stop(self.call)
 
 
 async def _last_words() -> None:
     """Wait until grpc has told this event loop how its calls ended.
 
     A call that is cancelled is over at once for us, and a little later for grpc: if the loop is closed by then, grpc's
-    news of it fails in whichever loop of the process listens next.
+    news of it fails in whichever loop of the process listens next, since all share one poller.
     """
-    ending = [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == _STATUS_TASK]
+    ending = [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") in _CALL_TASKS]
     if ending:
         await asyncio.wait(ending, timeout=_CLOSE_S)
+
+
+def _stop(call: Any) -> None:
+    """Cancel a call; unlike with `call.cancel`, grpc's task for it goes on until there is no more to hear of it."""
+    call._cancel("cancelled by the client")
 
 
 async def _over(call: Any, loop: asyncio.AbstractEventLoop) -> None:
@@ -272,9 +298,19 @@ class _Channel:
     def __init__(self, channel: Any) -> None:
         self.grpc = channel
         self.calls: set[Any] = set()
+        self.connecting: asyncio.Task[None] | None = None
         self.closing: asyncio.Task[None] | None = None
         self.stream = channel.unary_stream(MODEL_STREAM_INFER)
         self._unary: dict[str, Any] = {}
+
+    async def settled(self) -> None:
+        """Wait until the channel is connected, has failed to, or is closed."""
+        # A channel that is closed meanwhile says so in different ways; the call that follows has the reason.
+        with suppress(grpc.aio.UsageError, AssertionError, RuntimeError):
+            state = self.grpc.get_state(try_to_connect=True)
+            while state not in _SETTLED:
+                await self.grpc.wait_for_state_change(state)
+                state = self.grpc.get_state(try_to_connect=True)
 
     def unary(self, path: str) -> Any:
         if path not in self._unary:
