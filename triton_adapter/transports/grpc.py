@@ -112,9 +112,11 @@ class GrpcTransport:
         for channel in channels:
             for call in tuple(channel.calls):
                 _stop(call)
-        await _last_words()
-        for channel in channels:
-            await channel.grpc.close()
+        try:
+            await _last_words()
+        finally:
+            for channel in channels:
+                await channel.grpc.close()
         connecting = [channel.connecting for channel in channels if channel.connecting is not None]
         if connecting:
             await asyncio.wait(connecting, timeout=_CLOSE_S)
@@ -248,6 +250,8 @@ class GrpcTransport:
                 f"{self.where}: no connection within {limit:g} s; is it a gRPC server, and is the way to it open?",
                 stage="connect",
             )
+        if self._closed:
+            raise AdapterClosed("the adapter was closed during the call", retryable=True)
 
 
 @dataclass(frozen=True)

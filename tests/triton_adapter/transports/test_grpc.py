@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import anyio
 import grpc
@@ -116,6 +117,27 @@ async def test_closing_ends_an_inference_under_way_with_an_error_of_the_contract
                         pass
 
     assert [type(error) for error in errors] == [AdapterClosed]
+
+
+async def test_closing_while_it_connects_tells_all_that_wait() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        transport = GrpcTransport(TritonSettings(url=f"grpc://127.0.0.1:{silent.getsockname()[1]}"))
+        errors: list[AdapterError] = []
+
+        async def ask() -> None:
+            try:
+                await transport.control(SERVER_LIVE, v2.ServerLiveRequest(), timeout_s=5)
+            except AdapterError as exc:
+                errors.append(exc)
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask)
+                group.start_soon(ask)
+                await anyio.wait_all_tasks_blocked()
+                await transport.aclose()
+
+    assert [(type(error), error.retryable) for error in errors] == [(AdapterClosed, True)] * 2
 
 
 async def test_a_closed_transport_sends_nothing() -> None:
