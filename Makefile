@@ -5,6 +5,8 @@
 # Any Python can run the set-up script, which then chooses.
 BOOTSTRAP := $(shell command -v python3 || command -v "$(PYTHON)" || echo python3)
 export PYTHON
+# Each starts a Triton server of its own; WORKERS=0 runs the tests in one process, as a debugger wants it.
+WORKERS ?= 2
 
 help: ## Show this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -13,7 +15,7 @@ demo: setup-demo ## Run tasks on a real Triton server, started for the purpose; 
 	@.venv/bin/worker-adapter demo
 
 test: setup-dev ## Run the whole test suite, the real Triton server included; TESTS="tests/adapter_api -x" narrows it
-	@.venv/bin/python -m pytest $(TESTS)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 check: setup-dev ## Check format, lint, types, import layering, specs, generated files and documentation
 	@.venv/bin/python scripts/check.py

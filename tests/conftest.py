@@ -15,6 +15,7 @@ from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.embedded.layout import check_supported
 from triton_adapter.embedded.ports import choose_ports
 
+_SHARED = pytest.StashKey[EmbeddedTriton]()
 _STREAMS_WITHIN_S = 5.0
 
 # The same examples in every run, and as much time as a busy machine takes for them.
@@ -41,7 +42,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def triton() -> Iterator[EmbeddedTriton]:
+def triton(pytestconfig: pytest.Config) -> Iterator[EmbeddedTriton]:
     """One real Triton server with the demo models, shared by all tests marked `live`.
 
     It is in explicit mode, so a test may load and unload models; it must leave them as it found them. A test that
@@ -53,7 +54,9 @@ def triton() -> Iterator[EmbeddedTriton]:
         grpc_port=ports["gRPC"], http_port=ports["HTTP"], metrics_port=ports["metrics"],
         model_control_mode="explicit", load_models=["*"],
     ) as server:  # fmt: skip
+        pytestconfig.stash[_SHARED] = server
         yield server
+        del pytestconfig.stash[_SHARED]
         # Otherwise a death shows only as failures of whatever came after it.
         assert server.is_running, f"the shared Triton server died:\n{server.log_tail(60)}"
 
@@ -62,8 +65,8 @@ def triton() -> Iterator[EmbeddedTriton]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """After a failure, see whether the shared server is to blame, and spare the tests that follow a broken one."""
     report = yield
-    server = getattr(item, "funcargs", {}).get("triton")
-    if report.failed and isinstance(server, EmbeddedTriton) and (fault := _fault_of(server)):
+    server = item.config.stash.get(_SHARED, None)
+    if report.failed and server is not None and item.get_closest_marker("live") and (fault := _fault_of(server)):
         report.sections.append(("shared Triton server", f"{fault}; it was started anew\n{server.log_tail(60)}"))
         server.kill()
         server.start()

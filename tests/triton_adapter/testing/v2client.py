@@ -92,12 +92,18 @@ class V2Client:
 
     def open_stream(self, *requests: Any, metadata: Mapping[str, str] | None = None, timeout_s: float = WAIT_S) -> Any:
         """Return the running call: iterable, with `cancel()`."""
+        return self.open_stream_of(iter(requests), metadata=metadata, timeout_s=timeout_s)
+
+    def open_stream_of(
+        self, requests: Iterator[Any], *, metadata: Mapping[str, str] | None = None, timeout_s: float = WAIT_S
+    ) -> Any:
+        """Do the same with requests that come when they come."""
         method = self._channel.stream_stream(
             SERVICE + "ModelStreamInfer",
             pb.ModelInferRequest.SerializeToString,
             pb.ModelStreamInferResponse.FromString,
         )
-        return method(iter(requests), timeout=timeout_s, metadata=tuple((metadata or {}).items()))
+        return method(requests, timeout=timeout_s, metadata=tuple((metadata or {}).items()))
 
     def stream(
         self, *requests: Any, metadata: Mapping[str, str] | None = None, timeout_s: float = WAIT_S
