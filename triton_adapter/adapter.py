@@ -99,7 +99,7 @@ class TritonAdapter(WorkerAdapter):
             return CancelReceipt(found=True, sent=False, mode="client_only")
         mode, sent = generation.mode, generation.sent
         if sent:
-            await generation.stop()
+            generation.stop_too()
         # The guard closes the generator right after this, and with it the call: that is what tells the engine.
         released = True if not sent else None
         return CancelReceipt(found=True, sent=sent and mode != "client_only", released=released, mode=mode)

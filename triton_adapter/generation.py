@@ -47,6 +47,7 @@ class Generation:
         """The engine has said its last word, or the decoder has heard enough."""
         self._refusal: str | None = None
         """What the engine said instead of its last word."""
+        self._stop_too = False
         self.sent = False
         """Whether the engine may have the task."""
 
@@ -110,10 +111,9 @@ class Generation:
         finally:
             self._release()
 
-    async def stop(self) -> None:
-        """Ask the engine to stop by other means than closing the call, where the model has such means."""
-        if self.mode != "client_only":  # else it is asked while its call is drained
-            await self._ask_to_stop()
+    def stop_too(self) -> None:
+        """Have the engine asked to stop also by other means than closing the call, where the model has such means."""
+        self._stop_too = True
 
     # -- before
 
@@ -283,8 +283,13 @@ class Generation:
             # What computes would run on: follow it to its end rather than lose sight of it.
             spoken = self._over and not self._plan.decoder.done
             engine.slots.drain(call, None if spoken else self._ask_to_stop)
-        elif call is not None:
+            return
+        if call is not None:
             engine.cancels.cancel(call)
+        if self._stop_too and self.mode != "client_only":
+            # Only now: a model that is done just as its call is closed can leave Triton 2.51 with a request that it
+            # never lets go, and then never unloads the model.
+            engine.slots.after_a_call(self._ask_to_stop())
 
     async def _ask_to_stop(self) -> None:
         await ask_to_stop(self._engine, await stop_targets(self._engine, self._plan.schema), self._task.job_id)

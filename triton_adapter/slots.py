@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from adapter_api import AdapterError
 from triton_adapter.schema import Reply
@@ -39,13 +40,18 @@ class Slots:
 
     def drain(self, call: StreamCall, stop: Callable[[], Awaitable[None]] | None = None) -> None:
         """Follow a call that nobody reads to its end; `stop` asks the engine to make it short."""
-        task = asyncio.get_running_loop().create_task(self._drain(call, stop))
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
+        self._count(self._drain(call, stop))
 
     def follow(self, answer: asyncio.Task[Reply]) -> None:
         """Count a call of one answer that nobody waits for any more until it comes."""
-        task = asyncio.get_running_loop().create_task(self._follow(answer))
+        self._count(self._follow(answer))
+
+    def after_a_call(self, work: Coroutine[Any, Any, None]) -> None:
+        """Count what a call that is over leaves to be done, until it is; `work` ends by itself."""
+        self._count(work)
+
+    def _count(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
 
