@@ -3,7 +3,7 @@
 Triton takes two of a stream's locks in one order where it writes a response and in the other where it notices a cancel,
 so that the two can block each other, and with them every stream of the server, for ever (2.51, seen in a debugger; the
 source has it still in 2.73: `StateWriteResponse` and `Process` of its stream_infer_handler.cc). Where its threads share
-a core with the models, as batch work that nothing preempts when it wakes up, they hardly meet: one freeze in 15,000
+a core with the models, as batch work that nothing preempts when it wakes up, they hardly meet: one freeze in 10,000
 cancels of streams without a pause between tokens, against a freeze or a crash in about 1,000 on two cores.
 """
 
