@@ -79,7 +79,7 @@ def _of_server(name: str, version: str, settings: TritonSettings) -> Iterator[Fi
     if numbers < _CANCELS_ARE_SAFE:
         yield Finding(
             severity="hint", topic="version",
-            message=f"a burst of cancels or short timeouts can crash or freeze a server before 2.59; this is {version}",
+            message=f"a burst of cancels or very short timeouts can crash a server before 2.59; this one is {version}",
             advice="update to 25.06 or later; until then `max_concurrent_cancels` bounds how many go out at once",
         )  # fmt: skip
     if numbers < _READERS_SLOW_MODELS_DOWN:

@@ -48,6 +48,7 @@ class Generation:
         self._refusal: str | None = None
         """What the engine said instead of its last word."""
         self._stop_too = False
+        """Whether the engine gets the `stop` request of its model as well, once the call is closed."""
         self.sent = False
         """Whether the engine may have the task."""
 
@@ -279,17 +280,17 @@ class Generation:
         self._watch.stop()
         engine.slots.leave()
         call, self._call = self._call, None
+        spoken = self._over and not self._plan.decoder.done
         if isinstance(call, Drainable):
             # What computes would run on: follow it to its end rather than lose sight of it.
-            spoken = self._over and not self._plan.decoder.done
             engine.slots.drain(call, None if spoken else self._ask_to_stop)
             return
         if call is not None:
             engine.cancels.cancel(call)
-        if self._stop_too and self.mode != "client_only":
+        if self._stop_too and not spoken and self.mode != "client_only":
             # Only now: a model that is done just as its call is closed can leave Triton 2.51 with a request that it
             # never lets go, and then never unloads the model.
-            engine.slots.after_a_call(self._ask_to_stop())
+            engine.slots.count(self._ask_to_stop())
 
     async def _ask_to_stop(self) -> None:
         await ask_to_stop(self._engine, await stop_targets(self._engine, self._plan.schema), self._task.job_id)

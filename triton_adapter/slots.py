@@ -40,17 +40,14 @@ class Slots:
 
     def drain(self, call: StreamCall, stop: Callable[[], Awaitable[None]] | None = None) -> None:
         """Follow a call that nobody reads to its end; `stop` asks the engine to make it short."""
-        self._count(self._drain(call, stop))
+        self.count(self._drain(call, stop))
 
     def follow(self, answer: asyncio.Task[Reply]) -> None:
         """Count a call of one answer that nobody waits for any more until it comes."""
-        self._count(self._follow(answer))
+        self.count(self._follow(answer))
 
-    def after_a_call(self, work: Coroutine[Any, Any, None]) -> None:
-        """Count what a call that is over leaves to be done, until it is; `work` ends by itself."""
-        self._count(work)
-
-    def _count(self, work: Coroutine[Any, Any, None]) -> None:
+    def count(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what an abandoned call leaves to be done, and count it until it is; `work` has to end by itself."""
         task = asyncio.get_running_loop().create_task(work)
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)

@@ -12,7 +12,7 @@ from tests.project.repository import project_files, relative
 LARGEST_KIB = 900
 
 SUSPICIOUS = {
-    "a path of somebody's machine": re.compile(r"(?<![\w.])/(?:home|Users)/(?!user\b|you\b)\w+|(?<![\w.])/root/"),
+    "a path of somebody's machine": re.compile(r"(?<![\w.])/(?:(?:home|Users)/(?!user\b|you\b)\w+|root/)"),
     "a private key": re.compile(r"-----BEGIN (?:\w+ )?PRIVATE KEY-----"),
     "a token of a code host": re.compile(r"\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_\w{22,}|\bglpat-[\w-]{20}"),
     "a cloud key": re.compile(r"\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{35}\b"),

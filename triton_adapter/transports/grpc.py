@@ -277,7 +277,12 @@ async def _last_words() -> None:
 
 def _stop(call: Any) -> None:
     """Cancel a call; unlike with `call.cancel`, grpc's task for it goes on until there is no more to hear of it."""
-    call._cancel("cancelled by the client")
+    # Not public: without it the call is cancelled all the same.
+    stop = getattr(call, "_cancel", None)
+    if stop is None:
+        call.cancel()
+    else:
+        stop("cancelled by the client")
 
 
 async def _over(call: Any, loop: asyncio.AbstractEventLoop) -> None:
