@@ -24,13 +24,13 @@ from adapter_api import (
 )
 from adapter_api.stream import EventSource
 from triton_adapter import inference
-from triton_adapter.batching import infer_batch
-from triton_adapter.description import describe
-from triton_adapter.engine import Engine
-from triton_adapter.generation import Generation
-from triton_adapter.health import probe
-from triton_adapter.models import Models
-from triton_adapter.sequences import SequenceSession
+from triton_adapter.tensors.batching import infer_batch
+from triton_adapter.server.description import describe
+from triton_adapter.engine.engine import Engine
+from triton_adapter.tasks.generation import Generation
+from triton_adapter.server.health import probe
+from triton_adapter.server.models import Models
+from triton_adapter.engine.sequences import SequenceSession
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Transport
 from triton_adapter.transports.grpc import GrpcTransport

@@ -10,7 +10,7 @@ import typer
 
 from adapter_api import ConfigurationError
 from triton_adapter.commands.server import JsonOption, SettingsOption, UrlOption, ask, print_json, print_table
-from triton_adapter.models import Duration
+from triton_adapter.server.models import Duration
 
 models = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -17,7 +17,7 @@ from triton_adapter.dialects.trtllm_raw import RAW, RawDialect
 from triton_adapter.dialects.vllm import GUIDE_KEY, VllmDialect
 from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.settings import ModelOverride
-from triton_adapter.tokenizer import load_tokenizer
+from triton_adapter.dialects.tokenizer import load_tokenizer
 
 _NO_OVERRIDE = ModelOverride()
 _INPUT_FIELDS = frozenset({"prompt", *SAMPLING_FIELDS, "stop", "stream", "without_echo", "images"})

@@ -24,10 +24,10 @@ from adapter_api import (
     DeadlineStage,
     ProtocolViolation,
 )
-from triton_adapter.cancellation import CancelLimiter
+from triton_adapter.engine.cancellation import CancelLimiter
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
-from triton_adapter.status import clean, error_for
+from triton_adapter.wire.status import clean, error_for
 from triton_adapter.transports.credentials import Metadata, TlsMaterial
 from triton_adapter.wire.reply import parse_reply
 from triton_adapter.wire.request import WireRequest, serialize

@@ -14,7 +14,7 @@ from google.protobuf import text_format
 from adapter_api import End, Metrics, TaskRequest, Token
 from triton_adapter.codec import read_numbers, text_elements
 from triton_adapter.dialects import choose_dialect
-from triton_adapter.metadata import schema_from
+from triton_adapter.engine.metadata import schema_from
 from triton_adapter.schema import EncodedTask, ModelSchema, RawTensor, Reply
 from triton_adapter.settings import ModelOverride
 from triton_adapter.wire import v2_pb2 as v2

@@ -150,7 +150,7 @@ def _sent(transport: Transport, case: Case) -> Callable[[], Awaitable[object]]:
         return lambda: transport.infer(case.request, timeout_s=10)
 
     async def stream() -> None:
-        from triton_adapter.status import error_for
+        from triton_adapter.wire.status import error_for
 
         call = await transport.stream(case.request, timeout_s=10)
         replies = await call.read()

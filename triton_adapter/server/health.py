@@ -17,9 +17,9 @@ from adapter_api import (
     NotReady,
     Unsupported,
 )
-from triton_adapter.engine import Engine
-from triton_adapter.metadata import state_of
-from triton_adapter.status import clean
+from triton_adapter.engine.engine import Engine
+from triton_adapter.engine.metadata import state_of
+from triton_adapter.wire.status import clean
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import MODEL_READY, REPOSITORY_INDEX, SERVER_LIVE, SERVER_READY
 

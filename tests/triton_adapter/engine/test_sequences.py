@@ -11,7 +11,7 @@ import pytest
 from adapter_api import ConnectFailed, EngineFailed, InferRequest, InferResponse, InvalidRequest, Sequence, Tensor
 from tests.triton_adapter.lab import loaded, tensor
 from triton_adapter import TritonAdapter
-from triton_adapter.sequences import SequenceSession
+from triton_adapter.engine.sequences import SequenceSession
 
 pytestmark = pytest.mark.anyio
 

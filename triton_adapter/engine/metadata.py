@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 from adapter_api import AdapterError, ModelNotFound, NotReady, Unsupported
 from triton_adapter.schema import ModelSchema, Scheduling, TensorSpec
-from triton_adapter.sharing import shared
-from triton_adapter.status import clean
+from triton_adapter.engine.sharing import shared
+from triton_adapter.wire.status import clean
 from triton_adapter.transports.base import Transport
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import MODEL_CONFIG, MODEL_METADATA, REPOSITORY_INDEX

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from adapter_api import CancelMode, Capability, Finding
-from triton_adapter.cancellation import cancel_mode
+from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.schema import ModelSchema
 from triton_adapter.settings import TritonSettings
 

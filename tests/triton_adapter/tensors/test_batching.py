@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_api import InferRequest, InferResponse, ProtocolViolation, Sequence, Tensor
-from triton_adapter.batching import group_by_batch, merge, split
+from triton_adapter.tensors.batching import group_by_batch, merge, split
 from triton_adapter.schema import ModelSchema
 
 BATCHED = ModelSchema("m", {}, {}, max_batch_size=4)

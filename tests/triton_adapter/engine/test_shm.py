@@ -15,7 +15,7 @@ from tests.triton_adapter.lab import loaded, tensor
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.schema import ModelSchema, TensorSpec
-from triton_adapter.shm import _output_sizes
+from triton_adapter.engine.shm import _output_sizes
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import SHM_REGISTER, SHM_STATUS, SHM_UNREGISTER
 
@@ -191,7 +191,7 @@ async def test_without_a_server_on_this_machine_tensors_go_by_the_wire(
     triton: EmbeddedTriton, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # The server looks in /dev/shm; a folder elsewhere is what a server on another machine amounts to.
-    monkeypatch.setattr("triton_adapter.shm._DIRECTORY", tmp_path)
+    monkeypatch.setattr("triton_adapter.engine.shm._DIRECTORY", tmp_path)
     settings = TritonSettings(url=triton.grpc_url, shared_memory=True, shared_memory_min_bytes=16)
     array = np.arange(1000, dtype=np.float32).reshape(1, -1)
 

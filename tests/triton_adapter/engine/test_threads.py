@@ -29,7 +29,7 @@ from adapter_api import (
 from adapter_api.testing import collect, find_violation, text_of
 from tests.triton_adapter.engine_side import wait_for_state
 from triton_adapter import TritonAdapter, TritonSettings
-from triton_adapter.generation import Generation
+from triton_adapter.tasks.generation import Generation
 from triton_adapter.testing import ErrorCode, FakeTriton
 from triton_adapter.testing.script import Ending
 from triton_adapter.testing.signatures import Signature

@@ -20,7 +20,7 @@ from adapter_api import (
     Unauthenticated,
     Unsupported,
 )
-from triton_adapter.status import _BY_CODE, _TABLE, clean, error_for, find_row
+from triton_adapter.wire.status import _BY_CODE, _TABLE, clean, error_for, find_row
 
 ROWS = [
     ("NOT_FOUND", "Request for unknown model: 'nope' is not found", ModelNotFound, False),

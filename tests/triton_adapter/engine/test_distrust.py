@@ -10,7 +10,7 @@ import pytest
 from adapter_api import Error, HealthReport, HealthState, TaskRequest
 from adapter_api.testing import collect
 from triton_adapter import TritonAdapter, TritonSettings
-from triton_adapter.engine import DISTRUST_S
+from triton_adapter.engine.engine import DISTRUST_S
 from triton_adapter.testing import FakeModel, FakeTriton
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +56,7 @@ async def test_it_is_trusted_again_after_a_while_so_that_a_request_may_prove_it_
     adapter: TritonAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = anyio.current_time()
-    monkeypatch.setattr("triton_adapter.engine.monotonic", lambda: now + DISTRUST_S + 1)
+    monkeypatch.setattr("triton_adapter.engine.engine.monotonic", lambda: now + DISTRUST_S + 1)
 
     report = await adapter.health()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adapter_api import AdapterError, Tensor
 from adapter_api.tensors import ITEM_SIZE
-from triton_adapter.engine import Engine
+from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.transports.base import settle
 from triton_adapter.wire.request import WireRequest

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from adapter_api import AdapterClosed, ConnectFailed, DeadlineStage, ModelNotFound, NotReady, Unsupported
-from triton_adapter.metadata import CACHE_SIZE, SchemaCache, explain_absence, schema_from
+from triton_adapter.engine.metadata import CACHE_SIZE, SchemaCache, explain_absence, schema_from
 from triton_adapter.schema import TensorSpec
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import MODEL_CONFIG, MODEL_METADATA, Rpc
