@@ -12,9 +12,7 @@ inference on tensors (`tensors.py`), in the pool that `pool_choice.py` finds; it
 writes down what happens.
 """
 
-from orchestrator.breaker import BreakerState
-from orchestrator.host import Orchestrator
-from orchestrator.settings import (
+from orchestrator.config.settings import (
     BreakerSettings,
     HealthSettings,
     OrchestratorSettings,
@@ -24,7 +22,9 @@ from orchestrator.settings import (
     RetrySettings,
     SessionSettings,
 )
-from orchestrator.status import PoolStatus, ReplicaStatus, TaskStatus
+from orchestrator.host import Orchestrator
+from orchestrator.pools.breaker import BreakerState
+from orchestrator.pools.status import PoolStatus, ReplicaStatus, TaskStatus
 
 __all__ = [
     "Orchestrator",

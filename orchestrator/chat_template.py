@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from adapter_api import ConfigurationError, InvalidRequest, Message, TaskRequest, ToolCall, Unsupported
-from orchestrator.settings import PoolSettings
+from orchestrator.config.settings import PoolSettings
 
 PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 

@@ -11,7 +11,7 @@ import msgspec
 from adapter_api import AdapterError, ConfigurationError, PluginHost
 from orchestrator.chat_template import template_of
 from orchestrator.config import Loaded, ServerSettings, TracingSettings
-from orchestrator.settings import PoolSettings, ReplicaSettings
+from orchestrator.config.settings import PoolSettings, ReplicaSettings
 
 
 class ReplicaSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ def _tracing_faults(tracing: TracingSettings) -> list[str]:
     if not tracing.enabled:
         return []
     try:
-        import_module("orchestrator.tracing")
+        import_module("orchestrator.observability.tracing")
     except ImportError as exc:
         return [f"tracing.enabled needs {exc.name}, which is not installed: pip install 'worker-adapter[otel]'"]
     return []

@@ -27,24 +27,24 @@ from adapter_api import (
     TokenStream,
     load_plugins,
 )
-from orchestrator.dispatch import Dispatcher
-from orchestrator.fit import Template
-from orchestrator.fleet import DrainReport, Fleet, ReloadReport
-from orchestrator.intake import Intake
-from orchestrator.jobs import Jobs
-from orchestrator.ledger import Ledger
-from orchestrator.metrics import OrchestratorMetrics
-from orchestrator.pool_choice import ServingPools
-from orchestrator.rollout import RolloutReport
-from orchestrator.sessions import Affinity
-from orchestrator.settings import OrchestratorSettings, PoolSettings
-from orchestrator.shadow import Shadows
-from orchestrator.status import PoolStatus, TaskStatus
-from orchestrator.tasks import Tasks
-from orchestrator.tensors import Tensors
+from orchestrator.config.settings import OrchestratorSettings, PoolSettings
+from orchestrator.observability.metrics import OrchestratorMetrics
+from orchestrator.pools.fit import Template
+from orchestrator.pools.fleet import DrainReport, Fleet, ReloadReport
+from orchestrator.pools.pool_choice import ServingPools
+from orchestrator.pools.status import PoolStatus, TaskStatus
+from orchestrator.rollout.report import RolloutReport
+from orchestrator.rollout.shadow import Shadows
+from orchestrator.sessions.affinity import Affinity
+from orchestrator.work.dispatch import Dispatcher
+from orchestrator.work.intake import Intake
+from orchestrator.work.jobs import Jobs
+from orchestrator.work.ledger import Ledger
+from orchestrator.work.tasks import Tasks
+from orchestrator.work.tensors import Tensors
 
 if TYPE_CHECKING:
-    from orchestrator.tracing import Tracing
+    from orchestrator.observability.tracing import Tracing
 
 
 class Orchestrator:

@@ -22,17 +22,17 @@ import msgspec
 from adapter_api import AdapterError, Capability, ConfigurationError, PluginHost
 from orchestrator.chat_template import template_of
 from orchestrator.config import HostSettings, Loaded, TracingSettings, at_next_start, require_keys
-from orchestrator.conversation import Conversations
-from orchestrator.fleet import ReloadReport
-from orchestrator.history import Histories
 from orchestrator.host import Orchestrator
 from orchestrator.http.app import ADMIN, FACES, create_app
 from orchestrator.http.guard import Guard
 from orchestrator.http.server import Server, bind, make_server, url_of
 from orchestrator.http.service import Service
+from orchestrator.pools.fleet import ReloadReport
+from orchestrator.sessions.conversation import Conversations
+from orchestrator.sessions.history import Histories
 
 if TYPE_CHECKING:
-    from orchestrator.tracing import Tracing
+    from orchestrator.observability.tracing import Tracing
 
 _log = logging.getLogger("orchestrator.serve")
 
@@ -91,7 +91,7 @@ async def _tracing(settings: TracingSettings) -> AsyncIterator[Tracing | None]:
         yield None
         return
     try:
-        from orchestrator.tracing import sending
+        from orchestrator.observability.tracing import sending
     except ImportError as exc:
         raise ConfigurationError(
             f"tracing.enabled needs {exc.name}, which is not installed: pip install 'worker-adapter[otel]', "

@@ -23,15 +23,15 @@ from adapter_api import (
     WorkerAdapter,
 )
 from adapter_api.stream import EventSource
-from triton_adapter import inference
-from triton_adapter.tensors.batching import infer_batch
-from triton_adapter.server.description import describe
 from triton_adapter.engine.engine import Engine
-from triton_adapter.tasks.generation import Generation
+from triton_adapter.engine.sequences import SequenceSession
+from triton_adapter.server.description import describe
 from triton_adapter.server.health import probe
 from triton_adapter.server.models import Models
-from triton_adapter.engine.sequences import SequenceSession
 from triton_adapter.settings import TritonSettings
+from triton_adapter.tasks.generation import Generation
+from triton_adapter.tensors import inference
+from triton_adapter.tensors.batching import infer_batch
 from triton_adapter.transports.base import Transport
 from triton_adapter.transports.grpc import GrpcTransport
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from orchestrator.settings import Frozen, Identifier, OrchestratorSettings, Seconds
+from orchestrator.config.settings import Frozen, Identifier, OrchestratorSettings, Seconds
 
 
 class ApiKeySettings(Frozen):

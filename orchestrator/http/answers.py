@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from adapter_api import Error, TokenEvent
 from orchestrator.config import ServerSettings
 from orchestrator.http.problems import Refused, headers_of, status_of
-from orchestrator.sse import HEARTBEAT
+from orchestrator.http.sse import HEARTBEAT
 
 Batches = AsyncIterator[list[TokenEvent]]
 

@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from adapter_api import InferRequest, InferResponse, ModelNotFound, ModelProps
 from orchestrator.http.answers import cancel_when_gone
+from orchestrator.http.kserve_codec import decode_request, encode_response
 from orchestrator.http.ops import probes
 from orchestrator.http.reading import traceparent_of
 from orchestrator.http.service import client_of, read_body, service_of
-from orchestrator.kserve_codec import decode_request, encode_response
 
 router = APIRouter(tags=["v2 inference protocol"])
 

@@ -15,7 +15,7 @@ from orchestrator.http.answers import StreamingAnswer, gather
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
 from orchestrator.http.problems import answer, openai_body
 from orchestrator.http.service import AcceptedTask, client_of, json_object, service_of
-from orchestrator.sse import data_frame
+from orchestrator.http.sse import data_frame
 
 router = APIRouter(tags=["OpenAI-compatible"])
 

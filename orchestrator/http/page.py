@@ -11,9 +11,9 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, StreamingResponse
 
-from orchestrator import rollout_page
 from orchestrator.http.service import Service, client_of, service_of
-from orchestrator.sse import named_frame
+from orchestrator.http.sse import named_frame
+from orchestrator.rollout import page as rollout_page
 
 router = APIRouter(include_in_schema=False)
 docs = APIRouter(include_in_schema=False)

@@ -10,12 +10,12 @@ from starlette.requests import Request
 
 from adapter_api import TaskRequest, TokenEvent, TokenStream
 from orchestrator.config import HostSettings
-from orchestrator.conversation import Conversations
-from orchestrator.fleet import ReloadReport
 from orchestrator.host import Orchestrator
 from orchestrator.http.guard import Client, Guard
 from orchestrator.http.reading import inflate, parse_object
-from orchestrator.keep import KeptTasks
+from orchestrator.pools.fleet import ReloadReport
+from orchestrator.sessions.conversation import Conversations
+from orchestrator.work.keep import KeptTasks
 
 
 class Service:

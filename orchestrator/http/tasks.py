@@ -15,9 +15,9 @@ from orchestrator.http.answers import Batches, StreamingAnswer
 from orchestrator.http.problems import Refused
 from orchestrator.http.reading import traceparent_of, whole_number
 from orchestrator.http.service import client_of, json_object, service_of
-from orchestrator.keep import EventLog, Numbered
-from orchestrator.sse import task_frames
-from orchestrator.status import TaskStatus
+from orchestrator.http.sse import task_frames
+from orchestrator.pools.status import TaskStatus
+from orchestrator.work.keep import EventLog, Numbered
 
 router = APIRouter(tags=["tasks"])
 

@@ -16,11 +16,11 @@ from adapter_api.testing import collect
 from orchestrator.config import ApiKeySettings
 from orchestrator.http.guard import Client
 from orchestrator.http.problems import Refused
-from orchestrator.keep import KeptTasks
+from orchestrator.work.keep import KeptTasks
 from tests.orchestrator.pooling import QUICK_HEALTH, orchestrator, task
-from tests.orchestrator.test_dispatch import error_of
-from tests.orchestrator.test_keep import close, short
-from tests.orchestrator.test_monitor import eventually
+from tests.orchestrator.pools.test_monitor import eventually
+from tests.orchestrator.work.test_dispatch import error_of
+from tests.orchestrator.work.test_keep import close, short
 
 pytestmark = pytest.mark.anyio
 no_spec = "no requirement names the clock: each that has a time is meant"

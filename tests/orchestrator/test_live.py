@@ -19,7 +19,7 @@ from orchestrator import Orchestrator, OrchestratorSettings
 from orchestrator.config import HostSettings
 from orchestrator.serve import serving
 from tests.orchestrator.http.sse_reading import frames
-from tests.orchestrator.test_monitor import eventually
+from tests.orchestrator.pools.test_monitor import eventually
 from triton_adapter.embedded import EmbeddedTriton
 
 pytestmark = [pytest.mark.anyio, pytest.mark.live]

@@ -21,7 +21,7 @@ from orchestrator.config import HostSettings
 from orchestrator.serve import serving
 from tests.orchestrator.http.sse_reading import frames
 from tests.orchestrator.pooling import mock_host
-from tests.orchestrator.test_monitor import eventually
+from tests.orchestrator.pools.test_monitor import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +30,7 @@ import json, sys
 from pathlib import Path
 import msgspec
 from orchestrator.config import load_settings
-from orchestrator.logging import configure_logging
+from orchestrator.observability.logging import configure_logging
 from orchestrator.serve import run
 path = Path(sys.argv[1])
 def load():

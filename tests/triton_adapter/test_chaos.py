@@ -20,8 +20,8 @@ from tests.triton_adapter.engine_side import probe
 from tests.triton_adapter.lab import loaded, tensor
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
-from triton_adapter.server.health import models_of
 from triton_adapter.engine.metadata import explain_absence
+from triton_adapter.server.health import models_of
 from triton_adapter.testing import FakeTriton, FaultProxy
 from triton_adapter.wire import v2_pb2 as v2
 

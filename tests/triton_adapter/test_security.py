@@ -39,8 +39,8 @@ from adapter_api.testing import collect
 from tests.triton_adapter.lab import loaded, tensor
 from triton_adapter import RestrictedToken, TlsSettings, TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
-from triton_adapter.wire.status import clean, error_for
 from triton_adapter.testing import FakeTriton, FaultProxy, ServerTls
+from triton_adapter.wire.status import clean, error_for
 
 pytestmark = pytest.mark.anyio
 

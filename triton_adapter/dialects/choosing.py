@@ -12,12 +12,12 @@ from triton_adapter.dialects.decoding import COUNT_DATATYPES, TEXT_DATATYPES
 from triton_adapter.dialects.generic import find_layout, generic_dialect
 from triton_adapter.dialects.layout import LayoutDialect, with_overrides
 from triton_adapter.dialects.request import SAMPLING_FIELDS
+from triton_adapter.dialects.tokenizer import load_tokenizer
 from triton_adapter.dialects.trtllm import LogprobTrack, ensemble_dialect, llmapi_dialect
 from triton_adapter.dialects.trtllm_raw import RAW, RawDialect
 from triton_adapter.dialects.vllm import GUIDE_KEY, VllmDialect
 from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.settings import ModelOverride
-from triton_adapter.dialects.tokenizer import load_tokenizer
 
 _NO_OVERRIDE = ModelOverride()
 _INPUT_FIELDS = frozenset({"prompt", *SAMPLING_FIELDS, "stop", "stream", "without_echo", "images"})

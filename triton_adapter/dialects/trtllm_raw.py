@@ -13,8 +13,8 @@ from triton_adapter.dialects.decoding import Outputs, TextDecoder
 from triton_adapter.dialects.layout import Asked, Layout, LayoutDialect, Names
 from triton_adapter.dialects.prompt import prompt_of
 from triton_adapter.dialects.request import RequestBuilder
-from triton_adapter.schema import ModelSchema, RawTensor
 from triton_adapter.dialects.tokenizer import Tokenizer
+from triton_adapter.schema import ModelSchema, RawTensor
 
 _IDS, _LENGTH = "output_ids", "sequence_length"
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from triton_adapter.schema import Reply
 from triton_adapter.engine.slots import Slots
+from triton_adapter.schema import Reply
 from triton_adapter.transports.base import StreamCall
 
 

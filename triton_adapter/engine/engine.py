@@ -19,12 +19,12 @@ from adapter_api import (
 )
 from triton_adapter.engine.cancellation import CancelLimiter
 from triton_adapter.engine.metadata import SchemaCache
-from triton_adapter.schema import ModelSchema
 from triton_adapter.engine.sequences import SequenceOrder
-from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.engine.sharing import shared
 from triton_adapter.engine.shm import SharedMemory
 from triton_adapter.engine.slots import Slots
+from triton_adapter.schema import ModelSchema
+from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.transports.base import Transport
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import SERVER_METADATA

@@ -9,12 +9,12 @@ from time import monotonic
 from types import MappingProxyType
 
 from adapter_api import AdapterError, ModelNotFound, NotReady, Unsupported
-from triton_adapter.schema import ModelSchema, Scheduling, TensorSpec
 from triton_adapter.engine.sharing import shared
-from triton_adapter.wire.status import clean
+from triton_adapter.schema import ModelSchema, Scheduling, TensorSpec
 from triton_adapter.transports.base import Transport
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import MODEL_CONFIG, MODEL_METADATA, REPOSITORY_INDEX
+from triton_adapter.wire.status import clean
 
 CACHE_SIZE = 256
 _NAMED_AT_MOST = 10

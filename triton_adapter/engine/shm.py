@@ -18,9 +18,9 @@ from pathlib import Path
 
 from adapter_api import AdapterError, RequestedOutput, Tensor
 from adapter_api.tensors import ITEM_SIZE
+from triton_adapter.engine.sharing import shared
 from triton_adapter.schema import ModelSchema, RawTensor, Reply
 from triton_adapter.settings import TritonSettings
-from triton_adapter.engine.sharing import shared
 from triton_adapter.transports.base import Transport
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.request import ShmRef, WireRequest

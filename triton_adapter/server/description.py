@@ -6,12 +6,12 @@ import asyncio
 
 from adapter_api import AdapterError, Capability, ConfigurationError, EngineProps, Finding, ModelProps, Unsupported
 from adapter_api import TensorSpec as Declared
-from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.dialects import choose_dialect
+from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.engine.engine import Engine, backend_versions
-from triton_adapter.server.findings import model_findings, server_findings
 from triton_adapter.engine.metadata import state_of
 from triton_adapter.schema import ModelSchema, TensorSpec
+from triton_adapter.server.findings import model_findings, server_findings
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import REPOSITORY_INDEX
 

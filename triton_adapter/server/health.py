@@ -19,9 +19,9 @@ from adapter_api import (
 )
 from triton_adapter.engine.engine import Engine
 from triton_adapter.engine.metadata import state_of
-from triton_adapter.wire.status import clean
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import MODEL_READY, REPOSITORY_INDEX, SERVER_LIVE, SERVER_READY
+from triton_adapter.wire.status import clean
 
 
 async def probe(engine: Engine) -> HealthReport:

@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 
 from adapter_api import AdapterError, ConfigurationError, InvalidRequest, ModelHealth, ModelNotFound
 from triton_adapter.engine.engine import Engine
-from triton_adapter.server.health import models_of
 from triton_adapter.schema import ModelSchema
+from triton_adapter.server.health import models_of
 from triton_adapter.wire import rpcs
 from triton_adapter.wire import v2_pb2 as v2
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from adapter_api import CancelMode, RequestedOutput, Started, TaskRequest
-from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.dialects import TaskDecoder, choose_dialect
+from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.schema import EncodedTask, ModelSchema
 from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.wire.request import WireRequest, check_parameters

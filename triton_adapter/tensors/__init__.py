@@ -1,1 +1,1 @@
-""""""
+"""One inference on tensors, alone or in a batch."""

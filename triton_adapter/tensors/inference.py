@@ -21,15 +21,15 @@ from adapter_api import (
     TransportError,
     Unsupported,
 )
-from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.deadlines import Watchdog
+from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.engine.draining import Drainable, answer_or_follow, give_up
 from triton_adapter.engine.engine import Engine
 from triton_adapter.retries import Retries
 from triton_adapter.schema import ModelSchema, Reply
-from triton_adapter.wire.status import error_for
 from triton_adapter.transports.base import StreamCall, settle
 from triton_adapter.wire.request import WireRequest, check_parameters
+from triton_adapter.wire.status import error_for
 
 _GRACE_S = 0.05
 _TEXTS, _TEXT_BYTES = 64, 1 << 20

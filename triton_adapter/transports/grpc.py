@@ -27,11 +27,11 @@ from adapter_api import (
 from triton_adapter.engine.cancellation import CancelLimiter
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
-from triton_adapter.wire.status import clean, error_for
 from triton_adapter.transports.credentials import Metadata, TlsMaterial
 from triton_adapter.wire.reply import parse_reply
 from triton_adapter.wire.request import WireRequest, serialize
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
+from triton_adapter.wire.status import clean, error_for
 from triton_adapter.wire.stream_reply import StreamReplyReader
 
 _READY = grpc.ChannelConnectivity.READY

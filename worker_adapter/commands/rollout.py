@@ -67,8 +67,8 @@ def _fetch(url: str, api_key: str | None) -> bytes:
 
 
 def _render(document: bytes) -> str:
-    from orchestrator.rollout import RolloutReport
-    from orchestrator.rollout_page import render
+    from orchestrator.rollout.page import render
+    from orchestrator.rollout.report import RolloutReport
 
     return render(msgspec.json.decode(document, type=RolloutReport))
 

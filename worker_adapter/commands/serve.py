@@ -50,7 +50,7 @@ def serve(
             "to grow beyond it run several hosts behind a balancer that keeps sessions together, or the Dynamo worker"
         )
     try:
-        from orchestrator.logging import configure_logging
+        from orchestrator.observability.logging import configure_logging
         from orchestrator.serve import run
     except ImportError as exc:
         raise server_is_missing(exc) from exc

@@ -15,7 +15,7 @@ from anyio.streams.text import TextReceiveStream
 from adapter_api.testing import MockAdapter
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.pooling import adapter_of
-from tests.orchestrator.test_monitor import eventually
+from tests.orchestrator.pools.test_monitor import eventually
 
 pytestmark = [
     pytest.mark.anyio,

@@ -15,7 +15,7 @@ from adapter_api.events import End
 from adapter_api.testing import MockAdapter
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.http.test_tasks import mock
-from tests.orchestrator.test_monitor import eventually, plugin_host
+from tests.orchestrator.pools.test_monitor import eventually, plugin_host
 
 pytestmark = pytest.mark.anyio
 

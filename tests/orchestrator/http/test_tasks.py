@@ -13,7 +13,7 @@ from adapter_api.testing import MockAdapter, find_violation, text_of
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.http.sse_reading import Frame, frames, read_all
 from tests.orchestrator.pooling import adapter_of
-from tests.orchestrator.test_monitor import eventually
+from tests.orchestrator.pools.test_monitor import eventually
 
 pytestmark = pytest.mark.anyio
 

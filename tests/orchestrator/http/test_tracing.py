@@ -103,8 +103,8 @@ async def test_without_tracing_nothing_is_sent(serve: Serve, collector: Collecto
 
 
 async def test_tracing_without_its_extra_says_what_to_install(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "orchestrator.tracing", raising=False)
-    monkeypatch.delattr("orchestrator.tracing", raising=False)
+    monkeypatch.delitem(sys.modules, "orchestrator.observability.tracing", raising=False)
+    monkeypatch.delattr("orchestrator.observability.tracing", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
 
     with pytest.raises(ConfigurationError, match=r"pip install 'worker-adapter\[otel\]'"):

@@ -21,7 +21,7 @@ from tests.orchestrator.http.conftest import Serve
 from tests.orchestrator.http.test_guard import KEYS
 from tests.orchestrator.http.test_tasks import TASK, mock, submit
 from tests.orchestrator.http.wire import exchange, request_of, status_of
-from tests.orchestrator.test_monitor import eventually
+from tests.orchestrator.pools.test_monitor import eventually
 
 pytestmark = pytest.mark.anyio
 

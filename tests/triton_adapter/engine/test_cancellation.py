@@ -11,8 +11,8 @@ from adapter_api import Capability, End, Error, InferRequest, TaskRequest, Tenso
 from tests.triton_adapter.engine_side import probe, wait_for_state
 from tests.triton_adapter.lab import loaded, step, tensor
 from triton_adapter import TritonAdapter, TritonSettings
-from triton_adapter.engine.cancellation import CancelLimiter, cancel_mode
 from triton_adapter.embedded import EmbeddedTriton
+from triton_adapter.engine.cancellation import CancelLimiter, cancel_mode
 from triton_adapter.schema import ModelSchema, Reply, Scheduling
 
 pytestmark = pytest.mark.anyio

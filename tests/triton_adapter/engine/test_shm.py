@@ -14,8 +14,8 @@ from adapter_api import Capability, DeadlineExceeded, InferRequest, InvalidReque
 from tests.triton_adapter.lab import loaded, tensor
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
-from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.engine.shm import _output_sizes
+from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import SHM_REGISTER, SHM_STATUS, SHM_UNREGISTER
 

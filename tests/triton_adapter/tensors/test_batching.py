@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_api import InferRequest, InferResponse, ProtocolViolation, Sequence, Tensor
-from triton_adapter.tensors.batching import group_by_batch, merge, split
 from triton_adapter.schema import ModelSchema
+from triton_adapter.tensors.batching import group_by_batch, merge, split
 
 BATCHED = ModelSchema("m", {}, {}, max_batch_size=4)
 SINGLE = ModelSchema("m", {}, {}, max_batch_size=0)

@@ -1,0 +1,1 @@
+"""What is told of the host: metrics, logs, traces, and the engines' own metrics."""

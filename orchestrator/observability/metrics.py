@@ -1,0 +1,142 @@
+"""Prometheus metrics, in a registry of the orchestrator's own, written once per task and never per token.
+
+Labels: `engine, engine_version, pool_id, replica_id, model_id`, and a few closed sets (`outcome`, `priority`, `state`).
+A model's name becomes a label only when a replica has it, so that no client can make labels up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.registry import Collector
+
+from adapter_api import CancelReceipt, Error, HealthState
+from orchestrator.pools.breaker import BreakerState
+from orchestrator.pools.pool import Pool
+from orchestrator.pools.replica import Replica
+from orchestrator.pools.ticket import Ticket
+
+LABELS = ("engine", "engine_version", "pool_id", "replica_id", "model_id")
+REPLICA_LABELS = ("engine", "engine_version", "pool_id", "replica_id")
+PREFIX = "worker_adapter"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_GAPS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_BREAKER_VALUE = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+
+
+class OrchestratorMetrics:
+    """Everything that is counted. `registry` may be exported as it is."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        counter, gauge, histogram = partial(_make, Counter, registry), partial(_make, Gauge, registry), _histogram
+        pool, lane = ("pool_id",), ("pool_id", "priority")
+        self._tasks = counter("tasks", "Tasks that ended", (*LABELS, "outcome"))
+        self._started = counter("tasks_started", "Tasks whose started was passed on", LABELS)
+        self._rejected = counter("tasks_rejected", "Tasks refused on arrival", (*pool, "code"))
+        self._tokens_in = counter("tokens_in", "Prompt tokens the engine counted", LABELS)
+        self._tokens_out = counter("tokens_out", "Token events passed on", LABELS)
+        self._retries = counter("retries", "Moves of tasks that had shown nothing", (*REPLICA_LABELS, "code"))
+        self._cancels = counter("cancels", "Cancels of a live task", (*pool, "mode"))
+        self._after_cancel = counter("tokens_after_cancel", "Token events a replica sent after its cancel", pool)
+        self._sessions_moved = counter("sessions_moved", "Session tasks that ran where their session had not", pool)
+        self._ttft = histogram(registry, "time_to_first_token_seconds", "From arrival to the first token", LABELS)
+        self._gap = histogram(registry, "inter_token_seconds", "Mean time between tokens of a task", LABELS, _GAPS)
+        self._duration = histogram(registry, "task_seconds", "From arrival to the end", LABELS)
+        self._waited = histogram(registry, "queue_wait_seconds", "From arrival to a slot", lane)
+        self._cancel_latency = histogram(registry, "cancel_seconds", "From a cancel to its receipt", pool)
+        self._queue_depth = gauge("queue_depth", "Tasks that wait", lane)
+        self._in_flight = gauge("in_flight", "Tasks at a replica", REPLICA_LABELS)
+        self._slots = gauge("slots", "Tasks a replica may run at once", REPLICA_LABELS)
+        self._ready = gauge("replica_ready", "1 when the replica gets work", REPLICA_LABELS)
+        self._state = gauge("replica_state", "1 for the state the replica is in", (*REPLICA_LABELS, "state"))
+        self._breaker = gauge("breaker", "0 closed, 1 half open, 2 open", REPLICA_LABELS)
+        self._probe_latency = gauge("probe_seconds", "How long the last health probe took", REPLICA_LABELS)
+
+    def add_collectors(self, collectors: Iterable[Collector]) -> None:
+        """Export other collectors beside ours."""
+        for collector in collectors:
+            self.registry.register(collector)
+
+    def task_started(self, ticket: Ticket) -> None:
+        self._started.labels(*_labels(ticket)).inc()
+
+    def task_rejected(self, pool_id: str, code: str) -> None:
+        self._rejected.labels(pool_id, code).inc()
+
+    def task_moved(self, replica: Replica, error: Error) -> None:
+        self._retries.labels(*_replica_labels(replica), error.code).inc()
+
+    def task_ended(self, ticket: Ticket, tokens: int, now: float) -> None:
+        """Count everything of a task at once."""
+        labels = _labels(ticket)
+        self._tasks.labels(*labels, ticket.outcome).inc()
+        self._duration.labels(*labels).observe(now - ticket.arrived)
+        self._waited.labels(ticket.pool.id, ticket.work.priority).observe(ticket.waited_s)
+        if tokens:
+            self._tokens_out.labels(*labels).inc(tokens)
+        if ticket.tokens_in:
+            self._tokens_in.labels(*labels).inc(ticket.tokens_in)
+        if ticket.first_token_at is not None:
+            self._ttft.labels(*labels).observe(ticket.first_token_at - ticket.arrived)
+            if tokens > 1:
+                self._gap.labels(*labels).observe((now - ticket.first_token_at) / (tokens - 1))
+        if ticket.kv_warmth is False:
+            self._sessions_moved.labels(ticket.pool.id).inc()
+
+    def task_cancelled(self, pool_id: str, receipt: CancelReceipt, tokens_after: int) -> None:
+        self._cancels.labels(pool_id, receipt.mode or "unknown").inc()
+        self._cancel_latency.labels(pool_id).observe(receipt.after_ms / 1e3)
+        if tokens_after:
+            self._after_cancel.labels(pool_id).inc(tokens_after)
+
+    def refresh(self, pools: Iterable[Pool]) -> None:
+        """Set the gauges to how things are; call it before the registry is read."""
+        for gauge in (self._queue_depth, self._in_flight, self._slots, self._ready, self._state, self._breaker,
+                      self._probe_latency):  # fmt: skip
+            gauge.clear()  # a replica that is gone must not linger
+        for pool in pools:
+            self._queue_depth.labels(pool.id, "interactive").set(pool.line.depth("interactive"))
+            self._queue_depth.labels(pool.id, "batch").set(pool.line.depth("batch"))
+            for replica in pool.replicas.values():
+                self._refresh_replica(pool, replica)
+
+    def _refresh_replica(self, pool: Pool, replica: Replica) -> None:
+        labels = _replica_labels(replica)
+        self._in_flight.labels(*labels).set(replica.in_flight)
+        self._slots.labels(*labels).set(replica.slots)
+        self._ready.labels(*labels).set(0 if pool.why_no_work(replica) else 1)
+        self._breaker.labels(*labels).set(_BREAKER_VALUE[replica.breaker.state])
+        if replica.report is not None:
+            self._probe_latency.labels(*labels).set(replica.report.latency_s)
+        for state in HealthState:
+            self._state.labels(*labels, state.value).set(1 if replica.health.state is state else 0)
+
+
+MetricT = TypeVar("MetricT", Counter, Gauge)
+
+
+def _make(kind: type[MetricT], registry: CollectorRegistry, name: str, summary: str, labels: Sequence[str]) -> MetricT:
+    return kind(f"{PREFIX}_{name}", summary, labels, registry=registry)
+
+
+def _histogram(
+    registry: CollectorRegistry, name: str, summary: str, labels: Sequence[str], buckets: Sequence[float] = _SECONDS
+) -> Histogram:
+    return Histogram(f"{PREFIX}_{name}", summary, labels, buckets=buckets, registry=registry)
+
+
+def _replica_labels(replica: Replica) -> tuple[str, str, str, str]:
+    return replica.engine, replica.engine_version or "", replica.pool_id, replica.id
+
+
+def _labels(ticket: Ticket) -> tuple[str, ...]:
+    replica = ticket.served_by
+    model = ticket.work.model if ticket.pool.knows(ticket.work.model) else ""
+    if replica is None:
+        return "", "", ticket.pool.id, "", model
+    return (*_replica_labels(replica), model)

@@ -1,0 +1,328 @@
+"""A pool: replicas that serve the same models, and the line of tasks that wait for one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+from time import perf_counter
+
+from adapter_api import AdapterError, DeadlineExceeded, InvalidRequest, NotReady, Overloaded, TaskRequest
+from orchestrator.config.settings import PoolSettings
+from orchestrator.pools.admission import WaitingLine
+from orchestrator.pools.fit import Template, fit, suits
+from orchestrator.pools.replica import Replica
+from orchestrator.pools.routing import Candidate, choose_replica
+from orchestrator.pools.status import PoolStatus
+from orchestrator.pools.ticket import Ticket, Work
+from orchestrator.sessions.affinity import Affinity, Place
+
+_SMOOTHING = 0.2
+
+
+class Pool:
+    """Gives each task a slot of a replica, or a place in the line; all in the event loop, nothing here waits but
+    `grant`."""
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        replicas: Iterable[Replica],
+        affinity: Affinity,
+        template: Template | None = None,
+    ) -> None:
+        self.settings = settings
+        self.id = settings.id
+        self.replicas = {replica.id: replica for replica in replicas}
+        self.template = template
+        self.draining = False
+        self.previous: PoolSettings | None = None
+        """The settings before the last reload, to go back to."""
+        self.line: WaitingLine[Ticket] = WaitingLine(settings.queue)
+        self._affinity = affinity
+        self._pinned_version: str | None = None
+        self._mean_task_s: float | None = None
+        self._not_ready_since: float | None = None
+
+    # -- what it serves -----------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether the pool takes new tasks, and a replica is ready for them."""
+        return not self.draining and self._can_serve
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that replicas were last known to have, as far as the settings let them be served."""
+        found = {model for replica in self.replicas.values() for model in replica.models}
+        return tuple(sorted(found & set(self.settings.models) if self.settings.models else found))
+
+    @property
+    def seen(self) -> bool:
+        """Whether any replica has ever told which models it has."""
+        return any(replica.models for replica in self.replicas.values())
+
+    def has_model(self, name: str, version: str | None) -> bool:
+        """Whether a replica was last known to have the model."""
+        if not self.may_serve(name):
+            return False
+        return any(replica.has_model(name, version) for replica in self.replicas.values())
+
+    def knows(self, name: str) -> bool:
+        """Whether it is one of `models`; cheap, however many there are."""
+        return self.may_serve(name) and any(replica.knows(name) for replica in self.replicas.values())
+
+    def may_serve(self, name: str) -> bool:
+        """Whether the settings let the model be served here."""
+        return not self.settings.models or name in self.settings.models
+
+    def why_no_work(self, replica: Replica) -> str:
+        """Return why `replica` gets no new task now; empty when it may get one."""
+        return "its pool is draining" if self.draining else self._why_not_served_by(replica)
+
+    def _why_not_served_by(self, replica: Replica) -> str:
+        """Also of a draining pool, which still serves the tasks that wait in its line."""
+        reason = replica.why_no_work()
+        if not reason and self._pin() not in (None, replica.engine_version):
+            return f"it runs {replica.engine_version}, and the pool is pinned to {self._pinned_version}"
+        return reason
+
+    def suits(self, task: TaskRequest) -> bool:
+        """Whether a replica's model is known to be capable of the task, or may be."""
+        return any(suits(task, replica.model_props(task.model)) for replica in self.replicas.values())
+
+    def fit(self, task: TaskRequest, replica: Replica) -> TaskRequest:
+        """Return the task as the replica's model takes it; raises as `fit.fit` does."""
+        return fit(task, replica.model_props(task.model), self.settings, self.template)
+
+    def check(self, task: TaskRequest) -> None:
+        """Refuse a task that no replica's model could take; raises `InvalidRequest` or `Unsupported`."""
+        limits = [
+            props.max_tokens
+            for replica in self.replicas.values()
+            if (props := replica.model_props(task.model)) is not None and props.max_tokens is not None
+        ]
+        if task.max_tokens is not None and limits and task.max_tokens > max(limits):
+            raise InvalidRequest(
+                f"max_tokens is {task.max_tokens} and model {task.model!r} takes at most {max(limits)}; ask for fewer"
+            )
+        refusal: AdapterError | None = None
+        for replica in self.replicas.values():
+            try:
+                self.fit(task, replica)
+                return
+            except AdapterError as exc:
+                refusal = exc
+        if refusal is not None:
+            raise refusal
+
+    # -- admission ----------------------------------------------------------------------------------------------------
+
+    def admit(self, ticket: Ticket) -> None:
+        """Give the ticket a slot, or a place in the line.
+
+        Raises:
+            Overloaded: Neither is free; `retry_after_s` says when to try again.
+            NotReady: The pool is draining.
+        """
+        if self.draining:
+            raise NotReady(f"pool {self.id!r} is draining and takes no new task; send it elsewhere or later")
+        self.serve()  # a breaker's time may be up: those who wait go first
+        if self._place(ticket):
+            return
+        priority = ticket.work.priority
+        dropped = self.line.join(ticket, priority, retry_after_s=self.predict_s(len(self.line)))
+        ticket.queue_position = self.line.ahead_of_last(priority)
+        predicted_s = self.predict_s(ticket.queue_position)
+        ticket.predicted_start_ms = None if predicted_s is None else predicted_s * 1e3
+        if dropped is not None:
+            reason = "newer tasks drove this one out of the full queue; try again later"
+            dropped.refuse(Overloaded(reason, retry_after_s=predicted_s))
+
+    async def grant(self, ticket: Ticket) -> Replica:
+        """Return the replica whose slot the ticket holds, as soon as it holds one.
+
+        Raises:
+            DeadlineExceeded: It waited `queue.timeout_s`; stage `queue`.
+            NotReady: No replica was ready for `queue.not_ready_wait_s`.
+            Overloaded: It was driven out of the line.
+        """
+        while ticket.replica is None:
+            ticket.raise_refusal()
+            left = self._waits_until(ticket) - perf_counter()
+            if left <= 0:
+                self.line.leave(ticket, ticket.work.priority)
+                raise self._waited_in_vain(ticket)
+            # Nobody tells when a breaker's time is up, or that of a replica that said it was overloaded.
+            opens_in_s = min((replica.opens_in_s for replica in self.replicas.values()), default=inf)
+            if not await ticket.wait(min(left, opens_in_s)) and ticket.replica is None:
+                self.serve()
+        return ticket.replica
+
+    def rejoin(self, ticket: Ticket) -> None:
+        """Give a ticket that gave its slot back another one, or the first place in the line."""
+        ticket.waiting_since = perf_counter()
+        if not self._place(ticket):
+            self.line.rejoin(ticket, ticket.work.priority)
+
+    def release(self, ticket: Ticket) -> None:
+        """Take the ticket's slot, or its place in the line, away; the next one gets it."""
+        replica, ticket.replica = ticket.replica, None
+        if replica is None:
+            self.line.leave(ticket, ticket.work.priority)
+            return
+        replica.finish(trial=ticket.trial)
+        ticket.trial = False
+        self.serve()
+
+    def serve(self) -> None:
+        """Give free slots to those who wait. Call it whenever a slot may have become free."""
+        hopeless: set[tuple[str, str | None]] = set()
+
+        def place(ticket: Ticket) -> bool:
+            # Once per model: a thousand that wait for a model that is not loaded must not be asked one by one.
+            model = (ticket.work.model, ticket.work.model_version)
+            if model in hopeless:
+                return False
+            if not any(replica.in_flight < replica.slots for replica in self._able(ticket.work)):
+                hopeless.add(model)
+                return False
+            return self._place(ticket)
+
+        while self.line and self._has_free_slot() and self.line.serve(place) is not None:
+            pass
+
+    def readiness_changed(self) -> None:
+        """Call it when a replica's state changed: those who wait look anew at how long they may."""
+        self.serve()
+        if self._can_serve:
+            self._not_ready_since = None
+            return
+        if self._not_ready_since is None:
+            self._not_ready_since = perf_counter()
+        for ticket in self.line:
+            ticket.wake()
+
+    def has_slot_at(self, replica_id: str) -> bool:
+        """Whether a replica is there, takes work, and has a free slot."""
+        replica = self.replicas.get(replica_id)
+        return replica is not None and replica.in_flight < replica.slots and not self.why_no_work(replica)
+
+    def has_other(self, ticket: Ticket) -> bool:
+        """Whether a replica that the ticket need not avoid takes work."""
+        return any(replica.id not in ticket.avoid for replica in self._able(ticket.work))
+
+    # -- changes ------------------------------------------------------------------------------------------------------
+
+    def replace(self, settings: PoolSettings, replicas: Iterable[Replica]) -> None:
+        """Take new settings and replicas at once; tasks at replicas that are gone finish there."""
+        self.previous, self.settings = self.settings, settings
+        self.replicas = {replica.id: replica for replica in replicas}
+        self.line.settings = settings.queue
+        self._pinned_version = None
+        self.readiness_changed()
+
+    # -- figures ------------------------------------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> int:
+        """Slots of the replicas that take work."""
+        return sum(replica.slots for replica in self.replicas.values() if not self._why_not_served_by(replica))
+
+    def observe_task_s(self, seconds: float) -> None:
+        """Learn how long a task held its slot."""
+        before = self._mean_task_s
+        self._mean_task_s = seconds if before is None else before + _SMOOTHING * (seconds - before)
+
+    def predict_s(self, ahead: int) -> float | None:
+        """Return the seconds until a slot is free for one with `ahead` tasks before it; `None` when nothing is known.
+
+        All slots are taken and tasks take as long as they lately did: then slots become free at an even pace.
+        """
+        slots = self.slots
+        return None if self._mean_task_s is None or not slots else (ahead + 1) * self._mean_task_s / slots
+
+    def status(self) -> PoolStatus:
+        replicas = tuple(replica.status(self.why_no_work(replica)) for replica in self.replicas.values())
+        return PoolStatus(
+            pool_id=self.id, ready=any(r.takes_work for r in replicas), draining=self.draining,
+            weight=self.settings.weight, models=self.models, queue_depth=len(self.line),
+            queue_interactive=self.line.depth("interactive"), queue_batch=self.line.depth("batch"),
+            queue_limit=self.settings.queue.limit, in_flight=sum(r.in_flight for r in replicas), slots=self.slots,
+            mean_task_s=self._mean_task_s, engine_version=self._pinned_version, replicas=replicas,
+        )  # fmt: skip
+
+    def why_not_ready(self) -> str:
+        """Return each replica with the reason why it gets no work."""
+        return "; ".join(f"{replica.id}: {self._why_not_served_by(replica)}" for replica in self.replicas.values())
+
+    @property
+    def _can_serve(self) -> bool:
+        return any(not self._why_not_served_by(replica) for replica in self.replicas.values())
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _able(self, work: Work) -> list[Replica]:
+        return [
+            replica
+            for replica in self.replicas.values()
+            if not self._why_not_served_by(replica) and replica.model_is_ready(work.model, work.model_version)
+        ]
+
+    def _place(self, ticket: Ticket) -> bool:
+        session = ticket.session
+        place = self._affinity.place_of(session) if session else None
+        # With its pool: replicas of different pools may have the same id, and none of each other's cache.
+        known = place.replica_id if place is not None and place.pool_id == self.id else None
+        candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(ticket.work)]
+        if ticket.bound and place is not None:
+            candidates = [c for c in candidates if c.replica_id == known]
+        chosen = choose_replica(candidates, preferred=known, avoid=ticket.avoid)
+        if chosen is None:
+            return False
+        replica = self.replicas[chosen]
+        ticket.trial = replica.begin()
+        ticket.replica = ticket.served_by = replica
+        ticket.granted_at = ticket.granted_at or perf_counter()
+        if session:
+            here = Place(self.id, chosen, replica.life)
+            ticket.kv_warmth = place == here
+            self._affinity.remember(session, here)
+        ticket.wake()
+        return True
+
+    def _has_free_slot(self) -> bool:
+        return any(r.in_flight < r.slots and not self._why_not_served_by(r) for r in self.replicas.values())
+
+    def _waits_until(self, ticket: Ticket) -> float:
+        queue = self.settings.queue
+        longest = ticket.waiting_since + queue.timeout_s
+        if self._can_serve:
+            return longest
+        if all(replica.retired.is_set() for replica in self.replicas.values()):
+            return 0.0  # a reload took the pool away: nothing can come of waiting
+        # From when the last replica went, not from its last change of state: one that flaps must not prolong the wait.
+        since = max(ticket.waiting_since, self._not_ready_since or 0.0)
+        return min(longest, since + queue.not_ready_wait_s)
+
+    def _waited_in_vain(self, ticket: Ticket) -> Exception:
+        if not self._can_serve:
+            return NotReady(f"no replica of pool {self.id!r} is ready ({self.why_not_ready()}); try again later")
+        if not self._able(ticket.work):
+            model = ticket.work.model
+            return NotReady(f"model {model!r} is not ready on any replica of pool {self.id!r}; try again later")
+        return DeadlineExceeded(
+            f"no slot of pool {self.id!r} became free within {self.settings.queue.timeout_s:g} s", stage="queue"
+        )
+
+    def _pin(self) -> str | None:
+        wanted = self.settings.engine_version
+        if wanted == "first":
+            # Once no replica has it any more, as after an upgrade of them all, there is nothing to mix it with.
+            versions = {replica.engine_version for replica in self.replicas.values()}
+            if self._pinned_version not in versions - {None}:
+                up = (r for r in self.replicas.values() if r.health.takes_work and r.engine_version is not None)
+                first = next(up, None)
+                self._pinned_version = first.engine_version if first else None
+        elif wanted not in (None, "first"):
+            self._pinned_version = wanted
+        return self._pinned_version

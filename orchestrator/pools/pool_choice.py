@@ -1,0 +1,90 @@
+"""The pools that serve, taken together: which models there are, and which pool a task goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from adapter_api import ModelNotFound, ModelProps, NotReady
+from orchestrator.config.settings import PoolSettings
+from orchestrator.pools.fleet import Fleet
+from orchestrator.pools.pool import Pool
+from orchestrator.pools.routing import choose_pool
+from orchestrator.pools.ticket import Work
+from orchestrator.sessions.affinity import Affinity, SessionKey
+
+
+class ServingPools:
+    """The pools whose answers are shown; those of shadows are not among them."""
+
+    def __init__(self, fleet: Fleet, affinity: Affinity) -> None:
+        self._fleet = fleet
+        self._affinity = affinity
+
+    def __iter__(self) -> Iterator[Pool]:
+        return (pool for pool in self._fleet.pools.values() if pool.settings.shadow_of is None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether any pool takes work."""
+        return any(pool.ready for pool in self)
+
+    def models(self) -> tuple[str, ...]:
+        """Return the names of all models that replicas were last known to have."""
+        return tuple(sorted({model for pool in self for model in pool.models}))
+
+    def model_props(self, model: str) -> tuple[PoolSettings, ModelProps] | None:
+        """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
+        for pool in self:
+            for replica in pool.replicas.values():
+                if pool.may_serve(model) and (props := replica.model_props(model)) is not None:
+                    return pool.settings, props
+        return None
+
+    def model_is_ready(self, model: str, version: str | None) -> bool:
+        """Whether a replica takes work for the model now."""
+        return any(
+            pool.may_serve(model)
+            and any(
+                not pool.why_no_work(replica)
+                and replica.has_model(model, version)
+                and replica.model_is_ready(model, version)
+                for replica in pool.replicas.values()
+            )
+            for pool in self
+        )
+
+    def choose(self, work: Work, session: SessionKey | None, *, bound: bool, suits: Callable[[Pool], bool]) -> Pool:
+        """Return the pool that gets the work, of those that have its model.
+
+        That is the one whose replica served the session last, while that replica has a free slot (or always, if the
+        work is `bound` to it); else one by weight, among those that are ready and that the work suits, if any is.
+
+        Raises:
+            ModelNotFound: No pool has the model.
+            NotReady: Every pool that has it has weight 0.
+        """
+        pools = [pool for pool in self if pool.has_model(work.model, work.model_version)]
+        if not pools:
+            # A pool whose engines were never reached may have it: better "not ready" than "no such model".
+            pools = [pool for pool in self if not pool.seen and pool.may_serve(work.model)]
+        if not pools:
+            raise self._no_such_model(work)
+        place = self._affinity.place_of(session) if session is not None else None
+        holder = next((pool for pool in pools if place is not None and pool.id == place.pool_id), None)
+        if bound and holder is not None:
+            return holder
+        pools = [pool for pool in pools if pool.settings.weight and suits(pool)] or pools
+        # A pool of weight 0 gets nothing, also when it alone is ready: tasks wait for the others then.
+        able = [pool for pool in pools if pool.ready and pool.settings.weight] or pools
+        if place is not None and holder in able and holder.settings.weight and holder.has_slot_at(place.replica_id):
+            return holder
+        chosen = choose_pool([(pool.id, pool.settings.weight) for pool in able], work.session_id or work.job_id)
+        if chosen is None:
+            raise NotReady(f"every pool that serves model {work.model!r} has weight 0; give one some weight")
+        return self._fleet.pools[chosen]
+
+    def _no_such_model(self, work: Work) -> ModelNotFound:
+        known = self.models()
+        if work.model in known:
+            return ModelNotFound(f"model {work.model!r} has no version {work.model_version!r} on any replica")
+        return ModelNotFound(f"no replica has a model {work.model!r}; there are {', '.join(known) or 'none'}")

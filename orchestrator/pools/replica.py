@@ -1,0 +1,219 @@
+"""One replica as the orchestrator sees it: its adapter, what the probes found, what runs there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import count
+from math import inf
+
+import anyio
+
+from adapter_api import AdapterPlugin, End, EngineProps, Error, HealthReport, ModelProps, Terminal, WorkerAdapter
+from orchestrator.config.settings import PoolSettings, ReplicaSettings
+from orchestrator.pools.breaker import Breaker, blames_the_replica
+from orchestrator.pools.hysteresis import Hysteresis
+from orchestrator.pools.status import ReplicaStatus
+
+OVERLOAD_REST_S = 0.5
+"""How long a replica gets nothing new after it said `overloaded` without saying for how long."""
+LONGEST_REST_S = 60.0
+"""How long it gets nothing new at most, whatever it says."""
+
+_LIVES = count(1)
+
+
+class Replica:
+    """State only: `monitor.watch` owns the adapter and writes what probes find, the pool counts tasks in and out."""
+
+    def __init__(
+        self,
+        pool: PoolSettings,
+        settings: ReplicaSettings,
+        plugin: AdapterPlugin,
+        *,
+        environ: Mapping[str, str] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.id = settings.id
+        self.pool_id = pool.id
+        self.settings = settings
+        self.plugin = plugin
+        self.environ = environ
+        self.adapter: WorkerAdapter | None = None
+        self.engine = plugin.name
+        self.health = Hysteresis(pool.health)
+        self.report: HealthReport | None = None
+        self.props: EngineProps | None = None
+        self.breaker = Breaker(pool.breaker, clock)
+        self.life = next(_LIVES)
+        """Another number after each time that its engine was out of sight, and for each replica."""
+        self.draining = False
+        self.in_flight = 0
+        self.dispatched = 0
+        self.failed = 0
+        self.retired = anyio.Event()
+        """Set when the replica is to go: its watcher closes the adapter."""
+        self.probed = anyio.Event()
+        """Set after the first probe, good or bad."""
+        self.watching = anyio.CancelScope()
+        """Around the watcher's work."""
+        self._clock = clock
+        self.probe_timeout_s = pool.health.timeout_s
+        self._probe_interval_s = pool.health.interval_s
+        self._default_slots = pool.default_slots
+        self._rests_until = 0.0
+        self._known_models: dict[str, set[str]] = {}
+        self._probe_wanted = anyio.Event()
+        self._idle = anyio.Event()
+
+    def create_adapter(self) -> WorkerAdapter:
+        """Return a new adapter, not open; raises `ConfigurationError` when its options are wrong."""
+        return self.plugin.create(self.settings.options, environ=self.environ)
+
+    # -- what it can take ---------------------------------------------------------------------------------------------
+
+    @property
+    def engine_version(self) -> str | None:
+        return self.props.engine_version if self.props else None
+
+    @property
+    def slots(self) -> int:
+        """Tasks it may run at once."""
+        reported = self.props.slots_total if self.props else None
+        return self.settings.slots or reported or self._default_slots
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models it was last known to have."""
+        return tuple(sorted(self._known_models))
+
+    def knows(self, name: str) -> bool:
+        return name in self._known_models
+
+    def model_props(self, name: str) -> ModelProps | None:
+        return next((m for m in self.props.models if m.name == name), None) if self.props else None
+
+    def why_no_work(self) -> str:
+        """Return why no task may go there now; empty when one may."""
+        if self.retired.is_set():
+            return "it was removed"
+        if self.draining:
+            return "it is draining"
+        if self.adapter is None or not self.health.takes_work:
+            return f"it is {self.health.state}" + (f": {self.health.detail}" if self.health.detail else "")
+        if not self.breaker.allows:
+            return f"its breaker is open after {self.breaker.reason}"
+        if self._clock() < self._rests_until:
+            return "it said that it is overloaded"
+        return ""
+
+    @property
+    def opens_in_s(self) -> float:
+        """Seconds until a task may go there again, if nothing but time keeps it away; infinite otherwise."""
+        if self.retired.is_set() or self.draining or self.adapter is None or not self.health.takes_work:
+            return inf
+        left_s = max(self.breaker.opens_for_s, self._rests_until - self._clock())
+        return left_s if left_s > 0 else inf  # also while a breaker's trial runs: its end is told
+
+    def has_model(self, name: str, version: str | None) -> bool:
+        """Whether it was last known to have the model; true also when the engine does not tell which it has."""
+        if not self._known_models:
+            return self.report is not None and self.health.takes_work
+        versions = self._known_models.get(name)
+        return versions is not None and (version is None or not versions or version in versions)
+
+    def model_is_ready(self, name: str, version: str | None) -> bool:
+        """Whether the last probe found the model ready for work."""
+        if self.report is None or not self.report.models:
+            return self.report is not None
+        return any(
+            model.ready and model.name == name and version in (None, model.version if model.version else version)
+            for model in self.report.models
+        )
+
+    # -- what happens to it -------------------------------------------------------------------------------------------
+
+    def observe(self, report: HealthReport) -> bool:
+        """Take a probe in; returns whether the state changed."""
+        self.report = report
+        if report.models:
+            known: dict[str, set[str]] = {}
+            for model in report.models:
+                known.setdefault(model.name, set()).update({model.version} if model.version else ())
+            for props in self.props.models if self.props else ():
+                if props.name in known:
+                    known[props.name].update(props.versions)
+            self._known_models = known
+        was_up = self.health.takes_work
+        changed = self.health.observe(report)
+        if self.health.takes_work and not was_up:
+            self.life = next(_LIVES)  # it may have been started anew while nobody could see it
+        return changed
+
+    def begin(self) -> bool:
+        """Count a task in; returns whether it is the breaker's trial."""
+        self.in_flight += 1
+        self.dispatched += 1
+        return self.breaker.begin()
+
+    def finish(self, *, trial: bool) -> None:
+        """Count a task out."""
+        self.in_flight -= 1
+        if trial:
+            self.breaker.trial_over()
+        if self.in_flight == 0:
+            self._idle.set()
+            self._idle = anyio.Event()
+
+    def judge(self, outcome: Terminal | None, *, trial: bool) -> None:
+        """Learn from how a task ended here; `None` when it was cut short, which tells nothing."""
+        if isinstance(outcome, Error) and blames_the_replica(outcome):
+            self.failed += 1
+            self.breaker.failed(outcome.code, trial=trial)
+            self.want_probe()
+        elif isinstance(outcome, Error) and outcome.code == "overloaded":
+            self._rest(outcome.retry_after_s)
+        elif isinstance(outcome, Error) and outcome.code == "not_ready":
+            self.want_probe()
+        elif isinstance(outcome, End) and outcome.finish_reason != "cancelled":
+            self.breaker.succeeded(trial=trial)
+
+    async def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait until no task runs there; returns false when the time is up, or the replica retires, first."""
+        with anyio.move_on_after(timeout_s):
+            while self.in_flight and not self.retired.is_set():
+                await self._idle.wait()
+        return self.in_flight == 0
+
+    def want_probe(self) -> None:
+        """Have it probed now rather than at the end of the interval."""
+        self._probe_wanted.set()
+
+    async def wait_for_probe_time(self) -> None:
+        """Wait for the interval to pass, or for somebody who wants a probe now."""
+        with anyio.move_on_after(self._probe_interval_s):
+            await self._probe_wanted.wait()
+        self._probe_wanted = anyio.Event()
+
+    def retire(self) -> None:
+        """Ask its watcher to close the adapter and end."""
+        self.retired.set()
+        self._probe_wanted.set()
+        self._idle.set()
+        self.watching.cancel()
+
+    def status(self, reason: str) -> ReplicaStatus:
+        """Return a snapshot; `reason` is why it gets no work as its pool sees it."""
+        return ReplicaStatus(
+            replica_id=self.id, pool_id=self.pool_id, adapter=self.plugin.name, engine=self.engine,
+            engine_version=self.engine_version, state=self.health.state, takes_work=not reason, reason=reason,
+            detail=self.health.detail, breaker=self.breaker.state, draining=self.draining, in_flight=self.in_flight,
+            slots=self.slots, dispatched=self.dispatched, failed=self.failed, models=self.models,
+            checked_at=self.report.checked_at if self.report else None,
+            probe_latency_s=self.report.latency_s if self.report else None,
+        )  # fmt: skip
+
+    def _rest(self, retry_after_s: float | None) -> None:
+        """Leave it alone for a moment: it said that it is overloaded."""
+        wait_s = OVERLOAD_REST_S if retry_after_s is None else min(retry_after_s, LONGEST_REST_S)
+        self._rests_until = self._clock() + wait_s

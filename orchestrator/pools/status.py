@@ -1,0 +1,76 @@
+"""What an orchestrator tells about itself: frozen snapshots."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from adapter_api import HealthState, Terminal
+from orchestrator.pools.breaker import BreakerState
+
+
+class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica as it is now. `reason` says why it gets no work, and is empty when it does."""
+
+    replica_id: str
+    pool_id: str
+    adapter: str
+    engine: str
+    engine_version: str | None
+    state: HealthState
+    takes_work: bool
+    reason: str
+    detail: str
+    breaker: BreakerState
+    draining: bool
+    in_flight: int
+    slots: int
+    dispatched: int
+    failed: int
+    models: tuple[str, ...]
+    checked_at: float | None
+    probe_latency_s: float | None
+
+
+class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One pool as it is now."""
+
+    pool_id: str
+    ready: bool
+    draining: bool
+    weight: int
+    models: tuple[str, ...]
+    queue_depth: int
+    queue_interactive: int
+    queue_batch: int
+    queue_limit: int
+    in_flight: int
+    slots: int
+    mean_task_s: float | None
+    engine_version: str | None
+    """The version that work is pinned to, if it is."""
+    replicas: tuple[ReplicaStatus, ...]
+
+
+class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One task as it is now, or as it ended. Never holds its prompt."""
+
+    job_id: str
+    state: Literal["queued", "running", "ended"]
+    model: str
+    pool_id: str
+    priority: str
+    owner: str | None = None
+    replica_id: str | None = None
+    session_id: str | None = None
+    queue_position: int | None = None
+    predicted_start_ms: float | None = None
+    queue_ms: float | None = None
+    kv_warmth: bool | None = None
+    attempts: int = 0
+    tokens_out: int = 0
+    age_s: float = 0.0
+    """Seconds since it arrived; of an ended task: how long it took."""
+    ended_at: float | None = None
+    terminal: Terminal | None = None

@@ -1,0 +1,1 @@
+"""Who spoke before: where a session ran, and what was said in it."""

@@ -1,0 +1,92 @@
+"""Taking work in and counting it out: each piece gets one ticket, and the ticket ends once, however the work ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+
+from adapter_api import AdapterClosed, AdapterError, DeadlineExceeded, End, Error
+from orchestrator.pools.fleet import Fleet
+from orchestrator.pools.pool import Pool
+from orchestrator.pools.pool_choice import ServingPools
+from orchestrator.pools.ticket import Ticket, Work
+from orchestrator.sessions.affinity import SessionKey
+from orchestrator.work.jobs import Jobs
+from orchestrator.work.ledger import Ledger
+
+
+class Intake:
+    """Open while the orchestrator is."""
+
+    def __init__(self, fleet: Fleet, pools: ServingPools, jobs: Jobs, ledger: Ledger) -> None:
+        self._fleet = fleet
+        self._pools = pools
+        self._jobs = jobs
+        self._ledger = ledger
+        self.open = False
+
+    def admit(
+        self,
+        work: Work,
+        timeout_s: float | None,
+        *,
+        owner: str | None = None,
+        pool_id: str | None = None,
+        bound: bool = False,
+        suits: Callable[[Pool], bool] = lambda pool: True,
+        check: Callable[[Pool], None] = lambda pool: None,
+    ) -> Ticket:
+        """Return a ticket that has a slot or a place in a line; `finish` must follow, whatever happens.
+
+        Args:
+            work: What is to run.
+            timeout_s: All its time; the pool's `task_timeout_s` when absent.
+            owner: Who submits it.
+            pool_id: Run it in this pool rather than where weights and sessions send it.
+            bound: It may run nowhere but where its session ran before.
+            suits: Whether a pool's models are capable of it; those are preferred.
+            check: Raises why the chosen pool cannot take it.
+
+        Raises:
+            AdapterError: As `Orchestrator.accept` does.
+            KeyError: There is no pool `pool_id`.
+        """
+        session = SessionKey(owner, work.model, work.session_id) if work.session_id else None
+        pool: Pool | None = None
+        try:
+            if not self.open:
+                raise AdapterClosed("the orchestrator is not open: use `async with orchestrator:`")
+            self._jobs.require_new(work.job_id)
+            if pool_id is not None:
+                pool = self._fleet.require(pool_id)
+            else:
+                pool = self._pools.choose(work, session, bound=bound, suits=suits)
+            check(pool)
+            ticket = Ticket(
+                work, pool, timeout_s or pool.settings.task_timeout_s, owner=owner, session=session, bound=bound
+            )
+            pool.admit(ticket)
+        except AdapterError as exc:
+            self._ledger.refused(work, pool.id if pool is not None else "", exc)
+            raise
+        self._jobs.add(ticket)
+        return ticket
+
+    def finish(self, ticket: Ticket, tokens: int) -> None:
+        """Count the work out and give its slot back. Does so once per ticket."""
+        if ticket.ended:
+            return
+        ticket.ended = True
+        ticket.pool.release(ticket)
+        if ticket.terminal is None:
+            ticket.terminal = self._cut_short(ticket)
+        self._ledger.ended(ticket, tokens)
+
+    def _cut_short(self, ticket: Ticket) -> End | Error:
+        """Return how work ended that neither its replica nor its pool brought to an end."""
+        if not self.open:
+            return Error.from_exception(AdapterClosed("the orchestrator was closed", retryable=True))
+        if not ticket.cancelled and perf_counter() >= ticket.deadline:
+            late = DeadlineExceeded(f"the task did not end within its {ticket.timeout_s:g} s", stage="total")
+            return Error.from_exception(late)
+        return End(finish_reason="cancelled")

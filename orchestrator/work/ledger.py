@@ -1,0 +1,125 @@
+"""What is written down when a task is refused, starts, moves and ends: metrics, hooks, the log, the job's record."""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from adapter_api import AdapterError, CancelReceipt, Error, HealthReport, PluginHost, Started, TaskRequest
+from orchestrator.observability.metrics import OrchestratorMetrics
+from orchestrator.pools.pool import Pool
+from orchestrator.pools.replica import Replica
+from orchestrator.pools.ticket import Ticket, Work
+from orchestrator.rollout.report import Figures, Outcome
+from orchestrator.work.jobs import Jobs
+
+if TYPE_CHECKING:
+    from orchestrator.observability.tracing import Tracing
+
+_log = logging.getLogger("orchestrator")
+
+
+class Ledger:
+    """Told what happens, once each. Nothing of a prompt or an answer is written anywhere."""
+
+    def __init__(
+        self, jobs: Jobs, metrics: OrchestratorMetrics, plugins: PluginHost, tracing: Tracing | None = None
+    ) -> None:
+        self._jobs = jobs
+        self._metrics = metrics
+        self._plugins = plugins
+        self._tracing = tracing
+        self.figures = Figures()
+        """The last tasks of each pool, to put pools side by side."""
+
+    def refused(self, work: Work, pool_id: str, exc: AdapterError) -> None:
+        self._metrics.task_rejected(pool_id, exc.code)
+        _log.info("refused job %s: %s", work.job_id, exc.message, extra={"job_id": work.job_id, "code": exc.code})
+
+    def accepted(self, ticket: Ticket, traceparent: str | None) -> str | None:
+        """Return the trace context that the task's engine is to have."""
+        return traceparent if self._tracing is None else self._tracing.accepted(ticket, traceparent)
+
+    def started(self, ticket: Ticket, started: Started) -> None:
+        self._metrics.task_started(ticket)
+        if self._tracing is not None:
+            self._tracing.started(ticket)
+        if not _is_copy(ticket):
+            self._plugins.call("worker_adapter_task_started", task=ticket.work, started=started)
+
+    def moved(self, ticket: Ticket, replica: Replica, error: Error) -> None:
+        self._metrics.task_moved(replica, error)
+        if self._tracing is not None:
+            self._tracing.moved(ticket, replica, error)
+        _log.warning(
+            "job %s moves on from replica %s/%s, which failed before it showed anything: %s",
+            ticket.work.job_id, replica.pool_id, replica.id, error.message,
+            extra={"job_id": ticket.work.job_id, "replica_id": replica.id, "code": error.code},
+        )  # fmt: skip
+
+    def cancelled(self, ticket: Ticket, receipt: CancelReceipt, tokens_after: int) -> None:
+        self._metrics.task_cancelled(ticket.pool.id, receipt, tokens_after)
+        _log.info(
+            "cancelled job %s (%s) within %.1f ms", ticket.work.job_id, receipt.mode, receipt.after_ms,
+            extra={"job_id": ticket.work.job_id, "pool_id": ticket.pool.id},
+        )  # fmt: skip
+
+    def ended(self, ticket: Ticket, tokens: int) -> None:
+        """Count a task out; its `terminal` is known."""
+        self._jobs.end(ticket)
+        self._metrics.task_ended(ticket, tokens, perf_counter())
+        if self._tracing is not None:
+            self._tracing.ended(ticket, tokens)
+        self._remember(ticket, tokens)
+        if isinstance(ticket.work, TaskRequest) and not _is_copy(ticket):
+            self._plugins.call("worker_adapter_task_ended", task=ticket.work, terminal=ticket.terminal)
+        if _log.isEnabledFor(logging.INFO):
+            _log_end(ticket, tokens)
+
+    def _remember(self, ticket: Ticket, tokens: int) -> None:
+        if ticket.outcome == "cancelled":
+            return  # its times are the client's
+        first = ticket.first_token_at
+        self.figures.add(
+            ticket.pool.id,
+            Outcome(
+                outcome=ticket.outcome,
+                failed=isinstance(ticket.terminal, Error),
+                total_ms=(perf_counter() - ticket.arrived) * 1e3,
+                ttft_ms=None if first is None else (first - ticket.arrived) * 1e3,
+                tokens=tokens,
+            ),
+        )
+
+    def probed(self, pool: Pool, replica: Replica, report: HealthReport, changed: bool) -> None:
+        if not changed:
+            return
+        self._plugins.call("worker_adapter_health_changed", pool_id=pool.id, replica_id=replica.id, report=report)
+        _log.log(
+            logging.INFO if replica.health.takes_work else logging.WARNING,
+            "replica %s/%s is %s%s", pool.id, replica.id, replica.health.state,
+            f": {report.detail}" if report.detail else "",
+            extra={"pool_id": pool.id, "replica_id": replica.id, "engine": replica.engine},
+        )  # fmt: skip
+
+
+def _is_copy(ticket: Ticket) -> bool:
+    """Whether it is shadow traffic, which is nobody's task."""
+    return ticket.pool.settings.shadow_of is not None
+
+
+def _log_end(ticket: Ticket, tokens: int) -> None:
+    work, replica, first = ticket.work, ticket.served_by, ticket.first_token_at
+    _log.info(
+        "job %s ended (%s) after %d tokens", work.job_id, ticket.outcome, tokens,
+        extra={
+            "job_id": work.job_id, "session_id": work.session_id, "model_id": work.model, "outcome": ticket.outcome,
+            "engine": replica.engine if replica else None,
+            "engine_version": replica.engine_version if replica else None,
+            "pool_id": ticket.pool.id, "replica_id": replica.id if replica else None,
+            "queue_position": ticket.queue_position, "predicted_start_ms": ticket.predicted_start_ms,
+            "tokens_in": ticket.tokens_in, "tokens_out": tokens, "kv_warmth": ticket.kv_warmth,
+            "decode_time_ms": None if first is None else (perf_counter() - first) * 1e3,
+        },
+    )  # fmt: skip

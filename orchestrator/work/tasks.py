@@ -1,0 +1,98 @@
+"""Tasks from their submission to their end: taken in, run, cancelled, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from time import perf_counter
+
+import anyio
+import msgspec
+
+from adapter_api import AdapterClosed, CancelReceipt, End, TaskRequest, TokenStream
+from orchestrator.pools.fleet import Fleet
+from orchestrator.pools.ticket import Ticket
+from orchestrator.rollout.shadow import Shadows
+from orchestrator.work.dispatch import Dispatcher
+from orchestrator.work.intake import Intake
+from orchestrator.work.jobs import Jobs
+from orchestrator.work.ledger import Ledger
+
+
+class Tasks:
+    """Runs tasks; the `Orchestrator`'s methods of the same names say what is guaranteed."""
+
+    def __init__(
+        self, fleet: Fleet, intake: Intake, jobs: Jobs, ledger: Ledger, dispatcher: Dispatcher, shadows: Shadows
+    ) -> None:
+        self._fleet = fleet
+        self._intake = intake
+        self._jobs = jobs
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._shadows = shadows
+
+    def accept(self, task: TaskRequest, *, owner: str | None = None, pool_id: str | None = None) -> TokenStream:
+        ticket = self._intake.admit(
+            task,
+            task.timeout_s,
+            owner=owner,
+            pool_id=pool_id,
+            suits=lambda pool: pool.suits(task),
+            check=lambda pool: pool.check(task),
+        )
+        traceparent = self._ledger.accepted(ticket, task.traceparent)
+        if traceparent != task.traceparent:
+            task = task.model_copy(update={"traceparent": traceparent})
+        batches = self._dispatcher.run(ticket, task)
+        if shadows := self._fleet.shadows_of(ticket.pool.id):
+            batches = self._shadows.copies(batches, task, ticket.pool.id, shadows)
+        stream = TokenStream(
+            batches,
+            job_id=task.job_id,
+            timeout_s=ticket.timeout_s,
+            on_finished=lambda stream: self._intake.finish(ticket, stream.tokens),
+        )
+        ticket.stream = stream
+        # A stream that is dropped unread never runs its generator, so that nothing else would free its place.
+        weakref.finalize(stream, _soon, asyncio.get_running_loop(), self._intake.finish, ticket).atexit = False
+        return stream
+
+    async def cancel(self, job_id: str) -> CancelReceipt:
+        began = perf_counter()
+        ticket = self._jobs.live(job_id)
+        if ticket is None:
+            return CancelReceipt(found=False, after_ms=(perf_counter() - began) * 1e3)
+        stream = ticket.stream
+        if stream is None:  # an inference on tensors, which ends with its caller
+            return CancelReceipt(found=True, mode="client_only", after_ms=(perf_counter() - began) * 1e3)
+        ticket.cancelled = True
+        tokens_before = stream.tokens
+        adapter = ticket.replica.adapter if ticket.replica is not None else None
+        if adapter is not None:
+            receipt = await adapter.cancel(job_id)
+        else:  # it waits: no engine has heard of it
+            receipt = CancelReceipt(found=True, released=True, mode="hard")
+        await stream.stop(End(finish_reason="cancelled"))
+        receipt = msgspec.structs.replace(
+            receipt, found=True, acknowledged=stream.finished, after_ms=(perf_counter() - began) * 1e3
+        )
+        self._ledger.cancelled(ticket, receipt, stream.tokens - tokens_before)
+        return receipt
+
+    async def end_all(self) -> None:
+        closing = AdapterClosed("the orchestrator was closed while the task was running", retryable=True)
+        async with anyio.create_task_group() as stopping:
+            for ticket in self._jobs:
+                if (stream := ticket.stream) is not None:
+                    stopping.start_soon(stream.stop, closing)
+                else:
+                    ticket.refuse(closing)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, finish: Callable[[Ticket, int], None], ticket: Ticket) -> None:
+    """Finish in the event loop: that a stream was dropped is noticed wherever the garbage collector runs, be it another
+    thread, or the middle of something else."""
+    if not ticket.ended and not loop.is_closed():
+        loop.call_soon_threadsafe(finish, ticket, 0)

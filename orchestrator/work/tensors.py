@@ -1,0 +1,143 @@
+"""Running one inference on tensors: a slot, then the replica's answer; moved on only when it provably did not run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from time import perf_counter
+
+import anyio
+import msgspec
+
+from adapter_api import (
+    AdapterClosed,
+    AdapterError,
+    DeadlineExceeded,
+    End,
+    Error,
+    InferRequest,
+    InferResponse,
+    WorkerAdapter,
+)
+from orchestrator.pools.replica import Replica
+from orchestrator.pools.ticket import TensorWork, Ticket
+from orchestrator.work.intake import Intake
+from orchestrator.work.ledger import Ledger
+
+UNSENT = frozenset({"connect_failed", "not_ready", "overloaded", "closed"})
+"""After these no engine has run the inference, which may be anything: a stateful model, a sequence."""
+
+
+class Tensors:
+    """Takes inferences in and runs them; the `Orchestrator`'s methods of the same names say what is guaranteed."""
+
+    def __init__(self, intake: Intake, ledger: Ledger) -> None:
+        self._intake = intake
+        self._ledger = ledger
+
+    async def infer(self, request: InferRequest, owner: str | None) -> InferResponse:
+        ticket = self._admit(request, owner)
+        try:
+            return await infer(ticket, self._traced(ticket, request))
+        except AdapterError as exc:
+            raise ticket.failed(exc)
+        finally:
+            self._intake.finish(ticket, 0)
+
+    async def infer_stream(self, request: InferRequest, owner: str | None) -> AsyncIterator[InferResponse]:
+        ticket = self._admit(request, owner)
+        try:
+            async with aclosing(infer_stream(ticket, self._traced(ticket, request))) as responses:
+                async for response in responses:
+                    yield response
+        except AdapterError as exc:
+            raise ticket.failed(exc)
+        finally:
+            self._intake.finish(ticket, 0)
+
+    def _admit(self, request: InferRequest, owner: str | None) -> Ticket:
+        bound = request.sequence is not None and not request.sequence.start
+        return self._intake.admit(TensorWork.of(request), request.timeout_s, owner=owner, bound=bound)
+
+    def _traced(self, ticket: Ticket, request: InferRequest) -> InferRequest:
+        return msgspec.structs.replace(request, traceparent=self._ledger.accepted(ticket, request.traceparent))
+
+
+async def infer(ticket: Ticket, request: InferRequest) -> InferResponse:
+    """Return the one response; raises `AdapterError`. The ticket is released whatever happens."""
+    with anyio.move_on_after(ticket.remaining_s) as ticket.scope:
+        while True:
+            replica = await ticket.pool.grant(ticket)
+            began = perf_counter()
+            try:
+                response = await _adapter(replica).infer(_with_time_left(ticket, request))
+            except AdapterError as exc:
+                if not _failed(ticket, replica, exc):
+                    raise
+                _move(ticket)
+            else:
+                _succeeded(ticket, replica, began)
+                return response
+    ticket.raise_refusal()
+    raise _out_of_time(ticket)
+
+
+async def infer_stream(ticket: Ticket, request: InferRequest) -> AsyncGenerator[InferResponse]:
+    """Yield the responses as they arrive; raises like `infer`. Before the first one the inference may move on."""
+    while True:
+        with anyio.move_on_after(ticket.remaining_s):
+            await ticket.pool.grant(ticket)
+        replica = ticket.replica
+        if replica is None:
+            raise _out_of_time(ticket)
+        began = perf_counter()
+        try:
+            async with _adapter(replica).infer_stream(_with_time_left(ticket, request)) as stream:
+                async for response in stream:
+                    ticket.shown = True
+                    yield response
+            _succeeded(ticket, replica, began)
+            return
+        except AdapterError as exc:
+            if not _failed(ticket, replica, exc):
+                raise
+            _move(ticket)
+
+
+def _adapter(replica: Replica) -> WorkerAdapter:
+    if replica.adapter is None:
+        raise AdapterClosed(f"replica {replica.id!r} was just closed", retryable=True)
+    return replica.adapter
+
+
+def _with_time_left(ticket: Ticket, request: InferRequest) -> InferRequest:
+    ticket.attempts += 1
+    return msgspec.structs.replace(request, timeout_s=ticket.remaining_s)
+
+
+def _succeeded(ticket: Ticket, replica: Replica, began: float) -> None:
+    ticket.pool.observe_task_s(perf_counter() - began)
+    ticket.terminal = End(finish_reason="stop")
+    replica.judge(ticket.terminal, trial=ticket.trial)
+
+
+def _failed(ticket: Ticket, replica: Replica, exc: AdapterError) -> bool:
+    """Note a failure; returns whether the inference may be tried elsewhere."""
+    error = Error.from_exception(exc)
+    replica.judge(error, trial=ticket.trial)
+    if error.code in UNSENT and error.retryable and not ticket.shown and not ticket.bound:
+        if ticket.attempts < ticket.pool.settings.retry.attempts:
+            ticket.avoid.add(replica.id)
+            if ticket.pool.has_other(ticket):
+                return True
+    return False
+
+
+def _move(ticket: Ticket) -> None:
+    ticket.pool.release(ticket)
+    ticket.pool.rejoin(ticket)
+
+
+def _out_of_time(ticket: Ticket) -> DeadlineExceeded:
+    took = perf_counter() - ticket.arrived
+    return DeadlineExceeded(f"the inference was not done after {took:.3g} s, which was all its time", stage="total")

@@ -1,0 +1,126 @@
+"""Logs of a host: JSON, with their fields, and without what is nobody's business."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from adapter_api.testing import collect
+from orchestrator.config import LogSettings
+from orchestrator.observability.logging import configure_logging
+from tests.orchestrator.pooling import orchestrator, task
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "canary-secret-4711"
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    stream = io.StringIO()
+    configure_logging(LogSettings(), [SECRET], stream)
+    yield stream
+    root.handlers[:], root.level = handlers, level
+
+
+def records(log: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.getvalue().splitlines()]
+
+
+@pytest.mark.spec("ORCH-3062-008")
+async def test_a_task_leaves_one_record_with_all_its_fields(log: io.StringIO) -> None:
+    async with orchestrator({}) as host:
+        await collect(host.submit(task(job_id="j1", session_id="s")))
+
+    ended = [record for record in records(log) if record.get("job_id") == "j1"]
+    assert len(ended) == 1
+    assert ended[0]["event"] == "job j1 ended (length) after 3 tokens"
+    assert {
+        "job_id", "session_id", "engine", "engine_version", "pool_id", "replica_id", "queue_position",
+        "predicted_start_ms", "tokens_in", "tokens_out", "decode_time_ms", "model_id", "outcome", "timestamp", "level",
+    } <= ended[0].keys()  # fmt: skip
+    assert (ended[0]["tokens_out"], ended[0]["replica_id"]) == (3, "r0")
+
+
+@pytest.mark.spec("ORCH-3062-008")
+async def test_a_task_that_is_refused_leaves_a_record(log: io.StringIO) -> None:
+    async with orchestrator({}) as host:
+        await collect(host.submit(task(job_id="j1", model="nope")))
+
+    assert [record["code"] for record in records(log) if record.get("job_id") == "j1"] == ["model_not_found"]
+
+
+@pytest.mark.spec("ORCH-3062-001", "ORCH-3062-010")
+async def test_no_prompt_no_answer_and_no_secret_is_logged(log: io.StringIO) -> None:
+    canary = "canary-prompt-0815"
+    async with orchestrator({"reply": "canary-answer-42", "fail": "engine_failed", "fail_after": 1}, {}) as host:
+        await collect(host.submit(task(prompt=canary, job_id="j")))
+        await collect(host.submit(task(prompt=canary, stop=[canary], messages=None)))
+
+    assert records(log)
+    for said in (canary, "canary-answer-42"):
+        assert said not in log.getvalue()
+
+
+@pytest.mark.spec("ORCH-3062-010")
+def test_known_secrets_are_blotted_out_wherever_they_stand(log: io.StringIO) -> None:
+    logging.getLogger("x").warning("token %s", SECRET, extra={"nested": {"list": [f"Bearer {SECRET}"]}})
+
+    record = records(log)[0]
+    assert record["event"] == "token ***"
+    assert record["nested"] == {"list": ["Bearer ***"]}
+
+
+@pytest.mark.spec("ORCH-3062-010")
+def test_an_exception_is_told_by_type_and_place_and_not_by_its_text(log: io.StringIO) -> None:
+    try:
+        raise ValueError("what a client sent")
+    except ValueError:
+        logging.getLogger("x").exception("it broke")
+
+    record = records(log)[0]
+    assert record["exception"] == "ValueError"
+    assert "test_an_exception_is_told" in record["traceback"][-1]
+    assert "what a client sent" not in log.getvalue()
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    class FullDisk(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    configure_logging(LogSettings(), (), FullDisk())
+
+    logging.getLogger("x").warning("told to nobody")
+
+    root.handlers[:], root.level = handlers, level
+    assert capsys.readouterr().err == ""
+
+
+def test_a_long_text_is_cut(log: io.StringIO) -> None:
+    text = "m" * 1_000_000  # by a name, lest a failure print it
+
+    logging.getLogger("x").info("model %s", text)
+
+    event = records(log)[0]["event"]
+    assert len(event) < 2100
+    assert event.endswith("(1000006 characters)")
+
+
+def test_one_record_is_one_line_also_as_text(log: io.StringIO) -> None:
+    configure_logging(LogSettings(format="text"), [], log)
+
+    logging.getLogger("x").warning("engine says %s", "a\nb", extra={"session_id": "c\r\n\x1b[31md"})
+
+    assert log.getvalue().count("\n") == 1
+    assert "\x1b" not in log.getvalue()
+    assert "a\\x0ab" in log.getvalue()

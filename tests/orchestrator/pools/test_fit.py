@@ -1,0 +1,204 @@
+"""How a model takes a task, where pools and replicas that serve it differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from adapter_api import (
+    Capability,
+    ConfigurationError,
+    End,
+    EngineProps,
+    ImagePart,
+    InvalidRequest,
+    Message,
+    ModelProps,
+    TaskRequest,
+    TextPart,
+    Unsupported,
+)
+from adapter_api.testing import MockAdapter, collect
+from orchestrator import Orchestrator, OrchestratorSettings
+from orchestrator.chat_template import template_of
+from orchestrator.config.settings import PoolSettings
+from orchestrator.pools.fit import fit, suits
+from tests.orchestrator.pooling import adapter_of
+from tests.orchestrator.pools.test_monitor import plugin_host
+
+pytestmark = pytest.mark.anyio
+
+TEXT, MESSAGES, IMAGES = Capability.TEXT, Capability.MESSAGES, Capability.IMAGES
+IMAGE = ImagePart(data=b"\x89PNG\r\n\x1a\n")
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+
+
+def chat(**fields: Any) -> TaskRequest:
+    return TaskRequest(model="mock", messages=(Message(role="user", content="hi"),), max_tokens=1, **fields)
+
+
+def picture() -> TaskRequest:
+    return TaskRequest(model="mock", messages=(Message(role="user", content=(TextPart(text="what?"), IMAGE)),))
+
+
+def model(*capabilities: Capability, **fields: Any) -> ModelProps:
+    return ModelProps(name="mock", capabilities=frozenset(capabilities), **fields)
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    path = tmp_path / "template.jinja"
+    path.write_text(TEMPLATE)
+    return path
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def pool(path: Path | None = None) -> PoolSettings:
+    return PoolSettings.model_validate({"adapter": "mock", "replicas": [{"id": "r0"}], "chat_template": path})
+
+
+@pytest.mark.spec("ORCH-3064-012")
+@pytest.mark.parametrize("capabilities, named, prompt", [
+    ((TEXT,), False, "user: hi\nassistant:"),
+    ((TEXT,), True, "<user>hi<assistant>"),
+    ((TEXT, MESSAGES), False, None),
+    ((TEXT, MESSAGES), True, "<user>hi<assistant>"),
+    ((MESSAGES,), True, None),
+    ((), True, None),
+])  # fmt: skip
+def test_messages_become_text_where_the_model_or_the_settings_want_it(
+    template: Path, capabilities: tuple[Capability, ...], named: bool, prompt: str | None
+) -> None:
+    settings = pool(template if named else None)
+
+    fitted = fit(chat(), model(*capabilities), settings, template_of(settings))
+
+    assert fitted.prompt == prompt
+    assert (fitted.messages is None) == (prompt is not None)
+
+
+def test_messages_with_an_image_stay_messages_or_are_refused(template: Path) -> None:
+    settings = pool(template)
+
+    task = picture()
+    assert fit(task, model(TEXT, MESSAGES, IMAGES), settings, template_of(settings)) is task
+    with pytest.raises(Unsupported, match="takes text only"):
+        fit(picture(), model(TEXT), settings, template_of(settings))
+
+
+def test_what_is_not_known_of_a_model_is_not_held_against_it() -> None:
+    assert suits(picture(), None)
+    assert suits(picture(), model())
+    assert suits(chat(), model(TEXT)), "a template makes text of messages"
+    assert not suits(picture(), model(TEXT, MESSAGES))
+    assert not suits(chat().model_copy(update={"max_tokens": 9}), model(TEXT, max_tokens=8))
+
+
+class _Capable(MockAdapter):
+    capabilities = frozenset({TEXT})
+
+    async def _props(self) -> EngineProps:
+        props = await super()._props()
+        models = tuple(msgspec.structs.replace(each, capabilities=self.capabilities) for each in props.models)
+        return msgspec.structs.replace(props, models=models, capabilities=self.capabilities)
+
+
+class TextOnly(_Capable):
+    pass
+
+
+class Seeing(_Capable):
+    capabilities = frozenset({TEXT, MESSAGES, IMAGES})
+
+
+def host(*pools: dict[str, Any]) -> Orchestrator:
+    plugins = plugin_host(
+        text="tests.orchestrator.pools.test_fit:TextOnly", seeing="tests.orchestrator.pools.test_fit:Seeing",
+        mock="adapter_api.testing:MockAdapter",
+    )  # fmt: skip
+    fields = [{"replicas": [{"id": "r0"}], **each} for each in pools]
+    settings = OrchestratorSettings.parse({"pools": fields, "read_environment": False})
+    return Orchestrator(settings, plugins=plugins, template_of=template_of)
+
+
+def asked(orchestrator: Orchestrator, pool_id: str, replica_id: str = "r0") -> TaskRequest:
+    adapter = adapter_of(orchestrator, replica_id, pool_id)
+    assert isinstance(adapter, MockAdapter)
+    return adapter.submitted[-1]
+
+
+@pytest.mark.spec("ORCH-3064-012")
+async def test_each_pool_makes_text_by_its_own_template(template: Path) -> None:
+    async with host(
+        {"id": "whole", "adapter": "seeing"},
+        {"id": "plain", "adapter": "text"},
+        {"id": "own", "adapter": "text", "chat_template": str(template)},
+    ) as orchestrator:
+        for pool_id in ("whole", "plain", "own"):
+            await collect(orchestrator.accept(chat(), pool_id=pool_id))
+
+        assert asked(orchestrator, "whole").messages == chat().messages
+        assert asked(orchestrator, "plain").prompt == "user: hi\nassistant:"
+        assert asked(orchestrator, "own").prompt == "<user>hi<assistant>"
+
+
+async def test_a_task_that_moves_is_fitted_to_the_replica_it_moves_to() -> None:
+    replicas = [{"id": "r0", "adapter": "seeing", "options": {"fail": "connect_failed"}}, {"id": "r1"}]
+    async with host({"id": "p", "adapter": "text", "replicas": replicas}) as orchestrator:
+        events = await collect(orchestrator.submit(chat()))
+
+        assert isinstance(events[-1], End)
+        assert asked(orchestrator, "p", "r1").prompt == "user: hi\nassistant:"
+
+
+async def test_a_task_goes_to_a_pool_whose_model_is_capable_of_it_whatever_the_weights() -> None:
+    async with host(
+        {"id": "text", "adapter": "text", "weight": 1000}, {"id": "seeing", "adapter": "seeing", "weight": 1}
+    ) as orchestrator:
+        tasks = [picture() for _ in range(5)]
+        for task in tasks:
+            await collect(orchestrator.submit(task))
+
+        placed = {status.pool_id for task in tasks if (status := orchestrator.task(task.job_id)) is not None}
+        assert placed == {"seeing"}
+
+
+async def test_an_image_that_no_pools_model_takes_is_refused_on_arrival() -> None:
+    async with host({"id": "p", "adapter": "text"}) as orchestrator:
+        with pytest.raises(Unsupported, match="takes text only"):
+            orchestrator.accept(picture())
+
+
+@pytest.mark.spec("ORCH-3055-035")
+async def test_a_reload_reads_templates_anew_and_one_that_is_broken_changes_nothing(template: Path) -> None:
+    async with host({"id": "p", "adapter": "text", "chat_template": str(template)}) as orchestrator:
+        write(template, "{% for")
+        with pytest.raises(ConfigurationError, match="not valid jinja2"):
+            await orchestrator.reload(orchestrator.settings)
+        await collect(orchestrator.submit(chat()))
+        before = asked(orchestrator, "p").prompt
+
+        write(template, "NEW {{ messages[0].content }}")
+        await orchestrator.reload(orchestrator.settings)
+        await collect(orchestrator.submit(chat()))
+        after = asked(orchestrator, "p").prompt
+
+    assert (before, after) == ("<user>hi<assistant>", "NEW hi")
+
+
+@pytest.mark.spec("ORCH-3064-012")
+async def test_messages_that_the_template_refuses_are_refused_on_arrival_in_words_of_ours(template: Path) -> None:
+    write(template, "{{ raise_exception(messages[0].content) }}")
+    async with host({"id": "p", "adapter": "text", "chat_template": str(template)}) as orchestrator:
+        with pytest.raises(InvalidRequest, match="does not take these messages") as refused:
+            orchestrator.accept(chat(job_id="j"))
+
+        assert "hi" not in refused.value.message
+        assert orchestrator.task("j") is None
+        assert orchestrator.pools[0].in_flight == 0

@@ -1,0 +1,87 @@
+"""Conversations that are remembered, and forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapter_api import Message
+from orchestrator.config import HistorySettings
+from orchestrator.sessions.history import Histories, Turn
+from tests.orchestrator.fake_clock import FakeClock
+
+
+def turn(asked: str, answer: str) -> Turn:
+    return Turn((Message(role="user", content=asked),), answer)
+
+
+def texts(histories: Histories, owner: str | None = None) -> list[str]:
+    return [t.answer for t in histories.turns(owner, "s")]
+
+
+@pytest.mark.spec("ORCH-3055-037")
+def test_the_last_turns_are_kept() -> None:
+    histories = Histories(HistorySettings(turns=2), FakeClock())
+    for number in range(3):
+        histories.add(None, "s", turn("q", str(number)))
+
+    assert texts(histories) == ["1", "2"]
+
+
+@pytest.mark.spec("ORCH-3055-037")
+def test_a_session_is_forgotten_after_its_time() -> None:
+    clock = FakeClock()
+    histories = Histories(HistorySettings(ttl_s=10), clock)
+    histories.add(None, "s", turn("q", "a"))
+
+    clock.advance(10)
+
+    assert texts(histories) == []
+    assert len(histories) == 0
+
+
+@pytest.mark.spec("ORCH-3055-037")
+def test_a_conversation_whose_time_is_up_does_not_stay_in_memory() -> None:
+    clock = FakeClock()
+    histories = Histories(HistorySettings(ttl_s=10), clock)
+    histories.add(None, "old", turn("q", "a"))
+
+    clock.advance(10)
+    histories.add(None, "new", turn("q", "a"))
+
+    assert len(histories) == 1
+
+
+def test_sessions_are_bounded_and_the_least_recently_used_goes() -> None:
+    histories = Histories(HistorySettings(limit=1), FakeClock())
+    histories.add(None, "s", turn("q", "a"))
+    histories.add(None, "other", turn("q", "a"))
+
+    assert texts(histories) == []
+
+
+@pytest.mark.spec("ORCH-3055-037")
+def test_owners_never_see_each_others_sessions() -> None:
+    histories = Histories(HistorySettings(), FakeClock())
+    histories.add("alice", "s", turn("q", "alice's"))
+    histories.add("bob", "s", turn("q", "bob's"))
+
+    assert (texts(histories, "alice"), texts(histories, "bob")) == (["alice's"], ["bob's"])
+    assert histories.clear("alice", "s") == 1
+    assert texts(histories, "bob") == ["bob's"]
+
+
+def test_the_system_message_of_the_question_leads_and_older_ones_are_left_out() -> None:
+    histories = Histories(HistorySettings(), FakeClock())
+    system = Message(role="system", content="old rules")
+    histories.add(None, "s", Turn((system, Message(role="user", content="first")), "answer"))
+    asked = (Message(role="system", content="new rules"), Message(role="user", content="second"))
+
+    found = histories.messages_with(None, "s", asked)
+
+    assert [(m.role, m.text) for m in found] == [
+        ("system", "new rules"), ("user", "first"), ("assistant", "answer"), ("user", "second"),
+    ]  # fmt: skip
+
+
+def test_a_turn_does_not_show_what_was_said() -> None:
+    assert "secret" not in repr(turn("secret question", "secret answer"))

@@ -1,0 +1,129 @@
+"""Tasks that go on without their client: what is kept, how much of it, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+from adapter_api import Token, TokenEvent
+from orchestrator.work.keep import EventLog, KeptTasks
+from tests.orchestrator.fake_clock import FakeClock
+from tests.orchestrator.pools.test_monitor import eventually
+
+pytestmark = pytest.mark.anyio
+no_spec = "the requirement is the face's: tests/orchestrator/http/test_tasks.py"
+
+
+def tokens(first: int, last: int) -> list[TokenEvent]:
+    return [Token(index, str(index)) for index in range(first, last + 1)]
+
+
+def log_of(count: int, *, limit: int = 100) -> EventLog:
+    log = EventLog(None, limit)
+    for index in range(count):
+        log.append([Token(index, str(index))])
+    return log
+
+
+async def read_all(log: EventLog, start: int) -> list[tuple[int, TokenEvent]]:
+    with anyio.fail_after(5):
+        return [
+            (number + place, event) async for number, events in log.read(start) for place, event in enumerate(events)
+        ]
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 5])
+async def test_a_reader_gets_every_event_from_where_it_left_off_with_its_number(start: int) -> None:
+    log = log_of(5)
+    log.end(0)
+
+    assert await read_all(log, start) == list(enumerate(tokens(0, 4)))[start:]
+
+
+async def test_a_reader_follows_what_is_still_written() -> None:
+    log = log_of(2)
+    found: list[tuple[int, TokenEvent]] = []
+
+    async def follow() -> None:
+        found.extend(await read_all(log, 0))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(follow)
+        await anyio.wait_all_tasks_blocked()
+        log.append(tokens(2, 3))
+        await anyio.wait_all_tasks_blocked()
+        log.append(tokens(4, 4))
+        log.end(0)
+
+    assert found == list(enumerate(tokens(0, 4)))
+
+
+async def test_only_the_last_events_are_kept_and_a_reader_that_fell_behind_is_told() -> None:
+    log = log_of(10, limit=3)
+    log.end(0)
+
+    assert log.first == 7
+    assert await read_all(log, 7) == list(enumerate(tokens(0, 9)))[7:]
+    with pytest.raises(LookupError, match="before 7"):
+        await read_all(log, 6)
+
+
+async def endless() -> AsyncIterator[list[TokenEvent]]:
+    await anyio.sleep_forever()
+    yield []
+
+
+async def short() -> AsyncIterator[list[TokenEvent]]:
+    yield tokens(0, 1)
+
+
+async def close() -> None:
+    pass
+
+
+async def test_running_tasks_fill_the_places_and_ended_ones_do_not() -> None:
+    kept = KeptTasks(tasks=1, events=10, keep_s=60)
+    async with anyio.create_task_group() as kept.group:
+        ended = kept.start("ended", None, short(), close)
+        await read_all(ended, 0)
+        assert not kept.full
+
+        kept.start("running", None, endless(), close)
+        assert kept.full
+        kept.group.cancel_scope.cancel()
+
+
+async def test_a_task_can_be_read_for_its_time_after_its_end_and_no_longer() -> None:
+    clock = FakeClock()
+    kept = KeptTasks(tasks=1, events=10, keep_s=60, clock=clock)
+    async with anyio.create_task_group() as kept.group:
+        await read_all(kept.start("j", None, short(), close), 0)
+        clock.advance(59)
+        assert kept.get("j") is not None
+
+        clock.advance(1)
+        assert kept.get("j") is None
+        kept.group.cancel_scope.cancel()
+
+
+async def test_what_a_task_said_does_not_stay_in_memory_though_nobody_asks_again() -> None:
+    kept = KeptTasks(tasks=1, events=10, keep_s=0.01)
+    async with anyio.create_task_group() as kept.group:
+        kept.start("j", None, short(), close)
+
+        await eventually(lambda: not kept._logs)
+
+
+async def test_ended_tasks_go_early_when_there_are_too_many_and_running_ones_never() -> None:
+    kept = KeptTasks(tasks=1, events=10, keep_s=60)
+    async with anyio.create_task_group() as kept.group:
+        kept.start("running", None, endless(), close)
+        for name in ("a", "b", "c"):
+            await read_all(kept.start(name, None, short(), close), 0)
+
+        assert kept.get("running") is not None
+        assert kept.get("a") is None
+        assert kept.get("c") is not None
+        kept.group.cancel_scope.cancel()
