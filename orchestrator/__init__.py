@@ -5,11 +5,10 @@
         async for event in orchestrator.submit(TaskRequest(model="mock", prompt="Hello")):
             ...
 
-`host.py` is what a program holds and asks. `intake.py` makes a ticket (`ticket.py`) of a task (`tasks.py`) or of an
-inference on tensors (`tensors.py`), in the pool that `pool_choice.py` finds; it waits in the pool's line (`pools.py`,
-`admission.py`) for a slot of a replica (`replica.py`; `routing.py` chooses), and runs in `dispatch.py` (`retry.py`,
-`breaker.py`). `fleet.py` opens, drains and reloads pools, `monitor.py` watches replicas (`hysteresis.py`), `ledger.py`
-writes down what happens.
+`host.py` is what a program holds and asks. `work/` takes a task or an inference on tensors from its arrival to its
+end: `intake.py` makes a ticket of it, `dispatch.py` runs it. `pools/` are the replicas: a ticket waits in a pool's line
+for a slot of one that its monitor found ready. `sessions/` remember who spoke before, `rollout/` compares new with old,
+`observability/` tells of it all, `config/` is what the host is told, and `http/` are its faces.
 """
 
 from orchestrator.config.settings import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from random import Random
 from time import monotonic
 from types import TracebackType
@@ -61,8 +62,8 @@ class Orchestrator:
         settings: Pools and replicas.
         plugins: Where adapters come from; the installed plugins when absent.
         tracing: Makes a span of each task; none are made when absent.
-        template_of: Returns the chat template of a pool; may raise `ConfigurationError`. Without it messages stay
-            messages.
+        template_of: Makes a chat template of what a pool's `chat_template` names; may raise `ConfigurationError`.
+            Without it messages stay messages.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Orchestrator:
         *,
         plugins: PluginHost | None = None,
         tracing: Tracing | None = None,
-        template_of: Callable[[PoolSettings], Template] | None = None,
+        template_of: Callable[[Path | None], Template] | None = None,
     ) -> None:
         self.plugins = plugins if plugins is not None else load_plugins()
         self.metrics = OrchestratorMetrics()

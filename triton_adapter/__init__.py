@@ -4,9 +4,9 @@
         async for event in adapter.submit(TaskRequest(model="llama", prompt="Hello")):
             ...
 
-`adapter.py` joins the rest: `generation.py` runs one text task and `inference.py` one tensor request, over what
-`engine.py` knows of the server; `dialects/` turn tasks into tensors, `transports/` carry them, `wire/` are the bytes.
-`status.py` says what each error of Triton's means, `health.py` how the server is, `models.py` controls its models.
+`adapter.py` joins the rest: `tasks/` runs one text task and `tensors/` one inference on tensors, over what `engine/`
+knows of the server; `dialects/` turn tasks into tensors, `transports/` carry them, `wire/` are the protocol's words and
+what each of its errors means, `server/` is what the server says of itself: health, properties, its models' control.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adapter_kit.tls import TlsSettings
     from triton_adapter.adapter import TritonAdapter
-    from triton_adapter.settings import ModelOverride, RestrictedToken, TlsSettings, TritonSettings
+    from triton_adapter.settings import ModelOverride, RestrictedToken, TritonSettings
 
 __all__ = ["ModelOverride", "RestrictedToken", "TlsSettings", "TritonAdapter", "TritonSettings"]
 

@@ -21,6 +21,7 @@ from pydantic import (
 
 from adapter_api import ConfigurationError
 from adapter_api.task import describe_validation_error
+from adapter_kit.tls import TlsSettings
 from triton_adapter.address import Address, parse_address
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -73,21 +74,6 @@ class ModelOverride(_Settings):
 
 
 OverrideMap = Annotated[Mapping[str, ModelOverride], AfterValidator(_frozen), PlainSerializer(dict)]
-
-
-class TlsSettings(_Settings):
-    """Files for a TLS connection (PEM). They are read again when they change on disk."""
-
-    ca_file: Path | None = Field(default=None, description="whom to trust; the system's store when absent")
-    cert_file: Path | None = Field(default=None, description="our certificate, for a server that asks for one")
-    key_file: Path | None = None
-    server_name: str | None = Field(default=None, description="the name to expect in the server's certificate")
-
-    @model_validator(mode="after")
-    def _pairs_certificate_and_key(self) -> Self:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("give cert_file and key_file together")
-        return self
 
 
 class RestrictedToken(_Settings):

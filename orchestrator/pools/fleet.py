@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
@@ -61,7 +62,7 @@ class Fleet:
         plugins: PluginHost,
         affinity: Affinity,
         listener: HealthListener,
-        template_of: Callable[[PoolSettings], Template] | None = None,
+        template_of: Callable[[Path | None], Template] | None = None,
     ) -> None:
         self.settings = settings
         self.pools: dict[str, Pool] = {}
@@ -222,7 +223,7 @@ class Fleet:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _pool(self, settings: PoolSettings, replicas: Iterable[Replica]) -> Pool:
-        template = self._template_of(settings) if self._template_of is not None else None
+        template = self._template_of(settings.chat_template) if self._template_of is not None else None
         return Pool(settings, replicas, self._affinity, template)
 
     def _build(self, pool: PoolSettings, wanted: Iterable[ReplicaSettings]) -> list[Replica]:

@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from adapter_api import ConfigurationError
+from adapter_kit.tls import TlsSettings
 from triton_adapter.address import parse_address
-from triton_adapter.settings import ModelOverride, RestrictedToken, TlsSettings, TritonSettings
+from triton_adapter.settings import ModelOverride, RestrictedToken, TritonSettings
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,16 @@
 
 pack_texts([b"Hello"])                   one BYTES element
 make_tensor(spec, [0.7], batched=True)   numbers and texts as a model declares them
-TextAssembler(stops=("\\n\\n",))           pieces in, text out: whole characters only, cut at a stop string
+TensorTextAssembler(stops=("\\n\\n",))           pieces in, text out: whole characters only, cut at a stop string
 """
 
 from triton_adapter.codec.framing import TEXT_PREFIX, first_text, pack_texts, text_elements
-from triton_adapter.codec.stops import StopCutter
-from triton_adapter.codec.text import TextAssembler
+from triton_adapter.codec.text import TensorTextAssembler
 from triton_adapter.codec.values import make_tensor, read_numbers
 
 __all__ = [
     "TEXT_PREFIX",
-    "StopCutter",
-    "TextAssembler",
+    "TensorTextAssembler",
     "first_text",
     "make_tensor",
     "pack_texts",

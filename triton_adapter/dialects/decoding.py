@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from adapter_api import Alternative, End, FinishReason, Metrics, ProtocolViolation, Token, Usage
-from triton_adapter.codec import TextAssembler, first_text, read_numbers
+from triton_adapter.codec import TensorTextAssembler, first_text, read_numbers
 from triton_adapter.schema import RawTensor, Reply
 
 Outputs = Mapping[str, RawTensor]
@@ -87,7 +87,7 @@ class TextDecoder:
         self._tokens_output = reading.tokens_out
         self._logprobs = reading.logprobs
         self._figures: dict[str, float | int | str] | None = {} if reading.figures else None
-        self._assembler = assembler or TextAssembler(cumulative=reading.cumulative, stops=reading.stops)
+        self._assembler = assembler or TensorTextAssembler(cumulative=reading.cumulative, stops=reading.stops)
         self._stopping = bool(reading.stops)
         self._index = 0
         self._tokens_out = 0

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adapter_api import InvalidRequest, TaskRequest
-from triton_adapter.codec import StopCutter, read_numbers
+from adapter_kit.stops import StopCutter
+from triton_adapter.codec import read_numbers
 from triton_adapter.dialects.base import TaskDecoder
 from triton_adapter.dialects.decoding import Outputs, TextDecoder
 from triton_adapter.dialects.layout import Asked, Layout, LayoutDialect, Names

@@ -17,7 +17,6 @@ from adapter_api import (
     NotReady,
     Unsupported,
 )
-from triton_adapter.engine.cancellation import CancelLimiter
 from triton_adapter.engine.metadata import SchemaCache
 from triton_adapter.engine.sequences import SequenceOrder
 from triton_adapter.engine.sharing import shared
@@ -26,6 +25,7 @@ from triton_adapter.engine.slots import Slots
 from triton_adapter.schema import ModelSchema
 from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.transports.base import Transport
+from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import SERVER_METADATA
 

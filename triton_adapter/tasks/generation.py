@@ -17,10 +17,10 @@ from adapter_api import (
     TokenEvent,
     Unsupported,
 )
-from triton_adapter.deadlines import Watchdog
+from adapter_kit.retries import Retries
+from adapter_kit.watchdog import Watchdog
 from triton_adapter.engine.draining import Drainable, answer_or_follow, give_up
 from triton_adapter.engine.engine import Engine
-from triton_adapter.retries import Retries
 from triton_adapter.schema import Reply
 from triton_adapter.tasks.plan import Plan, make_plan
 from triton_adapter.tasks.stopping import ask_to_stop, stop_targets

@@ -21,11 +21,11 @@ from adapter_api import (
     TransportError,
     Unsupported,
 )
-from triton_adapter.deadlines import Watchdog
+from adapter_kit.retries import Retries
+from adapter_kit.watchdog import Watchdog
 from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.engine.draining import Drainable, answer_or_follow, give_up
 from triton_adapter.engine.engine import Engine
-from triton_adapter.retries import Retries
 from triton_adapter.schema import ModelSchema, Reply
 from triton_adapter.transports.base import StreamCall, settle
 from triton_adapter.wire.request import WireRequest, check_parameters

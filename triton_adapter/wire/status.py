@@ -30,7 +30,7 @@ from adapter_api import (
     Unauthenticated,
     Unsupported,
 )
-from triton_adapter.privacy import without, without_parts
+from adapter_kit.privacy import without, without_parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from adapter_api import (
     Unsupported,
 )
 from adapter_api.testing import MockAdapter, collect
+from adapter_kit.chat_template import ChatTemplate
 from orchestrator import Orchestrator, OrchestratorSettings
-from orchestrator.chat_template import template_of
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.fit import fit, suits
 from tests.orchestrator.pooling import adapter_of
@@ -77,7 +77,7 @@ def test_messages_become_text_where_the_model_or_the_settings_want_it(
 ) -> None:
     settings = pool(template if named else None)
 
-    fitted = fit(chat(), model(*capabilities), settings, template_of(settings))
+    fitted = fit(chat(), model(*capabilities), settings, ChatTemplate.of(settings.chat_template))
 
     assert fitted.prompt == prompt
     assert (fitted.messages is None) == (prompt is not None)
@@ -87,9 +87,9 @@ def test_messages_with_an_image_stay_messages_or_are_refused(template: Path) -> 
     settings = pool(template)
 
     task = picture()
-    assert fit(task, model(TEXT, MESSAGES, IMAGES), settings, template_of(settings)) is task
+    assert fit(task, model(TEXT, MESSAGES, IMAGES), settings, ChatTemplate.of(settings.chat_template)) is task
     with pytest.raises(Unsupported, match="takes text only"):
-        fit(picture(), model(TEXT), settings, template_of(settings))
+        fit(picture(), model(TEXT), settings, ChatTemplate.of(settings.chat_template))
 
 
 def test_what_is_not_known_of_a_model_is_not_held_against_it() -> None:
@@ -124,7 +124,7 @@ def host(*pools: dict[str, Any]) -> Orchestrator:
     )  # fmt: skip
     fields = [{"replicas": [{"id": "r0"}], **each} for each in pools]
     settings = OrchestratorSettings.parse({"pools": fields, "read_environment": False})
-    return Orchestrator(settings, plugins=plugins, template_of=template_of)
+    return Orchestrator(settings, plugins=plugins, template_of=ChatTemplate.of)
 
 
 def asked(orchestrator: Orchestrator, pool_id: str, replica_id: str = "r0") -> TaskRequest:

@@ -12,8 +12,9 @@ from tests.triton_adapter.engine_side import probe, wait_for_state
 from tests.triton_adapter.lab import loaded, step, tensor
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
-from triton_adapter.engine.cancellation import CancelLimiter, cancel_mode
+from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.schema import ModelSchema, Reply, Scheduling
+from triton_adapter.transports.cancel_limiter import CancelLimiter
 
 pytestmark = pytest.mark.anyio
 

@@ -21,7 +21,8 @@ from adapter_api import (
     Token,
     TokenEvent,
 )
-from triton_adapter import TritonAdapter, TritonSettings, retries
+from adapter_kit import retries
+from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.schema import RawTensor, Reply
 from triton_adapter.testing.signatures import config_of
 from triton_adapter.wire import v2_pb2 as v2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapter_api import ConfigurationError, InvalidRequest, Message, TaskRequest, ToolCall
-from orchestrator.chat_template import ChatTemplate
+from adapter_kit.chat_template import ChatTemplate
 
 ASKED = TaskRequest(
     model="m", messages=(Message(role="system", content="Be brief."), Message(role="user", content="Hello"))

@@ -15,7 +15,6 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from adapter_api import ConfigurationError, InvalidRequest, Message, TaskRequest, ToolCall, Unsupported
-from orchestrator.config.settings import PoolSettings
 
 PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 
@@ -40,6 +39,11 @@ class ChatTemplate:
     @classmethod
     def plain(cls) -> ChatTemplate:
         return cls(PLAIN)
+
+    @classmethod
+    def of(cls, path: Path | None) -> ChatTemplate:
+        """Return the template in a file, or the plain one where none is named; raises as `from_file` does."""
+        return cls.plain() if path is None else cls.from_file(path)
 
     @classmethod
     def from_file(cls, path: Path) -> ChatTemplate:
@@ -81,11 +85,6 @@ class ChatTemplate:
         except Exception as exc:  # a template is a stranger's program: whatever it does to these messages
             # Its own words may quote a message.
             raise InvalidRequest(f"the chat template of model {task.model!r} does not take these messages") from exc
-
-
-def template_of(pool: PoolSettings) -> ChatTemplate:
-    """Return the template that a pool's settings name, or the plain one; raises `ConfigurationError`."""
-    return ChatTemplate.plain() if pool.chat_template is None else ChatTemplate.from_file(pool.chat_template)
 
 
 def _plain(message: Message) -> dict[str, Any]:

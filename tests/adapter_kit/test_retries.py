@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from adapter_api import AdapterError, ConnectFailed, ConnectionLost, EngineFailed, NotReady, Overloaded
-from triton_adapter import retries
-from triton_adapter.retries import Retries
+from adapter_kit import retries
+from adapter_kit.retries import Retries
 
 pytestmark = pytest.mark.anyio
 
