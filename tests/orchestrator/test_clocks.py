@@ -26,11 +26,10 @@ pytestmark = pytest.mark.anyio
 no_spec = "no requirement names the clock: each that has a time is meant"
 
 SHOWN = {
-    "chat_template.py": "the day that a template tells its model",
-    "jobs.py": "when a task ended",
-    "monitor.py": "when a probe was made",
+    "work/jobs.py": "when a task ended",
+    "pools/monitor.py": "when a probe was made",
     "http/openai.py": "when an answer was made",
-    "tracing.py": "when a span began and ended",
+    "observability/tracing.py": "when a span began and ended",
 }
 WALL_CLOCK = {"time", "time_ns", "localtime", "gmtime", "ctime", "strftime"}
 DATES = {"now", "utcnow", "today"}
