@@ -30,6 +30,7 @@ from adapter_api import (
 )
 from orchestrator.config.settings import OrchestratorSettings, PoolSettings
 from orchestrator.observability.metrics import OrchestratorMetrics
+from orchestrator.observability.scrape import EngineMetrics
 from orchestrator.pools.fit import Template
 from orchestrator.pools.fleet import DrainReport, Fleet, ReloadReport
 from orchestrator.pools.pool_choice import ServingPools
@@ -79,8 +80,11 @@ class Orchestrator:
         self._affinity = Affinity(settings.sessions, monotonic)
         self._jobs = Jobs(settings.retained_jobs)
         self._ledger = Ledger(self._jobs, self.metrics, self.plugins, tracing)
-        self._fleet = Fleet(settings, self.plugins, self._affinity, self._ledger.probed, template_of)
-        self.metrics.add_collectors([self._fleet.engine_metrics])
+        engine_metrics = EngineMetrics(settings.scrape_interval_s)
+        self.metrics.add_collectors([engine_metrics])
+        self._fleet = Fleet(
+            settings, self.plugins, self._affinity, self._ledger.probed, engine_metrics.watch, template_of
+        )
         self._serving = ServingPools(self._fleet, self._affinity)
         self._intake = Intake(self._fleet, self._serving, self._jobs, self._ledger)
         self._shadows = Shadows(lambda task, pool_id: self.accept(task, pool_id=pool_id))

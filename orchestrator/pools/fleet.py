@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
@@ -15,7 +15,6 @@ import msgspec
 
 from adapter_api import AdapterClosed, ConfigurationError, HealthReport, NotReady, PluginHost
 from orchestrator.config.settings import OrchestratorSettings, PoolSettings, ReplicaSettings
-from orchestrator.observability.scrape import EngineMetrics
 from orchestrator.pools.fit import Template
 from orchestrator.pools.monitor import watch
 from orchestrator.pools.pool import Pool
@@ -32,6 +31,10 @@ class HealthListener(Protocol):
     """Told about every probe of a replica in service."""
 
     def __call__(self, pool: Pool, replica: Replica, report: HealthReport, changed: bool) -> None: ...
+
+
+MetricsReader = Callable[[Replica, str], Awaitable[None]]
+"""Reads a replica's own metrics at a URL, until the replica retires."""
 
 
 class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,14 +65,15 @@ class Fleet:
         plugins: PluginHost,
         affinity: Affinity,
         listener: HealthListener,
+        read_metrics: MetricsReader,
         template_of: Callable[[Path | None], Template] | None = None,
     ) -> None:
         self.settings = settings
         self.pools: dict[str, Pool] = {}
-        self.engine_metrics = EngineMetrics(settings.scrape_interval_s)
         self._plugins = plugins
         self._affinity = affinity
         self._listener = listener
+        self._read_metrics = read_metrics
         self._template_of = template_of
         self._watchers: anyio.abc.TaskGroup | None = None
         self._watched: set[Replica] = set()
@@ -242,7 +246,7 @@ class Fleet:
             self._watched.add(replica)
             self._watchers.start_soon(self._watch_one, replica)
             if replica.settings.metrics_url is not None:
-                self._watchers.start_soon(self.engine_metrics.watch, replica, replica.settings.metrics_url)
+                self._watchers.start_soon(self._read_metrics, replica, replica.settings.metrics_url)
 
     async def _watch_one(self, replica: Replica) -> None:
         try:

@@ -9,11 +9,11 @@ from time import perf_counter
 from adapter_api import AdapterError, DeadlineExceeded, InvalidRequest, NotReady, Overloaded, TaskRequest
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.admission import WaitingLine
+from orchestrator.pools.claim import Claim, Work
 from orchestrator.pools.fit import Template, fit, suits
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.routing import Candidate, choose_replica
 from orchestrator.pools.status import PoolStatus
-from orchestrator.pools.ticket import Ticket, Work
 from orchestrator.sessions.affinity import Affinity, Place
 
 _SMOOTHING = 0.2
@@ -37,7 +37,7 @@ class Pool:
         self.draining = False
         self.previous: PoolSettings | None = None
         """The settings before the last reload, to go back to."""
-        self.line: WaitingLine[Ticket] = WaitingLine(settings.queue)
+        self.line: WaitingLine[Claim] = WaitingLine(settings.queue)
         self._affinity = affinity
         self._pinned_version: str | None = None
         self._mean_task_s: float | None = None
@@ -117,8 +117,8 @@ class Pool:
 
     # -- admission ----------------------------------------------------------------------------------------------------
 
-    def admit(self, ticket: Ticket) -> None:
-        """Give the ticket a slot, or a place in the line.
+    def admit(self, claim: Claim) -> None:
+        """Give the claim a slot, or a place in the line.
 
         Raises:
             Overloaded: Neither is free; `retry_after_s` says when to try again.
@@ -127,66 +127,66 @@ class Pool:
         if self.draining:
             raise NotReady(f"pool {self.id!r} is draining and takes no new task; send it elsewhere or later")
         self.serve()  # a breaker's time may be up: those who wait go first
-        if self._place(ticket):
+        if self._place(claim):
             return
-        priority = ticket.work.priority
-        dropped = self.line.join(ticket, priority, retry_after_s=self.predict_s(len(self.line)))
-        ticket.queue_position = self.line.ahead_of_last(priority)
-        predicted_s = self.predict_s(ticket.queue_position)
-        ticket.predicted_start_ms = None if predicted_s is None else predicted_s * 1e3
+        priority = claim.work.priority
+        dropped = self.line.join(claim, priority, retry_after_s=self.predict_s(len(self.line)))
+        claim.queue_position = self.line.ahead_of_last(priority)
+        predicted_s = self.predict_s(claim.queue_position)
+        claim.predicted_start_ms = None if predicted_s is None else predicted_s * 1e3
         if dropped is not None:
             reason = "newer tasks drove this one out of the full queue; try again later"
             dropped.refuse(Overloaded(reason, retry_after_s=predicted_s))
 
-    async def grant(self, ticket: Ticket) -> Replica:
-        """Return the replica whose slot the ticket holds, as soon as it holds one.
+    async def grant(self, claim: Claim) -> Replica:
+        """Return the replica whose slot the claim holds, as soon as it holds one.
 
         Raises:
             DeadlineExceeded: It waited `queue.timeout_s`; stage `queue`.
             NotReady: No replica was ready for `queue.not_ready_wait_s`.
             Overloaded: It was driven out of the line.
         """
-        while ticket.replica is None:
-            ticket.raise_refusal()
-            left = self._waits_until(ticket) - perf_counter()
+        while claim.replica is None:
+            claim.raise_refusal()
+            left = self._waits_until(claim) - perf_counter()
             if left <= 0:
-                self.line.leave(ticket, ticket.work.priority)
-                raise self._waited_in_vain(ticket)
+                self.line.leave(claim, claim.work.priority)
+                raise self._waited_in_vain(claim)
             # Nobody tells when a breaker's time is up, or that of a replica that said it was overloaded.
             opens_in_s = min((replica.opens_in_s for replica in self.replicas.values()), default=inf)
-            if not await ticket.wait(min(left, opens_in_s)) and ticket.replica is None:
+            if not await claim.wait(min(left, opens_in_s)) and claim.replica is None:
                 self.serve()
-        return ticket.replica
+        return claim.replica
 
-    def rejoin(self, ticket: Ticket) -> None:
-        """Give a ticket that gave its slot back another one, or the first place in the line."""
-        ticket.waiting_since = perf_counter()
-        if not self._place(ticket):
-            self.line.rejoin(ticket, ticket.work.priority)
+    def rejoin(self, claim: Claim) -> None:
+        """Give a claim that gave its slot back another one, or the first place in the line."""
+        claim.waiting_since = perf_counter()
+        if not self._place(claim):
+            self.line.rejoin(claim, claim.work.priority)
 
-    def release(self, ticket: Ticket) -> None:
-        """Take the ticket's slot, or its place in the line, away; the next one gets it."""
-        replica, ticket.replica = ticket.replica, None
+    def release(self, claim: Claim) -> None:
+        """Take the claim's slot, or its place in the line, away; the next one gets it."""
+        replica, claim.replica = claim.replica, None
         if replica is None:
-            self.line.leave(ticket, ticket.work.priority)
+            self.line.leave(claim, claim.work.priority)
             return
-        replica.finish(trial=ticket.trial)
-        ticket.trial = False
+        replica.finish(trial=claim.trial)
+        claim.trial = False
         self.serve()
 
     def serve(self) -> None:
         """Give free slots to those who wait. Call it whenever a slot may have become free."""
         hopeless: set[tuple[str, str | None]] = set()
 
-        def place(ticket: Ticket) -> bool:
+        def place(claim: Claim) -> bool:
             # Once per model: a thousand that wait for a model that is not loaded must not be asked one by one.
-            model = (ticket.work.model, ticket.work.model_version)
+            model = (claim.work.model, claim.work.model_version)
             if model in hopeless:
                 return False
-            if not any(replica.in_flight < replica.slots for replica in self._able(ticket.work)):
+            if not any(replica.in_flight < replica.slots for replica in self._able(claim.work)):
                 hopeless.add(model)
                 return False
-            return self._place(ticket)
+            return self._place(claim)
 
         while self.line and self._has_free_slot() and self.line.serve(place) is not None:
             pass
@@ -199,17 +199,17 @@ class Pool:
             return
         if self._not_ready_since is None:
             self._not_ready_since = perf_counter()
-        for ticket in self.line:
-            ticket.wake()
+        for claim in self.line:
+            claim.wake()
 
     def has_slot_at(self, replica_id: str) -> bool:
         """Whether a replica is there, takes work, and has a free slot."""
         replica = self.replicas.get(replica_id)
         return replica is not None and replica.in_flight < replica.slots and not self.why_no_work(replica)
 
-    def has_other(self, ticket: Ticket) -> bool:
-        """Whether a replica that the ticket need not avoid takes work."""
-        return any(replica.id not in ticket.avoid for replica in self._able(ticket.work))
+    def has_other(self, claim: Claim) -> bool:
+        """Whether a replica that the claim need not avoid takes work."""
+        return any(replica.id not in claim.avoid for replica in self._able(claim.work))
 
     # -- changes ------------------------------------------------------------------------------------------------------
 
@@ -268,47 +268,47 @@ class Pool:
             if not self._why_not_served_by(replica) and replica.model_is_ready(work.model, work.model_version)
         ]
 
-    def _place(self, ticket: Ticket) -> bool:
-        session = ticket.session
+    def _place(self, claim: Claim) -> bool:
+        session = claim.session
         place = self._affinity.place_of(session) if session else None
         # With its pool: replicas of different pools may have the same id, and none of each other's cache.
         known = place.replica_id if place is not None and place.pool_id == self.id else None
-        candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(ticket.work)]
-        if ticket.bound and place is not None:
+        candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(claim.work)]
+        if claim.bound and place is not None:
             candidates = [c for c in candidates if c.replica_id == known]
-        chosen = choose_replica(candidates, preferred=known, avoid=ticket.avoid)
+        chosen = choose_replica(candidates, preferred=known, avoid=claim.avoid)
         if chosen is None:
             return False
         replica = self.replicas[chosen]
-        ticket.trial = replica.begin()
-        ticket.replica = ticket.served_by = replica
-        ticket.granted_at = ticket.granted_at or perf_counter()
+        claim.trial = replica.begin()
+        claim.replica = claim.served_by = replica
+        claim.granted_at = claim.granted_at or perf_counter()
         if session:
             here = Place(self.id, chosen, replica.life)
-            ticket.kv_warmth = place == here
+            claim.kv_warmth = place == here
             self._affinity.remember(session, here)
-        ticket.wake()
+        claim.wake()
         return True
 
     def _has_free_slot(self) -> bool:
         return any(r.in_flight < r.slots and not self._why_not_served_by(r) for r in self.replicas.values())
 
-    def _waits_until(self, ticket: Ticket) -> float:
+    def _waits_until(self, claim: Claim) -> float:
         queue = self.settings.queue
-        longest = ticket.waiting_since + queue.timeout_s
+        longest = claim.waiting_since + queue.timeout_s
         if self._can_serve:
             return longest
         if all(replica.retired.is_set() for replica in self.replicas.values()):
             return 0.0  # a reload took the pool away: nothing can come of waiting
         # From when the last replica went, not from its last change of state: one that flaps must not prolong the wait.
-        since = max(ticket.waiting_since, self._not_ready_since or 0.0)
+        since = max(claim.waiting_since, self._not_ready_since or 0.0)
         return min(longest, since + queue.not_ready_wait_s)
 
-    def _waited_in_vain(self, ticket: Ticket) -> Exception:
+    def _waited_in_vain(self, claim: Claim) -> Exception:
         if not self._can_serve:
             return NotReady(f"no replica of pool {self.id!r} is ready ({self.why_not_ready()}); try again later")
-        if not self._able(ticket.work):
-            model = ticket.work.model
+        if not self._able(claim.work):
+            model = claim.work.model
             return NotReady(f"model {model!r} is not ready on any replica of pool {self.id!r}; try again later")
         return DeadlineExceeded(
             f"no slot of pool {self.id!r} became free within {self.settings.queue.timeout_s:g} s", stage="queue"

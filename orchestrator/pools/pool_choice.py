@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 from adapter_api import ModelNotFound, ModelProps, NotReady
 from orchestrator.config.settings import PoolSettings
+from orchestrator.pools.claim import Work
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.routing import choose_pool
-from orchestrator.pools.ticket import Work
 from orchestrator.sessions.affinity import Affinity, SessionKey
 
 

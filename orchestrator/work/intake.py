@@ -6,10 +6,11 @@ from collections.abc import Callable
 from time import perf_counter
 
 from adapter_api import AdapterClosed, AdapterError, DeadlineExceeded, End, Error
+from orchestrator.pools.claim import Work
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.pool_choice import ServingPools
-from orchestrator.pools.ticket import Ticket, Work
+from orchestrator.pools.ticket import Ticket
 from orchestrator.sessions.affinity import SessionKey
 from orchestrator.work.jobs import Jobs
 from orchestrator.work.ledger import Ledger

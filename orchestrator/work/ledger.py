@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from adapter_api import AdapterError, CancelReceipt, Error, HealthReport, PluginHost, Started, TaskRequest
 from orchestrator.observability.metrics import OrchestratorMetrics
+from orchestrator.pools.claim import Work
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.replica import Replica
-from orchestrator.pools.ticket import Ticket, Work
+from orchestrator.pools.ticket import Ticket
 from orchestrator.rollout.report import Figures, Outcome
 from orchestrator.work.jobs import Jobs
 

@@ -17,15 +17,35 @@ from adapter_api import (
     Error,
     InferRequest,
     InferResponse,
+    Priority,
     WorkerAdapter,
 )
 from orchestrator.pools.replica import Replica
-from orchestrator.pools.ticket import TensorWork, Ticket
+from orchestrator.pools.ticket import Ticket
 from orchestrator.work.intake import Intake
 from orchestrator.work.ledger import Ledger
 
 UNSENT = frozenset({"connect_failed", "not_ready", "overloaded", "closed"})
 """After these no engine has run the inference, which may be anything: a stateful model, a sequence."""
+
+
+class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
+    """An inference on tensors, as work; a sequence is its session."""
+
+    job_id: str
+    model: str
+    model_version: str | None = None
+    priority: Priority = "interactive"
+    session_id: str | None = None
+
+    @classmethod
+    def of(cls, request: InferRequest) -> TensorWork:
+        return cls(
+            job_id=request.request_id,
+            model=request.model,
+            model_version=request.model_version,
+            session_id=None if request.sequence is None else f"sequence:{request.sequence.id}",
+        )
 
 
 class Tensors:
