@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 import anyio.abc
@@ -33,7 +33,7 @@ class HealthListener(Protocol):
     def __call__(self, pool: Pool, replica: Replica, report: HealthReport, changed: bool) -> None: ...
 
 
-MetricsReader = Callable[[Replica, str], Awaitable[None]]
+MetricsReader = Callable[[Replica, str], Coroutine[Any, Any, None]]
 """Reads a replica's own metrics at a URL, until the replica retires."""
 
 

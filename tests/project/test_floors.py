@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -73,7 +74,7 @@ def test_every_room_on_disk_has_a_floor_and_no_other_may_be_added_without_one(pa
 @pytest.mark.parametrize("package", HOUSES)
 def test_one_import_upwards_breaks_the_contract_from_every_floor(package: str) -> None:
     house = rooms(package)
-    for above, below in zip(house, house[1:], strict=False):
+    for above, below in itertools.pairwise(house):
         graph = deepcopy(imports())
         graph.add_import(importer=below[-1], imported=above[0])
 
@@ -83,7 +84,7 @@ def test_one_import_upwards_breaks_the_contract_from_every_floor(package: str) -
 @pytest.mark.parametrize("package", HOUSES)
 def test_neighbours_on_one_floor_do_not_know_each_other(package: str) -> None:
     for floor in rooms(package):
-        for one, other in zip(floor, floor[1:], strict=False):
+        for one, other in itertools.pairwise(floor):
             graph = deepcopy(imports())
             graph.add_import(importer=one, imported=other)
 

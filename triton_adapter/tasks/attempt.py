@@ -1,0 +1,193 @@
+"""The attempt: from the task to the engine's first word. Until then it is planned, sent, tried again, planned anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+
+from adapter_api import (
+    AdapterError,
+    CancelMode,
+    DeadlineExceeded,
+    InvalidRequest,
+    Started,
+    StreamIncomplete,
+    TaskRequest,
+    Unsupported,
+)
+from adapter_kit.retries import Retries
+from adapter_kit.watchdog import Watchdog
+from triton_adapter.engine.draining import Drainable, answer_or_follow, give_up
+from triton_adapter.engine.engine import Engine
+from triton_adapter.schema import Reply
+from triton_adapter.tasks.plan import Plan, make_plan
+from triton_adapter.transports.base import StreamCall, settle
+from triton_adapter.wire.status import error_for
+
+
+class Attempt:
+    """Gets one task to its engine: `prepare`, `send`, `first_replies`, once each and in this order.
+
+    What it leaves behind is for the reading: the plan, the call, and the watchdog that ends a read that takes too long.
+    """
+
+    plan: Plan
+    watch: Watchdog
+    now: Callable[[], float]
+    """The event loop's clock, by which deadlines go."""
+
+    def __init__(self, engine: Engine, task: TaskRequest) -> None:
+        self.engine = engine
+        self.task = task
+        self.what = engine.what(task.model)
+        """The model, as messages name it."""
+        self.call: StreamCall | None = None
+        """The call that is under way; `None` for a model that answers once, and when nothing is left to cancel."""
+        self.sent = False
+        """Whether the engine may have the task."""
+        self.submitted = perf_counter()
+        self._total_s = task.timeout_s if task.timeout_s is not None else engine.settings.timeout_s
+        self._retries = Retries(engine.settings.max_retries)
+        self._ends = 0.0
+
+    @property
+    def mode(self) -> CancelMode:
+        """What cancelling the task can do."""
+        return self.plan.mode if self.sent else "hard"  # nothing is in the engine yet
+
+    @property
+    def remaining_s(self) -> float:
+        """What is left of the task's time; never nothing, for time-outs that take no zero."""
+        return max(self._ends - self.now(), 0.001)
+
+    async def prepare(self) -> Started:
+        """Find out what the model speaks, put the task into its tensors, and return the task's first event."""
+        # What is left of the time counts from `submit`, not from the first read.
+        self.now = asyncio.get_running_loop().time
+        self._ends = self.now() + self._total_s - (perf_counter() - self.submitted)
+        engine, task = self.engine, self.task
+        while True:
+            try:
+                schema = await engine.schemas.get(task.model, task.model_version)
+                break
+            except AdapterError as exc:
+                if not await self._retries.again(exc, ends=self._ends):
+                    raise
+        self.plan = make_plan(task, schema, engine.override(task.model))
+        return self.plan.started(engine.settings, await engine.version(schema))
+
+    async def send(self) -> None:
+        """Send the task, and watch the time from now on."""
+        settings = self.engine.settings
+        self.watch = Watchdog(
+            self._expire,
+            # A model that answers once has its first output when it has its last: only the total counts then.
+            first_token_s=settings.first_token_timeout_s if self.plan.streaming else self._total_s + 1,
+            inter_token_s=settings.inter_token_timeout_s,
+            ends=self._ends,
+            total_s=self._total_s,
+        )
+        self.watch.start()
+        await self._send()
+
+    async def first_replies(self) -> list[Reply]:
+        """Return what comes back first; tries again, from the start, as long as nothing has."""
+        watch = self.watch
+        watch.waiting_since = self.now()
+        while True:
+            if watch.stage is not None:
+                raise watch.error(self.what)
+            try:
+                replies = await (self._answer() if self.call is None else self.call.read())
+                if not replies or not await self._refused_as_outdated(replies[0]):
+                    break
+            except (AdapterError, asyncio.CancelledError) as exc:
+                error = self.read_error(exc)
+                if error is not exc or isinstance(error, asyncio.CancelledError) or not await self._try_again(error):
+                    raise error
+        watch.waiting_since = None
+        watch.first_seen = True
+        if not replies:
+            raise self.incomplete()
+        return replies
+
+    def read_error(self, error: AdapterError | asyncio.CancelledError) -> AdapterError | asyncio.CancelledError:
+        """Return what a read that failed comes to: the deadline that ran out, if one did, and else `error` itself."""
+        watch = self.watch
+        if watch.stage is None and not (isinstance(error, DeadlineExceeded) and error.stage == "total"):
+            return error
+        late = watch.error(self.what)
+        late.__cause__ = error if isinstance(error, AdapterError) else None
+        late.__suppress_context__ = True
+        return late
+
+    def incomplete(self) -> StreamIncomplete:
+        """Return what a stream that ended in order, and too early, comes to."""
+        return StreamIncomplete(f"{self.what} ended its stream without saying that the task is done")
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    async def _send(self) -> None:
+        self.sent = True
+        if not self.plan.streaming:
+            return
+        drained = self.plan.mode == "client_only"
+        # Our own deadlines come first; a call that is drained after them needs time for that.
+        extra_s = 1 + (self.engine.settings.drain_timeout_s if drained else 0)
+        while True:
+            try:
+                call = await self.engine.transport.stream(
+                    self.plan.request(self.remaining_s),
+                    timeout_s=self.remaining_s + extra_s,
+                    traceparent=self.task.traceparent,
+                )
+                self.call = Drainable(call) if drained else call
+                return
+            except AdapterError as exc:
+                if not await self._retries.again(exc, ends=self._ends):
+                    raise
+
+    async def _answer(self) -> list[Reply]:
+        sending = self.engine.transport.infer(
+            self.plan.request(self.remaining_s), timeout_s=self.remaining_s, traceparent=self.task.traceparent
+        )
+        alone = self.plan.mode == "client_only"
+        reply = await (answer_or_follow(self.engine.slots, sending) if alone else sending)
+        reply.final = True
+        return [reply]
+
+    async def _try_again(self, error: AdapterError) -> bool:
+        if await self._planned_anew(error) or await self._retries.again(error, ends=self._ends):
+            await self._send()
+            return True
+        return False
+
+    async def _refused_as_outdated(self, reply: Reply) -> bool:
+        """Send the task again, in new tensors, when a stream's first word is that the old ones do not fit."""
+        if reply.error is None or reply.final is not None:
+            return False
+        call = self.call
+        if not await self._planned_anew(error_for(None, reply.error, what=self.what)):
+            return False
+        if call is not None and not await settle(call):
+            call.cancel()
+        await self._send()
+        return True
+
+    async def _planned_anew(self, error: AdapterError) -> bool:
+        """Plan anew when the engine refuses the task because the model is no longer what we knew."""
+        if not isinstance(error, InvalidRequest | Unsupported):
+            return False
+        engine, task = self.engine, self.task
+        engine.schemas.forget(task.model)
+        schema = await engine.schemas.get(task.model, task.model_version)
+        if schema == self.plan.schema:
+            return False
+        self.plan = make_plan(task, schema, engine.override(task.model))
+        self.call = None
+        return True
+
+    def _expire(self) -> None:
+        if self.call is not None:
+            give_up(self.call)

@@ -1,0 +1,109 @@
+"""The reading: from the engine's first word to the task's last event. Nothing is tried again any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from time import perf_counter
+
+from adapter_api import AdapterError, Metrics, TokenEvent
+from triton_adapter.tasks.attempt import Attempt
+from triton_adapter.transports.base import settle
+from triton_adapter.wire.status import error_for
+
+
+class Reading:
+    """Reads what an attempt is answered. `events` is its generator, to be used once."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._refusal: str | None = None
+        """What the engine said instead of its last word."""
+        self._first_token_ms: float | None = None
+        self.over = False
+        """The engine has said its last word, or the decoder has heard enough."""
+
+    async def events(self, release: Callable[[], None]) -> AsyncIterator[TokenEvent | list[TokenEvent]]:
+        """Have the task sent and yield its events; raises the contract's errors.
+
+        Args:
+            release: Called once the engine may have the task, however that ends.
+        """
+        attempt, engine = self._attempt, self._attempt.engine
+        started = await attempt.prepare()
+        engine.slots.enter()
+        try:
+            await attempt.send()
+            yield started
+            replies = await attempt.first_replies()
+            # In this generator rather than one of its own: what follows runs once per token, so it calls little.
+            watch, decoder, call, now = attempt.watch, attempt.plan.decoder, attempt.call, attempt.now
+            while True:
+                found: list[TokenEvent] = []
+                for reply in replies:
+                    if reply.error is not None:
+                        self._refusal = reply.error
+                        # Without the flag it is the refusal of the request itself: nothing follows either.
+                        self.over = reply.final is not False
+                        break
+                    if reply.outputs:
+                        decoder.feed(reply, found)
+                    if reply.final or decoder.done:
+                        self.over = True
+                        break
+                if found:
+                    if self._first_token_ms is None:
+                        self._first_token_ms = (perf_counter() - attempt.submitted) * 1e3
+                    yield found if len(found) > 1 else found[0]
+                if self.over or self._refusal is not None or call is None:
+                    break
+                watch.waiting_since = now()
+                try:
+                    replies = await call.read()
+                except (AdapterError, asyncio.CancelledError) as exc:
+                    raise attempt.read_error(exc)
+                watch.waiting_since = None
+                if not replies:
+                    raise attempt.incomplete()
+            yield await self._finish()
+        except AdapterError as exc:
+            engine.note_failure(attempt.task.model, exc)
+            raise
+        finally:
+            release()
+
+    async def _finish(self) -> list[TokenEvent]:
+        """Return what the decoder held back, the figures, and the end; raises what the engine said instead."""
+        if self._refusal is not None:
+            if self.over:
+                await self._settle()
+            raise self._in_band(self._refusal)
+        held, end = self._attempt.plan.decoder.finish()
+        await self._settle()
+        self._attempt.engine.note_success(self._attempt.task.model)
+        closing: list[TokenEvent] = [*held]
+        if self._first_token_ms is not None:
+            usage = end.usage
+            closing.append(
+                Metrics(
+                    time_to_first_token_ms=self._first_token_ms, tokens_in=usage.tokens_in, tokens_out=usage.tokens_out
+                )
+            )
+        return [*closing, end]
+
+    def _in_band(self, text: str) -> AdapterError:
+        attempt = self._attempt
+        hidden = (*attempt.plan.private(), *attempt.engine.transport.secrets)
+        # An engine that does not take a parameter of its own seldom says which: name those the task had.
+        own = ", ".join(f"triton.{name}" for name in sorted(attempt.task.parameters_for("triton")))
+        return error_for(None, text, what=f"{attempt.what} with {own}" if own else attempt.what, hide=hidden)
+
+    async def _settle(self) -> None:
+        # All is said: a deadline that runs out now, or did while nobody read, must not take the end away again.
+        attempt = self._attempt
+        attempt.watch.stop()
+        if attempt.call is None or attempt.plan.decoder.done or attempt.watch.stage is not None:
+            return
+        # Half of what is left, so that the guard's own deadline does not fall into it.
+        if await settle(attempt.call, attempt.remaining_s / 2):
+            attempt.call = None
