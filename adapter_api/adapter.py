@@ -36,9 +36,6 @@ from adapter_api.tensors import InferRequest, InferResponse
 
 _log = logging.getLogger("adapter_api.adapter")
 
-API_VERSION = "1.0"
-"""Version of this contract, apart from the package's. A minor version only adds."""
-
 
 class WorkerAdapter(ABC):
     """Speaks to one replica of an engine. Safe for concurrent tasks; open it before use:

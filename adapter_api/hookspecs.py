@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from adapter_api.events import Started, Terminal
-from adapter_api.health import HealthReport
-from adapter_api.records import AdapterPlugin
-from adapter_api.task import TaskRequest
-
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
+
+    from adapter_api.events import Started, Terminal
+    from adapter_api.health import HealthReport
+    from adapter_api.records import AdapterPlugin
+    from adapter_api.task import TaskRequest
 
 PROJECT = "worker_adapter"
 """pluggy's project name and the entry-point group."""

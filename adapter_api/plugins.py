@@ -13,10 +13,9 @@ import msgspec
 import pluggy
 
 from adapter_api import hookspecs
-from adapter_api.adapter import API_VERSION
 from adapter_api.errors import PluginBroken, UnknownAdapter
 from adapter_api.hookspecs import PROJECT
-from adapter_api.records import FAULTS, AdapterPlugin
+from adapter_api.records import API_VERSION, FAULTS, AdapterPlugin
 
 BLOCK_VARIABLE = "WORKER_ADAPTER_BLOCK"
 """Environment variable: names of plugins not to load, separated by commas."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 import msgspec
-from pydantic import ValidationError
 
-from adapter_api.adapter import WorkerAdapter
 from adapter_api.errors import ConfigurationError, PluginBroken
 from adapter_api.props import Capability
-from adapter_api.task import describe_validation_error
+
+if TYPE_CHECKING:
+    # What makes an adapter imports these itself; whoever only knows of it need not wait for pydantic and asyncio.
+    from adapter_api.adapter import WorkerAdapter
+
+API_VERSION = "1.0"
+"""Version of this contract, apart from the package's. A minor version only adds."""
 
 FAULTS = (Exception, SystemExit)
 """What the code of a plugin may raise without ending the program it is in: `sys.exit` is no way out."""
@@ -114,11 +118,15 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
             ConfigurationError: An option is unknown or wrong; the message names it.
             PluginBroken: The adapter cannot be imported, or is no complete `WorkerAdapter` class.
         """
+        from pydantic import ValidationError
+
+        from adapter_api.task import describe_validation_error
+
         adapter_class = self._load_class()
         if self.settings is None:
             if options:
                 raise ConfigurationError(f"adapter {self.name!r} takes no options, got {sorted(options)}")
-            return cast(WorkerAdapter, adapter_class())
+            return cast("WorkerAdapter", adapter_class())
         settings_class = self.load("settings")
         from_env = getattr(settings_class, "from_env", None)
         try:
@@ -128,9 +136,11 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
                 settings = settings_class.model_validate(dict(options or {}))
         except ValidationError as exc:
             raise ConfigurationError(describe_validation_error(exc, f"options for adapter {self.name!r}")) from exc
-        return cast(WorkerAdapter, adapter_class(settings))
+        return cast("WorkerAdapter", adapter_class(settings))
 
     def _load_class(self) -> Any:
+        from adapter_api.adapter import WorkerAdapter
+
         found = self.load("adapter")
         if not (isinstance(found, type) and issubclass(found, WorkerAdapter)):
             raise PluginBroken(f"adapter {self.name!r}: {self.adapter} is no WorkerAdapter class")

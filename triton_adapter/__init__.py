@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["ModelOverride", "RestrictedToken", "TlsSettings", "TritonAdapter", "TritonSettings"]
 
 
-def __getattr__(name: str) -> Any:
-    # Late, so that the plugin module can be imported without grpc and protobuf.
-    if name == "TritonAdapter":
-        from triton_adapter.adapter import TritonAdapter
+if not TYPE_CHECKING:  # with it, a type checker would take any name for one of ours
 
-        return TritonAdapter
-    if name in __all__:
-        from triton_adapter import settings
+    def __getattr__(name: str) -> Any:
+        # Late, so that the plugin module can be imported without grpc and protobuf.
+        if name == "TritonAdapter":
+            from triton_adapter.adapter import TritonAdapter
 
-        return getattr(settings, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return TritonAdapter
+        if name in __all__:
+            from triton_adapter import settings
+
+            return getattr(settings, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,6 +21,9 @@ HEAVY = (
 
 CHEAP_MODULES = ("adapter_api", "adapter_api.mock_plugin", "triton_adapter.plugin")
 
+RUNS_TASKS = ("asyncio", "anyio", "pydantic", "ssl")
+"""What whoever runs tasks needs, and is slow enough that nobody else shall wait for it."""
+
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_what_a_package_offers_is_written_out(name: str) -> None:
@@ -64,9 +67,39 @@ def test_finding_every_plugin_loads_nothing_heavy() -> None:
     assert not heavy
 
 
-def loaded_by(code: str) -> list[str]:
-    """The heavy packages in a fresh interpreter's `sys.modules` after `code`."""
-    program = f"import json, sys\n{code}\nprint(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(f"import {module}" for module in CHEAP_MODULES),
+        "from adapter_api import load_plugins; load_plugins().adapters",
+        "import worker_adapter.cli",
+        "from adapter_api import AdapterError, Error, HealthReport, Token, hookimpl",
+    ],
+)
+def test_whoever_runs_no_task_does_not_wait_for_what_runs_them(code: str) -> None:
+    assert not loaded_by(code, among=RUNS_TASKS)
+
+
+def test_help_waits_for_no_command_and_for_nothing_that_only_commands_need() -> None:
+    code = (
+        "import contextlib, io\nfrom worker_adapter.cli import main\nsys.argv = ['worker-adapter', '--help']\n"
+        "with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())): main()"
+    )
+
+    loaded = loaded_by(
+        code, among=(*HEAVY, *RUNS_TASKS, "orchestrator", "conformance_tests", "worker_adapter.commands")
+    )
+
+    assert loaded == ["typer"]
+
+
+def test_a_module_of_the_contract_is_there_once_the_package_is_imported() -> None:
+    assert not loaded_by("import adapter_api; assert adapter_api.errors.AdapterError is adapter_api.AdapterError")
+
+
+def loaded_by(code: str, *, among: tuple[str, ...] = HEAVY) -> list[str]:
+    """The packages of `among` in a fresh interpreter's `sys.modules` after `code`."""
+    program = f"import json, sys\n{code}\nprint(json.dumps([name for name in {among!r} if name in sys.modules]))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     found: list[str] = json.loads(ran.stdout)
     return found

@@ -89,7 +89,7 @@ async def test_a_stream_that_never_left_is_sent_again(fake: FakeTriton) -> None:
 async def test_a_storm_of_cancelled_requests_of_one_answer_is_let_out_bit_by_bit(
     fake: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("triton_adapter.engine.cancellation._WINDOW_S", 3600)
+    monkeypatch.setattr("triton_adapter.transports.cancel_limiter._WINDOW_S", 3600)
     model = fake.model("m").signature("vllm", decoupled=False).hold(after=0)
     settings = TritonSettings(url=fake.grpc_url, max_concurrent_cancels=3)
     async with TritonAdapter(settings) as adapter:
