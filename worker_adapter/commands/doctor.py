@@ -10,17 +10,9 @@ import typer
 
 from adapter_api import Capability, EngineProps, ModelProps, WorkerAdapter
 from worker_adapter.checkup import Checkup, Note, examine
-from worker_adapter.engine_options import (
-    AdapterOption,
-    ControlTimeoutOption,
-    JsonOption,
-    SettingsOption,
-    UrlOption,
-    make_adapter,
-    with_adapter,
-)
+from worker_adapter.engine_command import ChosenEngine, engine_command, tell
+from worker_adapter.engine_options import JsonOption
 from worker_adapter.exit_codes import ExitCode
-from worker_adapter.reporting import write_json
 from worker_adapter.terminal import Style, print_fields, print_table, styled, without_controls
 
 _PROMISES = (
@@ -38,12 +30,10 @@ _CANCELS = {"hard": "hard", "on_next_chunk": "next chunk", "client_only": _NO, N
 _STYLES: dict[str, Style] = {"error": "red", "warning": "yellow", "hint": "cyan"}
 
 
+@engine_command
 def doctor(
+    engine: ChosenEngine,
     target: Annotated[str | None, typer.Argument(metavar="[URL]", help="As --url.", show_default=False)] = None,
-    url: UrlOption = None,
-    adapter: AdapterOption = None,
-    option: SettingsOption = None,
-    timeout: ControlTimeoutOption = None,
     canary: Annotated[
         bool, typer.Option("--canary", help="Run one small inference too, where the adapter has one to run.")
     ] = False,
@@ -54,14 +44,10 @@ def doctor(
     Exits 0 when nothing is wrong, 1 when something is (hints and warnings do not count), 3 when it cannot be reached.
     """
     if target is not None:
-        url = target
-    made = make_adapter(url, adapter, option, control_timeout_s=timeout)
-    where = url or _url_in_settings(made)
-    found = with_adapter(made, lambda opened: examine(opened, url=where, canary=canary))
-    if as_json:
-        write_json(msgspec.json.encode(found, order="deterministic"))
-    else:
-        _print(found)
+        engine.url = target
+    where = engine.url or _url_in_settings(engine.adapter)
+    found = engine.ask(lambda opened: examine(opened, url=where, canary=canary))
+    tell(found, _print, as_json=as_json)
     if not found.reachable:
         return ExitCode.UNREACHABLE
     return ExitCode.FAILED if found.has_errors else ExitCode.DONE

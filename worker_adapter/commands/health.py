@@ -4,42 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 import typer
 
 from adapter_api import HealthReport, HealthState
-from worker_adapter.engine_options import (
-    AdapterOption,
-    ControlTimeoutOption,
-    JsonOption,
-    SettingsOption,
-    UrlOption,
-    make_adapter,
-    with_adapter,
-)
+from worker_adapter.engine_command import ChosenEngine, engine_command, tell
+from worker_adapter.engine_options import JsonOption
 from worker_adapter.exit_codes import ExitCode
-from worker_adapter.reporting import write_json
 from worker_adapter.terminal import print_fields, print_table
 
 
+@engine_command
 def health(
-    url: UrlOption = None,
-    adapter: AdapterOption = None,
-    option: SettingsOption = None,
-    timeout: ControlTimeoutOption = None,
+    engine: ChosenEngine,
     canary: Annotated[
         bool, typer.Option("--canary", help="Run one small inference too, where the adapter has one to run.")
     ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Say how an engine is. Exits 0 when it takes work, 1 when it does not, 3 when it cannot be reached."""
-    report = with_adapter(
-        make_adapter(url, adapter, option, control_timeout_s=timeout), lambda opened: opened.health(canary=canary)
-    )
-    if as_json:
-        write_json(msgspec.json.encode(report))
-    else:
-        _print(report)
+    report = engine.ask(lambda opened: opened.health(canary=canary))
+    tell(report, _print, as_json=as_json)
     return _exit_code(report)
 
 

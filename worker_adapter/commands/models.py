@@ -6,22 +6,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import msgspec
 import typer
 from typer.core import TyperGroup
 
 from adapter_api import ModelProps, PluginBroken, PluginCommand
-from worker_adapter.engine_options import (
-    AdapterOption,
-    ControlTimeoutOption,
-    JsonOption,
-    SettingsOption,
-    UrlOption,
-    make_adapter,
-    with_adapter,
-)
+from worker_adapter.engine_command import ChosenEngine, engine_command, tell
+from worker_adapter.engine_options import JsonOption
 from worker_adapter.installed import installed_plugins
-from worker_adapter.reporting import write_json
 from worker_adapter.terminal import note, print_table
 
 
@@ -60,22 +51,21 @@ models = typer.Typer(
 
 
 @models.callback()
+@engine_command
 def _list(
     ctx: typer.Context,
-    url: UrlOption = None,
-    adapter: AdapterOption = None,
-    option: SettingsOption = None,
-    timeout: ControlTimeoutOption = None,
+    engine: ChosenEngine,
     as_json: JsonOption = False,
 ) -> None:
     """List an engine's models and what each takes."""
     if ctx.invoked_subcommand is not None:
         return
-    opened = make_adapter(url, adapter, option, control_timeout_s=timeout)
-    found = with_adapter(opened, lambda opened: opened.props()).models
-    if as_json:
-        write_json(msgspec.json.encode({"models": found}, order="deterministic"))
-    elif found:
+    found = engine.ask(lambda opened: opened.props()).models
+    tell({"models": found}, lambda listed: _print(listed["models"]), as_json=as_json)
+
+
+def _print(found: Sequence[ModelProps]) -> None:
+    if found:
         print_models(found)
     else:
         note("the engine has no models")

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from adapter_api import EngineProps
 from worker_adapter.commands.models import print_models
-from worker_adapter.engine_options import (
-    AdapterOption,
-    ControlTimeoutOption,
-    JsonOption,
-    SettingsOption,
-    UrlOption,
-    make_adapter,
-    with_adapter,
-)
-from worker_adapter.reporting import write_json
+from worker_adapter.engine_command import ChosenEngine, engine_command, tell
+from worker_adapter.engine_options import JsonOption
 from worker_adapter.terminal import print_fields
 
 
+@engine_command
 def props(
-    url: UrlOption = None,
-    adapter: AdapterOption = None,
-    option: SettingsOption = None,
-    timeout: ControlTimeoutOption = None,
+    engine: ChosenEngine,
     as_json: JsonOption = False,
 ) -> None:
     """Say what an engine is and what it can do. What it does not tell is left out."""
-    found = with_adapter(make_adapter(url, adapter, option, control_timeout_s=timeout), lambda opened: opened.props())
-    if as_json:
-        write_json(msgspec.json.encode(found, order="deterministic"))
-    else:
-        _print(found)
+    tell(engine.ask(lambda opened: opened.props()), _print, as_json=as_json)
 
 
 def _print(found: EngineProps) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,19 @@ class RequestLoop:
             send_error(sender, "Request was cancelled", code=pb_utils.TritonError.CANCELLED)
         except Exception as error:
             self._answer_error(sender, error)
+
+
+class StreamingModel:
+    """What Triton calls of a model whose `initialize` made its `_requests`."""
+
+    _requests: RequestLoop
+
+    def execute(self, requests: Iterable[Any]) -> None:
+        for request in requests:
+            self._requests.submit(request)
+
+    def finalize(self) -> None:
+        self._requests.close()
 
 
 def send(sender: Any, outputs: Mapping[str, NDArray[Any]], *, final: bool = False) -> None:

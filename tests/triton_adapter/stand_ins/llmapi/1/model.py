@@ -19,19 +19,12 @@ from tiny.sampling import SamplingParams
 _SAMPLING = ("temperature", "top_k", "top_p", "frequency_penalty", "presence_penalty", "max_tokens", "seed")
 
 
-class TritonPythonModel:
+class TritonPythonModel(serving.StreamingModel):
     def initialize(self, args):
         self._model = LanguageModel()
         self._delay_s = float(serving.setting(args, "TOKEN_DELAY_MS", "5")) / 1000
         self._requests = serving.RequestLoop(self._serve, answer_error=_answer_error)
         self._stopped = set()
-
-    def execute(self, requests):
-        for request in requests:
-            self._requests.submit(request)
-
-    def finalize(self):
-        self._requests.close()
 
     async def _serve(self, request, sender):
         if serving.value(request, "stop", False):

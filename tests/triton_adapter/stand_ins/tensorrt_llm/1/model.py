@@ -30,19 +30,12 @@ _SAMPLING = {
 }
 
 
-class TritonPythonModel:
+class TritonPythonModel(serving.StreamingModel):
     def initialize(self, args):
         self._model = LanguageModel()
         self._delay_s = float(serving.setting(args, "TOKEN_DELAY_MS", "5")) / 1000
         self._requests = serving.RequestLoop(self._serve)
         self._stopped = {}
-
-    def execute(self, requests):
-        for request in requests:
-            self._requests.submit(request)
-
-    def finalize(self):
-        self._requests.close()
 
     async def _serve(self, request, sender):
         if serving.value(request, "stop", False):

@@ -15,17 +15,10 @@ import triton_python_backend_utils as pb_utils
 from tiny import serving
 
 
-class TritonPythonModel:
+class TritonPythonModel(serving.StreamingModel):
     def initialize(self, args):
         self._tokens = int(serving.setting(args, "TOKENS", "3"))
         self._requests = serving.RequestLoop(self._fail)
-
-    def execute(self, requests):
-        for request in requests:
-            self._requests.submit(request)
-
-    def finalize(self):
-        self._requests.close()
 
     async def _fail(self, request, sender):
         options = {"code": "INTERNAL", "message": "midfail was asked to fail here", "final": True}

@@ -20,7 +20,7 @@ _POLL_S = 0.01
 _STATES_KEPT = 10_000
 
 
-class TritonPythonModel:
+class TritonPythonModel(serving.StreamingModel):
     def initialize(self, args):
         self._defaults = {
             "max_tokens": int(serving.setting(args, "TOKENS", "50")),
@@ -29,13 +29,6 @@ class TritonPythonModel:
         self._counts = {"running": 0, "started": 0, "finished": 0, "cancelled": 0}
         self._states = {}
         self._requests = serving.RequestLoop(self._serve)
-
-    def execute(self, requests):
-        for request in requests:
-            self._requests.submit(request)
-
-    def finalize(self):
-        self._requests.close()
 
     async def _serve(self, request, sender):
         options = self._defaults | serving.parameters(request)

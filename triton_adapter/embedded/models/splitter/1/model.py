@@ -10,17 +10,10 @@ import triton_python_backend_utils as pb_utils
 from tiny import serving
 
 
-class TritonPythonModel:
+class TritonPythonModel(serving.StreamingModel):
     def initialize(self, args):
         self._piece_bytes = int(serving.setting(args, "PIECE_BYTES", "1"))
         self._requests = serving.RequestLoop(self._repeat)
-
-    def execute(self, requests):
-        for request in requests:
-            self._requests.submit(request)
-
-    def finalize(self):
-        self._requests.close()
 
     async def _repeat(self, request, sender):
         prompt = bytes(pb_utils.get_input_tensor_by_name(request, "text_input").as_numpy()[0])

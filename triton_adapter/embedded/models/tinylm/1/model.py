@@ -20,19 +20,12 @@ from tiny.language import LanguageModel
 from tiny.sampling import SamplingParams
 
 
-class TritonPythonModel:
+class TritonPythonModel(serving.StreamingModel):
     def initialize(self, args):
         self._model = LanguageModel()
         self._delay_ms = float(serving.setting(args, "TOKEN_DELAY_MS", "5"))
         self._max_model_len = int(serving.setting(args, "MAX_MODEL_LEN", "2048"))
         self._requests = serving.RequestLoop(self._generate, answer_error=_answer_error)
-
-    def execute(self, requests):
-        for request in requests:
-            self._requests.submit(request)
-
-    def finalize(self):
-        self._requests.close()
 
     async def _generate(self, request, sender):
         prompt = serving.value(request, "text_input")

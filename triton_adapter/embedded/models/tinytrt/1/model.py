@@ -32,19 +32,12 @@ _SAMPLING = (
 )
 
 
-class TritonPythonModel:
+class TritonPythonModel(serving.StreamingModel):
     def initialize(self, args):
         self._model = LanguageModel()
         self._delay_s = float(serving.setting(args, "TOKEN_DELAY_MS", "5")) / 1000
         self._max_input_len = int(serving.setting(args, "MAX_INPUT_LEN", "1024"))
         self._requests = serving.RequestLoop(self._generate, answer_error=_answer_error)
-
-    def execute(self, requests):
-        for request in requests:
-            self._requests.submit(request)
-
-    def finalize(self):
-        self._requests.close()
 
     async def _generate(self, request, sender):
         prompt = serving.value(request, "text_input")
