@@ -30,6 +30,10 @@ _MARKS = {
 }  # fmt: skip
 
 
+_STAYS_BEHIND = ("conformance_tests.mutants", "conformance_tests.reference")
+"""What proves the suite itself, and is not in the wheel."""
+
+
 class UsageError(Exception):
     """The command line asks for something that there is not."""
 
@@ -182,12 +186,19 @@ def _import_harness(target: str) -> type[Harness]:
     try:
         harness = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as exc:
-        raise UsageError(f"--harness {target}: {exc}") from exc
+        raise UsageError(f"--harness {target}: {exc}{_why_not_here(exc)}") from exc
     except Exception as exc:
         raise HarnessBroke(f"importing {module} raised {type(exc).__name__}: {exc}") from exc
     if not (isinstance(harness, type) and issubclass(harness, Harness)):
         raise UsageError(f"--harness {target}: is no subclass of conformance_tests.Harness")
     return harness
+
+
+def _why_not_here(exc: Exception) -> str:
+    missing = (exc.name or "") if isinstance(exc, ModuleNotFoundError) else ""
+    if missing.startswith(_STAYS_BEHIND):
+        return ": it is in worker-adapter's repository and source distribution only, not in an installed wheel"
+    return ""
 
 
 def describe(session: Session, adapter: str | None = None) -> Under:

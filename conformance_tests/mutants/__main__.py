@@ -1,18 +1,30 @@
 """Prove that every check of the suite can fail: run it on every mutant.
 
-Exit code 1 when a mutant is not found, when more than its own requirement is, or when a requirement has none.
+Exit code 1 when a mutant is not found, when more than its own requirement is, or when a requirement has none; 4 where
+there are no mutants, as in an installed wheel.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 from conformance_tests.catalog import load
-from conformance_tests.mutants.breaking import found_broken, mutants, trial
+
+NOT_HERE = (
+    "the mutants are not in an installed worker-adapter: they prove the suite, not your adapter. Run this command in a "
+    "checkout of its repository, or in its unpacked source distribution; to try your adapter, run "
+    "`python -m conformance_tests --adapter NAME`"
+)
 
 
 def main(arguments: list[str]) -> int:
     """Run the mutants of the requirements that begin in one of `arguments`, or all."""
+    if find_spec("conformance_tests.mutants.breaking") is None:
+        sys.stderr.write(f"{NOT_HERE}\n")
+        return 4
+    from conformance_tests.mutants.breaking import found_broken, mutants, trial
+
     bad = 0
     chosen = [mutant for mutant in mutants() if not arguments or mutant.requirement.startswith(tuple(arguments))]
     for mutant in chosen:
