@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from adapter_api import WorkerAdapter
 from worker_adapter.engine_options import (
     AdapterOption,
     ControlTimeoutOption,
@@ -19,6 +18,9 @@ from worker_adapter.engine_options import (
     with_adapter,
 )
 from worker_adapter.reporting import write_json
+
+if TYPE_CHECKING:
+    from adapter_api import WorkerAdapter
 
 T = TypeVar("T")
 

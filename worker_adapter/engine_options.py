@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from adapter_api import AdapterPlugin, ConfigurationError, UnknownAdapter, WorkerAdapter
+from adapter_api import AdapterPlugin, ConfigurationError, UnknownAdapter
 from adapter_api.options import parse_options
 from worker_adapter.installed import installed_plugins
+
+if TYPE_CHECKING:
+    from adapter_api import WorkerAdapter
 
 T = TypeVar("T")
 
