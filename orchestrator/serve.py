@@ -30,6 +30,7 @@ from orchestrator.http.service import Service
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.sessions.conversation import Conversations
 from orchestrator.sessions.history import Histories
+from orchestrator.work.journal import Journal
 
 if TYPE_CHECKING:
     from orchestrator.observability.tracing import Tracing
@@ -81,7 +82,10 @@ async def serving(
     """
     async with _tracing(settings.tracing) as tracing:
         orchestrator = Orchestrator(settings, plugins=plugins, tracing=tracing, template_of=ChatTemplate.of)
-        async with _serving(orchestrator, settings, load, on_reloaded) as running:
+        async with (
+            _journal(settings) as journal,
+            _serving(orchestrator, settings, load, on_reloaded, journal) as running,
+        ):
             yield running
 
 
@@ -102,11 +106,38 @@ async def _tracing(settings: TracingSettings) -> AsyncIterator[Tracing | None]:
 
 
 @asynccontextmanager
+async def _journal(settings: HostSettings) -> AsyncIterator[Journal | None]:
+    retention = settings.retention
+    if retention.file is None:
+        yield None
+        return
+    journal = await anyio.to_thread.run_sync(
+        lambda path=retention.file: Journal.open(
+            path,
+            max_bytes=retention.max_bytes,
+            max_age_s=retention.max_age_s,
+            events=settings.server.limits.keep_events,
+        )
+    )
+    found = journal.recovered
+    _log.info(
+        "kept tasks are written to %s: %d that ended can be read again, %d that ran when the host stopped have ended in "
+        "an error", retention.file, found.finished, found.unfinished,
+    )  # fmt: skip
+    try:
+        yield journal
+    finally:
+        with anyio.CancelScope(shield=True):
+            await journal.aclose()
+
+
+@asynccontextmanager
 async def _serving(
     orchestrator: Orchestrator,
     settings: HostSettings,
     load: Callable[[], Loaded] | None,
     on_reloaded: Callable[[Loaded], None],
+    journal: Journal | None,
 ) -> AsyncIterator[Serving]:
     reloading = anyio.Lock()
     conversations = Conversations(Histories(settings.history, monotonic))
@@ -131,7 +162,7 @@ async def _serving(
             _log.warning("reloaded, but these settings wait for the next start: %s", ", ".join(report.at_next_start))
         return report
 
-    service = Service(orchestrator, settings, conversations, reload if load is not None else None)
+    service = Service(orchestrator, settings, conversations, reload if load is not None else None, journal)
     sockets = [bind(settings.server.host, settings.server.port)]
     try:
         if settings.server.admin_port is not None:
