@@ -30,7 +30,7 @@ from orchestrator.http.service import Service
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.sessions.conversation import Conversations
 from orchestrator.sessions.history import Histories
-from orchestrator.work.journal import Journal
+from orchestrator.work.journal import Journal, journal_in
 
 if TYPE_CHECKING:
     from orchestrator.observability.tracing import Tracing
@@ -83,7 +83,7 @@ async def serving(
     async with _tracing(settings.tracing) as tracing:
         orchestrator = Orchestrator(settings, plugins=plugins, tracing=tracing, template_of=ChatTemplate.of)
         async with (
-            _journal(settings) as journal,
+            journal_in(settings.retention, settings.server.limits.keep_events) as journal,
             _serving(orchestrator, settings, load, on_reloaded, journal) as running,
         ):
             yield running
@@ -103,32 +103,6 @@ async def _tracing(settings: TracingSettings) -> AsyncIterator[Tracing | None]:
         ) from exc
     async with sending(settings) as tracing:
         yield tracing
-
-
-@asynccontextmanager
-async def _journal(settings: HostSettings) -> AsyncIterator[Journal | None]:
-    retention = settings.retention
-    if retention.file is None:
-        yield None
-        return
-    journal = await anyio.to_thread.run_sync(
-        lambda path=retention.file: Journal.open(
-            path,
-            max_bytes=retention.max_bytes,
-            max_age_s=retention.max_age_s,
-            events=settings.server.limits.keep_events,
-        )
-    )
-    found = journal.recovered
-    _log.info(
-        "kept tasks are written to %s: %d that ended can be read again, %d that ran when the host stopped have ended in "
-        "an error", retention.file, found.finished, found.unfinished,
-    )  # fmt: skip
-    try:
-        yield journal
-    finally:
-        with anyio.CancelScope(shield=True):
-            await journal.aclose()
 
 
 @asynccontextmanager

@@ -13,15 +13,18 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, TypeVar
 
+import anyio
 import msgspec
 
 from adapter_api import ConfigurationError, End, Error, Terminal, TokenEvent, decode_event, encode_event
+from orchestrator.config import RetentionSettings
 from orchestrator.pools.status import TaskStatus
 
 _log = logging.getLogger("orchestrator.work.journal")
@@ -173,7 +176,7 @@ class Journal:
     async def aclose(self) -> None:
         """Write what is left and close the file."""
         self._steps.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await anyio.to_thread.run_sync(self._thread.join)
         self._connection.close()
 
     # -- the thread ---------------------------------------------------------------------------------------------------
@@ -225,8 +228,8 @@ class Journal:
             _settle(done, None, result)
 
     def _told(self, failure: sqlite3.Error | None) -> None:
-        """Log a failure, and once none has followed for a while that all is well again. Small steps fit where large ones
-        do not, so neither is logged for each step."""
+        """Log a failure, and, once none has followed for a while, that all is well again: not each step, since small
+        ones fit where large ones do not."""
         if failure is not None:
             self.failures += 1
             if self._failed_at is None:
@@ -336,6 +339,33 @@ class Journal:
         if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
             return f"{name} is in use by another host: give each host a file of its own"
         return f"{name} cannot be used ({_reason(exc)}): name another file, or move it away"
+
+
+@asynccontextmanager
+async def journal_in(settings: RetentionSettings, events: int) -> AsyncIterator[Journal | None]:
+    """Have the journal that the settings name open while the block runs; `None` when they name none.
+
+    Raises:
+        ConfigurationError: As `Journal.open`.
+    """
+    path = settings.file
+    if path is None:
+        yield None
+        return
+
+    def open_() -> Journal:
+        return Journal.open(path, max_bytes=settings.max_bytes, max_age_s=settings.max_age_s, events=events)
+
+    journal = await anyio.to_thread.run_sync(open_)
+    _log.info(
+        "kept tasks are written to %s: %d that ended can be read again, %d that ran when the host stopped have ended "
+        "in an error", path, journal.recovered.finished, journal.recovered.unfinished,
+    )  # fmt: skip
+    try:
+        yield journal
+    finally:
+        with anyio.CancelScope(shield=True):
+            await journal.aclose()
 
 
 def _read(connection: sqlite3.Connection, job_id: str) -> Kept | None:
