@@ -30,6 +30,7 @@ from orchestrator.http.service import Service
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.sessions.conversation import Conversations
 from orchestrator.sessions.history import Histories
+from orchestrator.work.journal import Journal, journal_in
 
 if TYPE_CHECKING:
     from orchestrator.observability.tracing import Tracing
@@ -81,7 +82,10 @@ async def serving(
     """
     async with _tracing(settings.tracing) as tracing:
         orchestrator = Orchestrator(settings, plugins=plugins, tracing=tracing, template_of=ChatTemplate.of)
-        async with _serving(orchestrator, settings, load, on_reloaded) as running:
+        async with (
+            journal_in(settings.retention, settings.server.limits.keep_events) as journal,
+            _serving(orchestrator, settings, load, on_reloaded, journal) as running,
+        ):
             yield running
 
 
@@ -107,6 +111,7 @@ async def _serving(
     settings: HostSettings,
     load: Callable[[], Loaded] | None,
     on_reloaded: Callable[[Loaded], None],
+    journal: Journal | None,
 ) -> AsyncIterator[Serving]:
     reloading = anyio.Lock()
     conversations = Conversations(Histories(settings.history, monotonic))
@@ -131,7 +136,7 @@ async def _serving(
             _log.warning("reloaded, but these settings wait for the next start: %s", ", ".join(report.at_next_start))
         return report
 
-    service = Service(orchestrator, settings, conversations, reload if load is not None else None)
+    service = Service(orchestrator, settings, conversations, reload if load is not None else None, journal)
     sockets = [bind(settings.server.host, settings.server.port)]
     try:
         if settings.server.admin_port is not None:

@@ -116,6 +116,14 @@ class HistorySettings(Frozen):
     limit: int = Field(default=10_000, ge=1, description="sessions; the least recently used one goes first")
 
 
+class RetentionSettings(Frozen):
+    """A file in which kept tasks survive the host. It holds what models said: treat it as you treat them."""
+
+    file: Path | None = Field(default=None, description="an SQLite file of this host's own; none by default")
+    max_bytes: int = Field(default=256 * 2**20, ge=2**20, description="events it may hold; the oldest tasks go first")
+    max_age_s: Seconds = Field(default=86_400.0, description="how long after its end a task can be read")
+
+
 class HostSettings(OrchestratorSettings):
     """Everything in `orchestrator.toml`."""
 
@@ -123,3 +131,4 @@ class HostSettings(OrchestratorSettings):
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
     history: HistorySettings = HistorySettings()
+    retention: RetentionSettings = RetentionSettings()

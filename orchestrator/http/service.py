@@ -15,6 +15,7 @@ from orchestrator.http.guard import Client, Guard
 from orchestrator.http.reading import inflate, parse_object
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.sessions.conversation import Conversations
+from orchestrator.work.journal import Journal
 from orchestrator.work.keep import KeptTasks
 
 
@@ -27,13 +28,17 @@ class Service:
         settings: HostSettings,
         conversations: Conversations,
         reload: Callable[[], Awaitable[ReloadReport]] | None,
+        journal: Journal | None = None,
     ) -> None:
         self.orchestrator = orchestrator
         self.settings = settings.server
         self.conversations = conversations
         self.guard = Guard(settings.server.api_keys)
         limits = settings.server.limits
-        self.kept = KeptTasks(tasks=limits.keep_tasks, events=limits.keep_events, keep_s=limits.keep_s)
+        self.kept = KeptTasks(
+            tasks=limits.keep_tasks, events=limits.keep_events, keep_s=limits.keep_s, journal=journal,
+            status_of=orchestrator.task,
+        )  # fmt: skip
         self.closing = anyio.Event()
         """Set when the host is about to close: what would stream for ever ends."""
         self.hurry = anyio.Event()

@@ -58,7 +58,7 @@ async def submit(request: Request) -> Response:
     accepted = service.accept(task, client, history=history)
     headers = accepted.headers
     if keep:
-        log = service.kept.start(task.job_id, client.name, accepted.batches, accepted.close)
+        log = await service.kept.start(task.job_id, client.name, accepted.batches, accepted.close)
         return _answer(log, 0, service.settings, headers)
     return TaskEvents(accepted.batches, accepted.close, service.settings, headers)
 
@@ -66,7 +66,7 @@ async def submit(request: Request) -> Response:
 @router.get("/v2/tasks/{job_id}")
 async def look(request: Request, job_id: str) -> Response:
     """Return how a task is, or how it ended."""
-    return _json(_status(request, job_id))
+    return _json(await _status(request, job_id))
 
 
 @router.get("/v2/tasks")
@@ -80,7 +80,7 @@ async def look_at_all(request: Request) -> Response:
 @router.delete("/v2/tasks/{job_id}")
 async def cancel(request: Request, job_id: str) -> Response:
     """Cancel a task and return the receipt; 404 when no such task is known."""
-    _status(request, job_id)
+    await _status(request, job_id)
     return _json(await service_of(request).orchestrator.cancel(job_id))
 
 
@@ -88,9 +88,9 @@ async def cancel(request: Request, job_id: str) -> Response:
 async def resume(request: Request, job_id: str) -> Response:
     """Stream the events of a task that is kept, after the one whose id is in `Last-Event-ID`."""
     service = service_of(request)
-    log = service.kept.get(job_id)
+    log = await service.kept.get(job_id)
     if log is None or not client_of(request).may_see(log.owner):
-        _status(request, job_id)
+        await _status(request, job_id)
         raise Refused("gone", f"task {job_id!r} is not kept: only tasks with on_disconnect: keep can be resumed")
     start = _after(request.headers.get("last-event-id"))
     if start > log.written:
@@ -136,8 +136,9 @@ async def _leave() -> None:
     """The task goes on without its reader."""
 
 
-def _status(request: Request, job_id: str) -> TaskStatus:
-    status = service_of(request).orchestrator.task(job_id)
+async def _status(request: Request, job_id: str) -> TaskStatus:
+    service = service_of(request)
+    status = service.orchestrator.task(job_id) or await service.kept.status(job_id)
     if status is None or not client_of(request).may_see(status.owner):
         raise Refused("not_found", f"no task {job_id!r} is known here")
     return status

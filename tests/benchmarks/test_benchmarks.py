@@ -30,6 +30,13 @@ def test_the_guard_is_measured_for_every_way_of_reading() -> None:
     assert all(set(row) == {"bare", "guarded", "guarded_in_batches"} for row in found.values())
 
 
+def test_the_journal_is_measured_beside_the_same_run_without_it() -> None:
+    found = run("journal.py", "--tasks", "4", "--tokens", "8", "--rounds", "1")
+
+    assert set(found) == {"1 at once", "64 at once"}
+    assert all({name.rpartition(", ")[2] for name in row} == {"with", "without"} for row in found.values())
+
+
 def test_all_clients_get_every_token_of_the_cannon() -> None:
     found = run("tokens.py", "--no-triton", "--rounds", "1", "--scale", "0.02")
 

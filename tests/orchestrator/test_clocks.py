@@ -27,6 +27,7 @@ no_spec = "no requirement names the clock: each that has a time is meant"
 
 SHOWN = {
     "work/jobs.py": "when a task ended",
+    "work/journal.py": "when a task ended, which a host that is started anew has to know",
     "pools/monitor.py": "when a probe was made",
     "http/openai.py": "when an answer was made",
     "observability/tracing.py": "when a span began and ended",
@@ -105,9 +106,9 @@ async def test_tasks_waits_sessions_and_breakers_take_no_notice_of_a_clock_that_
 async def test_kept_tasks_and_throttles_take_no_notice_of_a_clock_that_jumps() -> None:
     kept = KeptTasks(tasks=1, events=10, keep_s=60)
     async with anyio.create_task_group() as kept.group:
-        log = kept.start("j", None, short(), close)
+        log = await kept.start("j", None, short(), close)
         assert [number async for number, _ in log.read(0)] == [0]
-        assert kept.get("j") is log
+        assert (await kept.get("j")) is log
         kept.group.cancel_scope.cancel()
 
     client = Client(ApiKeySettings(name="k", sha256="0" * 64, requests_per_minute=1))

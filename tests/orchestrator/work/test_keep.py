@@ -86,11 +86,11 @@ async def close() -> None:
 async def test_running_tasks_fill_the_places_and_ended_ones_do_not() -> None:
     kept = KeptTasks(tasks=1, events=10, keep_s=60)
     async with anyio.create_task_group() as kept.group:
-        ended = kept.start("ended", None, short(), close)
+        ended = await kept.start("ended", None, short(), close)
         await read_all(ended, 0)
         assert not kept.full
 
-        kept.start("running", None, endless(), close)
+        await kept.start("running", None, endless(), close)
         assert kept.full
         kept.group.cancel_scope.cancel()
 
@@ -99,19 +99,19 @@ async def test_a_task_can_be_read_for_its_time_after_its_end_and_no_longer() -> 
     clock = FakeClock()
     kept = KeptTasks(tasks=1, events=10, keep_s=60, clock=clock)
     async with anyio.create_task_group() as kept.group:
-        await read_all(kept.start("j", None, short(), close), 0)
+        await read_all(await kept.start("j", None, short(), close), 0)
         clock.advance(59)
-        assert kept.get("j") is not None
+        assert (await kept.get("j")) is not None
 
         clock.advance(1)
-        assert kept.get("j") is None
+        assert (await kept.get("j")) is None
         kept.group.cancel_scope.cancel()
 
 
 async def test_what_a_task_said_does_not_stay_in_memory_though_nobody_asks_again() -> None:
     kept = KeptTasks(tasks=1, events=10, keep_s=0.01)
     async with anyio.create_task_group() as kept.group:
-        kept.start("j", None, short(), close)
+        await kept.start("j", None, short(), close)
 
         await eventually(lambda: not kept._logs)
 
@@ -119,11 +119,11 @@ async def test_what_a_task_said_does_not_stay_in_memory_though_nobody_asks_again
 async def test_ended_tasks_go_early_when_there_are_too_many_and_running_ones_never() -> None:
     kept = KeptTasks(tasks=1, events=10, keep_s=60)
     async with anyio.create_task_group() as kept.group:
-        kept.start("running", None, endless(), close)
+        await kept.start("running", None, endless(), close)
         for name in ("a", "b", "c"):
-            await read_all(kept.start(name, None, short(), close), 0)
+            await read_all(await kept.start(name, None, short(), close), 0)
 
-        assert kept.get("running") is not None
-        assert kept.get("a") is None
-        assert kept.get("c") is not None
+        assert (await kept.get("running")) is not None
+        assert (await kept.get("a")) is None
+        assert (await kept.get("c")) is not None
         kept.group.cancel_scope.cancel()

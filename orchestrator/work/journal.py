@@ -1,0 +1,417 @@
+"""Kept tasks on disk: what was read of them can be read again after the host died.
+
+One SQLite file, written by one thread: whatever came together is one transaction, and nobody is shown an event before
+it is in the file. A write-ahead log without a sync per transaction survives the death of the process; the last moments
+before the death of the machine may be missing, the file stays whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic, time
+from typing import Any, TypeVar
+
+import anyio
+import msgspec
+
+from adapter_api import ConfigurationError, End, Error, Terminal, TokenEvent, decode_event, encode_event
+from orchestrator.config import RetentionSettings
+from orchestrator.pools.status import TaskStatus
+
+_log = logging.getLogger("orchestrator.work.journal")
+
+_APPLICATION_ID = 0x774A726E  # "wJrn", so that no other database is taken for a journal
+_VERSION = 1
+_TASK_BYTES = 1024
+"""What a task is counted as beside its events: its row, its status, its place in the indices."""
+_AT_ONCE = 500
+_WELL_AFTER_S = 10.0
+_SCHEMA = """
+CREATE TABLE tasks (
+    job_id TEXT PRIMARY KEY, owner TEXT, status BLOB NOT NULL, ended_at REAL
+) WITHOUT ROWID;
+CREATE TABLE batches (
+    number INTEGER PRIMARY KEY, job_id TEXT NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,
+    events BLOB NOT NULL
+);
+CREATE INDEX batches_of ON batches (job_id, first);
+CREATE INDEX tasks_by_end ON tasks (ended_at);
+"""
+
+ResultT = TypeVar("ResultT")
+Step = Callable[[sqlite3.Connection], Any]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A task as the journal has it: its events from number `first` on."""
+
+    owner: str | None
+    status: TaskStatus
+    first: int
+    events: list[TokenEvent]
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """What was found when the file was opened."""
+
+    finished: int
+    unfinished: int
+    """Tasks that ran when the host died; each has ended in one `Error` by now."""
+
+
+class Journal:
+    """Open one with `Journal.open`; `aclose` writes what is left.
+
+    Its coroutines raise nothing on a full or broken disk: then kept tasks go on in memory, and the log says so once.
+
+    Attributes:
+        recovered: What was found when it was opened.
+        failures: How many transactions could not be written.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, *, max_bytes: int, max_age_s: float, events: int
+    ) -> None:
+        self._connection = connection
+        self._path = path
+        self._max_bytes = max_bytes
+        self._max_age_s = max_age_s
+        self._event_limit = events
+        self._steps: queue.SimpleQueue[tuple[Step, Future[Any]] | None] = queue.SimpleQueue()
+        self._failed_at: float | None = None
+        self.failures = 0
+        self.recovered = Recovered(0, 0)
+        self._bytes = 0
+        self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+
+    @classmethod
+    def open(cls, path: Path, *, max_bytes: int, max_age_s: float, events: int) -> Journal:
+        """Open or make the file, and end what the last host left unfinished.
+
+        Args:
+            path: The file; it is made with access for its owner only. Its folder has to be there.
+            max_bytes: Events and tasks it may hold, as bytes; beyond them the oldest ended tasks go first.
+            max_age_s: How long after its end a task can be read.
+            events: Events it may hold of one task; the oldest go first.
+
+        Raises:
+            ConfigurationError: It cannot be opened, another host has it open, or it is no journal.
+        """
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
+        except (OSError, sqlite3.Error) as exc:
+            raise ConfigurationError(f"retention.file {str(path)!r} cannot be opened: {_reason(exc)}") from exc
+        journal = cls(connection, path, max_bytes=max_bytes, max_age_s=max_age_s, events=events)
+        try:
+            journal._prepare()
+            journal.recovered = journal._recover()
+        except sqlite3.Error as exc:
+            connection.close()
+            raise ConfigurationError(journal._why_unusable(exc)) from exc
+        except ConfigurationError:
+            connection.close()
+            raise
+        journal._thread.start()
+        return journal
+
+    @property
+    def size(self) -> int:
+        """How much it holds, counted as `max_bytes` is."""
+        return self._bytes
+
+    async def begin(self, job_id: str, owner: str | None, status: TaskStatus | None) -> bool:
+        """Write down that a task runs; returns false, and writes nothing, when the journal has one of that `job_id`."""
+        if status is None:
+            return True  # nothing is known of it any more
+
+        def step(connection: sqlite3.Connection) -> bool:
+            row = (job_id, owner, msgspec.json.encode(status))
+            made = connection.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?, ?, NULL)", row).rowcount == 1
+            self._bytes += _TASK_BYTES if made else 0
+            return made
+
+        return await self._run(step, otherwise=True)
+
+    async def append(self, job_id: str, first: int, events: Sequence[TokenEvent]) -> None:
+        """Write down events that follow each other, the first of them number `first`. A terminal one ends the task."""
+        blob = b"\n".join(map(encode_event, events))
+        row = (job_id, first, len(events), blob)
+        ended_at = time() if isinstance(events[-1], Terminal) else None
+
+        def step(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT INTO batches (job_id, first, count, events) VALUES (?, ?, ?, ?)", row)
+            self._bytes += len(blob)
+            if first + len(events) > self._event_limit:
+                self._forget_batches(job_id, before=first + len(events) - self._event_limit)
+            if ended_at is not None:
+                connection.execute("UPDATE tasks SET ended_at = ? WHERE job_id = ?", (ended_at, job_id))
+
+        await self._run(step, otherwise=None)
+
+    async def end(self, job_id: str, status: TaskStatus | None) -> None:
+        """Write down how a task is known from now on. Without a terminal event before, it ends in an error later on."""
+        if status is None:
+            return
+        row = (msgspec.json.encode(status), job_id)
+        await self._run(lambda c: c.execute("UPDATE tasks SET status = ? WHERE job_id = ?", row), otherwise=None)
+
+    async def status(self, job_id: str) -> TaskStatus | None:
+        """Return how an ended task ended; `None` when the journal has none of that name."""
+        return await self._run(lambda c: _status(c, job_id), otherwise=None)
+
+    async def read(self, job_id: str) -> Kept | None:
+        """Return an ended task with its events; `None` when the journal has none of that name."""
+        return await self._run(lambda c: _read(c, job_id), otherwise=None)
+
+    async def aclose(self) -> None:
+        """Write what is left and close the file."""
+        self._steps.put(None)
+        await anyio.to_thread.run_sync(self._thread.join)
+        self._connection.close()
+
+    # -- the thread ---------------------------------------------------------------------------------------------------
+
+    async def _run(self, step: Callable[[sqlite3.Connection], ResultT], *, otherwise: ResultT) -> ResultT:
+        """Return what `step` returns once its transaction is written, or `otherwise` when it cannot be."""
+        done: Future[ResultT] = Future()
+        self._steps.put((step, done))
+        try:
+            return await asyncio.wrap_future(done)
+        except sqlite3.Error:
+            return otherwise
+
+    def _write(self) -> None:
+        pause_s = max(0.05, min(60.0, self._max_age_s / 2))
+        open_ = True
+        while open_:
+            steps: list[tuple[Step, Future[Any]]] = []
+            try:
+                step = self._steps.get(timeout=pause_s)
+                while step is not None:
+                    steps.append(step)
+                    if len(steps) == _AT_ONCE:
+                        break
+                    step = self._steps.get_nowait()
+                else:
+                    open_ = False
+            except queue.Empty:
+                pass
+            self._commit(steps)
+
+    def _commit(self, steps: list[tuple[Step, Future[Any]]]) -> None:
+        before = self._bytes
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            results = [step(self._connection) for step, _ in steps]
+            self._forget_old()
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as exc:
+            self._bytes = before
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._told(exc)
+            for _, done in steps:
+                _settle(done, exc)
+            return
+        self._told(None)
+        for (_, done), result in zip(steps, results, strict=True):
+            _settle(done, None, result)
+
+    def _told(self, failure: sqlite3.Error | None) -> None:
+        """Log a failure, and, once none has followed for a while, that all is well again: not each step, since small
+        ones fit where large ones do not."""
+        if failure is not None:
+            self.failures += 1
+            if self._failed_at is None:
+                _log.error(
+                    "the journal of kept tasks cannot be written (%s): kept tasks go on in memory only, and would be "
+                    "lost if the host died now; make room on its disk", _reason(failure),
+                )  # fmt: skip
+            self._failed_at = monotonic()
+        elif self._failed_at is not None and monotonic() - self._failed_at >= _WELL_AFTER_S:
+            self._failed_at = None
+            _log.warning("the journal of kept tasks is written again")
+
+    def _forget_old(self) -> None:
+        """Within a transaction: delete what is too old, and the oldest of what is too much."""
+        connection = self._connection
+        old = connection.execute("SELECT job_id FROM tasks WHERE ended_at < ?", (time() - self._max_age_s,)).fetchall()
+        for (job_id,) in old:
+            self._forget(job_id)
+        while self._bytes > self._max_bytes:
+            row = connection.execute(
+                "SELECT job_id FROM tasks WHERE ended_at IS NOT NULL ORDER BY ended_at LIMIT 1"
+            ).fetchone()
+            if row is not None:
+                self._forget(row[0])
+            elif not self._forget_oldest_batch():
+                return
+
+    def _forget(self, job_id: str) -> None:
+        size = "SELECT coalesce(sum(length(events)), 0) FROM batches WHERE job_id = ?"
+        self._bytes -= _TASK_BYTES + self._connection.execute(size, (job_id,)).fetchone()[0]
+        self._connection.execute("DELETE FROM batches WHERE job_id = ?", (job_id,))
+        self._connection.execute("DELETE FROM tasks WHERE job_id = ?", (job_id,))
+
+    def _forget_batches(self, job_id: str, *, before: int) -> None:
+        gone = "FROM batches WHERE job_id = ? AND first + count <= ?"
+        size = self._connection.execute(f"SELECT coalesce(sum(length(events)), 0) {gone}", (job_id, before)).fetchone()
+        self._connection.execute(f"DELETE {gone}", (job_id, before))
+        self._bytes -= size[0]
+
+    def _forget_oldest_batch(self) -> bool:
+        row = self._connection.execute("SELECT number, length(events) FROM batches ORDER BY number LIMIT 1").fetchone()
+        if row is None:
+            return False
+        self._connection.execute("DELETE FROM batches WHERE number = ?", row[:1])
+        self._bytes -= row[1]
+        return True
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        # Deleted answers must not lie about in free pages.
+        connection.execute("PRAGMA secure_delete = ON")
+        found = tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if not empty and found != (_APPLICATION_ID, _VERSION):
+            raise ConfigurationError(
+                f"retention.file {str(self._path)!r} is a database of something else, or of another version: "
+                "name another file, or move it away"
+            )
+        connection.execute("PRAGMA auto_vacuum = FULL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA journal_size_limit = 4194304")
+        if empty:
+            connection.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_VERSION}; COMMIT;"
+            )
+
+    def _recover(self) -> Recovered:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        unfinished = connection.execute("SELECT job_id, status FROM tasks WHERE ended_at IS NULL").fetchall()
+        for job_id, status in unfinished:
+            self._end_unfinished(job_id, status)
+        tasks = connection.execute("SELECT count(*) FROM tasks").fetchone()[0]
+        events = connection.execute("SELECT coalesce(sum(length(events)), 0) FROM batches").fetchone()[0]
+        self._bytes = events + tasks * _TASK_BYTES
+        self._forget_old()
+        finished = connection.execute("SELECT count(*) FROM tasks").fetchone()[0] - len(unfinished)
+        connection.execute("COMMIT")
+        return Recovered(max(finished, 0), len(unfinished))
+
+    def _end_unfinished(self, job_id: str, status: bytes) -> None:
+        connection = self._connection
+        last = connection.execute("SELECT max(first + count) FROM batches WHERE job_id = ?", (job_id,)).fetchone()[0]
+        error = Error(
+            code="stream_incomplete",
+            message="the host stopped in the middle of this task, which is lost from here on: send it again",
+            retryable=True,
+        )
+        now = time()
+        connection.execute(
+            "INSERT INTO batches (job_id, first, count, events) VALUES (?, ?, 1, ?)",
+            (job_id, last or 0, encode_event(error)),
+        )
+        ended = msgspec.structs.replace(
+            msgspec.json.decode(status, type=TaskStatus), state="ended", ended_at=now, terminal=error
+        )
+        connection.execute(
+            "UPDATE tasks SET ended_at = ?, status = ? WHERE job_id = ?", (now, msgspec.json.encode(ended), job_id)
+        )
+
+    def _why_unusable(self, exc: sqlite3.Error) -> str:
+        name = f"retention.file {str(self._path)!r}"
+        if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            return f"{name} is in use by another host: give each host a file of its own"
+        return f"{name} cannot be used ({_reason(exc)}): name another file, or move it away"
+
+
+@asynccontextmanager
+async def journal_in(settings: RetentionSettings, events: int) -> AsyncIterator[Journal | None]:
+    """Have the journal that the settings name open while the block runs; `None` when they name none.
+
+    Raises:
+        ConfigurationError: As `Journal.open`.
+    """
+    path = settings.file
+    if path is None:
+        yield None
+        return
+
+    def open_() -> Journal:
+        return Journal.open(path, max_bytes=settings.max_bytes, max_age_s=settings.max_age_s, events=events)
+
+    journal = await anyio.to_thread.run_sync(open_)
+    _log.info(
+        "kept tasks are written to %s: %d that ended can be read again, %d that ran when the host stopped have ended "
+        "in an error", path, journal.recovered.finished, journal.recovered.unfinished,
+    )  # fmt: skip
+    try:
+        yield journal
+    finally:
+        with anyio.CancelScope(shield=True):
+            await journal.aclose()
+
+
+def _read(connection: sqlite3.Connection, job_id: str) -> Kept | None:
+    row = connection.execute("SELECT owner FROM tasks WHERE job_id = ?", (job_id,)).fetchone()
+    status = _status(connection, job_id)
+    if row is None or status is None:
+        return None
+    first = following = 0
+    events: list[TokenEvent] = []
+    for start, count, blob in connection.execute(
+        "SELECT first, count, events FROM batches WHERE job_id = ? ORDER BY first", (job_id,)
+    ):
+        if start != following or not events:
+            # What lies before a gap cannot be told from what is gone.
+            first, events = start, []
+        events += map(decode_event, blob.split(b"\n"))
+        following = start + count
+    return Kept(row[0], status, first, events)
+
+
+def _status(connection: sqlite3.Connection, job_id: str) -> TaskStatus | None:
+    row = connection.execute(
+        "SELECT status, ended_at, (SELECT events FROM batches WHERE batches.job_id = tasks.job_id "
+        "ORDER BY first DESC LIMIT 1) FROM tasks WHERE job_id = ? AND ended_at IS NOT NULL",
+        (job_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    status = msgspec.json.decode(row[0], type=TaskStatus)
+    if status.state == "ended":
+        return status
+    # The host died between the task's last event and its last status.
+    last = decode_event(row[2].rpartition(b"\n")[2])
+    return msgspec.structs.replace(
+        status, state="ended", ended_at=row[1], terminal=last if isinstance(last, End | Error) else None
+    )
+
+
+def _settle(done: Future[Any], failure: Exception | None, result: object = None) -> None:
+    if not done.set_running_or_notify_cancel():
+        return  # whoever waited has left; what was to be written is written
+    if failure is not None:
+        done.set_exception(failure)
+    else:
+        done.set_result(result)
+
+
+def _reason(exc: Exception) -> str:
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
