@@ -11,7 +11,7 @@ import pytest
 from tests.orchestrator.http.sse_reading import Frame, frames, read_all
 from tests.orchestrator.test_serve import CONFIG, process
 
-pytestmark = [pytest.mark.anyio, pytest.mark.spec("ORCH-3064-026")]
+pytestmark = [pytest.mark.anyio, pytest.mark.spec("ORCH-3064-025")]
 
 TASK: dict[str, Any] = {"model": "mock", "prompt": "p", "on_disconnect": "keep"}
 

@@ -55,7 +55,7 @@ async def finish(journal: Journal, job_id: str, *, text: str = "x") -> None:
     await journal.end(job_id, status(job_id, ended=True))
 
 
-@pytest.mark.spec("ORCH-3064-026")
+@pytest.mark.spec("ORCH-3064-025")
 async def test_a_task_that_ended_can_be_read_again_when_the_file_is_opened_anew(tmp_path: Path) -> None:
     async with opened(tmp_path / "j") as journal:
         await run(journal, "a", tokens(0, 1), [Token(2, "é\n")], [END])
@@ -71,7 +71,7 @@ async def test_a_task_that_ended_can_be_read_again_when_the_file_is_opened_anew(
         assert kept.status == await journal.status("a") == status("a", ended=True)
 
 
-@pytest.mark.spec("ORCH-3064-026")
+@pytest.mark.spec("ORCH-3064-025")
 @pytest.mark.parametrize("shown", [0, 2])
 async def test_a_task_that_did_not_end_ends_in_one_error_when_the_file_is_opened_anew(
     tmp_path: Path, shown: int
@@ -113,7 +113,7 @@ async def test_a_task_that_runs_is_not_read_from_the_file(tmp_path: Path) -> Non
         assert await journal.read("never heard of") is None
 
 
-@pytest.mark.spec("ORCH-3064-027")
+@pytest.mark.spec("ORCH-3064-026")
 async def test_the_oldest_tasks_go_when_there_are_too_many_bytes(tmp_path: Path) -> None:
     async with opened(tmp_path / "j", max_bytes=20_000) as journal:
         for name in "abcdef":
@@ -127,7 +127,7 @@ async def test_the_oldest_tasks_go_when_there_are_too_many_bytes(tmp_path: Path)
         assert journal.size <= 20_000, "what is counted is what is there"
 
 
-@pytest.mark.spec("ORCH-3064-027")
+@pytest.mark.spec("ORCH-3064-026")
 async def test_the_oldest_events_go_when_only_running_tasks_are_left(tmp_path: Path) -> None:
     async with opened(tmp_path / "j", max_bytes=20_000) as journal:
         await run(journal, "a", *([Token(index, "x" * 3_000)] for index in range(20)), [END])
@@ -140,7 +140,7 @@ async def test_the_oldest_events_go_when_only_running_tasks_are_left(tmp_path: P
         assert [event.index for event in kept.events if isinstance(event, Token)] == [*range(kept.first, 20)]
 
 
-@pytest.mark.spec("ORCH-3064-027")
+@pytest.mark.spec("ORCH-3064-026")
 async def test_one_task_keeps_no_more_events_than_it_may(tmp_path: Path) -> None:
     async with opened(tmp_path / "j", events=5) as journal:
         await run(journal, "a", *([Token(index, "x")] for index in range(20)), [END])
@@ -150,7 +150,7 @@ async def test_one_task_keeps_no_more_events_than_it_may(tmp_path: Path) -> None
     assert (kept.first, len(kept.events)) == (16, 5)
 
 
-@pytest.mark.spec("ORCH-3064-027")
+@pytest.mark.spec("ORCH-3064-026")
 async def test_a_task_goes_when_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
     monkeypatch.setattr(module, "time", lambda: now)
@@ -184,7 +184,7 @@ def modes(folder: Path) -> set[int]:
     return {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
-@pytest.mark.spec("ORCH-3064-026")
+@pytest.mark.spec("ORCH-3064-025")
 async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     async with opened(tmp_path / "j") as journal:
         await finish(journal, "a")
@@ -230,7 +230,7 @@ async def test_a_file_that_is_no_journal_is_refused_and_left_alone(
     assert before is None or path.read_bytes() == before
 
 
-@pytest.mark.spec("ORCH-3064-028")
+@pytest.mark.spec("ORCH-3064-027")
 async def test_a_full_disk_costs_the_journal_and_no_task(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,7 +272,7 @@ async def test_a_task_whose_middle_could_not_be_written_is_read_from_where_it_is
     assert (kept.first, kept.events) == (5, [Token(5, "5"), END])
 
 
-@pytest.mark.spec("ORCH-3064-026")
+@pytest.mark.spec("ORCH-3064-025")
 async def test_nobody_is_shown_an_event_before_it_is_in_the_file(tmp_path: Path) -> None:
     async with opened(tmp_path / "j") as journal:
         kept = KeptTasks(tasks=9, events=100, keep_s=60, journal=journal, status_of=status)
