@@ -168,7 +168,7 @@ class Attempt:
         if reply.error is None or reply.final is not None:
             return False
         call = self.call
-        if not await self._planned_anew(error_for(None, reply.error, what=self.what)):
+        if not await self._planned_anew(error_for(None, reply.error, what=self.what, request_id=self.task.job_id)):
             return False
         if call is not None and not await settle(call):
             call.cancel()

@@ -96,7 +96,8 @@ class Reading:
         hidden = (*attempt.plan.private(), *attempt.engine.transport.secrets)
         # An engine that does not take a parameter of its own seldom says which: name those the task had.
         own = ", ".join(f"triton.{name}" for name in sorted(attempt.task.parameters_for("triton")))
-        return error_for(None, text, what=f"{attempt.what} with {own}" if own else attempt.what, hide=hidden)
+        what = f"{attempt.what} with {own}" if own else attempt.what
+        return error_for(None, text, what=what, hide=hidden, request_id=attempt.task.job_id)
 
     async def _settle(self) -> None:
         # All is said: a deadline that runs out now, or did while nobody read, must not take the end away again.

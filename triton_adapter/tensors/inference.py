@@ -156,7 +156,7 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
                     watch.stop()
                     settled = reply.final is not False and watch.stage is None and await settle(call, _left(ends) / 2)
                     hidden = (*_texts(request), *engine.transport.secrets)
-                    raise error_for(None, reply.error, what=what, hide=hidden)
+                    raise error_for(None, reply.error, what=what, hide=hidden, request_id=request.request_id)
                 over = over or bool(reply.final)
                 if reply.outputs:
                     yield response(request, reply, final=bool(reply.final))

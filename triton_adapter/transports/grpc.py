@@ -87,8 +87,9 @@ class GrpcTransport:
         """Return the one answer to an inference."""
         what = f"model {request.model!r} on {self.where}"
         data = await self._unary(
-            MODEL_INFER, serialize(request), timeout_s, what=what, traceparent=traceparent, private=request.private
-        )
+            MODEL_INFER, serialize(request), timeout_s, what=what, traceparent=traceparent, private=request.private,
+            request_id=request.request_id,
+        )  # fmt: skip
         return parse_reply(data)
 
     async def stream(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> GrpcStream:
@@ -101,7 +102,7 @@ class GrpcTransport:
             message, timeout=max(ends - loop.time(), 0.001), metadata=self._call_metadata(traceparent)
         )
         self._follow(channel, call)
-        return GrpcStream(self, call, f"model {request.model!r} on {self.where}", request.private)
+        return GrpcStream(self, call, f"model {request.model!r} on {self.where}", request)
 
     async def aclose(self) -> None:
         """Cancel every call and release the connection."""
@@ -134,6 +135,7 @@ class GrpcTransport:
         stage: DeadlineStage = "total",
         traceparent: str | None = None,
         private: Callable[[], Sequence[str]] = tuple,
+        request_id: str = "",
     ) -> bytes:
         loop = asyncio.get_running_loop()
         ends = loop.time() + timeout_s
@@ -147,7 +149,7 @@ class GrpcTransport:
             await _over(call, loop)
             data: bytes = await call
         except grpc.aio.AioRpcError as exc:
-            raise self.error(exc, what, stage, private=private())
+            raise self.error(exc, what, stage, private=private(), request_id=request_id)
         except asyncio.CancelledError:
             # A channel that is closed under a call cancels it: that is not the caller's task being cancelled.
             task = asyncio.current_task()
@@ -160,11 +162,17 @@ class GrpcTransport:
         return data
 
     def error(
-        self, exc: grpc.aio.AioRpcError, what: str, stage: DeadlineStage = "total", *, private: Sequence[str] = ()
+        self,
+        exc: grpc.aio.AioRpcError,
+        what: str,
+        stage: DeadlineStage = "total",
+        *,
+        private: Sequence[str] = (),
+        request_id: str = "",
     ) -> AdapterError:
         """Return the contract's error for a failed call; `exc` is its cause, unless that quotes something private."""
         text, hidden = exc.details() or "", (*private, *self._metadata.secrets)
-        error = error_for(exc.code().name, text, what=what, stage=stage, hide=hidden)
+        error = error_for(exc.code().name, text, what=what, stage=stage, hide=hidden, request_id=request_id)
         quotes = clean(text, hide=hidden) != clean(text)
         error.__cause__ = None if quotes else exc
         error.__suppress_context__ = True
@@ -331,16 +339,16 @@ class _Channel:
 class GrpcStream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_call", "_next", "_parse", "_private", "_transport", "_what")
+    __slots__ = ("_call", "_next", "_parse", "_request", "_transport", "_what")
 
-    def __init__(self, transport: GrpcTransport, call: Any, what: str, private: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, transport: GrpcTransport, call: Any, what: str, request: WireRequest) -> None:
         self._transport = transport
         self._call = call
         # Iterating costs less per message than `call.read`, which asks each time whether the call is over.
         self._next = call.__aiter__().__anext__
         self._parse = StreamReplyReader().parse
         self._what = what
-        self._private = private
+        self._request = request
 
     async def read(self) -> list[Reply]:
         """Return the next reply in a list, or an empty list when the call ended in order."""
@@ -349,15 +357,19 @@ class GrpcStream:
         except StopAsyncIteration:
             return await self._end()
         except grpc.aio.AioRpcError as exc:
-            raise self._transport.error(exc, self._what, private=self._private())
+            raise self._error(exc)
 
     async def _end(self) -> list[Reply]:
         """Return no reply if the call ended in order. An iterator tells but once what went wrong: the call goes on."""
         try:
             await self._call.read()
         except grpc.aio.AioRpcError as exc:
-            raise self._transport.error(exc, self._what, private=self._private())
+            raise self._error(exc)
         return []
+
+    def _error(self, exc: grpc.aio.AioRpcError) -> AdapterError:
+        request = self._request
+        return self._transport.error(exc, self._what, private=request.private(), request_id=request.request_id)
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""

@@ -30,7 +30,8 @@ from adapter_api import (
     Unauthenticated,
     Unsupported,
 )
-from adapter_kit.privacy import without, without_parts
+from adapter_kit import foreign_text
+from adapter_kit.privacy import without
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,13 @@ def find_row(code: str | None, text: str) -> Row:
 
 
 def error_for(
-    code: str | None, text: str, *, what: str, hide: Iterable[str] = (), stage: DeadlineStage = "total"
+    code: str | None,
+    text: str,
+    *,
+    what: str,
+    hide: Iterable[str] = (),
+    request_id: str = "",
+    stage: DeadlineStage = "total",
 ) -> AdapterError:
     """Return the contract's error for an engine's status.
 
@@ -174,35 +181,36 @@ def error_for(
         what: What it happened to, as in "model 'm' on grpc://h:8001".
         stage: Which deadline it was, should it be one.
         hide: Texts that must not appear in the message: the prompt, above all.
+        request_id: What the request was called, which Triton writes before its words; the message names it otherwise.
     """
     if code == "DEADLINE_EXCEEDED":
         return DeadlineExceeded(f"{what}: no answer within the time for the call", stage=stage)
     hidden = tuple(hide)
     # Without the prompt already here: it must not decide, by quoting an error, what this error is.
-    text = without(text, hidden)
+    text = without(without_request_id(text, request_id), hidden)
     row = find_row(code, text)
     said = clean(text, hide=hidden) or f"the engine said {code or 'nothing'} without a reason"
     message = f"{what}: {said}" + (f" ({row.advice})" if row.advice else "")
     return row.error(message, retryable=row.retryable)
 
 
-_TRACEBACK = re.compile(
-    r"\s*\n+\s*At:\s*\n.*|\s*Traceback \(most recent call last\):.*?\n(?=\w[\w.]*(Error|Exception)\b)", re.DOTALL
-)
-_FRAME = re.compile(r'\s*File "[^"]*", line \d+, in \S+(\n\s+[^\n]*)?')
-_PATH = re.compile(r"(?<![\w.])/(?:[\w.@+-]+/)+([\w.@+-]+)")
+_STACK = re.compile(r"\s*\n+\s*At:\s*\n.*", re.DOTALL)
 _CONNECTING = re.compile(r"failed to connect to all addresses; last error: (?:[A-Z_]+: )?(?:ipv[46]:[^ ]+: )?")
-_REQUEST_ID = re.compile(r"^\[request id: [^\]]*\]\s*")
+_REQUEST_ID = re.compile(r"\[request id: [^\]]*\]\s*")
 _IN_MODEL = re.compile(r"^(\[request id: [^\]]*\] *)?(Failed to process the request\(s\) for model|in ensemble )")
-_LIMIT = 400
 
 
-def clean(text: str, *, hide: Iterable[str] = ()) -> str:
-    """Return an engine's words fit for people: one line, no traceback, no directories of the server, nothing hidden."""
+def without_request_id(text: str, request_id: str) -> str:
+    """Return an engine's words without the mark of the request that they are about, wherever it stands in them.
+
+    Only who knows the id can tell where it ends: it may hold a bracket.
+    """
+    return re.sub(rf"\[request id: {re.escape(request_id)}\] *", "", text) if request_id else text
+
+
+def clean(text: str, *, hide: Iterable[str] = (), request_id: str = "") -> str:
+    """Return Triton's words fit for people: as `foreign_text.clean`, and without what only its developers read."""
     hidden = tuple(hide)
-    text = _CONNECTING.sub("", _REQUEST_ID.sub("", without(text, hidden)))
-    text = _TRACEBACK.sub("", text)
-    text = _FRAME.sub("", text)
-    text = _PATH.sub(r"\1", text)
-    text = without_parts(" ".join(text.split())[: 2 * _LIMIT], hidden)
-    return text if len(text) <= _LIMIT else text[: _LIMIT - 1] + "…"
+    text = without(without_request_id(text, request_id), hidden)
+    text = _STACK.sub("", _CONNECTING.sub("", _REQUEST_ID.sub("", text)))
+    return foreign_text.clean(text, hide=hidden)

@@ -359,3 +359,23 @@ def test_the_prompt_never_reaches_a_message() -> None:
 
 def test_long_messages_are_cut() -> None:
     assert len(clean("x" * 10_000)) == 400
+
+
+@pytest.mark.parametrize("request_id", ["f6", "a]b", "a] [b", "]", "(x+", "a b"])
+def test_the_mark_of_the_request_leaves_no_scrap_wherever_it_stands_and_whatever_the_id_holds(request_id: str) -> None:
+    mark = f"[request id: {request_id}] "
+    first = error_for("UNAVAILABLE", f"{mark}Exceeds maximum queue size", what="m", request_id=request_id)
+    middle = error_for(
+        None,
+        f"in ensemble 'e', {mark}Failed to process the request(s) for model 'x': bad",
+        what="m",
+        request_id=request_id,
+    )
+
+    assert isinstance(first, Overloaded)
+    assert first.message.startswith("m: Exceeds maximum queue size")
+    assert middle.message == "m: in ensemble 'e', Failed to process the request(s) for model 'x': bad"
+
+
+def test_marks_of_other_requests_go_too_and_controls_with_them() -> None:
+    assert clean("in ensemble 'e', [request id: <id_unknown>] no\x1b[2J \u202esuch") == "in ensemble 'e', no[2J such"
