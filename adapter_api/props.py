@@ -31,6 +31,8 @@ class Capability(StrEnum):
     LOGPROBS = "logprobs"
     RESPONSE_FORMAT = "response_format"
     TOOLS = "tools"
+    CHAT_TEMPLATE_KWARGS = "chat_template_kwargs"
+    """Values of the task's own for the model's chat template."""
     USAGE = "usage"
     """`End.usage` counts tokens."""
     FINISH_REASON = "finish_reason"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 import uuid
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     PlainSerializer,
     StringConstraints,
     ValidationError,
@@ -43,6 +45,7 @@ def _is_encodable(text: str) -> str:
     return text
 
 
+_TEMPLATE_VALUES, _TEMPLATE_BYTES = 64, 65536
 _FAULTS_NAMED = 10
 _LONGEST_STEP = 64
 
@@ -124,22 +127,30 @@ class Message(_Frozen):
     """One turn of a conversation."""
 
     role: Role
-    content: Text | tuple[Part, ...] = Field(repr=False)
+    content: Text | tuple[Part, ...] | None = Field(
+        repr=False, description="a text, or texts and images in their order; null beside `tool_calls` only"
+    )
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
 
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is null, which it may be beside tool_calls only")
+        return self
+
     @property
     def text(self) -> str:
-        """The text parts, joined; images leave no trace in it."""
-        if isinstance(self.content, str):
-            return self.content
+        """The text parts, joined; images leave no trace in it, and null is empty."""
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
 
     @property
     def images(self) -> tuple[ImagePart, ...]:
         """The image parts, in order."""
-        if isinstance(self.content, str):
+        if self.content is None or isinstance(self.content, str):
             return ()
         return tuple(part for part in self.content if isinstance(part, ImagePart))
 
@@ -198,6 +209,19 @@ class TaskRequest(_Frozen):
     prompt: Text | None = Field(default=None, repr=False)
     # The first bad one is told: a list of a million must not make as many faults.
     messages: tuple[Message, ...] | None = Field(default=None, repr=False, fail_fast=True)
+    prompt_images: tuple[ImagePart, ...] = Field(
+        default=(),
+        repr=False,
+        fail_fast=True,
+        description="images that go with `prompt`, whose marks for them are the model's own; in the marks' order",
+    )
+    chat_template_kwargs: Annotated[Mapping[str, JsonValue], AfterValidator(_frozen_map), PlainSerializer(dict)] = (
+        Field(
+            default_factory=lambda: MappingProxyType({}),
+            repr=False,
+            description="values that the chat template of `messages` finds, as `enable_thinking`",
+        )
+    )
 
     max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
     min_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
@@ -241,6 +265,17 @@ class TaskRequest(_Frozen):
                 raise ValueError(f"key {key!r} needs its engine's namespace, as in 'triton.{key}'")
         return value
 
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _template_values_are_few(cls, value: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        try:
+            size = len(json.dumps(dict(value), allow_nan=False).encode()) if value else 0
+        except (ValueError, RecursionError):
+            raise ValueError("must hold values that JSON has, and not too deep") from None
+        if len(value) > _TEMPLATE_VALUES or size > _TEMPLATE_BYTES:
+            raise ValueError(f"must be at most {_TEMPLATE_VALUES} values, and {_TEMPLATE_BYTES} bytes as JSON")
+        return value
+
     @model_validator(mode="after")
     def _has_one_input(self) -> Self:
         if self.prompt is not None and self.messages is not None:
@@ -249,6 +284,10 @@ class TaskRequest(_Frozen):
             raise ValueError("give 'prompt' or 'messages'")
         if self.prompt == "" or self.messages == ():
             raise ValueError("the prompt is empty")
+        if self.prompt is None and self.prompt_images:
+            raise ValueError("'prompt_images' go with 'prompt'; in messages, images are parts of a content")
+        if self.messages is None and self.chat_template_kwargs:
+            raise ValueError("'chat_template_kwargs' are for the template of 'messages'")
         if self.min_tokens is not None and self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise ValueError("'min_tokens' is larger than 'max_tokens'")
         return self
@@ -280,8 +319,10 @@ class TaskRequest(_Frozen):
 
     @property
     def images(self) -> tuple[ImagePart, ...]:
-        """Every image of every message, in order."""
-        return tuple(image for message in self.messages or () for image in message.images)
+        """Every image of the task, in order: those of every message, or those that go with the prompt."""
+        if self.messages is None:
+            return self.prompt_images
+        return tuple(image for message in self.messages for image in message.images)
 
     @property
     def needs(self) -> frozenset[Capability]:
@@ -295,6 +336,7 @@ class TaskRequest(_Frozen):
             Capability.LOGPROBS: self.logprobs is not None,
             Capability.RESPONSE_FORMAT: self.response_format is not None,
             Capability.TOOLS: bool(self.tools),
+            Capability.CHAT_TEMPLATE_KWARGS: bool(self.chat_template_kwargs),
         }
         return frozenset(capability for capability, is_asked in asked.items() if is_asked)
 

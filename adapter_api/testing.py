@@ -190,6 +190,7 @@ class MockAdapter(WorkerAdapter):
             ("logprobs", task.logprobs is not None),
             ("response_format", task.response_format),
             ("tools", task.tools),
+            ("chat_template_kwargs", task.chat_template_kwargs),
         ):
             if given:
                 raise errors.Unsupported(f"model {task.model!r} cannot take {field}")

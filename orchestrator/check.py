@@ -9,7 +9,7 @@ from importlib import import_module
 import msgspec
 
 from adapter_api import AdapterError, ConfigurationError, PluginHost
-from adapter_kit.chat_template import ChatTemplate
+from adapter_kit.chat_template import read_chat_template
 from orchestrator.config import Loaded, ServerSettings, TracingSettings
 from orchestrator.config.settings import PoolSettings, ReplicaSettings
 
@@ -41,7 +41,8 @@ def check_settings(loaded: Loaded, plugins: PluginHost) -> Summary:
     """
     settings, faults, replicas = loaded.settings, [], []
     for pool in settings.pools:
-        faults += _fault(lambda pool=pool: ChatTemplate.of(pool.chat_template), f"pool {pool.id!r}")
+        place = f"pool {pool.id!r}, chat_template"
+        faults += _fault(lambda pool=pool: read_chat_template(pool.chat_template, pool.chat_template_kwargs), place)
         for replica in pool.replicas:
             adapter = replica.adapter or pool.adapter or ""
             place = f"replica {replica.id!r} of pool {pool.id!r}"

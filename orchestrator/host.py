@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from random import Random
 from time import monotonic
 from types import TracebackType
@@ -31,7 +30,7 @@ from adapter_api import (
 from orchestrator.config.settings import OrchestratorSettings, PoolSettings
 from orchestrator.observability.metrics import OrchestratorMetrics
 from orchestrator.observability.scrape import EngineMetrics
-from orchestrator.pools.fit import Template
+from orchestrator.pools.fit import TemplateReader
 from orchestrator.pools.fleet import DrainReport, Fleet, ReloadReport
 from orchestrator.pools.pool_choice import ServingPools
 from orchestrator.pools.status import PoolStatus, TaskStatus
@@ -63,7 +62,8 @@ class Orchestrator:
         settings: Pools and replicas.
         plugins: Where adapters come from; the installed plugins when absent.
         tracing: Makes a span of each task; none are made when absent.
-        template_of: Makes a chat template of what a pool's `chat_template` names; may raise `ConfigurationError`.
+        template_of: Makes a chat template of what a pool's `chat_template` and `chat_template_kwargs` say; may raise
+            `ConfigurationError`. `adapter_kit.chat_template.read_chat_template` is one.
             Without it messages stay messages.
     """
 
@@ -73,7 +73,7 @@ class Orchestrator:
         *,
         plugins: PluginHost | None = None,
         tracing: Tracing | None = None,
-        template_of: Callable[[Path | None], Template] | None = None,
+        template_of: TemplateReader | None = None,
     ) -> None:
         self.plugins = plugins if plugins is not None else load_plugins()
         self.metrics = OrchestratorMetrics()

@@ -20,7 +20,7 @@ import anyio.abc
 import msgspec
 
 from adapter_api import AdapterError, Capability, ConfigurationError, PluginHost
-from adapter_kit.chat_template import ChatTemplate
+from adapter_kit.chat_template import read_chat_template
 from orchestrator.config import HostSettings, Loaded, TracingSettings, at_next_start, require_keys
 from orchestrator.host import Orchestrator
 from orchestrator.http.app import ADMIN, FACES, create_app
@@ -81,7 +81,7 @@ async def serving(
         ConfigurationError: Something in the settings cannot be had: a port, a certificate, an adapter, a template.
     """
     async with _tracing(settings.tracing) as tracing:
-        orchestrator = Orchestrator(settings, plugins=plugins, tracing=tracing, template_of=ChatTemplate.of)
+        orchestrator = Orchestrator(settings, plugins=plugins, tracing=tracing, template_of=read_chat_template)
         async with (
             journal_in(settings.retention, settings.server.limits.keep_events) as journal,
             _serving(orchestrator, settings, load, on_reloaded, journal) as running,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
@@ -13,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     PlainSerializer,
     SecretStr,
     ValidationError,
@@ -21,6 +23,7 @@ from pydantic import (
 
 from adapter_api import ConfigurationError
 from adapter_api.task import describe_validation_error
+from adapter_kit.chat_template import Template, read_chat_template
 from adapter_kit.tls import TlsSettings
 from triton_adapter.address import Address, parse_address
 
@@ -50,6 +53,7 @@ def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
+JsonMap = Annotated[Mapping[str, JsonValue], AfterValidator(_frozen), PlainSerializer(dict)]
 StringMap = Annotated[Mapping[str, str], AfterValidator(_frozen), PlainSerializer(dict)]
 
 
@@ -70,7 +74,28 @@ class ModelOverride(_Settings):
     outputs: StringMap = Field(default_factory=_nothing)
     cumulative: bool | None = Field(default=None, description="each response repeats the text so far")
     tokenizer: Path | None = Field(default=None, description="a tokenizer.json, for models that take token ids")
-    chat_template: str | None = Field(default=None, repr=False, description="jinja2 template that makes a prompt")
+    chat_template: str | Path | None = Field(
+        default=None,
+        repr=False,
+        description="makes a prompt of messages: a jinja2 template, or where one is (a file, a tokenizer_config.json, "
+        "the folder of a model)",
+    )
+    chat_template_kwargs: JsonMap = Field(
+        default_factory=_nothing, description="values that the template finds, as enable_thinking; a task's own win"
+    )
+
+    @cached_property
+    def template(self) -> Template:
+        """What makes a prompt of messages; read once."""
+        return read_chat_template(self.chat_template, self.chat_template_kwargs)
+
+    @model_validator(mode="after")
+    def _template_can_be_used(self) -> Self:
+        try:
+            _ = self.template
+        except ConfigurationError as exc:
+            raise ValueError(f"chat_template: {exc.message}") from exc
+        return self
 
 
 OverrideMap = Annotated[Mapping[str, ModelOverride], AfterValidator(_frozen), PlainSerializer(dict)]

@@ -142,11 +142,20 @@ def _asking_for(subject: Subject) -> Iterator[tuple[Capability, TaskRequest]]:
     image = (Message(role="user", content=(ImagePart(data=_IMAGE, media_type="image/png"),)),)
     yield Capability.MESSAGES, task(prompt=None, messages=(Message(role="user", content=prompt),))
     yield Capability.IMAGES, task(prompt=None, messages=image)
+    yield Capability.IMAGES, task(prompt_images=(ImagePart(data=_IMAGE, media_type="image/png"),))
     yield Capability.STOP, task(stop=("unlikely-5309",))
     yield Capability.SEED, task(seed=1)
     yield Capability.LOGPROBS, task(logprobs=0)
     yield Capability.RESPONSE_FORMAT, task(response_format=ResponseFormat(type="json"))
     yield Capability.TOOLS, task(tools=(Tool(name="weather", parameters={"type": "object"}),))
+    yield (
+        Capability.CHAT_TEMPLATE_KWARGS,
+        task(
+            prompt=None,
+            messages=(Message(role="user", content=prompt),),
+            chat_template_kwargs={"enable_thinking": False},
+        ),
+    )
 
 
 @requirement("ORCH-3055-007")

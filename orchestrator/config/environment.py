@@ -70,10 +70,18 @@ def _overlay_adapter(
     pool_id = environ.get(f"{PREFIX}{stem}_POOL") or "default"
     replica_id = environ.get(f"{PREFIX}{stem}_REPLICA") or "r0"
     pools = settings.setdefault("pools", [])
+    if not isinstance(pools, list):
+        return  # the file has something else there, which validation tells with its line; so below
     pool = _named(pools, pool_id, {"id": pool_id, "adapter": adapter, "replicas": []})
-    replica = _named(pool.setdefault("replicas", []), replica_id, {"id": replica_id, "adapter": adapter})
+    replicas = pool.setdefault("replicas", [])
+    if not isinstance(replicas, list):
+        return
+    replica = _named(replicas, replica_id, {"id": replica_id, "adapter": adapter})
     if url:
-        replica.setdefault("options", {})["url"] = url
+        options = replica.setdefault("options", {})
+        if not isinstance(options, dict):
+            return
+        options["url"] = url
     if metrics_url := environ.get(f"{PREFIX}{stem}_METRICS_URL"):
         replica["metrics_url"] = metrics_url
     variable = f"{PREFIX}{stem}_URL" if url else f"{stem}_ENABLED"

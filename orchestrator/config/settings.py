@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
+    PlainSerializer,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -116,10 +120,17 @@ class PoolSettings(Frozen):
         description="send work only to replicas of this engine version; `first`: that of the first ready, until no "
         "replica has it any more",
     )
-    chat_template: Path | None = Field(
+    chat_template: str | Path | None = Field(
         default=None,
-        description="tokenizer_config.json or a jinja2 file that makes text of messages; absent: messages reach models "
-        "that take them, and others get a plain layout",
+        repr=False,
+        description="makes one text of messages: a jinja2 template, or where one is (a file, a tokenizer_config.json, "
+        "the folder of a model); absent: messages reach models that take them, and others get a plain layout",
+    )
+    chat_template_kwargs: Annotated[
+        Mapping[str, JsonValue], AfterValidator(MappingProxyType), PlainSerializer(dict)
+    ] = Field(
+        default_factory=lambda: MappingProxyType({}),
+        description="values that the template finds, as enable_thinking; a task's own win",
     )
     health: HealthSettings = HealthSettings()
     breaker: BreakerSettings = BreakerSettings()

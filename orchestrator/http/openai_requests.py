@@ -40,7 +40,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    taken = {"messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice"}
+    taken = {
+        "messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
+        "chat_template_kwargs",
+    }  # fmt: skip
     task = _common(fields, headers, taken)
     task["messages"] = [_message(message) for message in _list(fields, "messages")]
     _set(task, "max_tokens", fields.get("max_completion_tokens", fields.get("max_tokens")))
@@ -55,6 +58,7 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     if fields.get("tools"):
         task["tools"] = [_tool(tool) for tool in _list(fields, "tools")]
         _set(task, "tool_choice", _tool_choice(fields.get("tool_choice")))
+    _set(task, "chat_template_kwargs", fields.get("chat_template_kwargs"))
     return _asked(task, fields)
 
 
@@ -117,6 +121,8 @@ def _message(message: Any) -> dict[str, Any]:
     found["content"] = [_part(part) for part in content] if isinstance(content, list) else content or ""
     if message.get("tool_calls"):
         found["tool_calls"] = [_tool_call(call) for call in _list(message, "tool_calls")]
+        if content is None:
+            found["content"] = None  # templates tell it from an empty text
     return found
 
 

@@ -2,48 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from adapter_api import Capability, ModelProps, TaskRequest
+from adapter_api import Capability, ModelProps, TaskRequest, Unsupported
+from adapter_kit.chat_template import Template
 from orchestrator.config.settings import PoolSettings
 
-
-class Template(Protocol):
-    """Makes one prompt of messages; `chat_template.ChatTemplate` is one."""
-
-    def render(self, task: TaskRequest) -> str:
-        """Return the prompt; raises `InvalidRequest` or `Unsupported` when the messages cannot be one."""
-        ...
+TemplateReader = Callable[[str | Path | None, Mapping[str, Any]], Template]
+"""Makes a template of what a pool's settings say."""
 
 
-def suits(task: TaskRequest, props: ModelProps | None) -> bool:
+def suits(task: TaskRequest, props: ModelProps | None, template: Template | None = None) -> bool:
     """Return whether a model is known to be capable of the task; true also when nothing is known of the model."""
     if props is None:
         return True
     if task.max_tokens is not None and props.max_tokens is not None and task.max_tokens > props.max_tokens:
         return False
-    return not props.capabilities or _needs(task, props) <= props.capabilities
+    return not props.capabilities or _needs(task, props, template) <= props.capabilities
 
 
 def fit(task: TaskRequest, props: ModelProps | None, pool: PoolSettings, template: Template | None) -> TaskRequest:
     """Return the task as the model takes it: its messages as one prompt, by the pool's template, where need be.
 
     A template that the settings name is used for every model that takes text; without one it is only for models that
-    take no messages. Messages with an image stay messages where the model takes them.
+    take no messages. Images go beside the prompt, which has the template's marks in their places.
 
     Raises:
         InvalidRequest: The template refuses the messages.
-        Unsupported: There is an image among them, and the model takes text only.
+        Unsupported: There is something among them that it has no place for, or an image, and the model takes text only.
     """
     if task.messages is None or template is None or props is None or Capability.TEXT not in props.capabilities:
         return task
-    if Capability.MESSAGES in props.capabilities and (pool.chat_template is None or task.images):
+    if Capability.MESSAGES in props.capabilities and pool.chat_template is None:
         return task
-    return task.model_copy(update={"messages": None, "prompt": template.render(task)})
+    if task.images and Capability.IMAGES not in props.capabilities:
+        raise Unsupported(f"model {task.model!r} takes text only, and the messages have an image")
+    return task.model_copy(
+        update={
+            "messages": None,
+            "prompt": template.render(task),
+            "prompt_images": task.images,
+            # These are in the prompt now.
+            "tools": (),
+            "tool_choice": None,
+            "chat_template_kwargs": _NOTHING,
+        }
+    )
 
 
-def _needs(task: TaskRequest, props: ModelProps) -> frozenset[Capability]:
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def _needs(task: TaskRequest, props: ModelProps, template: Template | None) -> frozenset[Capability]:
     needs = task.needs
-    if Capability.MESSAGES not in props.capabilities and Capability.TEXT in props.capabilities:
+    if task.messages is None or Capability.TEXT not in props.capabilities:
+        return needs
+    if Capability.MESSAGES not in props.capabilities:
         needs -= {Capability.MESSAGES}  # a template makes them text
+    if template is not None:
+        needs -= {Capability.TOOLS} if template.takes_tools else set()
+        needs -= {Capability.CHAT_TEMPLATE_KWARGS} if template.takes_variables else set()
     return needs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
@@ -14,8 +13,9 @@ import anyio.abc
 import msgspec
 
 from adapter_api import AdapterClosed, ConfigurationError, HealthReport, NotReady, PluginHost
+from adapter_kit.chat_template import Template
 from orchestrator.config.settings import OrchestratorSettings, PoolSettings, ReplicaSettings
-from orchestrator.pools.fit import Template
+from orchestrator.pools.fit import TemplateReader
 from orchestrator.pools.monitor import watch
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.replica import Replica
@@ -66,7 +66,7 @@ class Fleet:
         affinity: Affinity,
         listener: HealthListener,
         read_metrics: MetricsReader,
-        template_of: Callable[[Path | None], Template] | None = None,
+        template_of: TemplateReader | None = None,
     ) -> None:
         self.settings = settings
         self.pools: dict[str, Pool] = {}
@@ -227,8 +227,15 @@ class Fleet:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _pool(self, settings: PoolSettings, replicas: Iterable[Replica]) -> Pool:
-        template = self._template_of(settings.chat_template) if self._template_of is not None else None
-        return Pool(settings, replicas, self._affinity, template)
+        return Pool(settings, replicas, self._affinity, self._template(settings))
+
+    def _template(self, settings: PoolSettings) -> Template | None:
+        if self._template_of is None:
+            return None
+        try:
+            return self._template_of(settings.chat_template, settings.chat_template_kwargs)
+        except ConfigurationError as exc:
+            raise ConfigurationError(f"pool {settings.id!r}, chat_template: {exc.message}") from exc
 
     def _build(self, pool: PoolSettings, wanted: Iterable[ReplicaSettings]) -> list[Replica]:
         environ: Mapping[str, str] | None = os.environ if self.settings.read_environment else None

@@ -7,10 +7,11 @@ from math import inf
 from time import perf_counter
 
 from adapter_api import AdapterError, DeadlineExceeded, InvalidRequest, NotReady, Overloaded, TaskRequest
+from adapter_kit.chat_template import Template
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.admission import WaitingLine
 from orchestrator.pools.claim import Claim, Work
-from orchestrator.pools.fit import Template, fit, suits
+from orchestrator.pools.fit import fit, suits
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.routing import Candidate, choose_replica
 from orchestrator.pools.status import PoolStatus
@@ -88,7 +89,8 @@ class Pool:
 
     def suits(self, task: TaskRequest) -> bool:
         """Whether a replica's model is known to be capable of the task, or may be."""
-        return any(suits(task, replica.model_props(task.model)) for replica in self.replicas.values())
+        template = self.template
+        return any(suits(task, replica.model_props(task.model), template) for replica in self.replicas.values())
 
     def fit(self, task: TaskRequest, replica: Replica) -> TaskRequest:
         """Return the task as the replica's model takes it; raises as `fit.fit` does."""

@@ -170,3 +170,50 @@ def test_a_field_of_several_types_is_told_by_its_name_alone() -> None:
 
     assert "messages.0.content: " in refused.value.message
     assert "[" not in refused.value.message
+
+
+def test_images_go_beside_a_prompt_or_inside_of_messages() -> None:
+    image = {"type": "image", "data": b"x"}
+
+    beside = TaskRequest.parse({"model": "m", "prompt": "<image>", "prompt_images": [image]})
+
+    assert [each.content for each in beside.images] == [b"x"]
+    assert Capability.IMAGES in beside.needs
+    with pytest.raises(InvalidRequest, match="'prompt_images' go with 'prompt'"):
+        TaskRequest.parse({"model": "m", "messages": [{"role": "user", "content": "a"}], "prompt_images": [image]})
+
+
+@pytest.mark.parametrize("values, said", [
+    ({str(n): 0 for n in range(65)}, "at most 64 values"),
+    ({"a": "x" * 65536}, "65536 bytes"),
+    ({"a": float("nan")}, "chat_template_kwargs"),
+    ({"a": object()}, "chat_template_kwargs"),
+])  # fmt: skip
+def test_values_for_a_template_are_few_and_json(values: dict[str, object], said: str) -> None:
+    task = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+
+    with pytest.raises(InvalidRequest, match=said):
+        TaskRequest.parse(task | {"chat_template_kwargs": values})
+
+
+def test_values_for_a_template_belong_to_messages_and_cannot_be_changed() -> None:
+    task = TaskRequest.parse({
+        "model": "m", "messages": [{"role": "user", "content": "a"}], "chat_template_kwargs": {"enable_thinking": False}
+    })  # fmt: skip
+
+    assert Capability.CHAT_TEMPLATE_KWARGS in task.needs
+    assert TaskRequest.parse_json(task.model_dump_json()) == task
+    with pytest.raises(TypeError):
+        task.chat_template_kwargs["more"] = 1  # type: ignore[index]
+    with pytest.raises(InvalidRequest, match="are for the template of 'messages'"):
+        TaskRequest.parse({"model": "m", "prompt": "a", "chat_template_kwargs": {"a": 1}})
+
+
+def test_content_may_be_null_beside_tool_calls_only() -> None:
+    call = {"id": "1", "name": "f", "arguments": "{}"}
+
+    message = Message.model_validate({"role": "assistant", "content": None, "tool_calls": [call]})
+
+    assert (message.content, message.text, message.images) == (None, "", ())
+    with pytest.raises(InvalidRequest, match="null"):
+        TaskRequest.parse({"model": "m", "messages": [{"role": "user", "content": None}]})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from adapter_api import ConfigurationError
+from adapter_api import ConfigurationError, load_plugins
 from adapter_kit.tls import TlsSettings
 from triton_adapter.address import parse_address
 from triton_adapter.settings import ModelOverride, RestrictedToken, TritonSettings
@@ -138,3 +138,25 @@ def test_overrides_of_models_are_frozen_and_survive_a_round_trip() -> None:
     assert TritonSettings.model_validate(settings.model_dump()) == settings
     with pytest.raises(TypeError):
         settings.models["m"].inputs["prompt"] = "other"  # type: ignore[index]
+
+
+@pytest.mark.spec("ORCH-3064-030")
+@pytest.mark.parametrize("template, said", [
+    ("{% for %}", "not valid jinja2: line 1"),
+    ("{% break %}", "outside loop"),
+    ("{% if x %}" * 3000 + "{% endif %}" * 3000, "nested too deep"),
+    ("/nowhere/tokenizer_config.json", "there is no such file"),
+    ("gone.jinja", "there is no such file"),
+])  # fmt: skip
+def test_a_template_that_cannot_be_used_is_told_by_its_model_when_settings_are_read(template: str, said: str) -> None:
+    for read in (
+        lambda: TritonSettings.from_env({}, models={"llama": {"chat_template": template}}),
+        lambda: load_plugins().adapter("triton").create({"models": {"llama": {"chat_template": template}}}),
+    ):
+        with pytest.raises(ConfigurationError, match=rf"models\.llama: chat_template: .*{said}"):
+            read()
+
+
+def test_values_for_a_template_that_is_not_there_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="chat_template_kwargs need a chat_template"):
+        TritonSettings.from_env({}, models={"llama": {"chat_template_kwargs": {"enable_thinking": True}}})

@@ -12,6 +12,5 @@ held_back, end = decoder.finish()
 
 from triton_adapter.dialects.base import Choice, Dialect, TaskDecoder
 from triton_adapter.dialects.choosing import choose_dialect
-from triton_adapter.dialects.prompt import prompt_of
 
-__all__ = ["Choice", "Dialect", "TaskDecoder", "choose_dialect", "prompt_of"]
+__all__ = ["Choice", "Dialect", "TaskDecoder", "choose_dialect"]

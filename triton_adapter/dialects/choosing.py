@@ -69,7 +69,7 @@ def _found(schema: ModelSchema) -> tuple[str, str]:
 
 def _vllm(schema: ModelSchema, override: ModelOverride) -> Dialect:
     key = override.inputs.get("response_format", GUIDE_KEY)
-    return VllmDialect(guide_key=key, chat_template=override.chat_template)
+    return VllmDialect(guide_key=key, template=override.template)
 
 
 def _trtllm(schema: ModelSchema, override: ModelOverride) -> Dialect:
@@ -114,7 +114,7 @@ _DIALECTS: dict[str, Callable[[ModelSchema, ModelOverride], Dialect]] = {
 def _adjusted(dialect: LayoutDialect, override: ModelOverride) -> Dialect:
     if override is _NO_OVERRIDE:
         return dialect
-    changes: dict[str, Any] = {"chat_template": override.chat_template}
+    changes: dict[str, Any] = {"template": override.template}
     if override.inputs or override.outputs:
         changes["layout"] = with_overrides(dialect.layout, override.inputs, override.outputs)
     if override.cumulative is not None:

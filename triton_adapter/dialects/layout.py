@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import msgspec
 
 from adapter_api import Capability, ImagePart, InvalidRequest, ResponseFormat, TaskRequest, Unsupported
+from adapter_kit.chat_template import Template, prompt_of
 from triton_adapter.dialects.base import TaskDecoder
 from triton_adapter.dialects.decoding import LogprobReader, Reading, TextDecoder
-from triton_adapter.dialects.prompt import prompt_of
 from triton_adapter.dialects.request import SAMPLING_FIELDS, RequestBuilder
 from triton_adapter.schema import EncodedTask, ModelSchema
 
@@ -63,7 +63,7 @@ class LayoutDialect:
     """Whether the model sees request parameters, so that a task may bring its own."""
     read_logprobs: Callable[[str], LogprobReader] | None = None
     """Makes a reader of the output of that name for one task."""
-    chat_template: str | None = None
+    template: Template | None = None
 
     always_asked: ClassVar[Names] = ()
     """Outputs that the family cannot go without."""
@@ -82,6 +82,7 @@ class LayoutDialect:
             Capability.LOGPROBS: _declared(layout.logprobs, schema) is not None,
             Capability.FINISH_REASON: _declared(layout.finish_reason, schema) is not None,
             Capability.USAGE: None not in (_declared(layout.tokens_in, schema), _declared(layout.tokens_out, schema)),
+            Capability.CHAT_TEMPLATE_KWARGS: self.template is not None and self.template.takes_variables,
         }
         return frozenset(capability for capability, has in having.items() if has)
 
@@ -104,7 +105,7 @@ class LayoutDialect:
     # -- what families do differently ---------------------------------------------------------------------------------
 
     def _put_prompt(self, request: RequestBuilder) -> None:
-        request.put(self.layout.prompt, prompt_of(request.task, self.chat_template))
+        request.put(self.layout.prompt, prompt_of(request.task, self.template))
 
     # -- encoding -----------------------------------------------------------------------------------------------------
 
@@ -128,8 +129,7 @@ class LayoutDialect:
             request.ask(name)
         if task.images and not request.put(layout.images, *map(_image_text(layout.images), task.images)):
             raise request.unsupported("images")
-        if task.tools or task.tool_choice is not None:
-            raise request.unsupported("`tools`")
+        request.refuse_tools_beside_a_prompt()
         if task.logprobs is not None and _declared(layout.logprobs, schema) is None:
             raise request.unsupported("`logprobs`")
         if task.logprobs:

@@ -108,6 +108,12 @@ class RequestBuilder:
         inputs = ", ".join(sorted(self.schema.inputs))
         return Unsupported(f"model {self.schema.name!r} has no place for {what}; its inputs are {inputs}")
 
+    def refuse_tools_beside_a_prompt(self) -> None:
+        """Raise `Unsupported` for tools that no template has written into the prompt."""
+        task = self.task
+        if task.prompt is not None and (task.tools or task.tool_choice is not None):
+            raise self.unsupported("`tools`")
+
     def _check_parameter(self, name: str, value: ParameterValue, own: frozenset[str]) -> None:
         advice = _RESERVED.get(name)
         if advice is not None or name.startswith(("triton_", "sequence_")):

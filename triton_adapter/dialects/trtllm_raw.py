@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adapter_api import InvalidRequest, TaskRequest
+from adapter_kit.chat_template import prompt_of
 from adapter_kit.stops import StopCutter
 from triton_adapter.codec import read_numbers
 from triton_adapter.dialects.base import TaskDecoder
 from triton_adapter.dialects.decoding import Outputs, TextDecoder
 from triton_adapter.dialects.layout import Asked, Layout, LayoutDialect, Names
-from triton_adapter.dialects.prompt import prompt_of
 from triton_adapter.dialects.request import RequestBuilder
 from triton_adapter.dialects.tokenizer import Tokenizer
 from triton_adapter.schema import ModelSchema, RawTensor
@@ -55,7 +55,7 @@ class RawDialect(LayoutDialect):
         return TextDecoder(self._reading(task, schema), IdAssembler(self.tokenizer, task.stop))
 
     def _put_prompt(self, request: RequestBuilder) -> None:
-        ids = self.tokenizer.encode(prompt_of(request.task, self.chat_template))
+        ids = self.tokenizer.encode(prompt_of(request.task, self.template))
         if not ids:
             raise InvalidRequest(f"the prompt for model {request.schema.name!r} has no tokens")
         request.put(("input_ids",), *ids)

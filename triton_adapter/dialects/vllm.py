@@ -16,11 +16,11 @@ import msgspec
 
 from adapter_api import Alternative, Capability, InvalidRequest, ProtocolViolation, ResponseFormat, TaskRequest
 from adapter_api.task import ParameterValue
+from adapter_kit.chat_template import Template, prompt_of
 from triton_adapter.codec import first_text
 from triton_adapter.dialects.base import TaskDecoder
 from triton_adapter.dialects.decoding import Outputs, Reading, Score, TextDecoder
 from triton_adapter.dialects.layout import asks_for_figures
-from triton_adapter.dialects.prompt import prompt_of
 from triton_adapter.dialects.request import SAMPLING_FIELDS, RequestBuilder
 from triton_adapter.schema import EncodedTask, ModelSchema
 
@@ -47,7 +47,7 @@ class VllmDialect:
     """Speaks the vLLM backend's tensors, as of whichever version the model declares."""
 
     guide_key: str = GUIDE_KEY
-    chat_template: str | None = None
+    template: Template | None = None
 
     @property
     def name(self) -> str:
@@ -65,19 +65,19 @@ class VllmDialect:
             Capability.LOGPROBS: _has_logprobs(schema),
             Capability.FINISH_REASON: _asks(schema, "finish_reason"),
             Capability.USAGE: _asks(schema, "num_input_tokens") and _asks(schema, "num_output_tokens"),
+            Capability.CHAT_TEMPLATE_KWARGS: self.template is not None and self.template.takes_variables,
         }
         return frozenset(capability for capability, has in having.items() if has)
 
     def encode(self, task: TaskRequest, schema: ModelSchema) -> EncodedTask:
         request = RequestBuilder(task, schema)
-        request.put(("text_input",), prompt_of(task, self.chat_template))
+        request.put(("text_input",), prompt_of(task, self.template))
         # A stream never repeats the prompt, and refuses to be told so on some versions; a single answer does.
         if not (schema.decoupled and request.ask("stream")):
             request.ask("exclude_input_in_output")
         if task.images and not request.put(("image",), *(image.data for image in task.images)):
             raise request.unsupported("images")
-        if task.tools or task.tool_choice is not None:
-            raise request.unsupported("`tools`")
+        request.refuse_tools_beside_a_prompt()
         outputs = [_TEXT]
         for output, flag in _ASKED.items():
             if _asks(schema, output):

@@ -62,7 +62,10 @@ class Plan(msgspec.Struct, frozen=True):
     def private(self) -> list[str]:
         """Return the task's texts, which no message may quote."""
         task = self.task
-        return [message.text for message in task.messages or ()] if task.prompt is None else [task.prompt]
+        if task.prompt is not None:
+            return [task.prompt]
+        calls = (call.arguments for message in task.messages or () for call in message.tool_calls)
+        return [*(message.text for message in task.messages or ()), *calls]
 
 
 def make_plan(task: TaskRequest, schema: ModelSchema, override: ModelOverride) -> Plan:

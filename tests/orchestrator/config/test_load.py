@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adapter_api import ConfigurationError
+from adapter_api import ConfigurationError, load_plugins
+from orchestrator.check import check_settings
 from orchestrator.config import Loaded, load_settings
 
 POOL = '[[pools]]\nadapter = "mock"\n[[pools.replicas]]\nid = "r0"\n'
@@ -178,3 +179,33 @@ def test_listening_beyond_loopback_needs_a_key_or_a_word(tmp_path: Path) -> None
 
     load(tmp_path, POOL + '[server]\nhost = "0.0.0.0"\nallow_anonymous = true\n')
     load(tmp_path, POOL + f'[server]\nhost = "0.0.0.0"\napi_keys = [{{ name = "a", sha256 = "{"0" * 64}" }}]\n')
+
+
+@pytest.mark.spec("ORCH-3063-001")
+@pytest.mark.parametrize("text, said", [
+    ("pools = 5\n", "/orchestrator.toml:1: pools: "),
+    ("pools = 'x'\n", "/orchestrator.toml:1: pools: "),
+    ("[pools]\nid = 'a'\n", "/orchestrator.toml:1: pools: "),
+    ("pools = [5]\n", "pools.0: "),
+    ("[[pools]]\nreplicas = 5\n", "/orchestrator.toml:2: pools.0.replicas: "),
+    ("[[pools]]\nreplicas = [5]\n", "pools.0.replicas.0: "),
+    ("[[pools]]\n[[pools.replicas]]\nid = 'r0'\noptions = 5\n", "/orchestrator.toml:4: pools.0.replicas.0.options: "),
+])  # fmt: skip
+def test_a_file_that_has_something_else_where_a_variable_adds_a_replica_is_told_as_ever(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    assert said in fault(tmp_path, text, {"ORCHD_TRITON_URL": "grpc://h:8001"})
+
+
+@pytest.mark.spec("ORCH-3064-030")
+@pytest.mark.parametrize("template, said", [
+    ("'{% break %}'", "'break' outside loop"),
+    ("'{% for %}'", "not valid jinja2: line 1"),
+    ("'/nowhere/chat_template.jinja'", "there is no such file"),
+    (repr("{% if x %}" * 3000 + "{% endif %}" * 3000), "nested too deep"),
+])  # fmt: skip
+def test_a_chat_template_that_cannot_be_used_is_told_by_its_pool(tmp_path: Path, template: str, said: str) -> None:
+    text = f'[[pools]]\nid = "blue"\nadapter = "mock"\nchat_template = {template}\n[[pools.replicas]]\nid = "r0"\n'
+
+    with pytest.raises(ConfigurationError, match=rf"pool 'blue', chat_template: .*{said}"):
+        check_settings(load(tmp_path, text), load_plugins())

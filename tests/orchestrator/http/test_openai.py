@@ -264,4 +264,4 @@ async def test_messages_become_a_prompt_for_a_model_that_takes_only_text(serve: 
             await client.chat.completions.create(model="mock", messages=shown)
 
     assert asked.messages is None
-    assert asked.prompt == "system: Be brief.\nuser: Hello\nassistant:"
+    assert asked.prompt == "system: Be brief.\n\nuser: Hello\n\nassistant:"

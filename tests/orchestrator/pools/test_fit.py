@@ -22,7 +22,7 @@ from adapter_api import (
     Unsupported,
 )
 from adapter_api.testing import MockAdapter, collect
-from adapter_kit.chat_template import ChatTemplate
+from adapter_kit.chat_template import read_chat_template
 from orchestrator import Orchestrator, OrchestratorSettings
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.fit import fit, suits
@@ -65,7 +65,7 @@ def pool(path: Path | None = None) -> PoolSettings:
 
 @pytest.mark.spec("ORCH-3064-012")
 @pytest.mark.parametrize("capabilities, named, prompt", [
-    ((TEXT,), False, "user: hi\nassistant:"),
+    ((TEXT,), False, "user: hi\n\nassistant:"),
     ((TEXT,), True, "<user>hi<assistant>"),
     ((TEXT, MESSAGES), False, None),
     ((TEXT, MESSAGES), True, "<user>hi<assistant>"),
@@ -77,19 +77,28 @@ def test_messages_become_text_where_the_model_or_the_settings_want_it(
 ) -> None:
     settings = pool(template if named else None)
 
-    fitted = fit(chat(), model(*capabilities), settings, ChatTemplate.of(settings.chat_template))
+    fitted = fit(chat(), model(*capabilities), settings, read_chat_template(settings.chat_template))
 
     assert fitted.prompt == prompt
     assert (fitted.messages is None) == (prompt is not None)
 
 
-def test_messages_with_an_image_stay_messages_or_are_refused(template: Path) -> None:
-    settings = pool(template)
+@pytest.mark.spec("ORCH-3064-031")
+def test_images_go_beside_the_prompt_with_marks_in_their_places_or_are_refused(template: Path) -> None:
+    task, plain = picture(), read_chat_template(None)
+    marks = "{% for p in messages[0].content %}{{ p.text if p.type == 'text' else '<image>' }}{% endfor %}"
+    write(template, marks)
+    named, marking = pool(template), read_chat_template(template)
 
-    task = picture()
-    assert fit(task, model(TEXT, MESSAGES, IMAGES), settings, ChatTemplate.of(settings.chat_template)) is task
+    for capabilities in ((TEXT, MESSAGES, IMAGES), (TEXT, IMAGES)):
+        fitted = fit(task, model(*capabilities), named, marking)
+        assert (fitted.prompt, fitted.prompt_images, fitted.messages) == ("what?<image>", (IMAGE,), None)
+    assert fit(task, model(TEXT, MESSAGES, IMAGES), pool(), plain) is task
+    assert fit(task, model(TEXT, IMAGES), pool(), plain).prompt_images == (IMAGE,)
     with pytest.raises(Unsupported, match="takes text only"):
-        fit(picture(), model(TEXT), settings, ChatTemplate.of(settings.chat_template))
+        fit(task, model(TEXT), named, marking)
+    with pytest.raises(Unsupported, match="no place for images"):
+        fit(task, model(TEXT, IMAGES), named, read_chat_template(TEMPLATE))
 
 
 def test_what_is_not_known_of_a_model_is_not_held_against_it() -> None:
@@ -124,7 +133,7 @@ def host(*pools: dict[str, Any]) -> Orchestrator:
     )  # fmt: skip
     fields = [{"replicas": [{"id": "r0"}], **each} for each in pools]
     settings = OrchestratorSettings.parse({"pools": fields, "read_environment": False})
-    return Orchestrator(settings, plugins=plugins, template_of=ChatTemplate.of)
+    return Orchestrator(settings, plugins=plugins, template_of=read_chat_template)
 
 
 def asked(orchestrator: Orchestrator, pool_id: str, replica_id: str = "r0") -> TaskRequest:
@@ -144,7 +153,7 @@ async def test_each_pool_makes_text_by_its_own_template(template: Path) -> None:
             await collect(orchestrator.accept(chat(), pool_id=pool_id))
 
         assert asked(orchestrator, "whole").messages == chat().messages
-        assert asked(orchestrator, "plain").prompt == "user: hi\nassistant:"
+        assert asked(orchestrator, "plain").prompt == "user: hi\n\nassistant:"
         assert asked(orchestrator, "own").prompt == "<user>hi<assistant>"
 
 
@@ -154,7 +163,7 @@ async def test_a_task_that_moves_is_fitted_to_the_replica_it_moves_to() -> None:
         events = await collect(orchestrator.submit(chat()))
 
         assert isinstance(events[-1], End)
-        assert asked(orchestrator, "p", "r1").prompt == "user: hi\nassistant:"
+        assert asked(orchestrator, "p", "r1").prompt == "user: hi\n\nassistant:"
 
 
 async def test_a_task_goes_to_a_pool_whose_model_is_capable_of_it_whatever_the_weights() -> None:

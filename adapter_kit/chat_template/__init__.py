@@ -1,0 +1,26 @@
+"""A conversation as one prompt: by the model's own chat template, or in one plain layout.
+
+A chat template is jinja2, as `tokenizer_config.json` and `chat_template.jinja` of a model have it. `read_chat_template`
+makes one of a setting and finds its faults then; `prompt_of` renders a task:
+
+    template = read_chat_template("/models/llama", {"enable_thinking": False})
+    prompt = prompt_of(task, template)
+
+`source.py` reads settings and files, `template.py` renders, `values.py` makes a template's values of messages,
+`analysis.py` finds out which of them it expects, `sandbox.py` runs it and keeps it in bounds, `plain.py` goes without.
+jinja2 is imported when the first template is made.
+"""
+
+from adapter_kit.chat_template.plain import PlainLayout
+from adapter_kit.chat_template.source import TemplateSource, read_chat_template, read_source
+from adapter_kit.chat_template.template import ChatTemplate, Template, prompt_of
+
+__all__ = [
+    "ChatTemplate",
+    "PlainLayout",
+    "Template",
+    "TemplateSource",
+    "prompt_of",
+    "read_chat_template",
+    "read_source",
+]
