@@ -52,7 +52,7 @@ class Tasks:
             batches,
             job_id=task.job_id,
             timeout_s=ticket.timeout_s,
-            on_finished=lambda stream: self._intake.finish(ticket, stream.tokens),
+            on_finished=lambda stream: self._intake.finish(ticket, stream.tokens, stream.terminal),
         )
         ticket.stream = stream
         # A stream that is dropped unread never runs its generator, so that nothing else would free its place.
