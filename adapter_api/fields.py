@@ -1,4 +1,4 @@
-"""Whether the fields of an event hold what the contract says: types, finite numbers, counts that are not negative.
+"""Whether the fields of what an adapter says hold what the contract says: types, finite numbers, whole counts.
 
 The guard looks at every event but the plainest tokens, whose few fields it looks at itself (`stream.py`): one more
 call per token is too much. Events are not validated when they are made, which would cost more than making them.
@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from adapter_api.errors import ProtocolViolation
-from adapter_api.events import Alternative, Token, TokenEvent, decode_event, encode_event
+from adapter_api.events import Alternative, Token, TokenEvent
+from adapter_api.tensors import InferResponse
 
 _COUNTS = frozenset({"tokens_in", "tokens_out", "choice", "token_id", "index", "queue_position"})
 
@@ -25,6 +26,16 @@ def require_sound(event: TokenEvent) -> None:
         flaw = f"fields are wrong: {type(exc).__name__}"
     if flaw is not None:
         raise ProtocolViolation(f"a {type(event).__name__.lower()} whose {flaw}")
+
+
+def flaw_of(value: object) -> str | None:
+    """Return what is wrong about the fields of a record that an adapter returned, as its JSON form shows it."""
+    if not isinstance(value, msgspec.Struct) or isinstance(value, InferResponse):
+        return None  # tensors are checked where they are made
+    try:
+        return _flaw_of_numbers(value, "") or _flaw_of_form(value, type(value))
+    except Exception as exc:
+        return f"fields are wrong: {type(exc).__name__}"
 
 
 def _flaw_of_token(token: Token) -> str | None:
@@ -44,15 +55,17 @@ def _flaw_of_token(token: Token) -> str | None:
 
 
 def _flaw_of(event: TokenEvent) -> str | None:
-    flaw = _flaw_of_numbers(event, "")
-    if flaw is not None:
-        return flaw
+    return _flaw_of_numbers(event, "") or _flaw_of_form(event, TokenEvent)
+
+
+def _flaw_of_form(value: object, kind: Any) -> str | None:
+    """Return what a reader in another process would stumble over: its text names types and the field."""
     try:
-        decode_event(encode_event(event))
-    except Exception as exc:
-        # What a reader in another process would stumble over. The text names types and the field, not its value.
-        reason = str(exc).removeprefix("not a TokenEvent: ") if isinstance(exc, ValueError) else type(exc).__name__
-        return f"fields are wrong: {reason if not isinstance(exc, UnicodeError) else 'text that is no Unicode'}"
+        msgspec.json.decode(msgspec.json.encode(value), type=kind)
+    except UnicodeError:
+        return "text is no Unicode"
+    except (msgspec.MsgspecError, TypeError) as exc:
+        return f"fields are wrong: {exc}"
     return None
 
 

@@ -190,6 +190,11 @@ class SourceReader:
         task = self.awaited_by
         if task is None:
             return
+        if getattr(task, "_must_cancel", False):
+            # Somebody else's cancel is on its way and does as well. A second one would take its message away, by which
+            # anyio knows its own; but it may be meant for a scope within the source, which then goes on.
+            asyncio.get_running_loop().call_soon(_time_is_up, weakref.ref(self))
+            return
         # Not when the source itself interrupts: a cancel of the running task would hit whatever that awaits next.
         if task is not current_task(self._loop):
             self._our_cancels += 1

@@ -17,7 +17,8 @@ from typing import Any, Self
 import anyio
 import msgspec
 
-from adapter_api.errors import AdapterError, AdapterFailed, DeadlineExceeded, ProtocolViolation, StreamIncomplete
+from adapter_api.answers import contract_error
+from adapter_api.errors import AdapterError, DeadlineExceeded, ProtocolViolation, StreamIncomplete
 from adapter_api.events import End, Error, Terminal, Timings, Token, TokenEvent
 from adapter_api.fields import require_sound
 from adapter_api.grammar import StreamGrammar
@@ -82,6 +83,11 @@ class TokenStream:
         """True once the adapter's side is over and closed; events may still wait to be read."""
         return self._finished
 
+    @property
+    def quiet(self) -> bool:
+        """True once no token can be read any more, and none comes."""
+        return self._finished and not any(type(event) is Token for event in self._ready)
+
     def __aiter__(self) -> Self:
         return self
 
@@ -138,10 +144,7 @@ class TokenStream:
         """
         if self._finished:
             return False
-        self._stop = self._stop or outcome
-        self._flowing = False
-        if self._reading:
-            self._source.interrupt()
+        self.ask_to_stop(outcome)
         with anyio.move_on_after(CLOSE_GRACE_S):
             # Whoever is at it already, the reader or another stop, brings it to its end: a generator is closed by one.
             while self._reading or self._closing:
@@ -154,6 +157,15 @@ class TokenStream:
         finally:
             self._rest()
         return True
+
+    def ask_to_stop(self, outcome: End | AdapterError) -> None:
+        """Let the stream end with `outcome` at its reader's next step; `stop` waits for it, and needs no reader."""
+        if self._finished:
+            return
+        self._stop = self._stop or outcome
+        self._flowing = False
+        if self._reading:
+            self._source.interrupt()
 
     async def aclose(self) -> None:
         """Stop the task and close the stream; its reader reads nothing afterwards. Closing twice does nothing.
@@ -191,7 +203,6 @@ class TokenStream:
 
     async def _fill(self, item: Any = NOTHING) -> None:
         """Put at least one event into `_ready`, starting with what a read returned."""
-        grammar = self._grammar
         try:
             while not self._ready:
                 if self._stop is not None:
@@ -249,20 +260,10 @@ class TokenStream:
         if self._source.interrupted and not isinstance(exc, DeadlineExceeded):
             # What an adapter makes of being interrupted is not what ended the task.
             await self._finish_late()
-        elif not isinstance(exc, AdapterError):
-            await self._repair(
-                AdapterFailed(f"the adapter broke with {type(exc).__name__}: a bug in it, not in the task")
-            )
+        elif (error := contract_error(exc, "the adapter's _submit")) is exc:
+            await self._finish(Error.from_exception(error))
         else:
-            try:
-                error = Error.from_exception(exc)
-                require_sound(error)
-            except (ProtocolViolation, AttributeError):
-                await self._repair(
-                    AdapterFailed(f"the adapter raised a malformed {type(exc).__name__}: a bug in it, not in the task")
-                )
-            else:
-                await self._finish(error)
+            await self._repair(error)
 
     async def _finish_late(self) -> None:
         self._stop = DeadlineExceeded(f"the task did not end within its {self._timeout_s:g} s", stage="total")

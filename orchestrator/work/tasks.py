@@ -76,7 +76,7 @@ class Tasks:
             receipt = CancelReceipt(found=True, released=True, mode="hard")
         await stream.stop(End(finish_reason="cancelled"))
         receipt = msgspec.structs.replace(
-            receipt, found=True, acknowledged=stream.finished, after_ms=(perf_counter() - began) * 1e3
+            receipt, found=True, acknowledged=stream.quiet, after_ms=(perf_counter() - began) * 1e3
         )
         self._ledger.cancelled(ticket, receipt, stream.tokens - tokens_before)
         return receipt
