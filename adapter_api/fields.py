@@ -15,7 +15,20 @@ from adapter_api.errors import ProtocolViolation
 from adapter_api.events import Alternative, Token, TokenEvent
 from adapter_api.tensors import InferResponse
 
-_COUNTS = frozenset({"tokens_in", "tokens_out", "choice", "token_id", "index", "queue_position"})
+_COUNTS = frozenset(
+    {
+        "tokens_in",
+        "tokens_out",
+        "choice",
+        "token_id",
+        "index",
+        "queue_position",
+        "slots_total",
+        "slots_free",
+        "queued",
+        "in_flight",
+    }
+)
 
 
 def require_sound(event: TokenEvent) -> None:

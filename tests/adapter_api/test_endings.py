@@ -240,8 +240,7 @@ async def test_a_native_cancel_of_the_reader_beside_a_stop_is_neither_swallowed_
                 group.create_task(_fail_when(failing))
                 await read(stream)
         except ExceptionGroup as exc:
-            assert exc.subgroup(ZeroDivisionError) is not None
-            return f"group failed, {_cancels()} cancels left"
+            return f"group failed in {exc.exceptions[0]!r}, {_cancels()} cancels left"
         return "not cancelled"
 
     async def alone(stream: TokenStream) -> str:
@@ -279,7 +278,7 @@ async def test_a_native_cancel_of_the_reader_beside_a_stop_is_neither_swallowed_
         == {
             "task": "cancelled, 1 cancels left",
             "timeout": "timed out, 0 cancels left",
-            "task group": "group failed, 0 cancels left",
+            "task group": "group failed in ZeroDivisionError(), 0 cancels left",
         }[way]
     )
     assert stream.finished
