@@ -11,9 +11,11 @@ from typing import Any
 
 import msgspec
 
+from adapter_api.cancel import CancelReceipt
 from adapter_api.errors import ProtocolViolation
 from adapter_api.events import Alternative, Token, TokenEvent
-from adapter_api.tensors import InferResponse
+from adapter_api.health import HealthReport
+from adapter_api.props import EngineProps
 
 _COUNTS = frozenset(
     {
@@ -43,7 +45,7 @@ def require_sound(event: TokenEvent) -> None:
 
 def flaw_of(value: object) -> str | None:
     """Return what is wrong about the fields of a record that an adapter returned, as its JSON form shows it."""
-    if not isinstance(value, msgspec.Struct) or isinstance(value, InferResponse):
+    if not isinstance(value, CancelReceipt | EngineProps | HealthReport):
         return None  # tensors are checked where they are made
     try:
         return _flaw_of_numbers(value, "") or _flaw_of_form(value, type(value))

@@ -21,7 +21,7 @@ FLOWING = {"delay_s": 0.0}
 WAITING = {"hang_after": 2}
 
 
-@pytest.mark.spec("ORCH-3064-036", "ORCH-3060-022")
+@pytest.mark.spec("ORCH-3064-028", "ORCH-3060-022")
 @pytest.mark.parametrize("keep", [False, True], ids=["", "kept"])
 @pytest.mark.parametrize("beside", ["a second DELETE", "a DELETE whose client leaves", "the deadline", "a drain"])
 @pytest.mark.parametrize("options", [FLOWING, WAITING], ids=["flowing", "waiting"])

@@ -70,7 +70,7 @@ class Reader:
             await self.host.end_tasks()
 
 
-@pytest.mark.spec("ORCH-3059-049", "ORCH-3055-026")
+@pytest.mark.spec("ORCH-3059-049", "ORCH-3062-017")
 @pytest.mark.parametrize("life", [{}, {"hang_after": 0}, {"hang_after": 2}], ids=["flowing", "unsaid", "waiting"])
 async def test_two_endings_at_once_leave_one_terminal_that_everybody_writes_down(
     life: dict[str, Any], log: io.StringIO
@@ -98,7 +98,7 @@ async def test_two_endings_at_once_leave_one_terminal_that_everybody_writes_down
     assert all(record["level"] != "error" for record in records(log))
 
 
-@pytest.mark.spec("ORCH-3055-026")
+@pytest.mark.spec("ORCH-3062-017")
 async def test_status_log_metrics_and_rollout_agree_with_the_streams_under_a_storm(log: io.StringIO) -> None:
     ways = ("end", "deadline", "cancel", "close", "leave", "stop")
     async with orchestrator({"delay_s": 0.002, "slots": 200}, {"delay_s": 0.002, "slots": 200}) as host:
