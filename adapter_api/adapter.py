@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar, Self, final
@@ -24,12 +24,13 @@ from weakref import WeakValueDictionary
 import anyio
 import msgspec
 
+from adapter_api.answers import Broke, T, WrongAnswer, answer_of, items_of
 from adapter_api.cancel import CancelReceipt
-from adapter_api.errors import AdapterClosed, AdapterError, AdapterFailed, DeadlineExceeded, JobConflict, Unsupported
+from adapter_api.errors import AdapterClosed, AdapterError, DeadlineExceeded, JobConflict, Unsupported
 from adapter_api.events import End, Error, TokenEvent
 from adapter_api.health import HealthReport, HealthState
 from adapter_api.props import EngineProps
-from adapter_api.stream import EventSource, TokenStream
+from adapter_api.stream import CLOSE_GRACE_S, EventSource, TokenStream
 from adapter_api.task import TaskRequest
 from adapter_api.tensor_stream import TensorStream
 from adapter_api.tensors import InferRequest, InferResponse
@@ -64,15 +65,17 @@ class WorkerAdapter(ABC):
 
     @final
     async def __aenter__(self) -> Self:
-        """Open the adapter. Raises what `_open` raises, after releasing what it had got so far.
+        """Open the adapter. Releases what `_open` had got so far when that raises.
 
-        An adapter opens once; opening it again after closing is an `AdapterClosed`.
+        Raises:
+            AdapterClosed: It was opened before: an adapter opens once.
+            AdapterError: What `_open` raised; `AdapterFailed` for anything that is not of the contract.
         """
         if self._lifecycle != "new":
             raise AdapterClosed(f"this {self.engine} adapter is {self._lifecycle}; make a new one")
         self._lifecycle = "open"
         try:
-            await self._open()
+            await self._answer(self._open, object)
         except BaseException:
             await self.aclose()
             raise
@@ -86,18 +89,33 @@ class WorkerAdapter(ABC):
 
     @final
     async def aclose(self) -> None:
-        """Close the adapter: end live streams with an `Error` of code `closed`, release everything. Idempotent."""
+        """Close the adapter: end live streams with an `Error` of code `closed`, release everything.
+
+        Idempotent: whoever closes it while somebody else does waits until that is done. Raises nothing; what `_close`
+        raises is logged.
+        """
         was_open, self._lifecycle = self._lifecycle == "open", "closed"
         if not was_open:
+            if self._closing is not None:
+                with anyio.move_on_after(self.control_timeout_s + CLOSE_GRACE_S):
+                    await self._closing.wait()
             return
         closing = AdapterClosed("the adapter was closed while the task was running", retryable=True)
-        with anyio.CancelScope(shield=True):
-            # Together rather than one by one: each may take the guard's whole grace.
-            async with anyio.create_task_group() as stopping:
-                for stream in list(self._streams.values()):
-                    stopping.start_soon(stream.stop, closing)
-            with anyio.move_on_after(self.control_timeout_s):
-                await self._close()
+        self._closing = anyio.Event()
+        for stream in list(self._streams.values()):
+            stream.ask_to_stop(closing)  # at once: whoever closes may be cancelled before the group below begins
+        try:
+            with anyio.CancelScope(shield=True):
+                # Together rather than one by one: each may take the guard's whole grace.
+                async with anyio.create_task_group() as stopping:
+                    for stream in list(self._streams.values()):
+                        stopping.start_soon(stream.stop, closing)
+                with anyio.move_on_after(self.control_timeout_s):
+                    await self._answer(self._close, object)
+        except AdapterError as exc:
+            _log.warning("the %s adapter did not close in order: %s", self.engine, exc.message)
+        finally:
+            self._closing.set()
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
@@ -105,8 +123,9 @@ class WorkerAdapter(ABC):
     def submit(self, task: TaskRequest) -> TokenStream:
         """Return the task's stream. The task starts when the stream is first read.
 
-        Never raises for a `TaskRequest`: a closed adapter, a `job_id` that is running already, an engine that is gone
-        all arrive as the stream's `Error`. `task.timeout_s` counts from this call.
+        Never raises for a `TaskRequest`: a closed adapter, a `job_id` that is running already, an engine that is gone,
+        an author's `_submit` that is no generator all arrive as the stream's `Error`. `task.timeout_s` counts from
+        this call.
 
         Raises:
             TypeError: `task` is not a `TaskRequest`.
@@ -118,7 +137,13 @@ class WorkerAdapter(ABC):
         live = self._streams.get(task.job_id)
         if live is not None and not live.finished:
             return _failed_stream(task, JobConflict(f"a task with job_id {task.job_id!r} is already running here"))
-        stream = TokenStream(self._submit(task), job_id=task.job_id, timeout_s=task.timeout_s, on_finished=self._forget)
+        try:
+            source = items_of(self._submit, task)
+        except AdapterError as exc:
+            stream = _failed_stream(task, exc)
+            stream.repairs = int(isinstance(exc, WrongAnswer | Broke))
+            return stream
+        stream = TokenStream(source, job_id=task.job_id, timeout_s=task.timeout_s, on_finished=self._forget)
         self._streams[task.job_id] = stream
         return stream
 
@@ -137,13 +162,13 @@ class WorkerAdapter(ABC):
         receipt = CancelReceipt(found=True)
         try:
             with anyio.move_on_after(self.control_timeout_s):
-                receipt = await self._cancel(job_id)
-        except Exception as exc:
+                receipt = await self._answer(self._cancel, CancelReceipt, job_id)
+        except AdapterError as exc:
             # The engine could not be told. Closing the stream below is what is left, and the receipt says so.
             _log.warning("the %s adapter could not cancel job %s: %s", self.engine, job_id, exc)
         await stream.stop(End(finish_reason="cancelled"))
         return msgspec.structs.replace(
-            receipt, found=True, acknowledged=stream.finished, after_ms=(perf_counter() - began) * 1e3
+            receipt, found=True, acknowledged=stream.quiet, after_ms=(perf_counter() - began) * 1e3
         )
 
     @final
@@ -168,11 +193,9 @@ class WorkerAdapter(ABC):
             report = _unreachable(f"no answer within {self.control_timeout_s:g} s")
             try:
                 with anyio.move_on_after(self.control_timeout_s):
-                    report = await self._health(canary=canary)
+                    report = await self._answer(self._health, HealthReport, canary=canary)
             except AdapterError as exc:
                 report = _unreachable(exc.message)
-            except Exception as exc:
-                report = _unreachable(f"the adapter's probe broke with {type(exc).__name__}")
         return msgspec.structs.replace(report, latency_s=perf_counter() - began, checked_at=checked_at)
 
     @final
@@ -183,8 +206,8 @@ class WorkerAdapter(ABC):
             AdapterError: The engine cannot be asked; `DeadlineExceeded` after `control_timeout_s`.
         """
         self._require_open()
-        with anyio.move_on_after(self.control_timeout_s), _contract_errors_only():
-            return await self._props()
+        with anyio.move_on_after(self.control_timeout_s):
+            return await self._answer(self._props, EngineProps)
         raise DeadlineExceeded(
             f"the engine did not describe itself within {self.control_timeout_s:g} s", stage="control"
         )
@@ -207,14 +230,16 @@ class WorkerAdapter(ABC):
             AdapterError: It failed; `Unsupported` when the adapter has no tensors or the model streams its responses.
         """
         self._require_open()
-        with _contract_errors_only():
-            return await self._infer(request)
+        return await self._answer(self._infer, InferResponse, request)
 
     @final
     def infer_stream(self, request: InferRequest) -> TensorStream:
         """Return the responses of one inference as they arrive; iterating raises like `infer`, closing cancels."""
         self._require_open()
-        return TensorStream(self._infer_stream(request))
+        try:
+            return TensorStream(items_of(self._infer_stream, request))
+        except AdapterError as exc:
+            return TensorStream(_raising(exc))
 
     # -- for authors --------------------------------------------------------------------------------------------------
 
@@ -263,16 +288,29 @@ class WorkerAdapter(ABC):
         # Here rather than in `__init__`, so that an author's `__init__` need not call ours.
         self = super().__new__(cls)
         self._lifecycle = "new"
+        self._closing = None
+        self._repairs = 0
         # Weak: a stream that its reader dropped is closed by the interpreter and must not be kept alive by us.
         self._streams = WeakValueDictionary()
         return self
 
     _lifecycle: str
+    _repairs: int
+    """How often the final methods had to mend what the author's methods returned or raised; the suite wants none."""
+    _closing: anyio.Event | None
+    """Set when the closing is done; `None` when nobody closes."""
     _streams: WeakValueDictionary[str, TokenStream]
 
     def _forget(self, stream: TokenStream) -> None:
         if self._streams.get(stream.job_id) is stream:
             del self._streams[stream.job_id]
+
+    async def _answer(self, method: Callable[..., Any], kind: type[T], *args: Any, **kwargs: Any) -> T:
+        try:
+            return await answer_of(method, kind, *args, **kwargs)
+        except (WrongAnswer, Broke):
+            self._repairs += 1
+            raise
 
     def _require_open(self) -> None:
         if self._lifecycle != "open":
@@ -289,18 +327,10 @@ def _failed_stream(task: TaskRequest, error: AdapterError) -> TokenStream:
     return TokenStream(source(), job_id=task.job_id)
 
 
+async def _raising(error: AdapterError) -> AsyncIterator[InferResponse]:
+    raise error
+    yield  # makes this an async generator
+
+
 def _unreachable(detail: str) -> HealthReport:
     return HealthReport(state=HealthState.UNREACHABLE, live=False, ready=False, detail=detail)
-
-
-class _contract_errors_only:
-    """Turns an exception that is not of the contract into `AdapterFailed`."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if isinstance(exc, Exception) and not isinstance(exc, AdapterError):
-            raise AdapterFailed(f"the adapter broke with {type(exc).__name__}: a bug in it, not the caller's") from exc

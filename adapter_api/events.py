@@ -83,7 +83,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
     queue_ms: float | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
-    engine: dict[str, float | int | str] = {}
+    engine: dict[str, float | int | str | bool] = {}
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="end"):

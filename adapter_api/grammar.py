@@ -18,15 +18,25 @@ from adapter_api.events import End, Error, Metrics, Started, Token, TokenEvent
 class StreamGrammar:
     """Admits the events of one stream in order, or says which rule the next one breaks."""
 
-    __slots__ = ("ended", "next_index", "started")
+    __slots__ = ("ended", "next_index", "running", "started")
 
     def __init__(self) -> None:
         self.started = False
         self.ended = False
+        self.running = False
+        """Whether tokens may come: started, and not ended."""
         self.next_index = 0
 
     def admit(self, event: TokenEvent) -> None:
         """Take the next event; raises `ProtocolViolation` naming the rule it breaks, and stays as it was."""
+        self._admit(event)
+        self.running = self.started and not self.ended
+
+    def end(self) -> None:
+        """Admit nothing more."""
+        self.ended, self.running = True, False
+
+    def _admit(self, event: TokenEvent) -> None:
         if self.ended:
             raise ProtocolViolation(f"{_name(event)} after the end of the stream")
         if isinstance(event, Token):

@@ -1,9 +1,12 @@
 """Reading an adapter's generator so that a read can be interrupted from outside.
 
-On asyncio the reader takes each step of the generator by hand: an item that is ready costs no trip through the event
-loop and no cancel scope (about 2 µs each), and a read that waits is interrupted by cancelling the very future it waits
-for, as `Task.cancel` does. While tokens flow there is a shorter way, `step`. Elsewhere (trio) a cancel scope around
-each read does the same, more slowly.
+On asyncio an interruption cancels the task that reads, once, and takes that back when the read is over, as
+`asyncio.timeout` does: an item that comes costs no cancel scope (about 2 µs each). Elsewhere (trio) a cancel scope
+around each read does the same, more slowly.
+
+What comes out of a read is told apart by whose affair it is. A cancellation of the reading task and the end of the
+program are the reader's and pass through; whatever else an adapter raises, a cancellation that nobody asked for
+included, is the adapter's and is returned as `Raised`.
 """
 
 from __future__ import annotations
@@ -12,19 +15,28 @@ import asyncio
 import types
 import weakref
 from asyncio import current_task
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncIterator, Awaitable
 from math import inf
 from time import perf_counter
 from typing import Any, Final
 
 import anyio
 
+NOTHING: Final[Any] = object()
+"""No read has been made."""
 EXHAUSTED: Final[Any] = object()
 """The generator has no more items."""
 INTERRUPTED: Final[Any] = object()
 """`interrupt`, or the expiry, ended the read."""
-PENDING: Final[Any] = object()
-"""The generator has to wait: await `SourceReader.wait`."""
+
+
+class Raised:
+    """What the source raised, apart from what it yielded."""
+
+    __slots__ = ("exc",)
+
+    def __init__(self, exc: BaseException) -> None:
+        self.exc = exc
 
 
 class SourceReader:
@@ -32,175 +44,230 @@ class SourceReader:
 
     Args:
         source: What to read. It must not hold a cancel scope or task group open across a `yield` (PEP 789).
-        expires: `perf_counter` time at which a read that waits is interrupted.
+        expires: `perf_counter` time at which a read that waits is interrupted; `None` when it never is.
+        insist_s: How long a source may go on after an interruption before it is interrupted again.
     """
 
-    def __init__(self, source: AsyncIterator[Any], *, expires: float = inf) -> None:
+    def __init__(self, source: AsyncIterator[Any], *, expires: float | None = None, insist_s: float = inf) -> None:
         self._source = source
         self._anext = source.__anext__
         self._expires = expires
+        self._insist_s = insist_s
         self.over = False
         """Whether the source is an async generator that ran to its end; closing it does nothing more then."""
         self.interrupted = False
         """Whether `interrupt` was called, or the expiry did."""
         self.awaited_by: asyncio.Task[Any] | None = None
         """Who awaits what `step` returned."""
+        self.read_by: int | None = None
+        """Who called `read` last: the id of a task."""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._by_hand: bool | None = None
-        self._suspended: tuple[Generator[Any, Any, Any], Any] | None = None
-        self._trap: Any = None
+        self._open = False
+        """Whether `step` can be taken: the loop is known to be asyncio's, and nothing was interrupted."""
         self._scope: anyio.CancelScope | None = None
         self._cancels_before = 0
-        self._cancelled_it = False
+        self._our_cancels = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def interrupt(self) -> None:
-        """End the read that is waiting, or the next one; what it would have returned is lost."""
-        self.interrupted = True
+        """End the read that is waiting, or the next one; what it would have returned is lost. Twice is once."""
+        self.interrupted, self._open = True, False
         if self._scope is not None:
             self._scope.cancel()
-        elif self._trap is not None:
-            self._trap.cancel()
-        # Not when the source itself interrupts: a cancel of the running task would hit whatever that awaits next.
-        elif self.awaited_by is not None and self.awaited_by is not current_task(self._loop):
-            self._cancelled_it = True
-            self.awaited_by.cancel()
+        elif self._our_cancels == 0:
+            self._cancel_the_read()
 
     def expire_within(self, seconds: float) -> None:
         """Interrupt a read that waits when so much time has passed from now, if it does not expire before."""
-        self._expires = min(self._expires, perf_counter() + seconds)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        soon = perf_counter() + seconds
+        self._expires = soon if self._expires is None else min(self._expires, soon)
+        self._disarm()
 
-    def poll(self) -> Any:
-        """Take one step and return the next item if it is ready, `EXHAUSTED`, `INTERRUPTED`, or `PENDING`.
+    async def read(self) -> Any:
+        """Return the next item, `EXHAUSTED`, `INTERRUPTED`, or what the source raised as `Raised`.
 
-        After `PENDING` the caller awaits `wait` at once. Raises what the source raises.
+        Raises only what is the reader's own affair.
         """
-        if self.interrupted or (self._expires != inf and perf_counter() >= self._expires):
-            return INTERRUPTED
-        if self._by_hand is None:
+        if self._loop is None:
             self._loop = asyncio._get_running_loop()
-            self._by_hand = self._loop is not None
-        if not self._by_hand:
-            return PENDING
-        step = self._anext().__await__()
+            if self._loop is None:
+                return await self._read_in_a_scope()
+            self._open = not self.interrupted
+        step = self.step()
+        if step is None:
+            return INTERRUPTED
+        self.read_by = id(self.awaited_by)
         try:
-            trap = step.send(None)
-        except StopIteration as ready:
-            return ready.value
-        except StopAsyncIteration:
-            return self._exhausted()
-        self._suspended = (step, trap)
-        return PENDING
-
-    def wait(self) -> Awaitable[Any]:
-        """Return an awaitable of what the step that `poll` left pending comes to."""
-        suspended, self._suspended = self._suspended, None
-        return self._next_in_a_scope() if suspended is None else _resume(self, *suspended)
+            item = await step
+        except BaseException as exc:
+            item = self.stepped(exc)
+            if item is None:
+                raise
+            return item
+        if self.interrupted:
+            self.stepped()
+        self.awaited_by = None
+        return item
 
     def step(self) -> Awaitable[Any] | None:
-        """Return the next step for the caller to await itself; `None`: use `poll` instead.
+        """Return the next step for the caller to await itself; `None`: use `read` instead.
 
         Afterwards the caller calls `stepped`, or, when an item came and nothing was `interrupted`, only clears
-        `awaited_by`. The short way for a reader on asyncio: half the price of `poll` and `wait` for an item that has to
-        be waited for. An interruption cancels the reading task, and `stepped` takes that back, as `asyncio.timeout`
-        does.
+        `awaited_by`. It is `read` spelt out, for a reader on asyncio to whom a call more per item is too much.
         """
-        if self._loop is None or self.interrupted or (self._expires != inf and perf_counter() >= self._expires):
+        if not self._open or (self._expires is not None and self._expired()):
             return None
-        task = self.awaited_by = current_task(self._loop)
-        if task is None:
-            return None
+        task: Any = current_task(self._loop)
+        self.awaited_by = task
         self._cancels_before = task.cancelling()
-        if self._timer is None and self._expires != inf:
-            self._arm()
-        return self._anext()
+        try:
+            return self._anext()
+        except BaseException as exc:
+            return _raising(exc)
 
     def stepped(self, exc: BaseException | None = None) -> Any:
-        """Say that the step came to an item, or to `exc`; return what stands for `exc`, which may be itself."""
+        """Say that the step came to an item, or to `exc`; return what stands for `exc`: `None` if it is the reader's
+        own affair and has to go on its way."""
         task, self.awaited_by = self.awaited_by, None
-        if self._cancelled_it and task is not None:
-            self._cancelled_it = False
-            cancels = task.uncancel()
-            # Ours unless the task itself was cancelled as well: that one must not be swallowed.
-            if isinstance(exc, asyncio.CancelledError) and cancels <= self._cancels_before:
-                return INTERRUPTED
-        return self._exhausted() if isinstance(exc, StopAsyncIteration) else exc
+        ours, self._our_cancels = self._our_cancels, 0
+        if task is not None:
+            for _ in range(ours):
+                task.uncancel()
+        if exc is None:
+            return None
+        if isinstance(exc, StopAsyncIteration):
+            return self._exhausted()
+        cancelled = _cancels_of(task) > self._cancels_before
+        if ours and not cancelled and _holds(exc, asyncio.CancelledError):
+            return INTERRUPTED
+        # `_cancels_before`: a reader that was cancelled before it began to read may hear of it only now.
+        if is_the_readers(exc, task, cancelled=cancelled or self._cancels_before > 0):
+            return None
+        return Raised(exc)
 
-    async def aclose(self) -> None:
-        """Close the source: its `finally` blocks run."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    async def aclose(self, grace_s: float) -> bool:
+        """Close the source: its `finally` blocks run, for `grace_s` at most. Returns whether it closed without raising.
+
+        Raises only what is the affair of who calls.
+        """
+        self._disarm()
         close = getattr(self._source, "aclose", None)
-        if close is not None:
-            await close()
+        if close is None:
+            return True
+        task = current_task() if asyncio._get_running_loop() is not None else None
+        before = _cancels_of(task)
+        try:
+            if self.over:
+                await close()  # nothing left that could take time
+            else:
+                with anyio.move_on_after(grace_s, shield=True):
+                    await close()
+        except BaseException as exc:
+            if is_the_readers(exc, task, cancelled=task is None or before > 0 or task.cancelling() > before):
+                raise
+            return False
+        return True
 
-    async def _next_in_a_scope(self) -> Any:
-        remaining = self._expires - perf_counter()
+    async def _read_in_a_scope(self) -> Any:
+        self.read_by = anyio.get_current_task().id
+        remaining = inf if self._expires is None else self._expires - perf_counter()
+        if self.interrupted or remaining <= 0:
+            return INTERRUPTED
         with anyio.CancelScope(deadline=anyio.current_time() + remaining) as self._scope:
             try:
                 return await self._anext()
             except StopAsyncIteration:
                 return self._exhausted()
+            except BaseException as exc:
+                if is_the_readers(exc, None, cancelled=True):
+                    raise
+                return Raised(exc)
             finally:
                 self._scope = None
         return INTERRUPTED
+
+    def _cancel_the_read(self) -> None:
+        task = self.awaited_by
+        if task is None:
+            return
+        if getattr(task, "_must_cancel", False):
+            # Somebody else's cancel is on its way and does as well. A second one would take its message away, by which
+            # anyio knows its own; but it may be meant for a scope within the source, which then goes on.
+            asyncio.get_running_loop().call_soon(_time_is_up, weakref.ref(self))
+            return
+        # Not when the source itself interrupts: a cancel of the running task would hit whatever that awaits next.
+        if task is not current_task(self._loop):
+            self._our_cancels += 1
+            task.cancel()
+        if self._insist_s != inf:
+            self._disarm()
+            self._arm(self._insist_s)
 
     def _exhausted(self) -> Any:
         self.over = isinstance(self._source, types.AsyncGeneratorType)
         return EXHAUSTED
 
-    def _arm(self) -> None:
+    def _expired(self) -> bool:
+        assert self._expires is not None
+        remaining = self._expires - perf_counter()
+        if self._timer is None and remaining > 0:
+            self._arm(remaining)
+        return remaining <= 0
+
+    def _arm(self, seconds: float) -> None:
         # By weak reference: a stream that nobody reads any more must not live until its deadline.
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(max(0.0, self._expires - perf_counter()), _expire, weakref.ref(self))
+        self._timer = asyncio.get_running_loop().call_later(seconds, _time_is_up, weakref.ref(self))
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
-def _expire(reference: weakref.ref[SourceReader]) -> None:
+def is_the_readers(exc: BaseException, task: asyncio.Task[Any] | None, *, cancelled: bool) -> bool:
+    """Return whether `exc`, which came out of an adapter, is the affair of the task that called it.
+
+    Args:
+        exc: What came.
+        task: The asyncio task that called; `None` elsewhere.
+        cancelled: Whether that task was cancelled meanwhile, as far as can be seen.
+    """
+    if _holds(exc, (KeyboardInterrupt, SystemExit)):
+        return True
+    if isinstance(exc, GeneratorExit):
+        # Thrown into a coroutine that is being dropped, unless its own task runs: then the adapter has raised it.
+        return not _runs(task)
+    return cancelled and _holds(exc, _cancelled_class())
+
+
+def _cancels_of(task: asyncio.Task[Any] | None) -> int:
+    return 0 if task is None else task.cancelling()
+
+
+def _cancelled_class() -> type[BaseException]:
+    try:
+        return anyio.get_cancelled_exc_class()
+    except RuntimeError:
+        return asyncio.CancelledError
+
+
+def _runs(task: asyncio.Task[Any] | None) -> bool:
+    try:
+        return current_task() is task if task is not None else anyio.get_current_task() is not None
+    except RuntimeError:
+        return False
+
+
+def _holds(exc: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    return isinstance(exc, kinds) or (isinstance(exc, BaseExceptionGroup) and exc.subgroup(kinds) is not None)
+
+
+def _time_is_up(reference: weakref.ref[SourceReader]) -> None:
     reader = reference()
     if reader is not None:
-        reader.interrupt()
+        reader.interrupted, reader._open = True, False
+        reader._cancel_the_read()
 
 
-@types.coroutine
-def _resume(reader: SourceReader, step: Generator[Any, Any, Any], trap: Any) -> Generator[Any, Any, Any]:
-    """Drive one step of a source that has to wait, on asyncio, so that `SourceReader.interrupt` can end the wait."""
-    task = current_task(reader._loop)
-    cancels_before = task.cancelling() if task is not None else 0
-    if reader._timer is None and reader._expires != inf:
-        reader._arm()
-    told = False
-    try:
-        while True:
-            reader._trap = trap
-            try:
-                sent = yield trap
-            except GeneratorExit:
-                step.close()
-                raise
-            except BaseException as exc:
-                reader._trap = None
-                told = True
-                trap = step.throw(exc)
-            else:
-                reader._trap = None
-                # Interrupted between the future's completion and now, or during a bare yield: tell the source.
-                if reader.interrupted and not told:
-                    told = True
-                    trap = step.throw(asyncio.CancelledError())
-                else:
-                    trap = step.send(sent)
-    except StopIteration as ready:
-        return ready.value
-    except StopAsyncIteration:
-        return reader._exhausted()
-    except asyncio.CancelledError:
-        # Ours unless the task itself was cancelled as well: that one must not be swallowed.
-        if not reader.interrupted or (task is not None and task.cancelling() > cancels_before):
-            raise
-        return INTERRUPTED
-    finally:
-        reader._trap = None
+async def _raising(exc: BaseException) -> Any:
+    raise exc

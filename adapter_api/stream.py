@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from math import inf
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
@@ -18,10 +17,12 @@ from typing import Any, Self
 import anyio
 import msgspec
 
-from adapter_api.errors import AdapterError, AdapterFailed, DeadlineExceeded, ProtocolViolation, StreamIncomplete
+from adapter_api.answers import contract_error
+from adapter_api.errors import AdapterError, DeadlineExceeded, ProtocolViolation, StreamIncomplete
 from adapter_api.events import End, Error, Terminal, Timings, Token, TokenEvent
+from adapter_api.fields import require_sound
 from adapter_api.grammar import StreamGrammar
-from adapter_api.source import EXHAUSTED, INTERRUPTED, PENDING, SourceReader
+from adapter_api.source import EXHAUSTED, INTERRUPTED, NOTHING, Raised, SourceReader
 
 EventSource = AsyncIterator[TokenEvent | list[TokenEvent]]
 """What an author's `_submit` is: events one by one, or lists of the events that are ready together."""
@@ -35,8 +36,9 @@ class TokenStream:
 
     Iterate it (`async for event in stream`), or take everything that is ready at once (`async for events in
     stream.batches()`). Leaving early: `aclose`, or `async with stream`; that cancels the task in the engine as far as
-    the adapter can. One reader at a time; `stop` and `aclose` may be called from any task. Iterating raises no error of
-    the contract: failures arrive as an `Error` event.
+    the adapter can. One reader at a time; `stop` and `aclose` may be called from any task, as often and as much at once
+    as they come: the reader gets one terminal event. Iterating raises no error of the contract: failures arrive as an
+    `Error` event.
     """
 
     def __init__(
@@ -50,18 +52,25 @@ class TokenStream:
         self.job_id = job_id
         self.repairs = 0
         """How often the guard had to mend what the adapter said; a correct adapter needs none."""
+        self.terminal: Terminal | None = None
+        """The stream's last event, once it is `finished`; `None` when its reader was cancelled before there was one."""
         self._submitted = perf_counter()
         self._timeout_s = timeout_s
-        self._source = SourceReader(source, expires=inf if timeout_s is None else self._submitted + timeout_s)
+        self._source = SourceReader(
+            source, expires=None if timeout_s is None else self._submitted + timeout_s, insist_s=CLOSE_GRACE_S
+        )
         self._on_finished = on_finished
         self._grammar = StreamGrammar()
         self._ready: deque[TokenEvent] = deque()
         self._first_token: float | None = None
         self._stop: AdapterError | End | None = None
         self._reading = False
+        """Whether somebody reads, and will end the stream if that is asked for."""
+        self._closing = False
+        """Whether a stop ends the stream, with nobody reading."""
         self._flowing = False
-        """Between the first token and the end, with nobody reading and no stop asked for."""
-        self._idle: anyio.Event | None = None
+        """Between the first token and the end, with no stop asked for."""
+        self._rested: anyio.Event | None = None
         self._finished = False
 
     @property
@@ -74,21 +83,26 @@ class TokenStream:
         """True once the adapter's side is over and closed; events may still wait to be read."""
         return self._finished
 
+    @property
+    def quiet(self) -> bool:
+        """True once no token can be read any more, and none comes."""
+        return self._finished and not any(type(event) is Token for event in self._ready)
+
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> TokenEvent:
         if self._ready:
             return self._ready.popleft()
-        source, item = self._source, None
-        if self._flowing and (step := source.step()) is not None:
+        source, item = self._source, NOTHING
+        if self._flowing and not self._reading and (step := source.step()) is not None:
             # Spelt out, because it runs once per token: the next token comes, is lawful, and that is all.
-            self._reading, self._flowing = True, False
+            self._reading = True
             try:
                 item = await step
             except BaseException as exc:
                 item = source.stepped(exc)
-                if item is exc and not isinstance(exc, Exception):
+                if item is None:
                     await self._broken_off(exc)
                     raise
             else:
@@ -98,19 +112,27 @@ class TokenStream:
                     # Nobody asked for a stop either: that would have interrupted the source.
                     source.awaited_by = None
                     grammar = self._grammar
-                    if type(item) is Token and item.index == grammar.next_index:
+                    if (
+                        type(item) is Token
+                        and item.index == grammar.next_index
+                        and type(item.text) is str
+                        and item.logprob is None
+                    ):
                         grammar.next_index += 1
-                        self._reading, self._flowing = False, True
+                        self._reading = False
                         return item
-            self._release()
-        await self._fill(item)
+            await self._fill(item)
+        elif not await self._turn_has_come():
+            await self._fill()
         return self._ready.popleft()
 
     async def batches(self) -> AsyncIterator[list[TokenEvent]]:
         """Yield lists of the events that are ready together: at least one each, without waiting for more."""
         async for event in self:
-            batch = [event, *self._ready]
-            self._ready.clear()
+            batch = [event]
+            if self._ready:
+                batch += self._ready
+                self._ready.clear()
             yield batch
 
     async def stop(self, outcome: End | AdapterError) -> bool:
@@ -122,25 +144,37 @@ class TokenStream:
         """
         if self._finished:
             return False
+        self.ask_to_stop(outcome)
+        with anyio.move_on_after(CLOSE_GRACE_S):
+            # Whoever is at it already, the reader or another stop, brings it to its end: a generator is closed by one.
+            while self._reading or self._closing:
+                await self._next_rest()
+        if self._reading or self._closing or self._finished:
+            return self._finished
+        self._closing = True
+        try:
+            await self._finish(self._stopped())
+        finally:
+            self._rest()
+        return True
+
+    def ask_to_stop(self, outcome: End | AdapterError) -> None:
+        """Let the stream end with `outcome` at its reader's next step; `stop` waits for it, and needs no reader."""
+        if self._finished:
+            return
         self._stop = self._stop or outcome
         self._flowing = False
-        if not self._reading:
-            self._reading = True
-            try:
-                await self._finish(self._stopped())
-            finally:
-                self._release()
-            return True
-        self._source.interrupt()
-        self._idle = self._idle or anyio.Event()
-        with anyio.move_on_after(CLOSE_GRACE_S):
-            await self._idle.wait()
-        return self._finished
+        if self._reading:
+            self._source.interrupt()
 
     async def aclose(self) -> None:
-        """Stop the task and close the stream; nothing can be read afterwards. Closing twice does nothing."""
+        """Stop the task and close the stream; its reader reads nothing afterwards. Closing twice does nothing.
+
+        Where somebody else closes it than who reads it, the reader still gets its terminal event.
+        """
         await self.stop(End(finish_reason="cancelled"))
-        self._ready.clear()
+        if self._source.read_by == anyio.get_current_task().id:
+            self._ready.clear()
 
     async def __aenter__(self) -> Self:
         return self
@@ -150,92 +184,125 @@ class TokenStream:
     ) -> None:
         await self.aclose()
 
-    async def _fill(self, item: Any = None) -> None:
-        """Put at least one event into `_ready`, starting with what `poll` returned; or raise `StopAsyncIteration`."""
+    async def _turn_has_come(self) -> bool:
+        """Wait while somebody ends the stream, and take the reader's place; returns whether events are ready instead.
+
+        Raises:
+            StopAsyncIteration: The stream is over.
+        """
+        while self._closing:
+            await self._next_rest()
+        if self._ready:
+            return True
         if self._finished:
             raise StopAsyncIteration
         if self._reading:
             raise RuntimeError(f"the stream of task {self.job_id} is already being read")
         self._reading, self._flowing = True, False
-        grammar = self._grammar
+        return False
+
+    async def _fill(self, item: Any = NOTHING) -> None:
+        """Put at least one event into `_ready`, starting with what a read returned."""
         try:
             while not self._ready:
                 if self._stop is not None:
                     await self._finish(self._stopped())
-                    continue
-                try:
-                    if item is None:
-                        item = self._source.poll()
-                    if item is PENDING:
-                        item = await self._source.wait()
-                except Exception as exc:
-                    item = exc
+                    break
+                if item is NOTHING:
+                    item = await self._source.read()
                 # A stop that came while the adapter was at work outranks whatever it said.
                 if self._stop is None:
-                    if type(item) is Token and self._first_token is not None and item.index == grammar.next_index:
-                        grammar.next_index += 1
-                        self._ready.append(item)
-                    else:
-                        await self._take(item)
-                item = None
+                    await self._take(item)
+                item = NOTHING
         except BaseException as exc:
             await self._broken_off(exc)
             raise
-        self._release()
+        self._rest()
 
     async def _broken_off(self, exc: BaseException) -> None:
+        """Let go because the reader's own task was cancelled, and with it the adapter's generator."""
         try:
-            if not isinstance(exc, GeneratorExit):
-                # The reader was cancelled, and with it the adapter's generator: nothing can be read any more.
-                await self._close_source()
+            if isinstance(exc, GeneratorExit) or self._finished:
+                return  # it must not await; or somebody was cancelled while it closed
+            if self._stop is not None:
+                await self._finish(self._stopped())
+            else:
+                try:
+                    await self._close_source()
+                finally:
+                    self._over(None)
         finally:
-            self._release()
+            self._rest()
 
-    def _release(self) -> None:
-        self._reading = False
+    async def _next_rest(self) -> None:
+        self._rested = self._rested or anyio.Event()
+        await self._rested.wait()
+
+    def _rest(self) -> None:
+        """Say that nobody reads or closes any more."""
+        self._reading = self._closing = False
         self._flowing = self._first_token is not None and self._stop is None and not self._finished
-        if self._idle is not None:
-            self._idle.set()
-            self._idle = None
+        if self._rested is not None:
+            self._rested.set()
+            self._rested = None
 
     async def _take(self, item: Any) -> None:
-        if item is INTERRUPTED:
-            if self._stop is None:
-                self._stop = DeadlineExceeded(f"the task did not end within its {self._timeout_s:g} s", stage="total")
-            await self._finish(self._stopped())
+        if type(item) is Raised:
+            await self._take_raised(item.exc)
+        elif item is INTERRUPTED:
+            await self._finish_late()
         elif item is EXHAUSTED:
             await self._repair(StreamIncomplete("the stream ended without saying that the task is done"))
-        elif isinstance(item, AdapterError):
-            await self._finish(Error.from_exception(item))
-        elif isinstance(item, Exception):
-            await self._repair(
-                AdapterFailed(f"the adapter broke with {type(item).__name__}: a bug in it, not in the task")
-            )
         else:
             await self._admit(item)
+
+    async def _take_raised(self, exc: BaseException) -> None:
+        if self._source.interrupted and not isinstance(exc, DeadlineExceeded):
+            # What an adapter makes of being interrupted is not what ended the task.
+            await self._finish_late()
+        elif (error := contract_error(exc, "the adapter's _submit")) is exc:
+            await self._finish(Error.from_exception(error))
+        else:
+            await self._repair(error)
+
+    async def _finish_late(self) -> None:
+        self._stop = DeadlineExceeded(f"the task did not end within its {self._timeout_s:g} s", stage="total")
+        await self._finish(self._stopped())
 
     async def _repair(self, error: AdapterError) -> None:
         self.repairs += 1
         await self._finish(Error.from_exception(error))
 
     async def _admit(self, item: TokenEvent | list[TokenEvent]) -> None:
-        grammar = self._grammar
+        grammar, ready = self._grammar, self._ready
+        running, due = grammar.running, grammar.next_index
         for event in item if isinstance(item, list) else (item,):
-            if type(event) is Token and event.index == grammar.next_index and grammar.started and not grammar.ended:
-                grammar.next_index += 1
-                self._ready.append(event)
+            # Kept in local names, because it runs once per token.
+            if (
+                type(event) is Token
+                and event.index == due
+                and type(event.text) is str
+                and event.logprob is None
+                and running
+            ):
+                due += 1
+                ready.append(event)
                 continue
+            grammar.next_index = due
             if grammar.ended:
                 self.repairs += 1
                 break
             try:
                 grammar.admit(event)
+                require_sound(event)
             except ProtocolViolation as exc:
                 return await self._repair(exc)
+            running, due = grammar.running, grammar.next_index
             if isinstance(event, Terminal):
                 terminal = event
             else:
-                self._ready.append(event)
+                ready.append(event)
+        grammar.next_index = due
         if self._first_token is None and grammar.next_index:
             self._first_token = perf_counter()
         if grammar.ended:
@@ -244,14 +311,8 @@ class TokenStream:
 
     async def _run_out(self) -> None:
         """Let the generator run past its terminal, so that whatever it still says is noticed and dropped."""
-        # No cancel scope here: the adapter's own scopes are open between `poll` and `wait`, and would lie inside of it.
         self._source.expire_within(CLOSE_GRACE_S)
-        try:
-            item = self._source.poll()
-            if item is PENDING:
-                item = await self._source.wait()
-        except Exception as exc:
-            item = exc
+        item = await self._source.read()
         if item is not EXHAUSTED and item is not INTERRUPTED:
             self.repairs += 1
 
@@ -260,30 +321,29 @@ class TokenStream:
         return self._stop if isinstance(self._stop, End) else Error.from_exception(self._stop)
 
     async def _finish(self, terminal: Terminal) -> None:
-        await self._close_source()
+        try:
+            await self._close_source()
+        finally:
+            # Also when whoever closes is cancelled at it: the reader is somebody else.
+            self._over(terminal)
+
+    async def _close_source(self) -> None:
+        if not await self._source.aclose(CLOSE_GRACE_S):
+            self.repairs += 1
+
+    def _over(self, terminal: Terminal | None) -> None:
         if self._stop is not None:
             self._ready.clear()
             terminal = self._stopped()
         if isinstance(terminal, End) and terminal.timings is None:
             terminal = msgspec.structs.replace(terminal, timings=self._timings())
-        self._grammar.ended = True
-        self._ready.append(terminal)
-
-    async def _close_source(self) -> None:
-        if self._finished:
-            return
-        try:
-            if self._source.over:
-                await self._source.aclose()  # nothing left that could take time
-            else:
-                with anyio.move_on_after(CLOSE_GRACE_S, shield=True):
-                    await self._source.aclose()
-        except Exception:
-            self.repairs += 1
-        finally:
-            self._finished = True
-            if self._on_finished is not None:
-                self._on_finished(self)
+        if terminal is not None:
+            self._ready.append(terminal)
+        self.terminal = terminal
+        self._grammar.end()
+        self._finished = True
+        if self._on_finished is not None:
+            self._on_finished(self)
 
     def _timings(self) -> Timings:
         now, first = perf_counter(), self._first_token

@@ -15,6 +15,7 @@ from adapter_api import (
     AdapterError,
     EngineFailed,
     EngineProps,
+    HealthReport,
     InferRequest,
     InferResponse,
     JobConflict,
@@ -306,3 +307,14 @@ class RaisesAtTheClose(ReferenceAdapter):
 
     async def _close(self) -> None:
         raise RuntimeError("the connection is closed already")
+
+
+@breaks("ORCH-3056-024")
+class BreaksWhereItShouldReport(ReferenceAdapter):
+    """Raises an error of its own when its engine is gone, and leaves it to the base class to report it."""
+
+    async def _health(self, *, canary: bool) -> HealthReport:
+        report = await super()._health(canary=canary)
+        if not report.live:
+            raise RuntimeError("no connection")
+        return report

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
 import anyio
 
 from adapter_api import CancelReceipt, Capability, End, Error, Token, WorkerAdapter
@@ -301,3 +305,34 @@ async def test_a_task_that_waits_for_its_first_token_can_be_cancelled(subject: S
         isinstance(told, End) and told.finish_reason == "cancelled",
         f"cancelled while it waited for its first token, the task ended so: {recording.summary()}",
     )
+
+
+@requirement("ORCH-3060-022")
+async def test_endings_at_once_leave_a_reader_one_terminal(subject: Subject) -> None:
+    """Read the long task and end it in two ways at once: two cancels, a cancel and a close, a close and a cancel."""
+    for name in ("two cancels", "a cancel and a close of its stream", "a cancel and a close of the adapter"):
+        async with subject.open() as adapter, subject.streaming(adapter) as recording:
+            others: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+                "two cancels": partial(adapter.cancel, recording.task.job_id),
+                "a cancel and a close of its stream": recording.stream.aclose,
+                "a cancel and a close of the adapter": adapter.aclose,
+            }
+            broke: list[str] = []
+            async with anyio.create_task_group() as group:
+                group.start_soon(_read_on, recording, broke)
+                await anyio.lowlevel.checkpoint()
+                group.start_soon(adapter.cancel, recording.task.job_id)
+                group.start_soon(others[name])
+            expect(not broke, f"{name} raised in the reader: {', '.join(broke)}")
+            ends = _terminals(recording)
+            expect(len(ends) == 1, f"{name} left {len(ends)} terminal events: {', '.join(map(str, ends)) or 'none'}")
+
+
+async def _read_on(recording: Recording, broke: list[str]) -> None:
+    try:
+        await recording.rest()
+    except Exception as exc:
+        broke.append(type(exc).__name__)
+    except anyio.get_cancelled_exc_class() as exc:
+        broke.append(type(exc).__name__)
+        raise

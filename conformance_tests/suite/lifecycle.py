@@ -8,7 +8,7 @@ import threading
 
 import anyio
 
-from adapter_api import AdapterClosed, Capability, End, Error, WorkerAdapter
+from adapter_api import AdapterClosed, AdapterError, Capability, End, Error, WorkerAdapter
 from adapter_api.stream import CLOSE_GRACE_S
 from conformance_tests.checks import requirement
 from conformance_tests.outcome import Failed, Skipped, expect
@@ -315,7 +315,31 @@ async def test_closing_does_not_raise(subject: Subject) -> None:
 
 
 async def _close(adapter: WorkerAdapter, when: str) -> None:
+    mended = adapter._repairs
     try:
         await adapter.aclose()
     except Exception as exc:
         raise Failed(f"closing the adapter {when} raised {type(exc).__name__}: {exc}") from exc
+    expect(adapter._repairs == mended, f"_close raised {when}; the log says what")
+
+
+@requirement("ORCH-3056-024")
+async def test_methods_return_what_they_owe(subject: Subject) -> None:
+    """Ask an adapter for everything, idle, with a running task that is cancelled, and while its engine is down."""
+    async with subject.open() as adapter:
+        await _ask_everything(adapter, "an idle adapter")
+        async with subject.streaming(adapter) as recording:
+            await adapter.cancel(recording.task.job_id)
+        expect(adapter._repairs == 0, "_cancel returned or raised something else than the contract allows")
+        with contextlib.suppress(Skipped):
+            async with subject.engine_stopped():
+                await _ask_everything(adapter, "an adapter whose engine is down")
+
+
+async def _ask_everything(adapter: WorkerAdapter, whose: str) -> None:
+    report = await adapter.health()
+    expect(adapter._repairs == 0, f"_health of {whose} returned or raised something wrong: {report.detail}")
+    try:
+        await adapter.props()
+    except AdapterError as exc:
+        expect(adapter._repairs == 0, f"_props of {whose}: {exc.message}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 
-from adapter_api import AdapterClosed, AdapterError, DeadlineExceeded, End, Error
+from adapter_api import AdapterClosed, AdapterError, End, Error, Terminal
 from orchestrator.pools.claim import Work
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
@@ -73,21 +72,23 @@ class Intake:
         self._jobs.add(ticket)
         return ticket
 
-    def finish(self, ticket: Ticket, tokens: int) -> None:
-        """Count the work out and give its slot back. Does so once per ticket."""
+    def finish(self, ticket: Ticket, tokens: int, said: Terminal | None = None) -> None:
+        """Count the work out and give its slot back. Does so once per ticket.
+
+        Args:
+            ticket: The work.
+            tokens: How many it produced.
+            said: How its stream ended, as its submitter was told: what is written down of it is this and nothing else.
+        """
         if ticket.ended:
             return
         ticket.ended = True
         ticket.pool.release(ticket)
-        if ticket.terminal is None:
-            ticket.terminal = self._cut_short(ticket)
+        ticket.terminal = said or ticket.terminal or self._left()
         self._ledger.ended(ticket, tokens)
 
-    def _cut_short(self, ticket: Ticket) -> End | Error:
-        """Return how work ended that neither its replica nor its pool brought to an end."""
+    def _left(self) -> Terminal:
+        """Return how work ended of which its submitter was told nothing, because it had gone."""
         if not self.open:
             return Error.from_exception(AdapterClosed("the orchestrator was closed", retryable=True))
-        if not ticket.cancelled and perf_counter() >= ticket.deadline:
-            late = DeadlineExceeded(f"the task did not end within its {ticket.timeout_s:g} s", stage="total")
-            return Error.from_exception(late)
         return End(finish_reason="cancelled")

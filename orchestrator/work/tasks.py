@@ -52,7 +52,7 @@ class Tasks:
             batches,
             job_id=task.job_id,
             timeout_s=ticket.timeout_s,
-            on_finished=lambda stream: self._intake.finish(ticket, stream.tokens),
+            on_finished=lambda stream: self._intake.finish(ticket, stream.tokens, stream.terminal),
         )
         ticket.stream = stream
         # A stream that is dropped unread never runs its generator, so that nothing else would free its place.
@@ -76,7 +76,7 @@ class Tasks:
             receipt = CancelReceipt(found=True, released=True, mode="hard")
         await stream.stop(End(finish_reason="cancelled"))
         receipt = msgspec.structs.replace(
-            receipt, found=True, acknowledged=stream.finished, after_ms=(perf_counter() - began) * 1e3
+            receipt, found=True, acknowledged=stream.quiet, after_ms=(perf_counter() - began) * 1e3
         )
         self._ledger.cancelled(ticket, receipt, stream.tokens - tokens_before)
         return receipt

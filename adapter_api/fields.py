@@ -1,0 +1,109 @@
+"""Whether the fields of what an adapter says hold what the contract says: types, finite numbers, whole counts.
+
+The guard looks at every event but the plainest tokens, whose few fields it looks at itself (`stream.py`): one more
+call per token is too much. Events are not validated when they are made, which would cost more than making them.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from adapter_api.cancel import CancelReceipt
+from adapter_api.errors import ProtocolViolation
+from adapter_api.events import Alternative, Token, TokenEvent
+from adapter_api.health import HealthReport
+from adapter_api.props import EngineProps
+
+_COUNTS = frozenset(
+    {
+        "tokens_in",
+        "tokens_out",
+        "choice",
+        "token_id",
+        "index",
+        "queue_position",
+        "slots_total",
+        "slots_free",
+        "queued",
+        "in_flight",
+    }
+)
+
+
+def require_sound(event: TokenEvent) -> None:
+    """Raise `ProtocolViolation` naming the field of a lawful event that holds something else than it should."""
+    try:
+        flaw = _flaw_of_token(event) if type(event) is Token else _flaw_of(event)
+    except Exception as exc:  # a field that cannot even be looked at
+        flaw = f"fields are wrong: {type(exc).__name__}"
+    if flaw is not None:
+        raise ProtocolViolation(f"a {type(event).__name__.lower()} whose {flaw}")
+
+
+def flaw_of(value: object) -> str | None:
+    """Return what is wrong about the fields of a record that an adapter returned, as its JSON form shows it."""
+    if not isinstance(value, CancelReceipt | EngineProps | HealthReport):
+        return None  # tensors are checked where they are made
+    try:
+        return _flaw_of_numbers(value, "") or _flaw_of_form(value, type(value))
+    except Exception as exc:
+        return f"fields are wrong: {type(exc).__name__}"
+
+
+def _flaw_of_token(token: Token) -> str | None:
+    """Spelt out, because tokens with log probabilities come here one by one."""
+    if type(token.index) is not int:
+        return f"index is {_kind(token.index)} and not a whole number"
+    if not isinstance(token.text, str):
+        return f"text is {_kind(token.text)} and not a string"
+    if token.logprob is not None and not _is_number(token.logprob):
+        return f"logprob is {_kind(token.logprob)} and not a finite number"
+    if token.token_id is None and token.choice == 0 and not token.alternatives:
+        return None
+    for alternative in token.alternatives:
+        if not isinstance(alternative, Alternative):
+            return f"alternatives hold {_kind(alternative)}"
+    return _flaw_of(token)
+
+
+def _flaw_of(event: TokenEvent) -> str | None:
+    return _flaw_of_numbers(event, "") or _flaw_of_form(event, TokenEvent)
+
+
+def _flaw_of_form(value: object, kind: Any) -> str | None:
+    """Return what a reader in another process would stumble over: its text names types and the field."""
+    try:
+        msgspec.json.decode(msgspec.json.encode(value), type=kind)
+    except UnicodeError:
+        return "text is no Unicode"
+    except (msgspec.MsgspecError, TypeError) as exc:
+        return f"fields are wrong: {exc}"
+    return None
+
+
+def _flaw_of_numbers(value: Any, name: str) -> str | None:
+    """Return what is wrong about the numbers in a struct, which its JSON form would hide."""
+    if isinstance(value, float) and not isfinite(value):
+        return f"{name} is not a finite number"
+    if name in _COUNTS and isinstance(value, int) and (value < 0 or isinstance(value, bool)):
+        return f"{name} is {value!r} and not a count"
+    if isinstance(value, msgspec.Struct):
+        parts: Any = ((field, getattr(value, field)) for field in value.__struct_fields__)
+    elif isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = ((name, part) for part in value)
+    else:
+        return None
+    return next((flaw for field, part in parts if (flaw := _flaw_of_numbers(part, field)) is not None), None)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _kind(value: object) -> str:
+    return "missing" if value is None else f"not finite ({value})" if isinstance(value, float) else type(value).__name__
