@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.project.repository import ROOT, Block, blocks, documents, local_links, relative
+from tests.worker_adapter.program import run
 from triton_adapter.embedded import EmbeddedTriton
 
 KNOWN_PROGRAMS = frozenset(
@@ -48,13 +49,9 @@ def commands_in(block: Block) -> list[list[str]]:
 
 @cache
 def help_of(command: tuple[str, ...]) -> str:
-    program = Path(sys.executable).with_name("worker-adapter")
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-    shown = subprocess.run(
-        [program, *command, "--help"], capture_output=True, text=True, timeout=60, env=environment, check=False
-    )
-    assert shown.returncode == 0, f"`worker-adapter {' '.join(command)}` is no command: {shown.stderr}"
-    return shown.stdout
+    shown = run(*command, "--help", env={"NO_COLOR": "1", "TERM": "dumb"})
+    assert shown.code == 0, f"`worker-adapter {' '.join(command)}` is no command: {shown.err}"
+    return shown.out
 
 
 def check_own_command(words: list[str]) -> None:

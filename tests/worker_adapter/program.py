@@ -8,18 +8,18 @@ import os
 import select
 import signal
 import subprocess
-import sysconfig
 import termios
 import time
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from adapter_api import Error, TokenEvent, decode_event
+from tests.worker_adapter.processes import PROGRAM, start
 
-PROGRAM = str(Path(sysconfig.get_path("scripts")) / "worker-adapter")
+__all__ = ["DEADLINE_S", "PROGRAM", "Finished", "Running", "environment", "is_gone", "run"]
+
 DEADLINE_S = 60.0
 # Of the mock adapter's.
 _LONGEST_EVENT = 400
@@ -56,13 +56,7 @@ class Running:
     """The program while it runs; it is killed at the end of the `with` block if it is still there."""
 
     def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
-        self._process = subprocess.Popen(
-            [PROGRAM, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(env),
-        )
+        self._process = start(arguments, environment(env), stdin=subprocess.DEVNULL)
         self._unread = b""
 
     def __enter__(self) -> Self:
@@ -70,8 +64,8 @@ class Running:
 
     def __exit__(self, *exc_info: object) -> None:
         if self._process.poll() is None:
-            self._process.kill()
-            self._process.communicate()
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
@@ -119,9 +113,9 @@ class Running:
             assert self._process.stderr is not None
             err = self._process.stderr.read()
             self._process.wait(DEADLINE_S)
-            return Finished(self._process.returncode, "", err.decode())
+            return Finished(self._process.wait(), "", err.decode())
         out, err = self._process.communicate(timeout=DEADLINE_S)
-        return Finished(self._process.returncode, (self._unread + out).decode(), err.decode())
+        return Finished(self._process.wait(), (self._unread + out).decode(), err.decode())
 
     def _read(self) -> bytes:
         assert self._process.stdout is not None
@@ -136,15 +130,14 @@ class Running:
 
 def run(*arguments: str, stdin: str | bytes = "", env: Mapping[str, str] | None = None) -> Finished:
     """Run the program to its end."""
-    found = subprocess.run(
-        [PROGRAM, *arguments],
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True,
-        env=environment(env),
-        timeout=DEADLINE_S,
-        check=False,
-    )
-    return Finished(found.returncode, found.stdout.decode(), found.stderr.decode())
+    process = start(arguments, environment(env), stdin=subprocess.PIPE)
+    try:
+        out, err = process.communicate(stdin.encode() if isinstance(stdin, str) else stdin, DEADLINE_S)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    return Finished(process.wait(), out.decode(), err.decode())
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
