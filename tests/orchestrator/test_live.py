@@ -21,6 +21,7 @@ from orchestrator.serve import serving
 from tests.orchestrator.http.sse_reading import frames
 from tests.orchestrator.pools.test_monitor import eventually
 from triton_adapter.embedded import EmbeddedTriton
+from triton_adapter.embedded.ports import choose_ports
 
 pytestmark = [pytest.mark.anyio, pytest.mark.live]
 
@@ -56,10 +57,15 @@ def slow(**fields: Any) -> TaskRequest:
     return TaskRequest(**{"model": "slow", "prompt": "a b c", "max_tokens": 2000, "parameters": parameters, **fields})
 
 
+def of_its_own(port: int | None = None) -> EmbeddedTriton:
+    """A server for one test, with no more models than it needs."""
+    return EmbeddedTriton(grpc_port=port, model_control_mode="explicit", load_models=["slow", "tinylm"])
+
+
 @pytest.fixture
 def two_servers() -> Iterator[tuple[EmbeddedTriton, EmbeddedTriton]]:
     """Two servers of the test's own, which it may kill."""
-    with EmbeddedTriton() as one, EmbeddedTriton() as two:
+    with of_its_own() as one, of_its_own() as two:
         yield one, two
 
 
@@ -150,9 +156,8 @@ async def test_a_server_that_is_killed_under_load_costs_only_the_answers_it_had_
 
 @pytest.mark.spec("ORCH-3057-024", "ORCH-3055-010")
 async def test_a_server_that_is_restarted_gets_work_again() -> None:
-    with EmbeddedTriton() as finding_ports:
-        port = int(finding_ports.grpc_url.rsplit(":", 1)[1])
-    server = EmbeddedTriton(grpc_port=port)
+    # The same also after the restart.
+    server = of_its_own(choose_ports({"gRPC": None})["gRPC"])
     with server:
         url = server.grpc_url
         async with orchestrating(url, queue={"not_ready_wait_s": 0.1}) as host:
@@ -203,7 +208,7 @@ async def test_metrics_and_the_log_of_a_real_engine_carry_its_version(triton: Em
 
 @pytest.mark.spec("ORCH-3055-010", "ORCH-3057-024")
 async def test_a_model_that_is_unloaded_gets_no_work_until_it_is_loaded_again() -> None:
-    with EmbeddedTriton(model_control_mode="explicit", load_models=["*"]) as server:
+    with EmbeddedTriton(model_control_mode="explicit", load_models=["splitter", "tinylm"]) as server:
         async with orchestrating(server.grpc_url, queue={"not_ready_wait_s": 0.2, "timeout_s": 0.5}) as host:
             await control(server, "unload")
             await eventually(lambda: not host.model_is_ready("tinylm"))
