@@ -1,12 +1,16 @@
 # `make demo` and `make test` do all the set-up themselves; PYTHON=/path/to/python3.12 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check schemas catalog conformance format clean setup-demo setup-dev
+.PHONY: help demo test test-long check schemas catalog conformance format clean setup-demo setup-dev
 
 # Any Python can run the set-up script, which then chooses.
 BOOTSTRAP := $(shell command -v python3 || command -v "$(PYTHON)" || echo python3)
 export PYTHON
-# Each starts a Triton server of its own; WORKERS=0 runs the tests in one process, as a debugger wants it.
-WORKERS ?= 2
+# Processes that share the tests; each starts a Triton server of its own. Twice as many as two cores, because the tests
+# wait half of the time, for processes that start and stop. WORKERS=0 runs them in one, as a debugger wants it.
+WORKERS ?= 4
+# Who has finished takes tests over from who has not. Compiled files are kept even where the environment says not to: the
+# tests start some hundred processes, and each would compile all anew.
+PYTEST = PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 help: ## Show this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -14,8 +18,11 @@ help: ## Show this list
 demo: setup-demo ## Run tasks on a real Triton server, started for the purpose; needs nothing but Python, pip and make
 	@.venv/bin/worker-adapter demo
 
-test: setup-dev ## Run the whole test suite, the real Triton server included; TESTS="tests/adapter_api -x" narrows it
-	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+test: setup-dev ## Run the tests, the real Triton server included; TESTS="tests/adapter_api -x" narrows it
+	@$(PYTEST) -m "not long" $(TESTS)
+
+test-long: setup-dev ## Run the tests that take long by their nature, which `make test` leaves out
+	@$(PYTEST) -m long $(TESTS)
 
 check: setup-dev ## Check format, lint, types, import layering, specs, generated files and documentation
 	@.venv/bin/python scripts/check.py

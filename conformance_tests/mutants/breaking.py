@@ -102,12 +102,14 @@ def mutants() -> tuple[Mutant, ...]:
     return tuple(sorted(_mutants, key=lambda mutant: (mutant.requirement, mutant.name)))
 
 
-def trial(mutant: Mutant, timeout_s: float = 300.0) -> list[Outcome]:
-    """Run the whole suite on a mutant."""
+def trial(mutant: Mutant, only: Iterable[str] | None = None, *, timeout_s: float = 300.0) -> list[Outcome]:
+    """Run the whole suite on a mutant, or the checks of `only` these requirements."""
+    suite = load_suite()
+    checks = suite.values() if only is None else [suite[requirement] for requirement in only]
     requirements = {requirement.id: requirement for requirement in load().requirements}
     session = Session(MutantHarness(mutant), timeout_s=timeout_s)
     with contextlib.redirect_stdout(io.StringIO()):
-        return session.run_all(load_suite().values(), requirements, lambda outcome: None)
+        return session.run_all(checks, requirements, lambda outcome: None)
 
 
 def found_broken(outcomes: Iterable[Outcome]) -> dict[str, str]:

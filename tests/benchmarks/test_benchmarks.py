@@ -46,6 +46,7 @@ def test_all_clients_get_every_token_of_the_cannon() -> None:
     assert all(set(row[client]["cheaper_than"]) == BASELINES for row in found for client in CLIENTS)
 
 
+@pytest.mark.long
 @pytest.mark.live
 def test_all_clients_agree_on_the_tokens_of_the_real_server() -> None:
     found = run("tokens.py", "--only", "Triton", "--rounds", "1", "--scale", "0.1")
@@ -61,6 +62,7 @@ def test_a_short_soak_leaves_nothing_behind() -> None:
     assert len(found["rows"]) == 3
 
 
+@pytest.mark.long
 @pytest.mark.live
 def test_a_soak_that_ends_with_more_memory_than_allowed_fails() -> None:
     found = run("soak.py", "--tasks", "2", "--streams", "2", "--times", "1", "--allowed-mib", "-1000", exit_code=1)
