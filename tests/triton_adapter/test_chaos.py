@@ -194,8 +194,8 @@ async def test_a_server_that_freezes_is_told_by_the_stage_it_froze_in(own_triton
         async def freeze() -> None:
             async def more() -> None:
                 await shown.until_showing(5)
-                while (await probe(adapter))["running"] < 10:
-                    pass
+                while (await probe(adapter))["running"] < 10:  # noqa: ASYNC110 - the server tells of no event
+                    await anyio.sleep(0.01)
                 await anyio.to_thread.run_sync(own_triton.pause)
 
             await silent.run(5, more)
@@ -243,8 +243,8 @@ async def test_two_hundred_streams_survive_the_death_of_their_server_and_its_ret
 
         async with EmbeddedTriton(model_control_mode="explicit", load_models=["slow"], grpc_port=port):
             with anyio.fail_after(20):
-                while (await adapter.health()).state is not HealthState.READY:
-                    pass
+                while (await adapter.health()).state is not HealthState.READY:  # noqa: ASYNC110 - the server tells of no event
+                    await anyio.sleep(0.01)
             back = Crowd(adapter, lambda number: words(1000 + number))
             await back.run(20, anyio.lowlevel.checkpoint)
             assert back.check(set()) == {"end": 20}

@@ -58,8 +58,8 @@ def ticking(job_id: str, **parameters: float) -> TaskRequest:
 
 async def until(adapter: TritonAdapter, state: HealthState) -> HealthReport:
     with anyio.fail_after(20):
-        while (report := await adapter.health()).state is not state:
-            pass
+        while (report := await adapter.health()).state is not state:  # noqa: ASYNC110 - the server tells of no event
+            await anyio.sleep(0.01)
     return report
 
 
