@@ -28,8 +28,6 @@ from triton_adapter.testing import FakeModel, FakeTriton
 from triton_adapter.testing.failure import Code
 from triton_adapter.wire.texts import BY_CODE, TABLE, Row, Said
 
-no_spec = "what the texts of engines mean is this adapter's own; ORCH-3058 says what the codes are"
-
 pytestmark = pytest.mark.anyio
 
 SAID = [pytest.param(row, said, id=f"{said.release}: {said.text[:50]}") for _, row in TABLE for said in row.said]
@@ -167,6 +165,7 @@ async def test_a_client_cannot_make_an_engine_look_dead_by_being_quoted(
     assert (await adapter.health()).ready
 
 
+@pytest.mark.spec("ORCH-3058-028")
 @pytest.mark.parametrize("reason", ["error", "abort", "timeout", "cancelled", "odd"])
 async def test_a_text_that_ends_with_a_failure_ends_in_an_error(
     adapter: TritonAdapter, model: FakeModel, reason: str
@@ -179,6 +178,7 @@ async def test_a_text_that_ends_with_a_failure_ends_in_an_error(
     assert repr(reason) in error.message
 
 
+@pytest.mark.spec("ORCH-3058-029")
 @pytest.mark.parametrize(
     "broken",
     [
