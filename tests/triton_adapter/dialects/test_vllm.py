@@ -268,7 +268,11 @@ def test_a_text_that_ends_with_any_other_word_is_a_failure_that_may_pass(said: s
 @pytest.mark.parametrize("count", [float("nan"), float("inf"), -1.0, 0.5])
 @pytest.mark.parametrize("output", ["num_input_tokens", "num_output_tokens"])
 def test_a_count_that_is_none_is_the_engines_fault(output: str, count: float) -> None:
-    said = {"text_output": "x", "finish_reason": "stop", output: RawTensor("FP32", (1,), struct.pack("<f", count))}
+    said: dict[str, Any] = {
+        "text_output": "x",
+        "finish_reason": "stop",
+        output: RawTensor("FP32", (1,), struct.pack("<f", count)),
+    }
 
     with pytest.raises(ProtocolViolation, match="where it counts something"):
         decode(VLLM, [reply(**said)])
