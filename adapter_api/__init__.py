@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     )
     from adapter_api.health import Capacity, HealthReport, HealthState, ModelHealth
     from adapter_api.hookspecs import hookimpl
+    from adapter_api.judgement import JUDGEMENTS, Culprit, Judgement, judge
     from adapter_api.plugins import PluginHost, PluginReport, PluginStatus, load_plugins
     from adapter_api.props import Capability, EngineProps, Finding, ModelProps, TensorSpec
     from adapter_api.records import API_VERSION, AdapterPlugin, PluginCommand
@@ -108,6 +109,8 @@ __all__ = [
     "JobConflict", "ModelNotFound", "NotReady", "Overloaded", "PermissionDenied", "PluginBroken", "ProtocolViolation",
     "StreamIncomplete", "TaskError", "TransportError", "Unauthenticated", "UnknownAdapter", "Unsupported",
     "WorkerError",
+    # whom an error condemns
+    "JUDGEMENTS", "Culprit", "Judgement", "judge",
 ]  # fmt: skip
 
 _HOMES = {
@@ -126,6 +129,7 @@ _HOMES = {
     ),
     "health": ("Capacity", "HealthReport", "HealthState", "ModelHealth"),
     "hookspecs": ("hookimpl",),
+    "judgement": ("JUDGEMENTS", "Culprit", "Judgement", "judge"),
     "plugins": ("PluginHost", "PluginReport", "PluginStatus", "load_plugins"),
     "props": ("Capability", "EngineProps", "Finding", "ModelProps", "TensorSpec"),
     "records": ("API_VERSION", "AdapterPlugin", "PluginCommand"),

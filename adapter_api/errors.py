@@ -138,10 +138,15 @@ class Overloaded(WorkerError):
 
 
 class EngineFailed(WorkerError):
-    """The engine took the task and failed at it."""
+    """The engine took the task and failed at it.
+
+    Retryable when the engine is at fault for certain: hosts send the model's tasks elsewhere from then on.
+    """
 
     code = "engine_failed"
     grpc_status = "INTERNAL"
+    dead = False
+    """Whether nothing works there before somebody acts; set by adapters that know, for their own report of health."""
 
 
 class ProtocolViolation(WorkerError):

@@ -76,6 +76,8 @@ class ModelProps(msgspec.Struct, frozen=True, kw_only=True):
     """Which tensors it speaks, as the adapter found out; `None` when it takes no text."""
     dialect_reason: str | None = None
     capabilities: frozenset[Capability] = frozenset()
+    uncertain: frozenset[Capability] = frozenset()
+    """What nobody can tell before it is tried: such a task is sent, and is `unsupported` if the model refuses."""
     cancel_mode: CancelMode | None = None
     """What a cancel does at best; see `CancelReceipt.mode`."""
     max_batch_size: int | None = None

@@ -52,6 +52,10 @@ class Subject:
                 return capability in props.capabilities
         return capability in self.props.capabilities
 
+    def is_uncertain(self, capability: Capability, model: str | None = None) -> bool:
+        """Return whether the adapter says that only a try can tell."""
+        return any(capability in props.uncertain for props in self.props.models if props.name == model)
+
     def only_with(self, capability: Capability, model: str | None = None) -> None:
         """End the check as not applicable unless the capability is declared."""
         if not self.declares(capability, model):

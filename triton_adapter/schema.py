@@ -5,6 +5,7 @@ A `ModelSchema` is what a model declares, an `EncodedTask` is what goes to it, a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -61,6 +62,8 @@ class ModelSchema:
     ensemble_steps: tuple[str, ...] = ()
     """The models of an ensemble, in the order of its configuration."""
     instance_count: int = 1
+    server_version: str = ""
+    """That of the server, where it told: a backend usually comes with it."""
 
     @property
     def batched(self) -> bool:
@@ -71,6 +74,17 @@ class ModelSchema:
     def is_bls(self) -> bool:
         """Whether it is TensorRT-LLM's BLS model; its first releases have only the first of these parameters."""
         return "accumulate_tokens" in self.parameters or "tensorrt_llm_model_name" in self.parameters
+
+
+Version = tuple[int, int]
+
+_NUMBERS = re.compile(r"^(\d{1,9})\.(\d{1,9})")
+
+
+def parse_version(text: str) -> Version | None:
+    """Return major and minor version; `None` for what does not begin with them."""
+    found = _NUMBERS.match(text)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 class EncodedTask(msgspec.Struct, frozen=True):

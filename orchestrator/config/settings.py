@@ -57,7 +57,9 @@ class HealthSettings(Frozen):
 class BreakerSettings(Frozen):
     """When a replica that answers its probes and fails its tasks is left alone for a while."""
 
-    failures: int = Field(default=5, ge=1, description="failures in a row that open the breaker")
+    failures: int = Field(
+        default=5, ge=1, description="failures in a row that open the breaker of a replica, or of a model there"
+    )
     open_s: Seconds = Field(default=5.0, description="how long it stays open the first time; doubles each time")
     max_open_s: Seconds = 60.0
 
@@ -68,6 +70,16 @@ class QueueSettings(Frozen):
     limit: int = Field(default=1024, ge=0, description="waiting tasks per pool; 0 lets none wait")
     policy: Literal["reject", "drop-lru"] = Field(
         default="reject", description="full queue: refuse the newcomer, or drop the one that has waited longest"
+    )
+    interactive_share: float = Field(
+        default=1.0, gt=0, le=1, description="largest part of the places that interactive tasks may take, with `reject`"
+    )
+    batch_share: float = Field(
+        default=0.75,
+        gt=0,
+        le=1,
+        description="largest part of the places that batch tasks may take, so that interactive ones find one; with "
+        "`drop-lru` there is no need for it, because interactive tasks take the places of batch tasks",
     )
     batch_every: int = Field(
         default=5, ge=2, description="every so-manieth task to leave the queue is a batch task, if one waits"

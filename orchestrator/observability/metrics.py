@@ -55,6 +55,9 @@ class OrchestratorMetrics:
         self._ready = gauge("replica_ready", "1 when the replica gets work", REPLICA_LABELS)
         self._state = gauge("replica_state", "1 for the state the replica is in", (*REPLICA_LABELS, "state"))
         self._breaker = gauge("breaker", "0 closed, 1 half open, 2 open", REPLICA_LABELS)
+        self._model_breaker = gauge(
+            "model_breaker", "1 half open, 2 open; absent for a model whose breaker at the replica is closed", LABELS
+        )
         self._probe_latency = gauge("probe_seconds", "How long the last health probe took", REPLICA_LABELS)
 
     def add_collectors(self, collectors: Iterable[Collector]) -> None:
@@ -97,7 +100,7 @@ class OrchestratorMetrics:
     def refresh(self, pools: Iterable[Pool]) -> None:
         """Set the gauges to how things are; call it before the registry is read."""
         for gauge in (self._queue_depth, self._in_flight, self._slots, self._ready, self._state, self._breaker,
-                      self._probe_latency):  # fmt: skip
+                      self._model_breaker, self._probe_latency):  # fmt: skip
             gauge.clear()  # a replica that is gone must not linger
         for pool in pools:
             self._queue_depth.labels(pool.id, "interactive").set(pool.line.depth("interactive"))
@@ -110,7 +113,10 @@ class OrchestratorMetrics:
         self._in_flight.labels(*labels).set(replica.in_flight)
         self._slots.labels(*labels).set(replica.slots)
         self._ready.labels(*labels).set(0 if pool.why_no_work(replica) else 1)
-        self._breaker.labels(*labels).set(_BREAKER_VALUE[replica.breaker.state])
+        self._breaker.labels(*labels).set(_BREAKER_VALUE[replica.trust.breaker.state])
+        for model in replica.trust.models():
+            if model.breaker is not BreakerState.CLOSED and pool.knows(model.model):
+                self._model_breaker.labels(*labels, model.model).set(_BREAKER_VALUE[model.breaker])
         if replica.report is not None:
             self._probe_latency.labels(*labels).set(replica.report.latency_s)
         for state in HealthState:

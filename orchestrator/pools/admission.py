@@ -51,9 +51,10 @@ class WaitingLine(Generic[T]):
         one.
 
         Raises:
-            Overloaded: The line is full.
+            Overloaded: The line is full, or that priority has its share of it.
         """
-        dropped = self._make_room(priority, retry_after_s) if len(self) >= self.settings.limit else None
+        full = len(self) >= self.settings.limit or len(self._lane(priority)) >= self._share(priority)
+        dropped = self._make_room(priority, retry_after_s) if full else None
         self._lane(priority)[item] = None
         return dropped
 
@@ -93,13 +94,23 @@ class WaitingLine(Generic[T]):
         ahead = len(self._batch) - 1
         return ahead + min(len(self._interactive), max(0, (ahead + 1) * every - since))
 
+    def _share(self, priority: Priority) -> int:
+        """Return how many of that priority may wait: at least one, where any may."""
+        settings = self.settings
+        if settings.policy == "drop-lru":
+            return settings.limit
+        share = settings.batch_share if priority == "batch" else settings.interactive_share
+        return max(min(settings.limit, 1), int(settings.limit * share))
+
     def _lane(self, priority: Priority) -> OrderedDict[T, None]:
         return self._interactive if priority == "interactive" else self._batch
 
     def _make_room(self, priority: Priority, retry_after_s: float | None) -> T:
         lane = self._batch or (self._interactive if priority == "interactive" else None)
         if self.settings.policy == "reject" or not lane:
-            raise Overloaded(
-                f"the queue is full: {len(self)} tasks wait already; try again later", retry_after_s=retry_after_s
-            )
+            if len(self) < self.settings.limit:
+                what = f"{len(self._lane(priority))} {priority} tasks wait already, which is their share of the queue"
+            else:
+                what = f"the queue is full: {len(self)} tasks wait already"
+            raise Overloaded(f"{what}; try again later", retry_after_s=retry_after_s)
         return lane.popitem(last=False)[0]

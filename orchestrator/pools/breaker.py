@@ -1,11 +1,13 @@
-"""The circuit breaker: leaves a replica alone that answers its probes and fails its tasks. No I/O, no own clock."""
+"""The circuit breaker: leaves alone for a while what fails its tasks. No I/O, no own clock.
+
+A replica has one for itself and one for each model that failed there lately.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
 
-from adapter_api import Error
 from orchestrator.config.settings import BreakerSettings
 
 
@@ -16,20 +18,6 @@ class BreakerState(StrEnum):
     """No work until the time is up."""
     HALF_OPEN = "half_open"
     """One task is let through to find out."""
-
-
-NOT_THE_REPLICAS_FAULT = frozenset({
-    "invalid_request", "context_length_exceeded", "model_not_found", "unsupported", "job_conflict",  # the task's
-    "overloaded", "not_ready",  # an engine that says so is well; routing waits for it
-    "closed",  # ours
-})  # fmt: skip
-
-
-def blames_the_replica(error: Error) -> bool:
-    """Return whether an error says that the replica is ill: not the task, not its deadline, not a full queue."""
-    if error.code == "deadline_exceeded":
-        return error.stage not in ("total", "queue")
-    return error.code not in NOT_THE_REPLICAS_FAULT
 
 
 class Breaker:
@@ -43,6 +31,7 @@ class Breaker:
         self._openings = 0
         self._open_until: float | None = None
         self._trying = False
+        self._ask_first = False
         self.reason = ""
         """Why it is open; empty when closed."""
 
@@ -59,13 +48,31 @@ class Breaker:
 
     @property
     def allows(self) -> bool:
-        """Whether a task may go to the replica now."""
-        state = self.state
-        return state is BreakerState.CLOSED or (state is BreakerState.HALF_OPEN and not self._trying)
+        """Whether a task may go there now."""
+        if self._open_until is None:
+            return True
+        return self.state is BreakerState.HALF_OPEN and not self._trying and not self._ask_first
+
+    @property
+    def wants_question(self) -> bool:
+        """Whether a question that costs no task is to be answered before the next trial; see `answered`."""
+        return self._ask_first and self.state is BreakerState.HALF_OPEN
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing to remember: closed, and no failure since the last success."""
+        return self._open_until is None and self._failures == 0
+
+    def answered(self) -> None:
+        """Let a trial through: the engine, asked without a task, did not refuse us."""
+        self._ask_first = False
 
     def begin(self) -> bool:
-        """Count a task in; returns whether it is the trial. Say `trial_over` when that ends, however it ends."""
-        if self.state is not BreakerState.HALF_OPEN or self._trying:
+        """Count a task in; returns whether it is the trial. Say `trial_over` when that ends, however it ends.
+
+        Also of one that goes there while it is open, for want of any other place: it finds out just as well.
+        """
+        if self._open_until is None or self._trying:
             return False
         self._trying = True
         return True
@@ -74,17 +81,34 @@ class Breaker:
         """Let the next trial through, if there is to be one: the last may have ended without a verdict."""
         self._trying = False
 
-    def succeeded(self, *, trial: bool = False) -> None:
+    def succeeded(self, *, trial: bool = False) -> bool:
+        """Count a success; returns whether that closed it."""
         if self._open_until is not None and not trial:
-            return
+            return False
+        was_open = self._open_until is not None
         self._failures = self._openings = 0
         self._open_until = None
+        self._ask_first = False
         self.reason = ""
+        return was_open
 
-    def failed(self, reason: str, *, trial: bool = False) -> None:
+    def failed(self, reason: str, *, trial: bool = False, at_once: bool = False, ask_first: bool = False) -> bool:
+        """Count a failure; returns whether that opened it, or kept it open for longer.
+
+        Args:
+            reason: What it was, in a word.
+            trial: It was the trial.
+            at_once: It is enough by itself.
+            ask_first: A question that costs no task may show that it is over: no trial before that is `answered`.
+        """
         self._failures += 1
-        if trial or (self._open_until is None and self._failures >= self._settings.failures):
-            wait = min(self._settings.open_s * 2**self._openings, self._settings.max_open_s)
-            self._openings = min(self._openings + 1, 16)
-            self._open_until = self._clock() + wait
-            self.reason = f"{self._failures} failures in a row, the last one {reason}"
+        enough = at_once or self._failures >= self._settings.failures
+        if not (trial or (self._open_until is None and enough)):
+            return False
+        wait = min(self._settings.open_s * 2**self._openings, self._settings.max_open_s)
+        self._openings = min(self._openings + 1, 16)
+        self._open_until = self._clock() + wait
+        self._ask_first = ask_first
+        many = "1 failure" if self._failures == 1 else f"{self._failures} failures in a row"
+        self.reason = f"{many}, the last one {reason}"
+        return True

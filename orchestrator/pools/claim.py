@@ -9,6 +9,7 @@ import anyio
 
 from adapter_api import AdapterError, Priority
 from orchestrator.pools.replica import Replica
+from orchestrator.pools.trust import Trials
 from orchestrator.sessions.affinity import SessionKey
 
 
@@ -48,9 +49,11 @@ class Claim:
         """The replica whose slot it holds; `None` while it waits."""
         self.served_by: Replica | None = None
         """The replica that ran it last."""
-        self.trial = False
-        """Whether it is the trial of its replica's breaker."""
+        self.trials: Trials = ()
+        """The breakers whose trial it is."""
         self.avoid: set[str] = set()
+        self.condemned = False
+        """Whether its failure condemned its model at a replica: the next one may be its own fault."""
         self.kv_warmth: bool | None = None
         """Whether it runs where its session ran before; `None` without a session."""
         self.scope: anyio.CancelScope | None = None

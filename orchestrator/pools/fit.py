@@ -21,7 +21,7 @@ def suits(task: TaskRequest, props: ModelProps | None, template: Template | None
         return True
     if task.max_tokens is not None and props.max_tokens is not None and task.max_tokens > props.max_tokens:
         return False
-    return not props.capabilities or _needs(task, props, template) <= props.capabilities
+    return not props.capabilities or _needs(task, props, template) <= props.capabilities | props.uncertain
 
 
 def fit(task: TaskRequest, props: ModelProps | None, pool: PoolSettings, template: Template | None) -> TaskRequest:

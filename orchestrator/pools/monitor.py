@@ -55,6 +55,9 @@ async def _probe_until_retired(replica: Replica, adapter: WorkerAdapter, listene
         if report.ready and (probes % PROPS_EVERY == 0 or _models(report) != _models(replica.report)):
             await _learn_props(replica, adapter)
             probes = 0
+        if report.ready and replica.trust.wants_question and await _learn_props(replica, adapter):
+            # It refused us, and now answers two questions: what is left to find out takes a task.
+            replica.trust.answered()
         probes = probes + 1 if replica.props is not None else 0
         _observe(replica, report, listener)
         await replica.wait_for_probe_time()
@@ -69,12 +72,15 @@ async def _probe(replica: Replica, adapter: WorkerAdapter) -> HealthReport:
     )  # fmt: skip
 
 
-async def _learn_props(replica: Replica, adapter: WorkerAdapter) -> None:
+async def _learn_props(replica: Replica, adapter: WorkerAdapter) -> bool:
+    """Ask the engine what it is; returns whether it answered."""
     try:
         replica.props = await adapter.props()
+        return True
     except AdapterError as exc:
         # It takes work all the same; only what is not known (slots, limits, version) is missing.
         _log.warning("replica %s/%s did not describe itself: %s", replica.pool_id, replica.id, exc.message)
+        return False
 
 
 def _observe(replica: Replica, report: HealthReport, listener: ProbeListener) -> None:

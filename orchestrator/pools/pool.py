@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import inf
 from time import perf_counter
 
-from adapter_api import AdapterError, DeadlineExceeded, InvalidRequest, NotReady, Overloaded, TaskRequest
+from adapter_api import (
+    AdapterError,
+    Culprit,
+    DeadlineExceeded,
+    Error,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    TaskRequest,
+    Terminal,
+    judge,
+)
 from adapter_kit.chat_template import Template
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.admission import WaitingLine
@@ -154,8 +165,9 @@ class Pool:
             if left <= 0:
                 self.line.leave(claim, claim.work.priority)
                 raise self._waited_in_vain(claim)
-            # Nobody tells when a breaker's time is up, or that of a replica that said it was overloaded.
-            opens_in_s = min((replica.opens_in_s for replica in self.replicas.values()), default=inf)
+            # Nobody tells when a breaker's time is up, or that of a model that was overloaded.
+            model = claim.work.model
+            opens_in_s = min((replica.opens_in_s(model) for replica in self.replicas.values()), default=inf)
             if not await claim.wait(min(left, opens_in_s)) and claim.replica is None:
                 self.serve()
         return claim.replica
@@ -172,8 +184,8 @@ class Pool:
         if replica is None:
             self.line.leave(claim, claim.work.priority)
             return
-        replica.finish(trial=claim.trial)
-        claim.trial = False
+        replica.finish(claim.trials)
+        claim.trials = ()
         self.serve()
 
     def serve(self) -> None:
@@ -211,7 +223,19 @@ class Pool:
 
     def has_other(self, claim: Claim) -> bool:
         """Whether a replica that the claim need not avoid takes work."""
-        return any(replica.id not in claim.avoid for replica in self._able(claim.work))
+        return bool(self._able(claim.work, claim.avoid))
+
+    def learn(self, claim: Claim, outcome: Terminal | None) -> None:
+        """Let the replica that a claim holds learn from how its task ended there; `None` when that tells nothing."""
+        replica = claim.replica
+        assert replica is not None
+        replica.learn(claim.work.model, outcome, claim.trials, first=not claim.condemned)
+        if isinstance(outcome, Error) and judge(outcome).condemns is Culprit.MODEL:
+            claim.condemned = True
+
+    def trusts(self, model: str) -> bool:
+        """Whether a replica takes work, and the model works there as far as is known."""
+        return any(not self._why_not_served_by(r) and r.trust.trusts(model) for r in self.replicas.values())
 
     # -- changes ------------------------------------------------------------------------------------------------------
 
@@ -263,26 +287,36 @@ class Pool:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _able(self, work: Work) -> list[Replica]:
-        return [
+    def _able(self, work: Work, avoid: Collection[str] = ()) -> list[Replica]:
+        """Return the replicas that a task may go to: those where its model is trusted, or the others if none is.
+
+        A breaker of a model only steers. Where it is open everywhere nothing is won by refusing the model's tasks, and
+        all that a client must do to open it is to send tasks that fail.
+        """
+        model = work.model
+        able = [
             replica
             for replica in self.replicas.values()
-            if not self._why_not_served_by(replica) and replica.model_is_ready(work.model, work.model_version)
+            if replica.id not in avoid
+            and not self._why_not_served_by(replica)
+            and replica.model_is_ready(model, work.model_version)
+            and not replica.trust.rests(model)
         ]
+        return [replica for replica in able if replica.trust.trusts(model)] or able
 
     def _place(self, claim: Claim) -> bool:
         session = claim.session
         place = self._affinity.place_of(session) if session else None
         # With its pool: replicas of different pools may have the same id, and none of each other's cache.
         known = place.replica_id if place is not None and place.pool_id == self.id else None
-        candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(claim.work)]
+        candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(claim.work, claim.avoid)]
         if claim.bound and place is not None:
             candidates = [c for c in candidates if c.replica_id == known]
-        chosen = choose_replica(candidates, preferred=known, avoid=claim.avoid)
+        chosen = choose_replica(candidates, preferred=known)
         if chosen is None:
             return False
         replica = self.replicas[chosen]
-        claim.trial = replica.begin()
+        claim.trials = replica.begin(claim.work.model, claim.work.job_id)
         claim.replica = claim.served_by = replica
         claim.granted_at = claim.granted_at or perf_counter()
         if session:
@@ -311,6 +345,8 @@ class Pool:
             return NotReady(f"no replica of pool {self.id!r} is ready ({self.why_not_ready()}); try again later")
         if not self._able(claim.work):
             model = claim.work.model
+            if any(replica.trust.rests(model) for replica in self.replicas.values()):
+                return Overloaded(f"every replica of pool {self.id!r} has too much to do for model {model!r}")
             return NotReady(f"model {model!r} is not ready on any replica of pool {self.id!r}; try again later")
         return DeadlineExceeded(
             f"no slot of pool {self.id!r} became free within {self.settings.queue.timeout_s:g} s", stage="queue"

@@ -76,6 +76,7 @@ class ServingPools:
         pools = [pool for pool in pools if pool.settings.weight and suits(pool)] or pools
         # A pool of weight 0 gets nothing, also when it alone is ready: tasks wait for the others then.
         able = [pool for pool in pools if pool.ready and pool.settings.weight] or pools
+        able = [pool for pool in able if pool.trusts(work.model)] or able
         if place is not None and holder in able and holder.settings.weight and holder.has_slot_at(place.replica_id):
             return holder
         chosen = choose_pool([(pool.id, pool.settings.weight) for pool in able], work.session_id or work.job_id)

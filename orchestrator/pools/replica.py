@@ -8,16 +8,21 @@ from math import inf
 
 import anyio
 
-from adapter_api import AdapterPlugin, End, EngineProps, Error, HealthReport, ModelProps, Terminal, WorkerAdapter
+from adapter_api import (
+    AdapterPlugin,
+    Culprit,
+    EngineProps,
+    Error,
+    HealthReport,
+    ModelProps,
+    Terminal,
+    WorkerAdapter,
+    judge,
+)
 from orchestrator.config.settings import PoolSettings, ReplicaSettings
-from orchestrator.pools.breaker import Breaker, blames_the_replica
 from orchestrator.pools.hysteresis import Hysteresis
 from orchestrator.pools.status import ReplicaStatus
-
-OVERLOAD_REST_S = 0.5
-"""How long a replica gets nothing new after it said `overloaded` without saying for how long."""
-LONGEST_REST_S = 60.0
-"""How long it gets nothing new at most, whatever it says."""
+from orchestrator.pools.trust import Trials, Trust
 
 _LIVES = count(1)
 
@@ -44,7 +49,7 @@ class Replica:
         self.health = Hysteresis(pool.health)
         self.report: HealthReport | None = None
         self.props: EngineProps | None = None
-        self.breaker = Breaker(pool.breaker, clock)
+        self.trust = Trust(pool.id, settings.id, pool.breaker, clock)
         self.life = next(_LIVES)
         """Another number after each time that its engine was out of sight, and for each replica."""
         self.draining = False
@@ -57,11 +62,9 @@ class Replica:
         """Set after the first probe, good or bad."""
         self.watching = anyio.CancelScope()
         """Around the watcher's work."""
-        self._clock = clock
         self.probe_timeout_s = pool.health.timeout_s
         self._probe_interval_s = pool.health.interval_s
         self._default_slots = pool.default_slots
-        self._rests_until = 0.0
         self._known_models: dict[str, set[str]] = {}
         self._probe_wanted = anyio.Event()
         self._idle = anyio.Event()
@@ -94,25 +97,22 @@ class Replica:
         return next((m for m in self.props.models if m.name == name), None) if self.props else None
 
     def why_no_work(self) -> str:
-        """Return why no task may go there now; empty when one may."""
+        """Return why no task of any model may go there now; empty when one may."""
         if self.retired.is_set():
             return "it was removed"
         if self.draining:
             return "it is draining"
         if self.adapter is None or not self.health.takes_work:
             return f"it is {self.health.state}" + (f": {self.health.detail}" if self.health.detail else "")
-        if not self.breaker.allows:
-            return f"its breaker is open after {self.breaker.reason}"
-        if self._clock() < self._rests_until:
-            return "it said that it is overloaded"
+        if not self.trust.breaker.allows:
+            return f"its breaker is open after {self.trust.breaker.reason}"
         return ""
 
-    @property
-    def opens_in_s(self) -> float:
-        """Seconds until a task may go there again, if nothing but time keeps it away; infinite otherwise."""
+    def opens_in_s(self, model: str) -> float:
+        """Seconds until a task of the model may go there, if nothing but time keeps it away; infinite otherwise."""
         if self.retired.is_set() or self.draining or self.adapter is None or not self.health.takes_work:
             return inf
-        left_s = max(self.breaker.opens_for_s, self._rests_until - self._clock())
+        left_s = self.trust.opens_for_s(model)
         return left_s if left_s > 0 else inf  # also while a breaker's trial runs: its end is told
 
     def has_model(self, name: str, version: str | None) -> bool:
@@ -150,33 +150,26 @@ class Replica:
             self.life = next(_LIVES)  # it may have been started anew while nobody could see it
         return changed
 
-    def begin(self) -> bool:
-        """Count a task in; returns whether it is the breaker's trial."""
+    def begin(self, model: str, job_id: str) -> Trials:
+        """Count a task in; returns the breakers whose trial it is."""
         self.in_flight += 1
         self.dispatched += 1
-        return self.breaker.begin()
+        return self.trust.begin(model, job_id)
 
-    def finish(self, *, trial: bool) -> None:
+    def finish(self, trials: Trials) -> None:
         """Count a task out."""
         self.in_flight -= 1
-        if trial:
-            self.breaker.trial_over()
+        self.trust.end(trials)
         if self.in_flight == 0:
             self._idle.set()
             self._idle = anyio.Event()
 
-    def judge(self, outcome: Terminal | None, *, trial: bool) -> None:
-        """Learn from how a task ended here; `None` when it was cut short, which tells nothing."""
-        if isinstance(outcome, Error) and blames_the_replica(outcome):
+    def learn(self, model: str, outcome: Terminal | None, trials: Trials, *, first: bool) -> None:
+        """Learn from how a task ended here; see `Trust.learn`."""
+        if isinstance(outcome, Error) and judge(outcome).condemns in (Culprit.MODEL, Culprit.REPLICA):
             self.failed += 1
-            self.breaker.failed(outcome.code, trial=trial)
+        if self.trust.learn(model, outcome, trials, first=first):
             self.want_probe()
-        elif isinstance(outcome, Error) and outcome.code == "overloaded":
-            self._rest(outcome.retry_after_s)
-        elif isinstance(outcome, Error) and outcome.code == "not_ready":
-            self.want_probe()
-        elif isinstance(outcome, End) and outcome.finish_reason != "cancelled":
-            self.breaker.succeeded(trial=trial)
 
     async def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until no task runs there; returns false when the time is up, or the replica retires, first."""
@@ -207,13 +200,9 @@ class Replica:
         return ReplicaStatus(
             replica_id=self.id, pool_id=self.pool_id, adapter=self.plugin.name, engine=self.engine,
             engine_version=self.engine_version, state=self.health.state, takes_work=not reason, reason=reason,
-            detail=self.health.detail, breaker=self.breaker.state, draining=self.draining, in_flight=self.in_flight,
-            slots=self.slots, dispatched=self.dispatched, failed=self.failed, models=self.models,
+            detail=self.health.detail, breaker=self.trust.breaker.state, model_breakers=self.trust.models(),
+            draining=self.draining, in_flight=self.in_flight, slots=self.slots, dispatched=self.dispatched,
+            failed=self.failed, models=self.models,
             checked_at=self.report.checked_at if self.report else None,
             probe_latency_s=self.report.latency_s if self.report else None,
         )  # fmt: skip
-
-    def _rest(self, retry_after_s: float | None) -> None:
-        """Leave it alone for a moment: it said that it is overloaded."""
-        wait_s = OVERLOAD_REST_S if retry_after_s is None else min(retry_after_s, LONGEST_REST_S)
-        self._rests_until = self._clock() + wait_s

@@ -10,6 +10,16 @@ from adapter_api import HealthState, Terminal
 from orchestrator.pools.breaker import BreakerState
 
 
+class ModelBreakerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that gets no tasks at a replica while another replica can take them; `reason` says why."""
+
+    model: str
+    breaker: BreakerState
+    reason: str
+    opens_in_s: float
+    """Seconds until it is tried again; 0 when it may be tried now."""
+
+
 class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One replica as it is now. `reason` says why it gets no work, and is empty when it does."""
 
@@ -23,6 +33,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     detail: str
     breaker: BreakerState
+    """The replica's own; those of its models that are not closed are in `model_breakers`."""
+    model_breakers: tuple[ModelBreakerStatus, ...]
     draining: bool
     in_flight: int
     slots: int

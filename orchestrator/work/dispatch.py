@@ -32,7 +32,7 @@ from adapter_api import (
 )
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
-from orchestrator.work.retry import backoff_s, may_move
+from orchestrator.work.retry import backoff_s, may_move, may_stay
 
 
 class Dispatcher:
@@ -80,7 +80,7 @@ class Dispatcher:
                 outcome = failure or ticket.terminal
                 if not isinstance(outcome, Error):  # a replica that fails at once must not promise a quick start
                     ticket.pool.observe_task_s(perf_counter() - began)
-                replica.judge(outcome, trial=ticket.trial)
+                ticket.pool.learn(ticket, outcome)
                 ticket.pool.release(ticket)
             if failure is None:
                 return
@@ -96,13 +96,13 @@ class Dispatcher:
         last = held[-1]
         if not isinstance(last, Error) or any(type(event) is Token for event in held):
             return None
-        if not may_move(last) or ticket.attempts >= ticket.pool.settings.retry.attempts:
+        if not may_move(last, trial=bool(ticket.trials)) or ticket.attempts >= ticket.pool.settings.retry.attempts:
             return None
         if ticket.cancelled or perf_counter() >= ticket.deadline:
             return None
         assert ticket.replica is not None
         ticket.avoid.add(ticket.replica.id)
-        return last
+        return last if may_stay(last) or ticket.pool.has_other(ticket) else None
 
     def _reveal(self, ticket: Ticket, replica: Replica, held: list[TokenEvent]) -> list[TokenEvent]:
         ticket.shown = True

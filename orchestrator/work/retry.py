@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from random import Random
 
-from adapter_api import Error
+from adapter_api import Culprit, Error, judge
 from orchestrator.config.settings import RetrySettings
 
-MOVABLE = frozenset({
-    "connect_failed", "connection_lost", "stream_incomplete", "not_ready", "overloaded", "engine_failed", "closed",
-    "deadline_exceeded",
-})  # fmt: skip
-"""What may go better elsewhere. The error must say `retryable` too: the adapter knows best, and a deadline that was
-the task's own (`total`) is not."""
+
+def may_move(error: Error, *, trial: bool = False) -> bool:
+    """Return whether a task that has shown nothing may be sent on after `error`.
+
+    `trial` says that it was let through to find out whether its model works again: that it does not is no news, and
+    must not cost the task, whatever the error says of it.
+    """
+    judgement = judge(error)
+    return judgement.moves_task(error) or (trial and judgement.condemns is Culprit.MODEL)
 
 
-def may_move(error: Error) -> bool:
-    """Return whether a task that has shown nothing may be sent to another replica after `error`."""
-    return error.retryable and error.code in MOVABLE
+def may_stay(error: Error) -> bool:
+    """Return whether the same replica may be asked again, a little later, when there is no other."""
+    return error.retryable and judge(error).moves == "anywhere"
 
 
 def backoff_s(settings: RetrySettings, rounds: int, random: Random) -> float:

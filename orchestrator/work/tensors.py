@@ -19,14 +19,12 @@ from adapter_api import (
     InferResponse,
     Priority,
     WorkerAdapter,
+    judge,
 )
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
 from orchestrator.work.intake import Intake
 from orchestrator.work.ledger import Ledger
-
-UNSENT = frozenset({"connect_failed", "not_ready", "overloaded", "closed"})
-"""After these no engine has run the inference, which may be anything: a stateful model, a sequence."""
 
 
 class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +94,7 @@ async def infer(ticket: Ticket, request: InferRequest) -> InferResponse:
                     raise
                 _move(ticket)
             else:
-                _succeeded(ticket, replica, began)
+                _succeeded(ticket, began)
                 return response
     ticket.raise_refusal()
     raise _out_of_time(ticket)
@@ -116,7 +114,7 @@ async def infer_stream(ticket: Ticket, request: InferRequest) -> AsyncGenerator[
                 async for response in stream:
                     ticket.shown = True
                     yield response
-            _succeeded(ticket, replica, began)
+            _succeeded(ticket, began)
             return
         except AdapterError as exc:
             if not _failed(ticket, replica, exc):
@@ -135,17 +133,21 @@ def _with_time_left(ticket: Ticket, request: InferRequest) -> InferRequest:
     return msgspec.structs.replace(request, timeout_s=ticket.remaining_s)
 
 
-def _succeeded(ticket: Ticket, replica: Replica, began: float) -> None:
+def _succeeded(ticket: Ticket, began: float) -> None:
     ticket.pool.observe_task_s(perf_counter() - began)
     ticket.terminal = End(finish_reason="stop")
-    replica.judge(ticket.terminal, trial=ticket.trial)
+    ticket.pool.learn(ticket, ticket.terminal)
 
 
 def _failed(ticket: Ticket, replica: Replica, exc: AdapterError) -> bool:
-    """Note a failure; returns whether the inference may be tried elsewhere."""
+    """Note a failure; returns whether the inference may be tried elsewhere.
+
+    Only one that no engine has run: it may be anything, a stateful model, a part of a sequence.
+    """
     error = Error.from_exception(exc)
-    replica.judge(error, trial=ticket.trial)
-    if error.code in UNSENT and error.retryable and not ticket.shown and not ticket.bound:
+    ticket.pool.learn(ticket, error)
+    judgement = judge(error)
+    if judgement.unsent and judgement.moves_task(error) and not ticket.shown and not ticket.bound:
         if ticket.attempts < ticket.pool.settings.retry.attempts:
             ticket.avoid.add(replica.id)
             if ticket.pool.has_other(ticket):

@@ -5,16 +5,18 @@ make_tensor(spec, [0.7], batched=True)   numbers and texts as a model declares t
 TensorTextAssembler(stops=("\\n\\n",))           pieces in, text out: whole characters only, cut at a stop string
 """
 
-from triton_adapter.codec.framing import TEXT_PREFIX, first_text, pack_texts, text_elements
+from triton_adapter.codec.framing import TEXT_PREFIX, count_texts, first_text, pack_texts, text_elements
 from triton_adapter.codec.text import TensorTextAssembler
-from triton_adapter.codec.values import make_tensor, read_numbers
+from triton_adapter.codec.values import make_tensor, read_count, read_numbers
 
 __all__ = [
     "TEXT_PREFIX",
     "TensorTextAssembler",
+    "count_texts",
     "first_text",
     "make_tensor",
     "pack_texts",
+    "read_count",
     "read_numbers",
     "text_elements",
 ]

@@ -35,6 +35,19 @@ def text_elements(raw: bytes) -> list[bytes]:
     return elements
 
 
+def count_texts(raw: bytes | memoryview) -> int:
+    """Return how many elements a raw BYTES tensor has; raises `ProtocolViolation` when the framing is broken."""
+    count, offset, size = 0, 0, len(raw)
+    while offset < size:
+        if offset + TEXT_PREFIX > size:
+            break
+        offset += TEXT_PREFIX + text_size(raw, offset)[0]
+        count += 1
+    if offset != size:
+        raise ProtocolViolation(f"the engine sent a BYTES tensor that is cut off after {size} bytes")
+    return count
+
+
 def first_text(raw: bytes) -> bytes:
     """Return the only element of a raw BYTES tensor, or nothing for an empty one.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import isfinite, prod
 from typing import Any
 
-from adapter_api import InvalidRequest, Tensor
+from adapter_api import InvalidRequest, ProtocolViolation, Tensor
 from adapter_api.task import ParameterValue
 from triton_adapter.codec.framing import pack_texts
 from triton_adapter.schema import RawTensor, TensorSpec
@@ -49,12 +49,35 @@ def make_tensor(spec: TensorSpec, values: Sequence[ParameterValue | bytes], *, b
 
 
 def read_numbers(tensor: RawTensor) -> tuple[Any, ...]:
-    """Return the elements of a numeric output in C order; none for a datatype that has no numbers."""
+    """Return the elements of a numeric output in C order; none for a datatype that has no numbers.
+
+    Raises:
+        ProtocolViolation: The last one is cut off.
+    """
     letter = _FORMATS.get(tensor.datatype)
     if letter is None:
         return ()
-    count = len(tensor.data) // struct.calcsize(letter)
-    return struct.unpack_from(f"<{count}{letter}", tensor.data)
+    count, rest = divmod(len(tensor.data), struct.calcsize(letter))
+    if rest:
+        raise ProtocolViolation(f"the engine sent a tensor of {tensor.datatype} that is cut off inside a number")
+    return struct.unpack(f"<{count}{letter}", tensor.data)
+
+
+def read_count(tensor: RawTensor) -> int | None:
+    """Return the first number of an output that counts something; `None` when it is empty.
+
+    Raises:
+        ProtocolViolation: It is no whole number of 0 or more.
+    """
+    numbers = read_numbers(tensor)
+    if not numbers:
+        if tensor.data:
+            raise ProtocolViolation(f"the engine sent a count of datatype {tensor.datatype[:20]!r}")
+        return None
+    number = numbers[0]
+    if not (isfinite(number) and number >= 0 and number == int(number)):
+        raise ProtocolViolation(f"the engine sent {number!r} where it counts something")
+    return int(number)
 
 
 def _shape(spec: TensorSpec, count: int) -> tuple[int, ...]:

@@ -23,7 +23,12 @@ class TaskDecoder(Protocol):
         """
 
     def finish(self) -> tuple[list[Token | Metrics], End]:
-        """Return what was held back, and how the task ended. Call it once, after the last reply or once `done`."""
+        """Return what was held back, and how the task ended. Call it once, after the last reply or once `done`.
+
+        Raises:
+            EngineFailed: The engine says that it gave up on the text, or ends it with a word that is no success.
+            ProtocolViolation: What it counts is no number.
+        """
 
 
 class Dialect(Protocol):
@@ -34,6 +39,9 @@ class Dialect(Protocol):
 
     def capabilities(self, schema: ModelSchema) -> frozenset[Capability]:
         """Return what the model, as it declares itself, can do with a task."""
+
+    def uncertain(self, schema: ModelSchema) -> frozenset[Capability]:
+        """Return what only a try can tell, because the model declares the same whether it can or not."""
 
     def encode(self, task: TaskRequest, schema: ModelSchema) -> EncodedTask:
         """Return the task in the model's tensors: declared inputs only, in their declared datatypes and shapes.

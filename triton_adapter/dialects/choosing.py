@@ -15,7 +15,7 @@ from triton_adapter.dialects.request import SAMPLING_FIELDS
 from triton_adapter.dialects.tokenizer import load_tokenizer
 from triton_adapter.dialects.trtllm import LogprobTrack, ensemble_dialect, llmapi_dialect
 from triton_adapter.dialects.trtllm_raw import RAW, RawDialect
-from triton_adapter.dialects.vllm import GUIDE_KEY, VllmDialect
+from triton_adapter.dialects.vllm import VllmDialect, guide_key
 from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.settings import ModelOverride
 
@@ -68,8 +68,8 @@ def _found(schema: ModelSchema) -> tuple[str, str]:
 
 
 def _vllm(schema: ModelSchema, override: ModelOverride) -> Dialect:
-    key = override.inputs.get("response_format", GUIDE_KEY)
-    return VllmDialect(guide_key=key, template=override.template)
+    key = override.inputs.get("response_format")
+    return VllmDialect(guide_key=guide_key(schema) if key is None else key, template=override.template)
 
 
 def _trtllm(schema: ModelSchema, override: ModelOverride) -> Dialect:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from adapter_api import Alternative, End, FinishReason, Metrics, ProtocolViolation, Token, Usage
-from triton_adapter.codec import TensorTextAssembler, first_text, read_numbers
+from adapter_api import Alternative, End, EngineFailed, FinishReason, Metrics, ProtocolViolation, Token, Usage
+from triton_adapter.codec import TensorTextAssembler, first_text, read_count, read_numbers
 from triton_adapter.schema import RawTensor, Reply
 
 Outputs = Mapping[str, RawTensor]
@@ -34,11 +34,28 @@ _uint32 = struct.Struct("<I").unpack_from
 _FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
-    "abort": "cancelled",
-    "cancelled": "cancelled",
     "tool_calls": "tool_calls",
     "content_filter": "content_filter",
+    # The same in the words of other engines.
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_id": "stop",
+    "end_turn": "stop",
+    "stop_words": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "max_new_tokens": "length",
+    "function_call": "tool_calls",
+    # No failure, and none of the contract's reasons: vLLM ends a text that repeats itself.
+    "repetition": "unknown",
+    # Nothing was said.
+    "": "unknown",
+    "none": "unknown",
+    "not_finished": "unknown",
 }
+"""Words of engines, without what comes before a last point: `FinishReason.STOP` is `stop`. Every other one, as `error`
+(vLLM), `timeout` (TensorRT-LLM), or `abort` that nobody asked for, says that the text is not what was asked for."""
+_WORD = 40
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -102,7 +119,8 @@ class TextDecoder:
             counted = outputs.get(self._tokens_output)
             if counted is not None:
                 data = counted.data
-                self._tokens_out += _uint32(data)[0] if len(data) >= 4 else int.from_bytes(data, "little")
+                plain = len(data) == 4 and counted.datatype == "UINT32"
+                self._tokens_out += _uint32(data)[0] if plain else read_count(counted) or 0
         if self._figures is not None:
             self._note_figures(outputs)
         if not self._first:
@@ -154,16 +172,20 @@ class TextDecoder:
         if said is not None:
             # Engines print Python values: `stop`, `FinishReason.STOP`, `None` while there is no reason.
             reason = first_text(said.data).decode(errors="replace").rpartition(".")[2].lower()
-            return _FINISH_REASONS.get(reason, "unknown")
+            known = _FINISH_REASONS.get(reason)
+            if known is None:
+                raise EngineFailed(
+                    f"the engine ended the text with {reason[:_WORD]!r}, which is no success; try again", retryable=True
+                )
+            return known
         # Fewer tokens than asked for prove nothing: a context that is full ends a text, too.
         full = reading.max_tokens is not None and self._tokens_out >= reading.max_tokens
         return "length" if full else "unknown"
 
     def _usage(self) -> Usage:
         counted = self._said(self._reading.tokens_in)
-        numbers = () if counted is None else read_numbers(counted)
         return Usage(
-            tokens_in=int(numbers[0]) if numbers else None,
+            tokens_in=None if counted is None else read_count(counted),
             tokens_out=None if self._said(self._reading.tokens_out) is None else self._tokens_out,
         )
 

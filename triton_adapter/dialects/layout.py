@@ -86,6 +86,9 @@ class LayoutDialect:
         }
         return frozenset(capability for capability, has in having.items() if has)
 
+    def uncertain(self, schema: ModelSchema) -> frozenset[Capability]:
+        return frozenset()
+
     def encode(self, task: TaskRequest, schema: ModelSchema) -> EncodedTask:
         request = RequestBuilder(task, schema)
         self._put_prompt(request)

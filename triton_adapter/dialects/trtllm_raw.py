@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adapter_api import InvalidRequest, TaskRequest
+from adapter_api import InvalidRequest, ProtocolViolation, TaskRequest
 from adapter_kit.chat_template import prompt_of
 from adapter_kit.stops import StopCutter
-from triton_adapter.codec import read_numbers
+from triton_adapter.codec import read_count, read_numbers
 from triton_adapter.dialects.base import TaskDecoder
 from triton_adapter.dialects.decoding import Outputs, TextDecoder
 from triton_adapter.dialects.layout import Asked, Layout, LayoutDialect, Names
@@ -113,7 +113,9 @@ class IdsToText:
 
 def _ids_of_first_beam(tensor: RawTensor, outputs: Outputs) -> tuple[int, ...]:
     """Return the ids of `[batch, beam, ids]`, without the padding after `sequence_length`."""
-    width = tensor.shape[-1] if tensor.shape else 0
+    width = max(tensor.shape[-1], 0) if tensor.shape else 0
     ids = read_numbers(tensor)[:width]
+    if not all(isinstance(each, int) and each >= 0 for each in ids):
+        raise ProtocolViolation("the engine sent token ids that are none")
     lengths = outputs.get(_LENGTH)
-    return ids if lengths is None else ids[: read_numbers(lengths)[0]]
+    return ids if lengths is None else ids[: read_count(lengths)]

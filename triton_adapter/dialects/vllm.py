@@ -14,7 +14,15 @@ from typing import Any
 
 import msgspec
 
-from adapter_api import Alternative, Capability, InvalidRequest, ProtocolViolation, ResponseFormat, TaskRequest
+from adapter_api import (
+    Alternative,
+    Capability,
+    InvalidRequest,
+    ProtocolViolation,
+    ResponseFormat,
+    TaskRequest,
+    Unsupported,
+)
 from adapter_api.task import ParameterValue
 from adapter_kit.chat_template import Template, prompt_of
 from triton_adapter.codec import first_text
@@ -22,7 +30,7 @@ from triton_adapter.dialects.base import TaskDecoder
 from triton_adapter.dialects.decoding import Outputs, Reading, Score, TextDecoder
 from triton_adapter.dialects.layout import asks_for_figures
 from triton_adapter.dialects.request import SAMPLING_FIELDS, RequestBuilder
-from triton_adapter.schema import EncodedTask, ModelSchema
+from triton_adapter.schema import EncodedTask, ModelSchema, parse_version
 
 _TEXT = "text_output"
 _ASKED = {
@@ -36,17 +44,19 @@ _OWN = frozenset(
     {"text_input", "stream", "sampling_parameters", "exclude_input_in_output", "image", "embedding_request"}
     | {_ASK_LOGPROBS, *_ASKED.values()}
 )
-GUIDE_KEY = "structured_outputs"
-"""Under which name constraints go; backends of 2025 and before call it `guided_decoding`."""
+_GUIDED, _STRUCTURED_OUTPUTS = "guided_decoding", "structured_outputs"
+# Triton's releases by their server: 24.12 is 2.53, 25.01 is 2.54, 25.11 is 2.63.
+_WITHOUT_CONSTRAINTS, _FIRST_GUIDED, _FIRST_STRUCTURED = (2, 53), (2, 54), (2, 63)
 # Sampling parameters that are lists or objects; a task's parameters are scalars, so they come as JSON.
-_STRUCTURED = frozenset({"extra_args", "logit_bias", "bad_words", "stop_token_ids", "allowed_token_ids"})
+_STRUCTURED = frozenset({"extra_args", "bad_words", "stop_token_ids", "allowed_token_ids"})
 
 
 @dataclass(frozen=True, slots=True)
 class VllmDialect:
     """Speaks the vLLM backend's tensors, as of whichever version the model declares."""
 
-    guide_key: str = GUIDE_KEY
+    guide_key: str | None = _STRUCTURED_OUTPUTS
+    """Under which name constraints go; `None` where the backend has none."""
     template: Template | None = None
 
     @property
@@ -60,14 +70,19 @@ class VllmDialect:
             Capability.STOP: True,
             Capability.SEED: True,
             Capability.STREAMING: schema.decoupled and "stream" in schema.inputs,
-            Capability.IMAGES: "image" in schema.inputs,
-            Capability.RESPONSE_FORMAT: _takes_constraints(schema),
+            # From 25.01 on the backend declares the input for every model; before that for those that look at it.
+            Capability.IMAGES: "image" in schema.inputs and _is_of_24_12(schema),
+            Capability.RESPONSE_FORMAT: self.guide_key is not None,
             Capability.LOGPROBS: _has_logprobs(schema),
             Capability.FINISH_REASON: _asks(schema, "finish_reason"),
             Capability.USAGE: _asks(schema, "num_input_tokens") and _asks(schema, "num_output_tokens"),
             Capability.CHAT_TEMPLATE_KWARGS: self.template is not None and self.template.takes_variables,
         }
         return frozenset(capability for capability, has in having.items() if has)
+
+    def uncertain(self, schema: ModelSchema) -> frozenset[Capability]:
+        images = "image" in schema.inputs and Capability.IMAGES not in self.capabilities(schema)
+        return frozenset({Capability.IMAGES} if images else ())
 
     def encode(self, task: TaskRequest, schema: ModelSchema) -> EncodedTask:
         request = RequestBuilder(task, schema)
@@ -124,11 +139,17 @@ class VllmDialect:
         if task.logprobs is not None:
             sampling["logprobs"] = task.logprobs
         if task.response_format is not None:
-            if not _takes_constraints(request.schema):
-                raise request.unsupported("`response_format`")
+            if self.guide_key is None:
+                raise _no_constraints(request)
             sampling[self.guide_key] = msgspec.json.encode(_constraint(task.response_format)).decode()
         if task.parameters:
             for name, parameter in request.pass_through(own=_OWN).items():
+                if name == "logit_bias":
+                    raise Unsupported(
+                        f"model {request.schema.name!r}: parameter 'triton.logit_bias' cannot reach vLLM: its backend "
+                        "leaves the token ids as texts, and vLLM wants numbers; use 'triton.allowed_token_ids' or "
+                        "'triton.bad_words'"
+                    )
                 sampling[name] = _structured(name, parameter) if name in _STRUCTURED else parameter
         return sampling
 
@@ -139,9 +160,35 @@ def _stops_to_cut(task: TaskRequest) -> tuple[str, ...]:
     return () if wanted or task.min_tokens else task.stop
 
 
-def _takes_constraints(schema: ModelSchema) -> bool:
-    # Nothing in the configuration tells; backends before 24.12 have no constraints for certain.
-    return "return_finish_reason" in schema.inputs
+def _is_of_24_12(schema: ModelSchema) -> bool:
+    return parse_version(schema.server_version) == _WITHOUT_CONSTRAINTS
+
+
+def guide_key(schema: ModelSchema) -> str | None:
+    """Return under which name constraints go to a model; `None` where its backend has none.
+
+    Backends up to 24.12 have none, up to 25.10 `guided_decoding`, then `structured_outputs`. Which one it is shows in
+    what the model declares, and in the server's version as far as they are of one release.
+    """
+    inputs, server = schema.inputs, parse_version(schema.server_version)
+    if "return_finish_reason" not in inputs:
+        return None
+    if schema.backend != "vllm" or "embedding_request" in inputs:
+        return _STRUCTURED_OUTPUTS
+    if server is None or server < _WITHOUT_CONSTRAINTS:  # a backend of a later release than the server, if it tells
+        return _GUIDED if "image" in inputs else None
+    if server >= _FIRST_STRUCTURED:
+        return _STRUCTURED_OUTPUTS
+    return _GUIDED if server >= _FIRST_GUIDED else None
+
+
+def _no_constraints(request: RequestBuilder) -> Unsupported:
+    name = request.schema.name
+    return Unsupported(
+        f"{request.unsupported('`response_format`').message}; Triton's vLLM backend has constraints from 25.01 on: "
+        f"update it, or name the sampling parameter of yours in the adapter's setting "
+        f"`models.{name}.inputs.response_format` ('{_GUIDED}' up to 25.10, '{_STRUCTURED_OUTPUTS}' from 25.11 on)"
+    )
 
 
 def _has_logprobs(schema: ModelSchema) -> bool:

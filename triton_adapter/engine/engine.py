@@ -17,7 +17,7 @@ from adapter_api import (
     NotReady,
     Unsupported,
 )
-from triton_adapter.engine.metadata import SchemaCache
+from triton_adapter.engine.metadata import CACHE_SIZE, SchemaCache
 from triton_adapter.engine.sequences import SequenceOrder
 from triton_adapter.engine.sharing import shared
 from triton_adapter.engine.shm import SharedMemory
@@ -55,13 +55,18 @@ class Engine:
     def __init__(self, settings: TritonSettings, transport: Transport) -> None:
         self.settings = settings
         self.transport = transport
-        self.schemas = SchemaCache(transport, ttl_s=settings.metadata_ttl_s, timeout_s=settings.control_timeout_s)
+        self.schemas = SchemaCache(
+            transport, ttl_s=settings.metadata_ttl_s, timeout_s=settings.control_timeout_s,
+            server_version=self._server_version,
+        )  # fmt: skip
         self.slots = Slots(drain_timeout_s=settings.drain_timeout_s)
         self.cancels = CancelLimiter(settings.max_concurrent_cancels)
         self.sequences = SequenceOrder()
         self.shared_memory = SharedMemory(transport, settings)
         self._failures: dict[str, Failure] = {}
         """Models whose last request died or hung."""
+        self._sees_images: dict[str, bool] = {}
+        """Of models that declare an image input whatever they are: what came of the last task with an image."""
         self._server: tuple[float, Server] | None = None
         self._asking: asyncio.Task[Server] | None = None
 
@@ -102,6 +107,12 @@ class Engine:
         if not task.cancelled():
             task.exception()  # seen, should nobody wait for it any more
 
+    async def _server_version(self) -> str:
+        try:
+            return (await self.server()).version
+        except AdapterError:
+            return ""
+
     async def version(self, schema: ModelSchema | None = None) -> str | None:
         """Return the server's version and its backend's, as in `triton 2.51.0, vllm 0.6.3`, if it says."""
         try:
@@ -117,7 +128,7 @@ class Engine:
         if isinstance(error, ConnectFailed | ConnectionLost):
             self.note_disconnect()
         hung = isinstance(error, DeadlineExceeded) and error.stage in ("first_token", "inter_token")
-        died = isinstance(error, EngineFailed) and error.retryable
+        died = isinstance(error, EngineFailed) and error.dead
         if hung or died:
             self._failures[model] = Failure(error.message, monotonic() + DISTRUST_S)
 
@@ -126,9 +137,19 @@ class Engine:
         if self._failures:
             self._failures.pop(model, None)
 
+    def note_images(self, model: str, *, seen: bool) -> None:
+        """Learn whether a model looks at images, where only a try can tell."""
+        if model in self._sees_images or len(self._sees_images) < CACHE_SIZE:
+            self._sees_images[model] = seen
+
+    def sees_images(self, model: str) -> bool | None:
+        """Return what the settings or the last try say of a model and images; `None` when neither says anything."""
+        return True if "images" in self.override(model).inputs else self._sees_images.get(model)
+
     def note_disconnect(self) -> None:
         """Learn from a lost connection: another server may answer next."""
         self._server = None
+        self._sees_images.clear()
         self._failures.clear()
         self.schemas.forget()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from time import monotonic
 from types import MappingProxyType
 
@@ -30,10 +31,18 @@ _SCHEDULING: Mapping[str | None, Scheduling] = {
 class SchemaCache:
     """Reads each model's schema once, however many tasks ask at the same time, and again after `ttl_s` or `forget`."""
 
-    def __init__(self, transport: Transport, *, ttl_s: float, timeout_s: float) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        ttl_s: float,
+        timeout_s: float,
+        server_version: Callable[[], Awaitable[str]] | None = None,
+    ) -> None:
         self._transport = transport
         self._ttl_s = ttl_s
         self._timeout_s = timeout_s
+        self._server_version = server_version
         self._known: OrderedDict[tuple[str, str], tuple[float, ModelSchema]] = OrderedDict()
         self._reading: dict[tuple[str, str], asyncio.Task[ModelSchema]] = {}
         self._tasks: set[asyncio.Task[ModelSchema]] = set()
@@ -98,7 +107,11 @@ class SchemaCache:
             metadata, config = await asyncio.gather(self._metadata(model, version), self._config(model, version))
         except (ModelNotFound, NotReady) as exc:
             raise await self._explain(exc, model, version) from exc
-        return schema_from(metadata, config)
+        schema = schema_from(metadata, config)
+        if schema.backend == "vllm" and self._server_version is not None:
+            # What it takes depends on its release, and it does not tell that itself.
+            schema = replace(schema, server_version=await self._server_version())
+        return schema
 
     async def _metadata(self, model: str, version: str) -> v2.ModelMetadataResponse:
         request = v2.ModelMetadataRequest(name=model, version=version)

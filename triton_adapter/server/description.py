@@ -57,6 +57,7 @@ def describe_model(engine: Engine, schema: ModelSchema, server_version: str = ""
         capabilities.add(Capability.SEQUENCES)
     dialect_name: str | None = None
     faults: tuple[Finding, ...] = ()
+    uncertain: frozenset[Capability] = frozenset()
     try:
         choice = choose_dialect(schema, engine.override(schema.name))
     except Unsupported as exc:
@@ -68,6 +69,11 @@ def describe_model(engine: Engine, schema: ModelSchema, server_version: str = ""
     else:
         dialect_name, reason = choice.dialect.name, choice.reason
         capabilities |= choice.dialect.capabilities(schema)
+        uncertain = choice.dialect.uncertain(schema)
+        sees = engine.sees_images(schema.name)
+        if Capability.IMAGES in uncertain and sees is not None:
+            uncertain -= {Capability.IMAGES}
+            capabilities |= {Capability.IMAGES} if sees else set()
     capabilities.discard(Capability.CANCEL_HARD)
     mode = cancel_mode(schema)
     if mode == "hard":
@@ -80,6 +86,7 @@ def describe_model(engine: Engine, schema: ModelSchema, server_version: str = ""
         dialect=dialect_name,
         dialect_reason=reason,
         capabilities=frozenset(capabilities),
+        uncertain=uncertain,
         cancel_mode=mode,
         max_batch_size=schema.max_batch_size or None,
         inputs=tuple(_declared(spec, schema) for spec in schema.inputs.values()),

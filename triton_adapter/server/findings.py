@@ -5,28 +5,18 @@ Versions are the server's own: its container 26.01 is 2.65, and so on by the mon
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from adapter_api import CancelMode, Capability, Finding
 from triton_adapter.engine.cancellation import cancel_mode
-from triton_adapter.schema import ModelSchema
+from triton_adapter.schema import ModelSchema, Version, parse_version
 from triton_adapter.settings import TritonSettings
 
-Version = tuple[int, int]
-
-_NUMBERS = re.compile(r"^(\d+)\.(\d+)")
 _CANCELS_ARE_SAFE: Version = (2, 59)
 _READERS_SLOW_MODELS_DOWN: Version = (2, 56)
 _MODELS_NOTICE_DEAD_PROCESSES: Version = (2, 65)
 _SHARED_MEMORY_IS_OFF: Version = (2, 69)
 _IN_A_PROCESS_OF_THEIR_OWN = frozenset({"python", "vllm"})
-
-
-def parse_version(text: str) -> Version | None:
-    """Return major and minor version; `None` for what does not begin with them."""
-    found = _NUMBERS.match(text)
-    return (int(found[1]), int(found[2])) if found else None
 
 
 def server_findings(name: str, version: str, settings: TritonSettings) -> tuple[Finding, ...]:

@@ -67,6 +67,16 @@ class Plan(msgspec.Struct, frozen=True):
         calls = (call.arguments for message in task.messages or () for call in message.tool_calls)
         return [*(message.text for message in task.messages or ()), *calls]
 
+    def quotable(self) -> list[str]:
+        """Return other texts of the task: an engine that quotes one must not be taken at the client's word."""
+        task = self.task
+        texts = [*task.stop, *task.parameters_for("triton")]
+        texts += [value for value in task.parameters.values() if isinstance(value, str)]
+        wanted = task.response_format
+        if wanted is not None:
+            texts += [text for text in (wanted.regex, wanted.grammar) if text is not None]
+        return texts
+
 
 def make_plan(task: TaskRequest, schema: ModelSchema, override: ModelOverride) -> Plan:
     """Return the plan for a task on a model.

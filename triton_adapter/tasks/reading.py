@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 
-from adapter_api import AdapterError, Metrics, TokenEvent
+from adapter_api import AdapterError, Metrics, TokenEvent, Unsupported
 from triton_adapter.tasks.attempt import Attempt
 from triton_adapter.transports.base import settle
 from triton_adapter.wire.status import error_for
@@ -78,9 +78,12 @@ class Reading:
             if self.over:
                 await self._settle()
             raise self._in_band(self._refusal)
-        held, end = self._attempt.plan.decoder.finish()
         await self._settle()
-        self._attempt.engine.note_success(self._attempt.task.model)
+        attempt = self._attempt
+        held, end = attempt.plan.decoder.finish()
+        attempt.engine.note_success(attempt.task.model)
+        if attempt.task.images:
+            attempt.engine.note_images(attempt.task.model, seen=True)
         closing: list[TokenEvent] = [*held]
         if self._first_token_ms is not None:
             usage = end.usage
@@ -96,8 +99,14 @@ class Reading:
         hidden = (*attempt.plan.private(), *attempt.engine.transport.secrets)
         # An engine that does not take a parameter of its own seldom says which: name those the task had.
         own = ", ".join(f"triton.{name}" for name in sorted(attempt.task.parameters_for("triton")))
-        what = f"{attempt.what} with {own}" if own else attempt.what
-        return error_for(None, text, what=what, hide=hidden, request_id=attempt.task.job_id)
+        error = error_for(
+            None, text, what=f"{attempt.what} with {own}" if own else attempt.what, hide=hidden,
+            theirs=attempt.plan.quotable(), begun=self._first_token_ms is not None,
+            request_id=attempt.task.job_id,
+        )  # fmt: skip
+        if attempt.task.images and isinstance(error, Unsupported):
+            attempt.engine.note_images(attempt.task.model, seen=False)
+        return error
 
     async def _settle(self) -> None:
         # All is said: a deadline that runs out now, or did while nobody read, must not take the end away again.

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import cast
+from math import prod
+from typing import cast, get_args
 
 from adapter_api import (
     AdapterError,
@@ -23,15 +24,17 @@ from adapter_api import (
 )
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
+from triton_adapter.codec import count_texts
 from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.engine.draining import Drainable, answer_or_follow, give_up
 from triton_adapter.engine.engine import Engine
-from triton_adapter.schema import ModelSchema, Reply
+from triton_adapter.schema import ModelSchema, RawTensor, Reply
 from triton_adapter.transports.base import StreamCall, settle
 from triton_adapter.wire.request import WireRequest, check_parameters
 from triton_adapter.wire.status import error_for
 
 _GRACE_S = 0.05
+_DATATYPES = frozenset(get_args(Datatype))
 _TEXTS, _TEXT_BYTES = 64, 1 << 20
 """How much of a request is looked for in an error, that may quote it; more is no text."""
 
@@ -129,7 +132,7 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
         ends=ends, total_s=request.timeout_s or settings.timeout_s,
     )  # fmt: skip
     watch.start()
-    over = settled = False
+    over = settled = shown = False
     try:
         while not over:
             watch.waiting_since = asyncio.get_running_loop().time()
@@ -156,9 +159,12 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
                     watch.stop()
                     settled = reply.final is not False and watch.stage is None and await settle(call, _left(ends) / 2)
                     hidden = (*_texts(request), *engine.transport.secrets)
-                    raise error_for(None, reply.error, what=what, hide=hidden, request_id=request.request_id)
+                    raise error_for(
+                        None, reply.error, what=what, hide=hidden, request_id=request.request_id, begun=shown
+                    )
                 over = over or bool(reply.final)
                 if reply.outputs:
+                    shown = True
                     yield response(request, reply, final=bool(reply.final))
         # All is said: a deadline that runs out now, or did while nobody read, must not take the end away again.
         watch.stop()
@@ -212,7 +218,7 @@ def _texts(request: InferRequest) -> list[str]:
         if tensor.datatype == "BYTES" and len(tensor.data) <= _TEXT_BYTES:
             with suppress(InvalidRequest):  # broken framing, as the server will have said
                 texts += [element.decode(errors="replace") for element in tensor.elements()[:_TEXTS]]
-    return texts
+    return texts + [value for value in request.parameters.values() if isinstance(value, str)]
 
 
 def response(request: InferRequest, reply: Reply, *, final: bool) -> InferResponse:
@@ -228,13 +234,25 @@ def response(request: InferRequest, reply: Reply, *, final: bool) -> InferRespon
 
 
 def tensors(reply: Reply) -> tuple[Tensor, ...]:
-    """Return a reply's outputs; raises `ProtocolViolation` when one is larger or smaller than its shape."""
+    """Return a reply's outputs.
+
+    Raises:
+        ProtocolViolation: One has a datatype that the protocol does not have, or more or fewer bytes or texts than its
+            shape says.
+    """
     try:
-        return tuple(
-            Tensor(name, cast(Datatype, raw.datatype), raw.shape, raw.data) for name, raw in reply.outputs.items()
-        )
+        return tuple(_tensor(name, raw) for name, raw in reply.outputs.items())
     except InvalidRequest as exc:
         raise ProtocolViolation(f"the engine sent an output that is none: {exc.message}") from exc
+
+
+def _tensor(name: str, raw: RawTensor) -> Tensor:
+    if raw.datatype not in _DATATYPES:
+        raise ProtocolViolation(f"the engine sent output {name!r} in a datatype there is not: {raw.datatype[:20]!r}")
+    tensor = Tensor(name, cast(Datatype, raw.datatype), raw.shape, raw.data)
+    if raw.datatype == "BYTES" and count_texts(raw.data) != prod(raw.shape):
+        raise ProtocolViolation(f"the engine sent output {name!r} with more or fewer texts than its shape says")
+    return tensor
 
 
 async def _schema(engine: Engine, request: InferRequest) -> ModelSchema:

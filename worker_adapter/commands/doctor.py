@@ -93,8 +93,14 @@ def _row(model: ModelProps) -> tuple[str, ...]:
         {True: _YES, False: _NO, None: _UNKNOWN}[model.ready],
         model.dialect or _NO,
         _CANCELS[model.cancel_mode],
-        *(_YES if capability in model.capabilities else _NO for _, capability in _PROMISES),
+        *(_promise(model, capability) for _, capability in _PROMISES),
     )
+
+
+def _promise(model: ModelProps, capability: Capability) -> str:
+    if capability in model.capabilities:
+        return _YES
+    return _UNKNOWN if capability in model.uncertain else _NO
 
 
 def _print_notes(notes: tuple[Note, ...]) -> None:

@@ -75,6 +75,43 @@ def test_a_batch_task_never_drives_out_an_interactive_one() -> None:
         waiting.join("b", "batch")
 
 
+@pytest.mark.spec("ORCH-3055-040")
+@pytest.mark.parametrize("limit, batch", [(2, 1), (3, 2), (4, 3), (100, 75)])
+def test_batch_tasks_leave_a_part_of_the_line_to_interactive_ones(limit: int, batch: int) -> None:
+    waiting = line(limit=limit, policy="reject")
+    for number in range(batch):
+        waiting.join(f"b{number}", "batch")
+
+    with pytest.raises(Overloaded, match=f"^{batch} batch tasks wait already, which is their share"):
+        waiting.join("one too many", "batch")
+    for number in range(limit - batch):
+        waiting.join(f"i{number}", "interactive")
+
+    with pytest.raises(Overloaded, match=f"^the queue is full: {limit} tasks"):
+        waiting.join("no place left", "interactive")
+
+
+@pytest.mark.spec("ORCH-3055-040")
+def test_each_lane_has_the_share_that_the_settings_give_it() -> None:
+    waiting = line(limit=10, batch_share=1, interactive_share=0.5)
+    for number in range(5):
+        waiting.join(f"i{number}", "interactive")
+
+    with pytest.raises(Overloaded):
+        waiting.join("i5", "interactive")
+    for number in range(5):
+        waiting.join(f"b{number}", "batch")
+
+    assert len(waiting) == 10
+
+
+def test_a_line_of_one_place_is_open_to_both_lanes() -> None:
+    waiting = line(limit=1)
+    waiting.join("b", "batch")
+
+    assert list(waiting) == ["b"]
+
+
 def test_no_task_waits_where_none_may() -> None:
     for policy in ("reject", "drop-lru"):
         with pytest.raises(Overloaded):

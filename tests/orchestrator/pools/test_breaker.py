@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adapter_api import Error
-from adapter_api.errors import DeadlineStage
 from orchestrator.config.settings import BreakerSettings
-from orchestrator.pools.breaker import Breaker, BreakerState, blames_the_replica
+from orchestrator.pools.breaker import Breaker, BreakerState
 from tests.orchestrator.fake_clock import FakeClock
 
 
@@ -109,22 +107,35 @@ def test_a_task_from_before_the_breaker_opened_decides_nothing(outcome: str) -> 
     assert tested.state == "closed"
 
 
-@pytest.mark.spec("ORCH-3057-027")
-@pytest.mark.parametrize(
-    "code, blamed",
-    [
-        ("invalid_request", False), ("context_length_exceeded", False), ("model_not_found", False),
-        ("unsupported", False), ("job_conflict", False), ("overloaded", False), ("not_ready", False),
-        ("closed", False), ("connect_failed", True), ("connection_lost", True), ("stream_incomplete", True),
-        ("engine_failed", True), ("protocol_violation", True), ("unauthenticated", True), ("adapter_failed", True),
-    ],
-)  # fmt: skip
-def test_only_what_the_replica_did_counts_against_it(code: str, blamed: bool) -> None:
-    assert blames_the_replica(Error(code=code, message="m", retryable=False)) is blamed
+def test_one_failure_opens_it_at_once_when_it_is_enough() -> None:
+    tested = breaker(FakeClock(), failures=5)
+
+    assert tested.failed("engine_failed", at_once=True)
+
+    assert tested.state == "open"
+    assert tested.reason == "1 failure, the last one engine_failed"
 
 
-@pytest.mark.parametrize(
-    "stage, blamed", [("total", False), ("queue", False), ("first_token", True), ("inter_token", True)]
-)
-def test_a_deadline_counts_unless_it_was_the_tasks_own(stage: DeadlineStage, blamed: bool) -> None:
-    assert blames_the_replica(Error(code="deadline_exceeded", message="m", retryable=True, stage=stage)) is blamed
+def test_after_a_refusal_no_trial_is_let_through_before_a_question_was_answered() -> None:
+    clock = FakeClock()
+    tested = breaker(clock)
+    tested.failed("unauthenticated", at_once=True, ask_first=True)
+    assert not tested.wants_question, "its time is not up"
+
+    clock.advance(5)
+    assert tested.wants_question
+    assert not tested.allows
+
+    tested.answered()
+    assert tested.allows
+    assert tested.begin()
+
+
+def test_a_task_that_went_there_while_it_was_open_decides_as_a_trial_does() -> None:
+    tested = open_one(FakeClock())
+
+    trial = tested.begin()
+    assert trial
+    assert tested.succeeded(trial=trial), "it closed, and said so"
+
+    assert tested.state == "closed"

@@ -159,11 +159,11 @@ async def test_a_replica_that_fails_its_tasks_is_left_alone_and_the_others_serve
 
 @pytest.mark.parametrize("how", ["dropped unread", "closed unread", "an inference that is cancelled"])
 async def test_a_trial_that_ends_without_a_verdict_makes_room_for_the_next(how: str) -> None:
-    failing_once = {"fail": "engine_failed", "fail_times": 1, "hang_after": 0}
+    failing_once = {"fail": "connection_lost", "fail_times": 1, "hang_after": 0}
     async with orchestrator(failing_once, breaker={"failures": 1, "open_s": 0.001}, retry={"attempts": 1}) as host:
         replica = host._fleet.pools["default"].replicas["r0"]
-        assert error_of(await collect(host.submit(task()))).code == "engine_failed"
-        await eventually(lambda: replica.breaker.state == "half_open")
+        assert error_of(await collect(host.submit(task()))).code == "connection_lost"
+        await eventually(lambda: replica.trust.breaker.state == "half_open")
 
         if how == "an inference that is cancelled":
             async with Hanging() as hanging:
@@ -172,13 +172,13 @@ async def test_a_trial_that_ends_without_a_verdict_makes_room_for_the_next(how: 
                     await host.infer(InferRequest(model="mock", inputs=()))
         else:
             stream = host.submit(task())
-            assert not replica.breaker.allows, "this is the trial"
+            assert not replica.trust.breaker.allows, "this is the trial"
             if how == "closed unread":
                 await stream.aclose()
             del stream
             gc.collect()
 
-        await eventually(lambda: replica.breaker.allows)
+        await eventually(lambda: replica.trust.breaker.allows)
 
 
 class Hanging(MockAdapter):

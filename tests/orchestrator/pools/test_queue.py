@@ -175,7 +175,7 @@ async def test_a_task_that_waited_in_vain_is_remembered_as_the_error_it_ended_in
 
 @pytest.mark.parametrize("why", ["overloaded", "breaker"])
 async def test_a_task_that_waits_runs_as_soon_as_its_replica_may_be_tried_again_without_a_probe(why: str) -> None:
-    failing = {"fail": "overloaded" if why == "overloaded" else "engine_failed", "fail_times": 1}
+    failing = {"fail": "overloaded" if why == "overloaded" else "connection_lost", "fail_times": 1}
     async with orchestrator(
         failing, breaker={"failures": 1, "open_s": 0.05}, retry={"attempts": 1},
         health={"interval_s": 3600}, queue={"not_ready_wait_s": 20},

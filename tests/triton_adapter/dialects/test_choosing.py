@@ -38,7 +38,7 @@ def test_a_model_is_known_by_what_it_declares(golden: str, dialect: str, reason:
 @pytest.mark.parametrize(
     "golden, more",
     [
-        ("vllm", "streaming images seed logprobs response_format usage finish_reason"),
+        ("vllm", "streaming seed logprobs response_format usage finish_reason"),
         ("vllm_24_10", "streaming seed"),
         ("trtllm_ensemble", "streaming seed logprobs response_format usage"),
         ("trtllm_ensemble_v0_9", "seed logprobs"),

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
+import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from adapter_api import Alternative, End, InvalidRequest, Metrics, ProtocolViolation, Token, Unsupported, Usage
+from adapter_api import (
+    Alternative,
+    Capability,
+    End,
+    EngineFailed,
+    InvalidRequest,
+    Metrics,
+    ProtocolViolation,
+    Token,
+    Unsupported,
+    Usage,
+)
 from tests.triton_adapter.dialects.models import decode, encode, reply, sampling, schema, sent, tensor, text
+from triton_adapter.dialects import choose_dialect
+from triton_adapter.schema import RawTensor
 from triton_adapter.settings import ModelOverride
 
 VLLM, OLD = schema("vllm"), schema("vllm_24_10")
@@ -105,8 +120,56 @@ def test_parameters_that_are_lists_or_objects_come_as_json() -> None:
 
 
 def test_a_parameter_that_is_no_json_is_refused_by_name() -> None:
-    with pytest.raises(InvalidRequest, match=r"'triton\.logit_bias' must be a JSON text"):
-        encode(VLLM, parameters={"triton.logit_bias": "{"})
+    with pytest.raises(InvalidRequest, match=r"'triton\.extra_args' must be a JSON text"):
+        encode(VLLM, parameters={"triton.extra_args": "{"})
+
+
+def test_a_logit_bias_is_refused_by_name_with_what_to_use_instead() -> None:
+    with pytest.raises(Unsupported, match=r"'triton\.logit_bias' cannot reach vLLM.*'triton\.allowed_token_ids'"):
+        encode(VLLM, parameters={"triton.logit_bias": '{"5": 1}'})
+
+
+@pytest.mark.parametrize(
+    "server, key",
+    [
+        ("2.53.0", None),  # 24.12
+        ("2.54.0", "guided_decoding"),  # 25.01
+        ("2.62.0", "guided_decoding"),  # 25.10
+        ("2.63.0", "structured_outputs"),  # 25.11
+        ("2.65.0", "structured_outputs"),
+        ("", "guided_decoding"),  # its inputs are of a release from 25.01 to 25.10
+        ("2.51.0", "guided_decoding"),
+    ],
+)
+def test_a_constraint_goes_under_the_name_of_the_backends_release(server: str, key: str | None) -> None:
+    inputs = {name: spec for name, spec in VLLM.inputs.items() if name != "embedding_request"}
+    model = replace(VLLM, inputs=inputs, server_version=server)
+    has = Capability.RESPONSE_FORMAT in choose_dialect(model).dialect.capabilities(model)
+
+    assert has is (key is not None)
+    if key is not None:
+        assert key in sampling(encode(model, response_format={"type": "json"}))
+        return
+    with pytest.raises(
+        Unsupported, match=r"`response_format`.* from 25\.01 on.*`models\.llama\.inputs\.response_format`"
+    ):
+        encode(model, response_format={"type": "json"})
+    told = ModelOverride(inputs={"response_format": "guided_decoding"})
+    assert "guided_decoding" in sampling(encode(model, told, response_format={"type": "json"}))
+
+
+def test_a_backend_that_declares_what_came_with_25_11_is_of_that_release_whatever_the_server_is() -> None:
+    model = replace(VLLM, server_version="2.51.0")
+
+    assert "structured_outputs" in sampling(encode(model, response_format={"type": "json"}))
+
+
+def test_an_image_input_that_every_model_declares_promises_nothing() -> None:
+    dialect = choose_dialect(VLLM).dialect
+
+    assert Capability.IMAGES not in dialect.capabilities(VLLM)
+    assert dialect.uncertain(VLLM) == {Capability.IMAGES}
+    assert dialect.uncertain(OLD) == frozenset()
 
 
 def test_half_a_character_in_a_parameter_is_refused() -> None:
@@ -181,16 +244,44 @@ def test_deltas_become_tokens_and_the_engine_says_why_it_stopped_and_how_many_th
     [
         ("stop", "stop"),
         ("length", "length"),
-        ("abort", "cancelled"),
         ("FinishReason.STOP", "stop"),
         ("tool_calls", "tool_calls"),
         ("None", "unknown"),
-        ("error", "unknown"),
         ("", "unknown"),
+        ("repetition", "unknown"),
+        ("eos", "stop"),
+        ("max_tokens", "length"),
     ],
 )
 def test_only_known_reasons_are_claimed(said: str, reason: str) -> None:
     assert decode(VLLM, [chunk("x", said)])[1].finish_reason == reason
+
+
+@pytest.mark.parametrize("said", ["error", "abort", "timeout", "FinishReason.CANCELLED", "a word of tomorrow"])
+def test_a_text_that_ends_with_any_other_word_is_a_failure_that_may_pass(said: str) -> None:
+    with pytest.raises(EngineFailed, match=f"the engine ended the text with '{said.rpartition('.')[2].lower()}'") as e:
+        decode(VLLM, [chunk("x", said)])
+
+    assert e.value.retryable
+
+
+@pytest.mark.parametrize("count", [float("nan"), float("inf"), -1.0, 0.5])
+@pytest.mark.parametrize("output", ["num_input_tokens", "num_output_tokens"])
+def test_a_count_that_is_none_is_the_engines_fault(output: str, count: float) -> None:
+    said: dict[str, Any] = {
+        "text_output": "x",
+        "finish_reason": "stop",
+        output: RawTensor("FP32", (1,), struct.pack("<f", count)),
+    }
+
+    with pytest.raises(ProtocolViolation, match="where it counts something"):
+        decode(VLLM, [reply(**said)])
+
+
+def test_a_count_that_is_cut_off_or_of_no_number_is_the_engines_fault() -> None:
+    for broken in (RawTensor("UINT64", (1,), b"\x01\x02\x03"), RawTensor("BYTES", (1,), b"\x01\x00\x00\x007")):
+        with pytest.raises(ProtocolViolation):
+            decode(VLLM, [reply(text_output="x", num_output_tokens=broken)])
 
 
 def test_the_message_that_only_carries_the_final_flag_changes_nothing() -> None:

@@ -490,10 +490,10 @@ async def test_a_model_promises_an_image_or_a_seed_only_if_it_has_a_place_for_it
 ) -> None:
     fake.model("eyes").signature("vllm")
     fake.model("blind").signature("text")
-    capabilities = {model.name: model.capabilities for model in (await on_fake.props()).models}
+    models = {model.name: model for model in (await on_fake.props()).models}
 
-    assert Capability.IMAGES in capabilities["eyes"]
-    assert Capability.IMAGES not in capabilities["blind"]
+    assert Capability.IMAGES in models["eyes"].uncertain, "the backend declares the input for every model"
+    assert Capability.IMAGES not in models["blind"].capabilities | models["blind"].uncertain
     image = {"type": "image", "data": "iVBORw0KGgo=", "media_type": "image/png"}
     content = [{"type": "text", "text": "what is it?"}, image]
     events = await collect(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from adapter_api import Capability, Finding
-from triton_adapter.schema import ModelSchema
-from triton_adapter.server.findings import model_findings, parse_version, server_findings
+from triton_adapter.schema import ModelSchema, parse_version
+from triton_adapter.server.findings import model_findings, server_findings
 from triton_adapter.settings import TritonSettings
 
 

@@ -20,7 +20,8 @@ from adapter_api import (
     Unauthenticated,
     Unsupported,
 )
-from triton_adapter.wire.status import _BY_CODE, _TABLE, clean, error_for, find_row
+from triton_adapter.wire.status import clean, error_for, find_row
+from triton_adapter.wire.texts import BY_CODE, TABLE
 
 ROWS = [
     ("NOT_FOUND", "Request for unknown model: 'nope' is not found", ModelNotFound, False),
@@ -275,9 +276,10 @@ MORE_WORDS: list[tuple[str, str, type[AdapterError], bool]] = [
 def test_every_row_of_the_table_and_every_code_is_tried_here() -> None:
     tried = [find_row(code, text) for code, text, *_ in [*ROWS, *MORE_WORDS]]
     tried += [find_row("INTERNAL", text) for text in TOO_LONG]
+    tried += [find_row(None, said.text) for _, row in TABLE for said in row.said]
 
-    assert [row.text for _, row in _TABLE if not any(row is one for one in tried)] == []
-    assert [code for code, row in _BY_CODE.items() if not any(row is one for one in tried)] == []
+    assert [row.text for _, row in TABLE if not any(row is one for one in tried)] == []
+    assert [code for code, row in BY_CODE.items() if not any(row is one for one in tried)] == []
 
 
 @pytest.mark.parametrize("code, text, error, retryable", [*ROWS, *MORE_WORDS])
