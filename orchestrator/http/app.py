@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter_api import AdapterError
@@ -49,7 +50,7 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(_LetIn, service=service)
-    app.add_middleware(BodyLimits, settings=service.settings.limits)
+    app.add_middleware(BodyLimits, settings=service.settings.limits, pending=service.pending)
     if service.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -75,6 +76,7 @@ class _LetIn:
             return
         connection = HTTPConnection(scope)
         try:
+            self._service.guard.require_known_host(connection)
             connection.state.client = self._service.guard.client_of(connection)
             self._require_own_page(scope["method"], connection.headers)
         except Refused as exc:
@@ -103,16 +105,29 @@ async def _on_error(request: Request, exc: Exception) -> Response:
 
 async def _on_http_error(request: Request, exc: Exception) -> Response:
     status = exc.status_code if isinstance(exc, HTTPException) else 400
-    path, headers = request.scope["path"], getattr(exc, "headers", None) or {}
+    path, headers = request.scope["path"], dict(getattr(exc, "headers", None) or {})
     if status == 404:
         refused = Refused("not_found", f"there is nothing at {path}; /docs lists what there is")
     elif status == 405:
-        refused = Refused("method_not_allowed", f"{path} does not take {request.method}")
+        allowed = _methods_of(request) | set(filter(None, headers.get("Allow", "").split(", ")))
+        headers["Allow"] = ", ".join(sorted(allowed))
+        refused = Refused(
+            "method_not_allowed", f"{path} does not take {request.method[:32]}; it takes {headers['Allow']}"
+        )
     else:
         refused = Refused("invalid_request", "the request is malformed")
     answer = problems.answer(request, refused.error)
     answer.headers.update(headers)  # which methods it does take, for one
     return answer
+
+
+def _methods_of(request: Request) -> set[str]:
+    """Return what is taken at the request's path, by any of its routes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found | ({"HEAD"} if "GET" in found else set())
 
 
 async def _on_recursion(request: Request, exc: Exception) -> Response:

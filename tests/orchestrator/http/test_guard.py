@@ -55,7 +55,7 @@ async def test_strangers_are_turned_away_before_their_body_is_read(serve: Serve)
     async with serve(server=KEYS) as host:
         address = host.url.removeprefix("http://").split(":")
         async with await anyio.connect_tcp(address[0], int(address[1])) as stranger:
-            await stranger.send(b"POST /v2/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+            await stranger.send(b"POST /v2/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
             with anyio.fail_after(5):
                 answer = await stranger.receive()
 
