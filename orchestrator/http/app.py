@@ -19,6 +19,7 @@ from adapter_api import AdapterError
 from orchestrator.http import kserve, openai, ops, page, problems, tasks
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
+from orchestrator.http.schema import describe
 from orchestrator.http.service import Service
 
 _log = logging.getLogger("orchestrator.http")
@@ -40,6 +41,8 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    app.state.routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(AdapterError, _on_error)
@@ -124,9 +127,9 @@ async def _on_http_error(request: Request, exc: Exception) -> Response:
 def _methods_of(request: Request) -> set[str]:
     """Return what is taken at the request's path, by any of its routes."""
     found: set[str] = set()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            found |= route.methods or set()
+    for route in request.app.state.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods
     return found | ({"HEAD"} if "GET" in found else set())
 
 

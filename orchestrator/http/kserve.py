@@ -12,6 +12,7 @@ from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
 from adapter_api import InferRequest, InferResponse, ModelNotFound, ModelProps
+from orchestrator.http import bodies
 from orchestrator.http.answers import cancel_when_gone
 from orchestrator.http.kserve_codec import decode_request, encode_response
 from orchestrator.http.model_paths import Named, named_in
@@ -23,12 +24,6 @@ from orchestrator.http.service import client_of, read_body, service_of
 router = APIRouter(tags=["v2 inference protocol"])
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
-_TENSORS: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": {}},
-    }
-}
 
 
 @probes.get("/v2/health/live")
@@ -97,8 +92,8 @@ def _look(request: Request) -> Response:
     })  # fmt: skip
 
 
-@router.post("/v2/models/{model:path}/infer", openapi_extra=_TENSORS)
-@router.post("/v2/models/{model:path}/versions/{version}/infer", openapi_extra=_TENSORS)
+@router.post("/v2/models/{model:path}/infer", openapi_extra=bodies.INFERENCE)
+@router.post("/v2/models/{model:path}/versions/{version}/infer", openapi_extra=bodies.INFERENCE)
 async def infer(request: Request, model: str, version: str | None = None) -> Response:
     """Run one inference. Leaving cancels it."""
     service, client = service_of(request), client_of(request)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from adapter_api import Alternative, End, Error, ModelNotFound, Token, TokenEvent, Usage
 from orchestrator.config import ServerSettings
+from orchestrator.http import bodies
 from orchestrator.http.answers import StreamingAnswer, gather
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
 from orchestrator.http.problems import answer, openai_body
@@ -23,9 +24,6 @@ router = APIRouter(tags=["OpenAI-compatible"])
 Kind = Literal["chat", "text"]
 _ID_PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
 _OBJECT = {"chat": "chat.completion", "text": "text_completion"}
-_BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
-}
 
 
 @router.get("/v1/models")
@@ -44,13 +42,13 @@ async def model(request: Request, model: str) -> Response:
     return _json(_model(model, request))
 
 
-@router.post("/v1/chat/completions", openapi_extra=_BODY)
+@router.post("/v1/chat/completions", openapi_extra=bodies.CHAT)
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation."""
     return await _complete(request, "chat", parse_chat)
 
 
-@router.post("/v1/completions", openapi_extra=_BODY)
+@router.post("/v1/completions", openapi_extra=bodies.COMPLETION)
 async def completions(request: Request) -> Response:
     """Continue a text."""
     return await _complete(request, "text", parse_completion)

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from adapter_api import ConfigurationError, InvalidRequest
+from orchestrator.http import bodies
 from orchestrator.http.problems import RETRY_SOON, Refused
 from orchestrator.http.reading import parse_object
 from orchestrator.http.service import client_of, read_body, service_of
@@ -62,7 +63,7 @@ async def pool_health(request: Request, pool_id: str) -> Response:
     return _json(status, 200 if status.ready else 503)
 
 
-@router.post("/v2/pools/{pool_id}/drain")
+@router.post("/v2/pools/{pool_id}/drain", openapi_extra=bodies.DRAIN)
 async def drain(request: Request, pool_id: str) -> Response:
     """Send nothing new to a pool, or to its `replica_id`; `timeout_s` waits for what runs; `resume: true` undoes it."""
     client_of(request).require_admin()
@@ -81,7 +82,7 @@ async def drain(request: Request, pool_id: str) -> Response:
         return _json(await orchestrator.drain(pool_id, replica_id, timeout_s=timeout_s))
 
 
-@router.post("/v2/pools/{pool_id}/reload")
+@router.post("/v2/pools/{pool_id}/reload", openapi_extra=bodies.RELOAD)
 async def reload(request: Request, pool_id: str) -> Response:
     """Go over to the settings' file as it is now, all of it or none; `revert: true` takes a pool back one step."""
     client_of(request).require_admin()

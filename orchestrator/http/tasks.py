@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from adapter_api import Error, InvalidRequest, TaskRequest, TokenEvent
 from orchestrator.config import ServerSettings
+from orchestrator.http import bodies
 from orchestrator.http.answers import Batches, StreamingAnswer
 from orchestrator.http.problems import Refused
 from orchestrator.http.reading import traceparent_of, whole_number
@@ -21,16 +22,6 @@ from orchestrator.pools.status import TaskStatus
 from orchestrator.work.keep import EventLog, Numbered
 
 router = APIRouter(tags=["tasks"])
-
-_SUBMISSION: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "A TaskRequest, and how the host is to treat it: `on_disconnect` (`cancel` or `keep`) and "
-        "`history` (put the session's conversation before the messages, and remember this turn).",
-        "content": {"application/json": {"schema": {"type": "object", "required": ["model"]}}},
-    },
-    "responses": {"200": {"description": "server-sent events", "content": {"text/event-stream": {}}}},
-}
 
 
 class TaskEvents(StreamingAnswer):
@@ -44,7 +35,7 @@ class TaskEvents(StreamingAnswer):
         return frames
 
 
-@router.post("/v2/tasks", openapi_extra=_SUBMISSION)
+@router.post("/v2/tasks", openapi_extra=bodies.TASK)
 async def submit(request: Request) -> Response:
     """Run a task and stream its events. Leaving cancels it, unless it came with `on_disconnect: keep`."""
     service, client = service_of(request), client_of(request)

@@ -13,6 +13,13 @@ _ELEMENTS = 2**13
 _LONGEST_NUMBER = 1024
 _BRACKETS_AND_SPACE = b"[] \t\r\n"
 _OPEN, _CLOSE = b"[]"
+_DECODERS: dict[str, msgspec.json.Decoder[list[Any]]] = {
+    "b": msgspec.json.Decoder(list[bool | int]),
+    "i": msgspec.json.Decoder(list[int]),
+    "u": msgspec.json.Decoder(list[int]),
+    "f": msgspec.json.Decoder(list[int | float]),
+}
+"""By the kind of numpy's dtype; `true` is no number, and a number no text."""
 
 
 def numbers_in(data: msgspec.Raw, dtype: np.dtype[Any], depth: int) -> np.ndarray[Any, Any]:
@@ -59,7 +66,7 @@ def _array(listed: bytes, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     if not listed.strip(b","):  # lists that hold nothing
         return np.empty(0, dtype)
     try:
-        found = msgspec.json.decode(b"[" + listed + b"]")
+        found = _DECODERS[dtype.kind].decode(b"[" + listed + b"]")
         if not _fit(found, dtype):
             raise ValueError(f"not all are {dtype.name}")
         with np.errstate(over="ignore"):
@@ -72,13 +79,13 @@ def _array(listed: bytes, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 
 
 def _fit(found: list[Any], dtype: np.dtype[Any]) -> bool:
-    """numpy cuts numbers that are too large, and makes numbers of texts."""
+    """numpy cuts numbers that are too large."""
     if dtype.kind == "b":
-        return all(type(each) is bool or (type(each) is int and each in (0, 1)) for each in found)
+        return all(each in (0, 1) for each in found)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        return all(type(each) is int and limits.min <= each <= limits.max for each in found)
-    return all(type(each) in (int, float) for each in found)
+        return bool(limits.min <= min(found) and max(found) <= limits.max)
+    return True
 
 
 def _require_depth(text: bytes, most: int) -> None:
