@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from adapter_api import bounds
 from orchestrator.config import HostSettings
-from orchestrator.config.server import HistorySettings, LimitSettings
+from orchestrator.config.server import HistorySettings, LimitSettings, RetentionSettings
 from orchestrator.rollout.report import RECENT
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bounds.md").read_text("utf-8")
@@ -50,6 +50,7 @@ def test_no_bound_is_left_out() -> None:
     told = {name for _, name in ROWS}
     constants = {name for name in vars(bounds) if name.startswith("MAX_")}
     settings = {f"server.limits.{name}" for name in LimitSettings.model_fields}
+    settings |= {f"retention.{name}" for name in RetentionSettings.model_fields if name != "file"}
     settings |= {f"history.{name}" for name in HistorySettings.model_fields}
 
     assert constants | settings <= told

@@ -158,11 +158,11 @@ async def test_all_kept_tasks_together_keep_no_more_bytes_than_they_may() -> Non
 
     async with anyio.create_task_group() as kept.group:
         for job_id in ("a", "b", "c"):
-            log = kept.start(job_id, None, batches(), close)
+            log = await kept.start(job_id, None, batches(), close)
             await eventually(partial(has_ended, log))
             assert kept.bytes <= 30_000
-        assert kept.get("a") is None
-        assert kept.get("c") is log
+        assert await kept.get("a") is None
+        assert await kept.get("c") is log
         kept.group.cancel_scope.cancel()
 
 
@@ -178,7 +178,7 @@ async def test_of_tasks_that_all_run_the_one_that_writes_forgets_its_oldest_even
     async def close() -> None: ...
 
     async with anyio.create_task_group() as kept.group:
-        logs = [kept.start(str(number), None, batches(), close) for number in range(3)]
+        logs = [await kept.start(str(number), None, batches(), close) for number in range(3)]
         await eventually(lambda: all(log.written == 30 for log in logs))
         assert kept.bytes <= 30_000
         assert kept.bytes == sum(log.bytes for log in logs)
