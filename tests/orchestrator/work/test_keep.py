@@ -14,7 +14,6 @@ from tests.orchestrator.fake_clock import FakeClock
 from tests.orchestrator.pools.test_monitor import eventually
 
 pytestmark = pytest.mark.anyio
-no_spec = "the requirement is the face's: tests/orchestrator/http/test_tasks.py"
 
 
 def tokens(first: int, last: int) -> list[TokenEvent]:
