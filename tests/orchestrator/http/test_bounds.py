@@ -7,7 +7,7 @@ import gzip
 import http.client
 import json
 from collections.abc import Callable
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import anyio.to_thread
@@ -77,7 +77,10 @@ WORST: dict[str, tuple[str, Body, int]] = {
 
 
 async def standstill(host: Host, path: str, body: bytes, status: int) -> float:
-    """The longest time in which nothing else ran in the loop while a request was answered; of several runs the best."""
+    """The longest time in which nothing else ran in the loop while a request was answered; of several runs the best.
+
+    In seconds of this process's CPU, all threads of it: what else runs on the machine must not count.
+    """
     headers = {"Content-Encoding": "gzip"} if body[:2] == b"\x1f\x8b" else {}
 
     def send() -> int:  # in a thread: the client must not take the loop's time
@@ -96,10 +99,10 @@ async def standstill(host: Host, path: str, body: bytes, status: int) -> float:
         gaps: list[float] = []
 
         async def beat(gaps: list[float]) -> None:
-            last = perf_counter()
+            last = process_time()
             while True:
                 await asyncio.sleep(0)
-                now = perf_counter()
+                now = process_time()
                 gaps.append(now - last)
                 last = now
 
