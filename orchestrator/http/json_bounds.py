@@ -21,7 +21,7 @@ _INSIDE = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 
 
 def require_bounded(
-    data: bytes, what: str, *, values: int, depth: int | None = MAX_DEPTH, counted: bytes = VALUES
+    data: bytes, what: str, *, values: int, depth: int | None = MAX_DEPTH, counted: bytes = VALUES, noun: str = "values"
 ) -> None:
     """Raise `InvalidRequest` when JSON holds more than may be; whether it is JSON is not looked at.
 
@@ -31,18 +31,19 @@ def require_bounded(
         values: The most values, as far as they are `counted`.
         depth: How deeply lists and objects may be nested; `None`: whoever parses it looks at that.
         counted: The characters that are counted, outside of texts; a text's two quotes count once.
+        noun: What those characters stand for.
     """
     # Texts included, at first: that is quick, and enough for nearly all.
     may_be_deep = depth is not None and _occurrences(data, b"[{") > depth
     if may_be_deep or _occurrences(data, counted) > values:
-        _scan(data, what, values, depth, counted)
+        _scan(data, f"{what} has more than {values} {noun}", what, values, depth, counted)
 
 
 def _occurrences(data: bytes, letters: bytes) -> int:
     return sum(data.count(letter, at, at + 16 * _STEP) for at in range(0, len(data), 16 * _STEP) for letter in letters)
 
 
-def _scan(data: bytes, what: str, values: int, depth: int | None, counted: bytes) -> None:
+def _scan(data: bytes, too_many: str, what: str, values: int, depth: int | None, counted: bytes) -> None:
     brackets = b"[]{}" if depth is not None else b""
     tokens = re.compile(b"[" + re.escape(bytes({*counted, *brackets, _QUOTE})) + b"]")
     at = found = level = 0
@@ -55,7 +56,7 @@ def _scan(data: bytes, what: str, values: int, depth: int | None, counted: bytes
         letter = data[at - 1]
         found += letter in counted
         if found > values:
-            raise InvalidRequest(f"{what} has more than {values} values; send less at once, or tensors as binary data")
+            raise InvalidRequest(f"{too_many}; send less at once, or tensors as binary data")
         if letter == _QUOTE:
             at = _after_text(data, at)
         elif letter in b"[{":

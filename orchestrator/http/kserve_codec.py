@@ -27,6 +27,8 @@ _NUMPY = {
 }  # fmt: skip
 _LONGEST_NAME = 256
 """Errors of engines quote names, and travel in headers."""
+MAX_LISTS = 2**20
+"""In the JSON of an inference: rows of a nested tensor, for one."""
 _LONGEST_FIELD = 2**18
 """Bytes of anything but data: small enough to be parsed at once."""
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -94,6 +96,7 @@ def _head(head: bytes, values: int) -> dict[str, msgspec.Raw]:
     """Return the fields of the JSON part, unparsed: what is in tensors must not become millions of objects."""
     what = "the inference header"
     require_bounded(head, what, values=values, depth=None, counted=NAMES_AND_TEXTS)
+    require_bounded(head, what, values=MAX_LISTS, depth=None, counted=b"[", noun="lists")
     try:
         if not head.isascii():
             head.decode()
