@@ -7,7 +7,7 @@ import pytest
 from adapter_kit.addresses import host_names, without_addresses
 
 
-@pytest.mark.spec("ORCH-3064-034")
+@pytest.mark.spec("ORCH-3064-039")
 @pytest.mark.parametrize(
     "text, told",
     [
@@ -33,7 +33,7 @@ def test_places_go_and_the_rest_stays(text: str, told: str) -> None:
     assert without_addresses(text, ["gpu-7.corp"]) == told
 
 
-@pytest.mark.spec("ORCH-3064-034")
+@pytest.mark.spec("ORCH-3064-039")
 def test_the_hosts_of_an_adapters_options_are_found_and_plain_words_are_not() -> None:
     options = {
         "url": "grpc://t-0.ns:1",

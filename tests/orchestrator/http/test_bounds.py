@@ -113,7 +113,7 @@ async def standstill(host: Host, path: str, body: bytes, status: int) -> float:
     return min(found)
 
 
-@pytest.mark.spec("ORCH-3064-028")
+@pytest.mark.spec("ORCH-3064-033")
 @pytest.mark.parametrize("name", WORST)
 async def test_the_loop_goes_on_whatever_is_in_a_body(serve: Serve, name: str) -> None:
     path, made, status = WORST[name]
@@ -126,7 +126,7 @@ async def test_the_loop_goes_on_whatever_is_in_a_body(serve: Serve, name: str) -
     assert worst < TIMES * max(plain, 0.02), (worst, plain)
 
 
-@pytest.mark.spec("ORCH-3064-029")
+@pytest.mark.spec("ORCH-3064-034")
 @pytest.mark.parametrize("path", [TASKS, CHAT, "/v1/completions", INFER])
 async def test_who_has_used_up_their_rate_is_told_so_before_the_body_is_read(serve: Serve, path: str) -> None:
     async with serve(server={"api_keys": [key("alice", requests_per_minute=1)]}) as host:
@@ -138,7 +138,7 @@ async def test_who_has_used_up_their_rate_is_told_so_before_the_body_is_read(ser
     assert int(second.headers["retry-after"]) >= 1
 
 
-@pytest.mark.spec("ORCH-3064-029")
+@pytest.mark.spec("ORCH-3064-034")
 async def test_no_body_is_read_for_a_model_that_nobody_has(serve: Serve) -> None:
     async with serve() as host:
         response = await host.client.post("/v2/models/nope/infer", content=b"no json")
@@ -146,7 +146,7 @@ async def test_no_body_is_read_for_a_model_that_nobody_has(serve: Serve) -> None
     assert response.status_code == 404
 
 
-@pytest.mark.spec("ORCH-3064-030")
+@pytest.mark.spec("ORCH-3064-035")
 @pytest.mark.parametrize("path", [TASKS, CHAT, INFER])
 async def test_a_body_that_grows_too_much_is_refused(serve: Serve, path: str) -> None:
     bomb = gzip.compress(b'{"a": "' + b"a" * (8 * 2**20) + b'"}')
@@ -157,7 +157,7 @@ async def test_a_body_that_grows_too_much_is_refused(serve: Serve, path: str) ->
     assert "server.limits.max_inflation" in response.text
 
 
-@pytest.mark.spec("ORCH-3064-030")
+@pytest.mark.spec("ORCH-3064-035")
 async def test_what_is_small_may_grow_as_it_likes(serve: Serve) -> None:
     body = gzip.compress(task(prompt="a" * 500_000))
     async with serve() as host:
@@ -166,7 +166,7 @@ async def test_what_is_small_may_grow_as_it_likes(serve: Serve) -> None:
     assert response.status_code == 200
 
 
-@pytest.mark.spec("ORCH-3064-031")
+@pytest.mark.spec("ORCH-3064-036")
 async def test_all_bodies_together_are_bounded_and_counted_out(serve: Serve) -> None:
     limits = {"max_pending_bytes": 4096}
     async with serve({"delay_s": 30.0}, server={"limits": limits}) as host:
@@ -183,7 +183,7 @@ async def test_all_bodies_together_are_bounded_and_counted_out(serve: Serve) -> 
     assert again.status_code == 400
 
 
-@pytest.mark.spec("ORCH-3064-031")
+@pytest.mark.spec("ORCH-3064-036")
 def test_a_share_is_counted_until_all_have_let_go_of_it() -> None:
     pending = Pending(100)
     share = Share(pending)
@@ -207,7 +207,7 @@ async def test_too_many_headers_are_refused(serve: Serve) -> None:
     assert response.status_code == 431
 
 
-@pytest.mark.spec("ORCH-3064-032")
+@pytest.mark.spec("ORCH-3064-037")
 @pytest.mark.parametrize(
     "fields", [{"max_tokens": True}, {"max_tokens": "3"}, {"timeout_s": 1e10}, {"temperature": "0"}, {"seed": 2**63}]
 )
@@ -223,7 +223,7 @@ async def test_what_is_no_number_in_its_range_is_refused_by_name(
     assert next(iter(fields)) in response.json()["error"]["message"]
 
 
-@pytest.mark.spec("ORCH-3064-032")
+@pytest.mark.spec("ORCH-3064-037")
 @pytest.mark.parametrize(
     "shape", [[2**63], [2**63 - 1], [2**63 - 1, 2], [2**32, 2**32], [1] * 33, [True], [1.0], ["1"], [-1], [1e3]]
 )

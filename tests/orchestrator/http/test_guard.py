@@ -214,7 +214,7 @@ async def test_a_bug_is_answered_without_a_word_of_itself(serve: Serve, monkeypa
     assert "Traceback" not in response.text
 
 
-@pytest.mark.spec("ORCH-3064-033")
+@pytest.mark.spec("ORCH-3064-038")
 @pytest.mark.parametrize(
     "name, status",
     [
@@ -237,7 +237,7 @@ async def test_a_host_without_keys_answers_to_its_own_names_only(serve: Serve, n
         assert len(found.text) < 500
 
 
-@pytest.mark.spec("ORCH-3064-033")
+@pytest.mark.spec("ORCH-3064-038")
 @pytest.mark.parametrize(
     "server", [{"allowed_hosts": ["llm.lan"]}, {"allowed_hosts": ["*"]}, {"allow_anonymous": True}, KEYS]
 )

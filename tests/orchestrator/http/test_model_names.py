@@ -23,7 +23,7 @@ def path_of(name: str, *, whole: bool) -> str:
     return f"/v2/models/{quote(name, safe='' if whole else '/')}"
 
 
-@pytest.mark.spec("ORCH-3064-035")
+@pytest.mark.spec("ORCH-3064-040")
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_model_of_any_name_is_reached(serve: Serve, name: str, whole: bool) -> None:
@@ -44,7 +44,7 @@ async def test_a_model_of_any_name_is_reached(serve: Serve, name: str, whole: bo
     assert wrong.status_code == 404
 
 
-@pytest.mark.spec("ORCH-3064-035")
+@pytest.mark.spec("ORCH-3064-040")
 @pytest.mark.parametrize(
     "path, named",
     [
@@ -76,7 +76,7 @@ async def test_a_key_reaches_no_others_model_by_another_reading(serve: Serve) ->
     assert {response.status_code for response in others} == {403}
 
 
-@pytest.mark.spec("ORCH-3064-039")
+@pytest.mark.spec("ORCH-3064-044")
 @pytest.mark.parametrize(
     "method, path, allowed",
     [
@@ -96,7 +96,7 @@ async def test_a_405_lists_all_that_the_path_takes(serve: Serve, method: str, pa
     assert allowed in response.text
 
 
-@pytest.mark.spec("ORCH-3064-039")
+@pytest.mark.spec("ORCH-3064-044")
 async def test_looking_at_what_is_to_be_posted_is_a_405_too(serve: Serve) -> None:
     async with serve({"models": ["org/name"]}) as host:
         response = await host.client.get("/v2/models/org/name/infer")
@@ -126,7 +126,7 @@ class _Plugin:
         )
 
 
-@pytest.mark.spec("ORCH-3064-037")
+@pytest.mark.spec("ORCH-3064-042")
 @pytest.mark.parametrize("pool, listed", [({}, []), ({"models": ["mock"]}, ["mock"])])
 async def test_a_model_that_the_engine_cannot_list_is_ready_where_it_is_served(
     serve: Serve, pool: dict[str, Any], listed: list[str]

@@ -96,7 +96,7 @@ def require_told(schema: dict[str, Any], method: str, path: str, response: httpx
         assert set(told["required"]) <= set(response.json()), case
 
 
-@pytest.mark.spec("ORCH-3064-036")
+@pytest.mark.spec("ORCH-3064-041")
 async def test_every_answer_is_as_the_schema_says(serve: Serve) -> None:
     async with serve() as host:
         schema = await schema_of(host)
@@ -111,7 +111,7 @@ async def test_every_answer_is_as_the_schema_says(serve: Serve) -> None:
     assert called == {(method, path) for path, methods in schema["paths"].items() for method in methods}
 
 
-@pytest.mark.spec("ORCH-3064-036")
+@pytest.mark.spec("ORCH-3064-041")
 @pytest.mark.parametrize("options", [{"state": "unreachable"}, {"fail": "engine_failed"}, {"fail": "overloaded"}])
 async def test_the_answers_of_a_host_in_trouble_are_told_too(serve: Serve, options: dict[str, Any]) -> None:
     pool = {"queue": {"not_ready_wait_s": 0}, "retry": {"attempts": 1}}
@@ -125,12 +125,12 @@ async def test_the_answers_of_a_host_in_trouble_are_told_too(serve: Serve, optio
                 require_told(schema, method, path, response)
 
 
-@pytest.mark.spec("ORCH-3064-036")
+@pytest.mark.spec("ORCH-3064-041")
 def test_every_status_of_an_error_has_its_meaning() -> None:
     assert set(STATUS_OF_CODE.values()) - {405} <= set(_TOLD)  # every path could answer 405: no path says so
 
 
-@pytest.mark.spec("ORCH-3064-036")
+@pytest.mark.spec("ORCH-3064-041")
 async def test_the_bodies_that_are_taken_have_their_fields(serve: Serve) -> None:
     async with serve() as host:
         schema = await schema_of(host)
@@ -148,7 +148,7 @@ async def test_the_bodies_that_are_taken_have_their_fields(serve: Serve) -> None
     assert "HTTPValidationError" not in text
 
 
-@pytest.mark.spec("ORCH-3064-036")
+@pytest.mark.spec("ORCH-3064-041")
 async def test_the_page_of_the_api_shows_fields_and_no_backticks(serve: Serve, tmp_path: Path) -> None:
     async with serve() as host, browser(tmp_path) as page:
         await page.call("Page.navigate", url=f"{host.url}/docs")
@@ -160,7 +160,7 @@ async def test_the_page_of_the_api_shows_fields_and_no_backticks(serve: Serve, t
     assert {"max_tokens", "on_disconnect", "messages", "stream", "inputs", "replica_id", "revert"} <= set(fields)
 
 
-@pytest.mark.spec("ORCH-3064-038")
+@pytest.mark.spec("ORCH-3064-043")
 @pytest.mark.parametrize("path, body", [("/v2/models/mock/infer", INFER), ("/v1/chat/completions", CHAT)])
 async def test_what_may_be_tried_again_says_when(serve: Serve, path: str, body: dict[str, Any]) -> None:
     async with serve({"state": "unreachable"}, pool={"queue": {"not_ready_wait_s": 0}}) as host:
@@ -172,7 +172,7 @@ async def test_what_may_be_tried_again_says_when(serve: Serve, path: str, body: 
         assert int(response.headers["retry-after"]) >= 1
 
 
-@pytest.mark.spec("ORCH-3064-038")
+@pytest.mark.spec("ORCH-3064-043")
 async def test_a_draining_pool_says_when_to_come_again(serve: Serve) -> None:
     async with serve() as host:
         await host.client.post("/v2/pools/default/drain")

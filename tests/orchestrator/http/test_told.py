@@ -64,7 +64,7 @@ def plugins() -> PluginHost:
     return host
 
 
-@pytest.mark.spec("ORCH-3064-034")
+@pytest.mark.spec("ORCH-3064-039")
 @pytest.mark.parametrize(
     "path, body",
     [
@@ -106,7 +106,7 @@ async def test_a_reload_that_is_refused_says_what_is_wrong(serve: Serve) -> None
     assert after.status_code == 200
 
 
-@pytest.mark.spec("ORCH-3064-031")
+@pytest.mark.spec("ORCH-3064-036")
 async def test_messages_beyond_what_is_remembered_are_refused(serve: Serve) -> None:
     asked = {**CHAT, "session_id": "s", "history": True, "messages": [{"role": "user", "content": "p" * 20_000}]}
     async with serve(history={"session_bytes": 10_000}) as host:

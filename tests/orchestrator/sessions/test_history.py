@@ -91,7 +91,7 @@ def sized(histories: Histories, session: str, size: int) -> None:
     histories.add(None, session, turn("q" * size, "a"))
 
 
-@pytest.mark.spec("ORCH-3064-031")
+@pytest.mark.spec("ORCH-3064-036")
 def test_a_session_keeps_no_more_bytes_than_it_may() -> None:
     histories = Histories(HistorySettings(session_bytes=20_000), FakeClock())
     for answer in ("1", "2", "3"):
@@ -101,7 +101,7 @@ def test_a_session_keeps_no_more_bytes_than_it_may() -> None:
     assert histories.bytes <= 20_000
 
 
-@pytest.mark.spec("ORCH-3064-031")
+@pytest.mark.spec("ORCH-3064-036")
 def test_a_turn_that_is_too_large_by_itself_leaves_nothing_behind() -> None:
     histories = Histories(HistorySettings(session_bytes=10_000), FakeClock())
     histories.add(None, "s", turn("q", "a"))
@@ -111,7 +111,7 @@ def test_a_turn_that_is_too_large_by_itself_leaves_nothing_behind() -> None:
     assert histories.bytes == 0
 
 
-@pytest.mark.spec("ORCH-3064-031")
+@pytest.mark.spec("ORCH-3064-036")
 @pytest.mark.parametrize("letter", ["q", "é", "日", "🙂"])
 def test_all_sessions_together_keep_no_more_bytes_than_they_may(letter: str) -> None:
     histories = Histories(HistorySettings(max_bytes=100_000, session_bytes=50_000), FakeClock())
@@ -123,7 +123,7 @@ def test_all_sessions_together_keep_no_more_bytes_than_they_may(letter: str) -> 
     assert not histories.turns(None, "0")
 
 
-@pytest.mark.spec("ORCH-3064-031")
+@pytest.mark.spec("ORCH-3064-036")
 def test_what_is_forgotten_is_counted_out() -> None:
     clock = FakeClock()
     histories = Histories(HistorySettings(ttl_s=10, turns=1), clock)

@@ -129,7 +129,7 @@ async def test_ended_tasks_go_early_when_there_are_too_many_and_running_ones_nev
         kept.group.cancel_scope.cancel()
 
 
-@pytest.mark.spec("ORCH-3064-031")
+@pytest.mark.spec("ORCH-3064-036")
 def test_a_log_keeps_no_more_bytes_than_it_may() -> None:
     log = EventLog(None, 1000, 10_000)
     for index in range(100):
@@ -143,7 +143,7 @@ def has_ended(log: EventLog) -> bool:
     return log.ended_at is not None
 
 
-@pytest.mark.spec("ORCH-3064-031")
+@pytest.mark.spec("ORCH-3064-036")
 async def test_all_kept_tasks_together_keep_no_more_bytes_than_they_may() -> None:
     kept = KeptTasks(tasks=10, events=1000, keep_s=60, task_bytes=20_000, all_bytes=30_000)
     closed: list[str] = []
@@ -165,7 +165,7 @@ async def test_all_kept_tasks_together_keep_no_more_bytes_than_they_may() -> Non
         kept.group.cancel_scope.cancel()
 
 
-@pytest.mark.spec("ORCH-3064-031")
+@pytest.mark.spec("ORCH-3064-036")
 async def test_of_tasks_that_all_run_the_one_that_writes_forgets_its_oldest_events() -> None:
     kept = KeptTasks(tasks=10, events=1000, keep_s=60, task_bytes=20_000, all_bytes=30_000)
 
