@@ -16,11 +16,13 @@ def told(terminal: Terminal, ticket: Ticket) -> Terminal:
     """Return how work ended, as its client may know it; the log has it as it is."""
     if isinstance(terminal, End):
         return terminal
+    ticket.untold = ticket.untold or terminal.message
     return msgspec.structs.replace(terminal, message=_message(terminal.message, ticket))
 
 
 def tell(error: AdapterError, ticket: Ticket) -> AdapterError:
     """Make `error` one that the client may know, and return it."""
+    ticket.untold = error.message
     error.message = _message(error.message, ticket)
     error.args = (error.message,)
     return error
