@@ -7,13 +7,16 @@ import binascii
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
+from itertools import islice
+from math import isfinite
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -24,6 +27,18 @@ from pydantic import (
     model_validator,
 )
 
+from adapter_api.bounds import (
+    MAX_DEPTH,
+    MAX_MESSAGES,
+    MAX_NAME,
+    MAX_PARAMETERS,
+    MAX_PARTS,
+    MAX_STOP_CHARACTERS,
+    MAX_STOP_STRINGS,
+    MAX_TIMEOUT_S,
+    MAX_TOOLS,
+    is_deeper_than,
+)
 from adapter_api.errors import InvalidRequest
 from adapter_api.props import Capability
 
@@ -45,12 +60,38 @@ def _is_encodable(text: str) -> str:
     return text
 
 
+def _is_number(value: Any) -> Any:
+    """Refuse what only looks like a number: `true`, and a number in quotes."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError("must be a number, not true, false or a text")
+    return value
+
+
+def _is_no_deeper(value: dict[str, Any]) -> dict[str, Any]:
+    if is_deeper_than(value, MAX_DEPTH):
+        raise ValueError(f"is nested more than {MAX_DEPTH} deep")
+    return value
+
+
+def _require_at_most(value: Any, most: int, what: str) -> Any:
+    """Refuse a collection before each of its members is looked at."""
+    if isinstance(value, Sized) and not isinstance(value, str | bytes) and len(value) > most:
+        raise ValueError(f"has {len(value)} {what}; there may be {most}")
+    return value
+
+
 _TEMPLATE_VALUES, _TEMPLATE_BYTES = 64, 65536
 _FAULTS_NAMED = 10
+_UNKNOWN_FIELDS = 10
 _LONGEST_STEP = 64
+_B64_STEP = 2**20
 
 Text = Annotated[str, AfterValidator(_is_encodable)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, BeforeValidator(_is_number), Field(allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(_is_number)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_is_no_deeper)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), AfterValidator(_is_encodable)]
+SessionId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_is_encodable)]
 
 
 def _frozen_map(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -59,6 +100,16 @@ def _frozen_map(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_unknown_fields(cls, value: Any) -> Any:
+        """Refuse a million of unknown fields at once, not one by one."""
+        if isinstance(value, Mapping) and len(value) > len(cls.model_fields) + _UNKNOWN_FIELDS:
+            first = islice((name for name in value if name not in cls.model_fields), _UNKNOWN_FIELDS)
+            more = len(value) - sum(name in value for name in cls.model_fields) - _UNKNOWN_FIELDS
+            raise ValueError(f"unknown fields: {', '.join(map(_step, first))}; and {more} more")
+        return value
 
 
 class TextPart(_Frozen):
@@ -76,7 +127,7 @@ class ImagePart(_Frozen):
 
     type: Literal["image"] = "image"
     data: str = Field(repr=False, description="base64 of the encoded image (PNG, JPEG, …), without line breaks")
-    media_type: str = "application/octet-stream"
+    media_type: str = Field(default="application/octet-stream", max_length=MAX_NAME)
 
     @model_validator(mode="before")
     @classmethod
@@ -98,12 +149,16 @@ class ImagePart(_Frozen):
     def _is_base64(cls, data: str) -> str:
         if data.startswith(("http://", "https://")):
             raise ValueError("must be base64 or a data: URL; remote URLs are not fetched")
+        if not data:
+            raise ValueError("is empty")
+        # Piece by piece: of one call other threads, an event loop for one, would have to await the end.
         try:
-            decoded = base64.b64decode(data, validate=True)
+            for at in range(0, len(data), _B64_STEP):
+                piece = data[at : at + _B64_STEP]
+                if not base64.b64decode(piece, validate=True) or (at + _B64_STEP < len(data) and "=" in piece):
+                    raise ValueError("is not valid base64")
         except binascii.Error as exc:
             raise ValueError("is not valid base64") from exc
-        if not decoded:
-            raise ValueError("is empty")
         return data
 
     @property
@@ -115,9 +170,9 @@ class ImagePart(_Frozen):
 class ToolCall(_Frozen):
     """A function call an assistant made in an earlier turn."""
 
-    id: str
-    name: str
-    arguments: str = Field(description="the arguments as a JSON text")
+    id: Name
+    name: Name
+    arguments: Text = Field(description="the arguments as a JSON text")
 
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
@@ -127,12 +182,17 @@ class Message(_Frozen):
     """One turn of a conversation."""
 
     role: Role
-    content: Text | tuple[Part, ...] | None = Field(
+    content: Text | Annotated[tuple[Part, ...], Field(fail_fast=True)] | None = Field(
         repr=False, description="a text, or texts and images in their order; null beside `tool_calls` only"
     )
-    name: str | None = None
-    tool_call_id: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
+    name: Name | None = None
+    tool_call_id: Name | None = None
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), fail_fast=True)
+
+    @field_validator("content", "tool_calls", mode="before")
+    @classmethod
+    def _has_few_parts(cls, value: Any) -> Any:
+        return _require_at_most(value, MAX_PARTS, "parts")
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -158,18 +218,18 @@ class Message(_Frozen):
 class Tool(_Frozen):
     """A function the model may call."""
 
-    name: str = Field(min_length=1)
-    description: str | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict, description="JSON Schema of the arguments")
+    name: Name
+    description: Text | None = None
+    parameters: JsonObject = Field(default_factory=dict, description="JSON Schema of the arguments")
 
 
 class ResponseFormat(_Frozen):
     """A constraint on the text: exactly one of a JSON Schema, a regular expression, or a grammar."""
 
     type: Literal["json", "json_schema", "regex", "grammar"]
-    json_schema: dict[str, Any] | None = None
-    regex: str | None = None
-    grammar: str | None = Field(default=None, description="EBNF")
+    json_schema: JsonObject | None = None
+    regex: Text | None = None
+    grammar: Text | None = Field(default=None, description="EBNF")
 
     @model_validator(mode="after")
     def _carries_what_its_type_says(self) -> Self:
@@ -184,6 +244,16 @@ def _not_blank(text: str) -> str:
     if not text:
         raise ValueError("must not be empty")
     return text
+
+
+def require_parameter(name: str, value: ParameterValue) -> None:
+    """Raise `ValueError` when an engine's parameter is one that no wire carries: too long a name, a number that is not
+    finite or has more than 64 bits."""
+    if len(name) > MAX_NAME:
+        raise ValueError(f"key {_step(name)!r} has {len(name)} characters; there may be {MAX_NAME}")
+    fits = isfinite(value) if isinstance(value, float) else not isinstance(value, int) or -(2**63) <= value < 2**63
+    if not fits:
+        raise ValueError(f"{name!r} must be a finite number of at most 64 bits")
 
 
 StopString = Annotated[Text, AfterValidator(_not_blank)]
@@ -204,8 +274,8 @@ class TaskRequest(_Frozen):
     """
 
     job_id: JobId = Field(default_factory=new_job_id, description="names the task; made when absent")
-    model: str = Field(min_length=1)
-    model_version: str | None = Field(default=None, description="the engine's own choice when absent")
+    model: Name
+    model_version: Name | None = Field(default=None, description="the engine's own choice when absent")
     prompt: Text | None = Field(default=None, repr=False)
     # The first bad one is told: a list of a million must not make as many faults.
     messages: tuple[Message, ...] | None = Field(default=None, repr=False, fail_fast=True)
@@ -223,27 +293,31 @@ class TaskRequest(_Frozen):
         )
     )
 
-    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
-    min_tokens: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    max_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
+    min_tokens: Whole | None = Field(default=None, ge=0, le=2**31 - 1)
     temperature: Finite | None = Field(default=None, ge=0)
     top_p: Finite | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0, le=2**31 - 1)
-    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
-    stop: tuple[StopString, ...] = Field(default=(), repr=False)
+    top_k: Whole | None = Field(default=None, ge=0, le=2**31 - 1)
+    seed: Whole | None = Field(default=None, ge=0, le=2**63 - 1)
+    stop: tuple[StopString, ...] = Field(default=(), repr=False, fail_fast=True)
     presence_penalty: Finite | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: Finite | None = Field(default=None, ge=-2, le=2)
     repetition_penalty: Finite | None = Field(default=None, gt=0)
-    logprobs: int | None = Field(
+    logprobs: Whole | None = Field(
         default=None, ge=0, le=100, description="alternatives to tell per token, the likeliest; 0: the chosen one only"
     )
     response_format: ResponseFormat | None = Field(default=None, repr=False)
-    tools: tuple[Tool, ...] = Field(default=(), repr=False)
-    tool_choice: str | None = None
-    n: Literal[1] = Field(default=1, description="number of completions; only one is supported")
+    tools: tuple[Tool, ...] = Field(default=(), repr=False, fail_fast=True)
+    tool_choice: Name | None = None
+    n: Annotated[Literal[1], BeforeValidator(_is_number)] = Field(
+        default=1, description="number of completions; only one is supported"
+    )
 
     priority: Priority = "interactive"
-    timeout_s: Finite | None = Field(default=None, gt=0, description="seconds for the whole task, from submission")
-    session_id: str | None = Field(default=None, min_length=1, max_length=256)
+    timeout_s: Finite | None = Field(
+        default=None, gt=0, le=MAX_TIMEOUT_S, description="seconds for the whole task, from submission"
+    )
+    session_id: SessionId | None = None
     parameters: Annotated[Mapping[str, ParameterValue], AfterValidator(_frozen_map), PlainSerializer(dict)] = Field(
         default_factory=lambda: MappingProxyType({}),
         repr=False,
@@ -256,13 +330,47 @@ class TaskRequest(_Frozen):
     def _one_stop_string_is_a_list_of_one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else () if value is None else value
 
+    @field_validator("prompt_images", mode="before")
+    @classmethod
+    def _has_few_images(cls, value: Any) -> Any:
+        return _require_at_most(value, MAX_PARTS, "images")
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _has_few_messages(cls, value: Any) -> Any:
+        return _require_at_most(value, MAX_MESSAGES, "messages")
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _has_few_stop_strings(cls, value: Any) -> Any:
+        return _require_at_most(value, MAX_STOP_STRINGS, "stop strings")
+
+    @field_validator("stop")
+    @classmethod
+    def _stop_strings_are_short(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if (characters := sum(map(len, value))) > MAX_STOP_CHARACTERS:
+            raise ValueError(f"has {characters} characters in all; there may be {MAX_STOP_CHARACTERS}")
+        return value
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _has_few_tools(cls, value: Any) -> Any:
+        return _require_at_most(value, MAX_TOOLS, "tools")
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _has_few_parameters(cls, value: Any) -> Any:
+        return _require_at_most(value, MAX_PARAMETERS, "parameters")
+
     @field_validator("parameters")
     @classmethod
     def _parameters_are_namespaced(cls, value: Mapping[str, ParameterValue]) -> Mapping[str, ParameterValue]:
-        for key in value:
+        for key, each in value.items():
             namespace, dot, name = key.partition(".")
             if not (namespace and dot and name):
-                raise ValueError(f"key {key!r} needs its engine's namespace, as in 'triton.{key}'")
+                shown = _step(key)
+                raise ValueError(f"key {shown!r} needs its engine's namespace, as in 'triton.{shown}'")
+            require_parameter(key, each)
         return value
 
     @field_validator("chat_template_kwargs")
@@ -288,6 +396,11 @@ class TaskRequest(_Frozen):
             raise ValueError("'prompt_images' go with 'prompt'; in messages, images are parts of a content")
         if self.messages is None and self.chat_template_kwargs:
             raise ValueError("'chat_template_kwargs' are for the template of 'messages'")
+        parts = sum(
+            len(message.tool_calls) + (len(message.content) if isinstance(message.content, tuple) else 0)
+            for message in self.messages or ()
+        )
+        _require_at_most(range(parts), MAX_PARTS, "parts and tool calls in all messages")
         if self.min_tokens is not None and self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise ValueError("'min_tokens' is larger than 'max_tokens'")
         return self

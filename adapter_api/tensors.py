@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from math import inf, prod
+from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from adapter_api.bounds import MAX_DIM, MAX_DIMS, MAX_NAME, MAX_PARAMETERS, MAX_TENSORS, MAX_TIMEOUT_S
 from adapter_api.errors import InvalidRequest
-from adapter_api.task import TRACEPARENT, ParameterValue, new_job_id
+from adapter_api.task import TRACEPARENT, ParameterValue, new_job_id, require_parameter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,8 @@ ITEM_SIZE: Mapping[str, int] = MappingProxyType(
 )
 """Bytes per element; BYTES has none: each element is a 4-byte little-endian length and that many bytes."""
 
+_LENGTH_SIZE = 4
+
 _NUMPY_TO_DATATYPE = {
     "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
     "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
@@ -52,6 +55,9 @@ class Tensor(msgspec.Struct, frozen=True):
     """A named, typed, shaped array in the v2 protocol's raw form.
 
     `data` is little-endian, C order; BYTES elements are each prefixed with their length (4 bytes, little-endian).
+
+    Raises:
+        InvalidRequest: The shape is none that the v2 protocol can say, or does not fit the data.
     """
 
     name: str
@@ -60,13 +66,24 @@ class Tensor(msgspec.Struct, frozen=True):
     data: bytes | memoryview
 
     def __post_init__(self) -> None:
+        if len(self.shape) > MAX_DIMS:
+            raise InvalidRequest(f"tensor {self.name!r} has {len(self.shape)} dimensions; there may be {MAX_DIMS}")
         if min(self.shape, default=0) < 0:
             raise InvalidRequest(f"tensor {self.name!r}: shape {list(self.shape)} has a negative dimension")
+        elements = prod(self.shape)
+        if max(self.shape, default=0) > MAX_DIM or elements > MAX_DIM:
+            raise InvalidRequest(f"tensor {self.name!r}: its shape holds more than {MAX_DIM} elements")
         item_size = ITEM_SIZE.get(self.datatype)
-        if item_size is not None and prod(self.shape) * item_size != len(self.data):
+        if item_size is not None and elements * item_size != len(self.data):
             raise InvalidRequest(
                 f"tensor {self.name!r}: {self.datatype} {list(self.shape)} takes "
-                f"{prod(self.shape) * item_size} bytes, got {len(self.data)}"
+                f"{elements * item_size} bytes, got {len(self.data)}"
+            )
+        # The framing is looked at by `elements`; here only whether it can be right.
+        if item_size is None and (elements * _LENGTH_SIZE > len(self.data) or (not elements and self.data)):
+            raise InvalidRequest(
+                f"tensor {self.name!r}: BYTES {list(self.shape)} cannot be in {len(self.data)} bytes: each "
+                f"element takes {_LENGTH_SIZE} and its own"
             )
 
     def __repr__(self) -> str:
@@ -167,7 +184,8 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One inference on tensors. No `outputs` means all of them.
 
     Raises:
-        InvalidRequest: `timeout_s` is no number of seconds above 0, or `traceparent` no W3C trace context.
+        InvalidRequest: `timeout_s` is no number of seconds above 0 and up to `bounds.MAX_TIMEOUT_S`, `traceparent` is
+            no W3C trace context, or there are more inputs, outputs or parameters than `bounds` allows.
     """
 
     model: str
@@ -182,8 +200,24 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
     def __post_init__(self) -> None:
-        if self.timeout_s is not None and not 0 < self.timeout_s < inf:
-            raise InvalidRequest(f"timeout_s is {self.timeout_s!r}; it must be a number of seconds above 0")
+        if self.timeout_s is not None and not 0 < self.timeout_s <= MAX_TIMEOUT_S:
+            raise InvalidRequest(
+                f"timeout_s is {self.timeout_s!r}; it must be a number of seconds above 0, {MAX_TIMEOUT_S:.0f} at most"
+            )
+        for what, found, most in (
+            ("inputs", self.inputs, MAX_TENSORS), ("outputs", self.outputs, MAX_TENSORS),
+            ("parameters", self.parameters, MAX_PARAMETERS),
+        ):  # fmt: skip
+            if len(found) > most:
+                raise InvalidRequest(f"an inference has {len(found)} {what}; there may be {most}")
+        for name in (self.model, self.model_version or ""):
+            if len(name) > MAX_NAME:
+                raise InvalidRequest(f"the name or version of the model is longer than {MAX_NAME} characters")
+        try:
+            for name, value in self.parameters.items():
+                require_parameter(name, value)
+        except ValueError as exc:
+            raise InvalidRequest(f"parameters: {exc}") from exc
         if self.traceparent is not None and not re.fullmatch(TRACEPARENT, self.traceparent):
             raise InvalidRequest("traceparent is not a W3C trace context")
 

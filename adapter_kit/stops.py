@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Iterable
 
 
@@ -10,12 +12,20 @@ class StopCutter:
 
     The stop string that is complete first wins, as if the text came character by character; of two that are complete
     together, the longer. Held back is only what could still become a stop string.
+
+    A character costs the same however many stop strings there are and whatever they are, for they come from whoever
+    sends the task: all are looked for at once (Aho and Corasick, https://doi.org/10.1145/360825.360855).
     """
 
-    __slots__ = ("_held", "_searches", "stopped")
+    __slots__ = ("_beginning", "_held", "_state", "_states", "stopped")
 
     def __init__(self, stops: Iterable[str]) -> None:
-        self._searches = [_Search(stop) for stop in stops]
+        stops = [stop for stop in stops if stop]
+        self._states = _automaton(stops)
+        self._state = self._states[0]
+        # Most characters begin no stop string: those between are passed over at once.
+        letters = "".join(sorted({re.escape(stop[0]) for stop in stops}))
+        self._beginning = re.compile(f"[{letters}]" if stops else r"(?!)")
         self._held = ""
         self.stopped = False
         """True once a stop string was met; everything after it is dropped."""
@@ -24,20 +34,24 @@ class StopCutter:
         """Take the next piece and return what may be shown now."""
         if self.stopped:
             return ""
-        kept = 0
-        ends: list[tuple[int, int]] = []
-        for search in self._searches:
-            end = search.advance(text)
-            if end:
-                ends.append((end, -len(search.stop)))
-            elif search.matched > kept:
-                kept = search.matched
+        root, state, at = self._states[0], self._state, 0
+        while at < len(text):
+            if state is root:
+                found = self._beginning.search(text, at)
+                if found is None:
+                    break
+                at = found.start()
+            letter = text[at]
+            while letter not in state.next and state is not root:
+                state = state.shorter
+            state = state.next.get(letter, root)
+            at += 1
+            if state.complete:
+                self.stopped = True
+                cut, held, self._held = len(self._held) + at - state.complete, self._held, ""
+                return (held + text[:at])[:cut]
+        self._state, kept = state, state.depth
         text = self._held + text
-        if ends:
-            end, size = min(ends)
-            self.stopped = True
-            cut, self._held = len(self._held) + end + size, ""
-            return text[:cut]
         self._held = text[len(text) - kept :] if kept else ""
         return text[: len(text) - kept] if kept else text
 
@@ -47,42 +61,41 @@ class StopCutter:
         return held
 
 
-class _Search:
-    """Looks for one stop string in a text that comes in pieces, never looking at a character twice.
+class _State:
+    """A beginning of a stop string that the text ends with, the longest one."""
 
-    By Knuth, Morris and Pratt (https://doi.org/10.1137/0206024), because stop strings come from whoever sends the task:
-    no string may be expensive to look for.
-    """
+    __slots__ = ("complete", "depth", "next", "shorter")
 
-    __slots__ = ("_shorter", "matched", "stop")
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        """How many characters it has."""
+        self.next: dict[str, _State] = {}
+        self.shorter = self
+        """The next shorter beginning of a stop string that it ends with."""
+        self.complete = 0
+        """Length of the longest stop string that it ends with; 0: of none."""
 
-    def __init__(self, stop: str) -> None:
-        self.stop = stop
-        self.matched = 0
-        """How many characters at the end of the text are a beginning of the stop string."""
-        # For each beginning of the stop string, how long the next shorter one at its end is.
-        self._shorter = [0] * len(stop)
-        size = 0
-        for at in range(1, len(stop)):
-            while size and stop[at] != stop[size]:
-                size = self._shorter[size - 1]
-            size += stop[at] == stop[size]
-            self._shorter[at] = size
 
-    def advance(self, text: str) -> int:
-        """Return where in `text` the stop string is complete, as the position after it; 0 when it is not."""
-        stop, matched, at = self.stop, self.matched, 0
-        while at < len(text):
-            if matched == 0:
-                at = text.find(stop[0], at)
-                if at < 0:
-                    break
-            letter = text[at]
-            while matched and stop[matched] != letter:
-                matched = self._shorter[matched - 1]
-            matched += stop[matched] == letter
-            at += 1
-            if matched == len(stop):
-                return at
-        self.matched = matched
-        return 0
+def _automaton(stops: Iterable[str]) -> list[_State]:
+    """Return the states that stop strings make, those of few characters first; the first one is nothing at all."""
+    root = _State(0)
+    for stop in stops:
+        state = root
+        for letter in stop:
+            state = state.next.get(letter) or state.next.setdefault(letter, _State(state.depth + 1))
+        state.complete = len(stop)
+    states, line = [root], deque([root])
+    while line:
+        parent = line.popleft()
+        for letter, state in parent.next.items():
+            shorter = parent.shorter
+            while letter not in shorter.next and shorter is not root:
+                shorter = shorter.shorter
+            if parent is not root:
+                state.shorter = shorter.next.get(letter, root)
+            else:
+                state.shorter = root
+            state.complete = state.complete or state.shorter.complete
+            states.append(state)
+            line.append(state)
+    return states

@@ -223,6 +223,10 @@ class Orchestrator:
         """Return the names of all models that replicas were last known to have."""
         return self._serving.models()
 
+    def may_have(self, model: str) -> bool:
+        """Whether work for the model is taken: a replica has it, or cannot tell which it has."""
+        return self._serving.may_have(model)
+
     def model_props(self, model: str) -> tuple[PoolSettings, ModelProps] | None:
         """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
         return self._serving.model_props(model)

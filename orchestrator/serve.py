@@ -20,6 +20,7 @@ import anyio.abc
 import msgspec
 
 from adapter_api import AdapterError, Capability, ConfigurationError, PluginHost
+from adapter_kit.addresses import without_addresses
 from adapter_kit.chat_template import read_chat_template
 from orchestrator.config import HostSettings, Loaded, TracingSettings, at_next_start, require_keys
 from orchestrator.host import Orchestrator
@@ -39,6 +40,8 @@ _log = logging.getLogger("orchestrator.serve")
 
 LAST_WORDS_S = 5.0
 """How long clients may take to read how their tasks ended, when the host closes."""
+SWEEP_S = 5.0
+"""Between two looks for what is too old to be kept."""
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,13 +126,14 @@ async def _serving(
                 loaded = await anyio.to_thread.run_sync(load)
                 require_keys(settings.server, loaded.settings.server)
                 report = await orchestrator.reload(loaded.settings)
-            except ConfigurationError as exc:
-                _log.error("the settings cannot be used: %s", exc.message)
-                # Without the reason, which may name files of this machine: clients read this.
-                raise ConfigurationError(
-                    "the settings' file cannot be used, and everything stays as it was: the host's log says why"
-                ) from exc
-            service.guard = Guard(loaded.settings.server.api_keys)
+            except AdapterError as exc:
+                _log.error("reload refused, everything stays as it was: %s", exc.message)
+                # Who may reload may know what is wrong, but not where engines and files of this machine are.
+                exc.message = without_addresses(exc.message)
+                exc.args = (exc.message,)
+                raise
+            keys = loaded.settings.server.api_keys
+            service.guard = Guard(settings.server.model_copy(update={"api_keys": keys}))
             on_reloaded(loaded)
         report = msgspec.structs.replace(report, at_next_start=at_next_start(settings, loaded.settings))
         if report.at_next_start:
@@ -149,6 +153,7 @@ async def _serving(
         failure: Exception | None = None
         async with orchestrator, anyio.create_task_group() as group:
             service.kept.group = group
+            group.start_soon(_sweep, service)
             for server, bound in zip(servers, sockets, strict=True):
                 await group.start(_serve, server, [bound])
             ready = _ready(orchestrator, urls)
@@ -268,8 +273,8 @@ async def _reload_on_signal(service: Service) -> None:
         return
     try:
         report = await service.reload()
-    except AdapterError as exc:
-        _log.error("reload refused, everything stays as it was: %s", exc.message)
+    except AdapterError:
+        pass  # it was logged
     except Exception:  # a bug, of a plugin's for one: the host goes on with what it has
         _log.exception("reload broke, everything stays as it was")
     else:
@@ -281,6 +286,13 @@ async def _serve(server: Server, sockets: list[socket.socket], *, task_status: a
         group.start_soon(server.serve, sockets)
         await server.listening.wait()
         task_status.started()
+
+
+async def _sweep(service: Service) -> None:
+    """What people and models said shall not stay in memory longer than it is kept, though nobody asks for it."""
+    while True:
+        await anyio.sleep(SWEEP_S)
+        service.sweep()
 
 
 async def _stop(service: Service, servers: list[Server], grace_s: float) -> None:

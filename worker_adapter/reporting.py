@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from adapter_api import AdapterError, AdapterFailed, Error, encode_event
 from worker_adapter.exit_codes import ExitCode, code_for_command
-from worker_adapter.terminal import styled, without_controls
+from worker_adapter.terminal import one_line, styled
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a file that takes no more says: the disk is full, or the user's share of it."""
@@ -61,7 +61,7 @@ def abandon_output() -> None:
 
 def _complain(label: str, text: str) -> None:
     with suppress(OSError):  # the exit code still tells
-        print(f"{styled(label, 'red', sys.stderr)} {without_controls(text)}", file=sys.stderr, flush=True)
+        print(f"{styled(label, 'red', sys.stderr)} {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def _sole(exc: Exception) -> Exception:

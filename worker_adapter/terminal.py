@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Literal, TextIO
 
+from adapter_kit.printable import printable, printable_line, width_of
+
 Style = Literal["red", "green", "yellow", "cyan", "bold", "dim"]
 
 _CODES: dict[Style, int] = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
-# Control characters but tab and line feed: a model's text must not move the cursor or retitle the window.
-_UNSAFE = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 
 
 def has_colour(stream: TextIO) -> bool:
@@ -27,22 +26,32 @@ def styled(text: str, style: Style, stream: TextIO) -> str:
 
 
 def without_controls(text: str) -> str:
-    """Return `text` without the control characters that a terminal would obey."""
-    return text if text.isprintable() else text.translate(_UNSAFE)
+    """Return a model's text of several lines without what a terminal would obey."""
+    return printable(text)
+
+
+def one_line(text: str) -> str:
+    """Return a name or a sentence from anywhere as one line without what a terminal would obey."""
+    return printable_line(text)
+
+
+def say(text: str = "") -> None:
+    """Print one line, whoever wrote what is in it."""
+    print(one_line(text))
 
 
 def note(text: str, style: Style = "dim") -> None:
     """Write a line about what goes on to standard error. One that cannot be written, on a full disk, stops nothing."""
     with suppress(OSError):
-        print(styled(without_controls(text), style, sys.stderr), file=sys.stderr, flush=True)
+        print(styled(one_line(text), style, sys.stderr), file=sys.stderr, flush=True)
 
 
 def print_table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], colours: Mapping[str, Style] | None = None
 ) -> None:
     """Print left-aligned columns as wide as their contents; a cell that is a key of `colours` is coloured."""
-    cells = [[without_controls(cell) or "-" for cell in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(headings, *cells, strict=True)]
+    cells = [[one_line(cell) or "-" for cell in row] for row in rows]
+    widths = [max(map(width_of, column)) for column in zip(headings, *cells, strict=True)]
     print(styled(_line(headings, widths, {}), "bold", sys.stdout))
     for row in cells:
         print(_line(row, widths, colours or {}))
@@ -50,18 +59,16 @@ def print_table(
 
 def print_fields(fields: Sequence[tuple[str, str]]) -> None:
     """Print names and values, one pair per line."""
-    width = max(len(name) for name, _ in fields)
-    for name, value in fields:
-        print(f"{styled(f'{name:<{width}}', 'dim', sys.stdout)}  {without_controls(value)}".rstrip())
+    lines = [(one_line(name), one_line(value)) for name, value in fields]
+    width = max(width_of(name) for name, _ in lines)
+    for name, value in lines:
+        padded = name + " " * (width - width_of(name))
+        print(f"{styled(padded, 'dim', sys.stdout)}  {value}".rstrip())
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], colours: Mapping[str, Style]) -> str:
     line = ""
     for cell, width in zip(cells, widths, strict=True):
         painted = styled(cell, colours[cell], sys.stdout) if cell in colours else cell
-        line += painted + " " * (width - _width(cell) + 2)
+        line += painted + " " * (width - width_of(cell) + 2)
     return line.rstrip()
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

@@ -33,7 +33,17 @@ class TlsSettings(Frozen):
 class LimitSettings(Frozen):
     """What a client may cost."""
 
-    max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1024, description="of one body, also once it is unpacked")
+    max_pending_bytes: int = Field(
+        default=2**30, ge=1024, description="of the bodies of all requests and kept tasks that are not done, together"
+    )
+    max_inflation: int = Field(
+        default=100, ge=1, description="how many times a compressed body may grow, beyond its first MiB"
+    )
+    max_json_values: int = Field(
+        default=100_000, ge=1000, description="values in a JSON body; numbers of a tensor do not count"
+    )
+    max_header_bytes: int = Field(default=64 * 1024, ge=1024, description="of all headers of a request")
     header_timeout_s: Seconds = Field(default=10.0, description="from the connection to the end of the headers")
     body_timeout_s: Seconds = Field(default=30.0, description="from the headers to the end of the body")
     write_timeout_s: Seconds = Field(
@@ -42,7 +52,23 @@ class LimitSettings(Frozen):
     max_connections: int = Field(default=10_000, ge=1)
     keep_tasks: int = Field(default=1000, ge=0, description="tasks kept for clients that went away, at a time")
     keep_events: int = Field(default=20_000, ge=1, description="events kept per such task; the oldest go first")
+    keep_bytes: int = Field(
+        default=256 * 2**20,
+        ge=1024,
+        description="of events kept of all such tasks; the oldest tasks that ended go first",
+    )
+    keep_task_bytes: int = Field(default=8 * 2**20, ge=1024, description="of events kept per such task")
     keep_s: Seconds = Field(default=300.0, description="how long such a task can be read after its end")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address means this machine, wherever it is looked up."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")  # https://www.rfc-editor.org/rfc/rfc6761#section-6.3
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 class ServerSettings(Frozen):
@@ -57,16 +83,17 @@ class ServerSettings(Frozen):
     api_keys: tuple[ApiKeySettings, ...] = ()
     allow_anonymous: bool = Field(default=False, description="serve beyond loopback without any API key")
     cors_origins: tuple[str, ...] = Field(default=(), description="origins whose pages may call; none by default")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="names by which a host on loopback without keys may be called, beside those of loopback; `*`: any",
+    )
     heartbeat_s: Seconds = Field(default=15.0, description="longest silence of an event stream")
     shutdown_grace_s: Seconds = Field(default=30.0, description="how long running tasks may go on after SIGTERM")
     limits: LimitSettings = LimitSettings()
 
     @property
     def is_loopback(self) -> bool:
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     @model_validator(mode="after")
     def _is_not_open_to_everybody_by_accident(self) -> Self:
@@ -114,6 +141,12 @@ class HistorySettings(Frozen):
     ttl_s: Seconds = 600.0
     turns: int = Field(default=8, ge=1, description="turns of question and answer")
     limit: int = Field(default=10_000, ge=1, description="sessions; the least recently used one goes first")
+    max_bytes: int = Field(default=256 * 2**20, ge=1024, description="of all sessions; the same goes first")
+    session_bytes: int = Field(
+        default=4 * 2**20,
+        ge=1024,
+        description="of one session; its oldest turns go first, and messages beyond are refused",
+    )
 
 
 class RetentionSettings(Frozen):

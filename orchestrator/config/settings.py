@@ -23,11 +23,14 @@ from pydantic import (
 )
 
 from adapter_api import ConfigurationError
+from adapter_api.bounds import MAX_TIMEOUT_S
 from adapter_api.task import describe_validation_error
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_LONGEST_S = 366 * 24 * 3600
+"""What every timer takes."""
+Seconds = Annotated[float, Field(gt=0, le=_LONGEST_S, allow_inf_nan=False)]
+SecondsOrZero = Annotated[float, Field(ge=0, le=_LONGEST_S, allow_inf_nan=False)]
 
 
 class Frozen(BaseModel):
@@ -126,7 +129,9 @@ class PoolSettings(Frozen):
     shadow_percent: float = Field(default=100.0, ge=0, le=100, description="how many of them, in percent")
     shadow_limit: int = Field(default=32, ge=1, description="copies at a time; more are left out and counted")
     default_slots: int = Field(default=64, ge=1)
-    task_timeout_s: Seconds | None = Field(default=None, description="for tasks that bring no timeout of their own")
+    task_timeout_s: Annotated[Seconds, Field(le=MAX_TIMEOUT_S)] | None = Field(
+        default=None, description="for tasks that bring no timeout of their own"
+    )
     engine_version: str | None = Field(
         default=None,
         description="send work only to replicas of this engine version; `first`: that of the first ready, until no "

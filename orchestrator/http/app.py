@@ -12,12 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter_api import AdapterError
 from orchestrator.http import kserve, openai, ops, page, problems, tasks
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
+from orchestrator.http.schema import describe
 from orchestrator.http.service import Service
 
 _log = logging.getLogger("orchestrator.http")
@@ -39,6 +41,8 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    app.state.routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(AdapterError, _on_error)
@@ -49,7 +53,7 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(_LetIn, service=service)
-    app.add_middleware(BodyLimits, settings=service.settings.limits)
+    app.add_middleware(BodyLimits, settings=service.settings.limits, pending=service.pending)
     if service.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -75,6 +79,7 @@ class _LetIn:
             return
         connection = HTTPConnection(scope)
         try:
+            self._service.guard.require_known_host(connection)
             connection.state.client = self._service.guard.client_of(connection)
             self._require_own_page(scope["method"], connection.headers)
         except Refused as exc:
@@ -103,16 +108,29 @@ async def _on_error(request: Request, exc: Exception) -> Response:
 
 async def _on_http_error(request: Request, exc: Exception) -> Response:
     status = exc.status_code if isinstance(exc, HTTPException) else 400
-    path, headers = request.scope["path"], getattr(exc, "headers", None) or {}
+    path, headers = request.scope["path"], dict(getattr(exc, "headers", None) or {})
     if status == 404:
         refused = Refused("not_found", f"there is nothing at {path}; /docs lists what there is")
     elif status == 405:
-        refused = Refused("method_not_allowed", f"{path} does not take {request.method}")
+        allowed = _methods_of(request) | set(filter(None, headers.get("Allow", "").split(", ")))
+        headers["Allow"] = ", ".join(sorted(allowed))
+        refused = Refused(
+            "method_not_allowed", f"{path} does not take {request.method[:32]}; it takes {headers['Allow']}"
+        )
     else:
         refused = Refused("invalid_request", "the request is malformed")
     answer = problems.answer(request, refused.error)
     answer.headers.update(headers)  # which methods it does take, for one
     return answer
+
+
+def _methods_of(request: Request) -> set[str]:
+    """Return what is taken at the request's path, by any of its routes."""
+    found: set[str] = set()
+    for route in request.app.state.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods
+    return found | ({"HEAD"} if "GET" in found else set())
 
 
 async def _on_recursion(request: Request, exc: Exception) -> Response:

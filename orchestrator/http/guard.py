@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import monotonic
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
-from orchestrator.config import ApiKeySettings
+from orchestrator.config import ApiKeySettings, ServerSettings
+from orchestrator.config.server import is_loopback
 from orchestrator.http.problems import Refused
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"})
 """Served without a key: they tell nothing but that the host is there."""
+
+
+_LONGEST_SHOWN = 64
 
 
 class Bucket:
@@ -92,11 +96,29 @@ class Client:
 
 
 class Guard:
-    """Knows the keys, as digests only."""
+    """Knows the keys, as digests only, and the names by which a host that has none may be called."""
 
-    def __init__(self, keys: Sequence[ApiKeySettings]) -> None:
-        self._clients = [(bytes.fromhex(key.sha256), Client(key)) for key in keys]
+    def __init__(self, settings: ServerSettings) -> None:
+        self._clients = [(bytes.fromhex(key.sha256), Client(key)) for key in settings.api_keys]
         self._anybody = Client(None)
+        # Where no key is needed, loopback is the only guard, and a page whose name was made to mean this machine
+        # (https://en.wikipedia.org/wiki/DNS_rebinding) would come through it.
+        is_guarded = bool(settings.api_keys) or not settings.is_loopback or settings.allow_anonymous
+        is_open = is_guarded or "*" in settings.allowed_hosts
+        self._hosts = None if is_open else frozenset(name.lower() for name in settings.allowed_hosts)
+
+    def require_known_host(self, connection: HTTPConnection) -> None:
+        """Raise `Refused` when the request calls the host by a name that is not its own."""
+        if self._hosts is None or connection.scope["path"] in OPEN_PATHS:
+            return
+        named = connection.headers.get("host", "localhost")
+        name = _host_of(named)
+        if name not in self._hosts and not is_loopback(name):
+            raise Refused(
+                "misdirected",
+                f"this host is not called {named[:_LONGEST_SHOWN]!r}: without API keys it answers to localhost and "
+                "addresses of this machine only; server.allowed_hosts lists more names",
+            )
 
     def client_of(self, connection: HTTPConnection) -> Client:
         """Return who asks; raises `Refused` when a key is needed and missing, or is none of ours."""
@@ -113,6 +135,15 @@ class Guard:
         if found is None:
             raise Refused("api_key_unknown", "this API key is not known here")
         return found
+
+
+def _host_of(header: str) -> str:
+    """Return the name in a `Host` header, without its port and brackets, in lower case."""
+    name = header.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    name, _, port = name.partition(":")
+    return name.removesuffix(".") if not port or port.isdigit() else ""
 
 
 def _key_of(headers: Headers) -> bytes | None:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import anyio
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
 from adapter_api import InferRequest, InferResponse, ModelNotFound, ModelProps
+from orchestrator.http import bodies
 from orchestrator.http.answers import cancel_when_gone
 from orchestrator.http.kserve_codec import decode_request, encode_response
+from orchestrator.http.model_paths import Named, named_in
 from orchestrator.http.ops import probes
+from orchestrator.http.problems import RETRY_SOON
 from orchestrator.http.reading import traceparent_of
 from orchestrator.http.service import client_of, read_body, service_of
 
 router = APIRouter(tags=["v2 inference protocol"])
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
-_TENSORS: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": {}},
-    }
-}
 
 
 @probes.get("/v2/health/live")
@@ -63,13 +61,30 @@ async def index(request: Request) -> Response:
     return _json(listed)
 
 
-@router.get("/v2/models/{model}")
-@router.get("/v2/models/{model}/versions/{version}")
+@router.get("/v2/models/{model:path}/ready")
+@router.get("/v2/models/{model:path}/versions/{version}/ready")
+async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
+    """Say whether a replica takes work for the model: 200, else 503; 404 when none has it."""
+    return _look(request)
+
+
+@router.get("/v2/models/{model:path}")
+@router.get("/v2/models/{model:path}/versions/{version}")
 async def metadata(request: Request, model: str, version: str | None = None) -> Response:
-    """Describe a model."""
-    props = _props(request, model, version)
+    """Describe a model. Its name may have slashes, as they are or as `%2F`."""
+    return _look(request)
+
+
+def _look(request: Request) -> Response:
+    named = _named(request, frozenset({"ready"}))
+    if not _exists(request)(named.model) and _named(request, frozenset({"infer"})).verb:
+        raise HTTPException(405, headers={"Allow": "POST"})
+    props = _props(request, named)
+    if named.verb:
+        is_ready = service_of(request).orchestrator.model_is_ready(named.model, named.version)
+        return _json({"name": named.model, "ready": is_ready}, 200 if is_ready else 503)
     return _json({
-        "name": model,
+        "name": named.model,
         "versions": props.versions if props else (),
         "platform": (props.dialect if props else None) or "",
         "inputs": props.inputs if props else (),
@@ -77,33 +92,29 @@ async def metadata(request: Request, model: str, version: str | None = None) -> 
     })  # fmt: skip
 
 
-@router.get("/v2/models/{model}/ready")
-@router.get("/v2/models/{model}/versions/{version}/ready")
-async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
-    """Say whether a replica takes work for the model: 200, else 503; 404 when none has it."""
-    _props(request, model, version)
-    is_ready = service_of(request).orchestrator.model_is_ready(model, version)
-    return _json({"name": model, "ready": is_ready}, 200 if is_ready else 503)
-
-
-@router.post("/v2/models/{model}/infer", openapi_extra=_TENSORS)
-@router.post("/v2/models/{model}/versions/{version}/infer", openapi_extra=_TENSORS)
+@router.post("/v2/models/{model:path}/infer", openapi_extra=bodies.INFERENCE)
+@router.post("/v2/models/{model:path}/versions/{version}/infer", openapi_extra=bodies.INFERENCE)
 async def infer(request: Request, model: str, version: str | None = None) -> Response:
     """Run one inference. Leaving cancels it."""
-    client = client_of(request)
-    client.require_model(model)
-    body = await read_body(request)
-    asked, form = decode_request(body, request.headers.get(_HEADER_LENGTH), model, version)
-    asked = msgspec.structs.replace(asked, traceparent=traceparent_of(request.headers))
+    service, client = service_of(request), client_of(request)
+    named = _named(request, frozenset({"infer"}))
+    client.require_model(named.model)
+    _props(request, named)
     client.count_request()
+    header_length, values = request.headers.get(_HEADER_LENGTH), service.settings.limits.max_json_values
+    asked, form = await read_body(
+        request, lambda body: decode_request(body, header_length, named.model, named.version, values=values)
+    )
+    asked = msgspec.structs.replace(asked, traceparent=traceparent_of(request.headers))
     response = await _infer_unless_gone(request, asked, client.name)
     if response is None:
         return Response(status_code=499)  # the client is gone; nobody reads this
-    encoded, header_length = encode_response(response, form)
+    size = sum(len(tensor.data) for tensor in response.outputs)
+    encoded, length = await service.beside(lambda: encode_response(response, form), size)
     headers = {"X-Job-Id": asked.request_id}
-    if header_length is None:
+    if length is None:
         return Response(encoded, headers=headers, media_type="application/json")
-    headers[_HEADER_LENGTH] = str(header_length)
+    headers[_HEADER_LENGTH] = str(length)
     return Response(encoded, headers=headers, media_type="application/octet-stream")
 
 
@@ -122,9 +133,19 @@ async def _infer_unless_gone(request: Request, asked: InferRequest, owner: str |
     return response
 
 
-def _props(request: Request, model: str, version: str | None) -> ModelProps | None:
-    orchestrator = service_of(request).orchestrator
-    if model not in orchestrator.models() or not client_of(request).may_use(model):
+def _named(request: Request, verbs: frozenset[str]) -> Named:
+    return named_in(request.scope, verbs, _exists(request))
+
+
+def _exists(request: Request) -> Callable[[str], bool]:
+    orchestrator, client = service_of(request).orchestrator, client_of(request)
+    return lambda name: client.may_use(name) and orchestrator.may_have(name)
+
+
+def _props(request: Request, named: Named) -> ModelProps | None:
+    """Return what is known of a model that may be there; raises `ModelNotFound` for others."""
+    orchestrator, model, version = service_of(request).orchestrator, named.model, named.version
+    if not _exists(request)(model):
         raise ModelNotFound(f"no replica has a model {model!r}")
     found = orchestrator.model_props(model)
     if version is not None and found and found[1].versions and version not in found[1].versions:
@@ -140,4 +161,4 @@ def _own_version() -> str:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+    return Response(msgspec.json.encode(value), status, RETRY_SOON if status == 503 else None, "application/json")

@@ -1,4 +1,4 @@
-"""Bounds on request bodies: how large, and how long they may take to arrive."""
+"""Bounds on requests: how many headers, how large a body, how long it may take, how much of all bodies is held."""
 
 from __future__ import annotations
 
@@ -6,30 +6,49 @@ from time import perf_counter
 
 import anyio
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.config import LimitSettings
+from orchestrator.http import problems
+from orchestrator.http.pending import Pending, Share
 from orchestrator.http.problems import Refused
 from orchestrator.http.reading import require_size, whole_number
+
+MAX_HEADERS = 256
+"""Each look at one goes through all of them."""
 
 
 class BodyLimits:
     """ASGI middleware. What is too large or too slow raises `Refused` where the body is read."""
 
-    def __init__(self, app: ASGIApp, settings: LimitSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: LimitSettings, pending: Pending) -> None:
         self._app = app
         self._settings = settings
+        self._pending = pending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            receive = _Bounded(receive, self._settings, Headers(scope=scope).get("content-length"))
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if len(scope["headers"]) > MAX_HEADERS:
+            refused = Refused("headers_too_many", f"the request has more than {MAX_HEADERS} headers")
+            await problems.answer(HTTPConnection(scope), refused.error)(scope, receive, send)
+            return
+        share = Share(self._pending)
+        scope = {**scope, "state": {**scope.get("state", {}), "share": share}}
+        declared = Headers(scope=scope).get("content-length")
+        try:
+            await self._app(scope, _Bounded(receive, self._settings, share, declared), send)
+        finally:
+            share.release()
 
 
 class _Bounded:
-    def __init__(self, receive: Receive, settings: LimitSettings, declared: str | None) -> None:
+    def __init__(self, receive: Receive, settings: LimitSettings, share: Share, declared: str | None) -> None:
         self._receive = receive
         self._settings = settings
+        self._share = share
         self._declared = whole_number(declared or "") or 0
         self._got = 0
         self._complete = False
@@ -46,7 +65,9 @@ class _Bounded:
             raise Refused(
                 "request_timeout", f"the request's body did not arrive within {self._settings.body_timeout_s:g} s"
             )
-        self._got += len(message.get("body", b""))
+        size = len(message.get("body", b""))
+        self._got += size
         self._complete = not message.get("more_body", False)
         require_size(self._got, self._settings.max_body_bytes)
+        self._share.take(size)
         return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -11,10 +12,11 @@ from starlette.responses import Response
 
 from adapter_api import Alternative, End, Error, ModelNotFound, Token, TokenEvent, Usage
 from orchestrator.config import ServerSettings
+from orchestrator.http import bodies
 from orchestrator.http.answers import StreamingAnswer, gather
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
 from orchestrator.http.problems import answer, openai_body
-from orchestrator.http.service import AcceptedTask, client_of, json_object, service_of
+from orchestrator.http.service import AcceptedTask, client_of, read_json, service_of
 from orchestrator.http.sse import data_frame
 
 router = APIRouter(tags=["OpenAI-compatible"])
@@ -22,9 +24,6 @@ router = APIRouter(tags=["OpenAI-compatible"])
 Kind = Literal["chat", "text"]
 _ID_PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
 _OBJECT = {"chat": "chat.completion", "text": "text_completion"}
-_BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
-}
 
 
 @router.get("/v1/models")
@@ -43,21 +42,25 @@ async def model(request: Request, model: str) -> Response:
     return _json(_model(model, request))
 
 
-@router.post("/v1/chat/completions", openapi_extra=_BODY)
+@router.post("/v1/chat/completions", openapi_extra=bodies.CHAT)
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation."""
-    return await _complete(request, "chat", parse_chat(await json_object(request), request.headers))
+    return await _complete(request, "chat", parse_chat)
 
 
-@router.post("/v1/completions", openapi_extra=_BODY)
+@router.post("/v1/completions", openapi_extra=bodies.COMPLETION)
 async def completions(request: Request) -> Response:
     """Continue a text."""
-    return await _complete(request, "text", parse_completion(await json_object(request), request.headers))
+    return await _complete(request, "text", parse_completion)
 
 
-async def _complete(request: Request, kind: Kind, asked: Asked) -> Response:
-    service = service_of(request)
-    accepted = service.accept(asked.task, client_of(request), history=asked.history)
+async def _complete(
+    request: Request, kind: Kind, parse: Callable[[dict[str, Any], Mapping[str, str]], Asked]
+) -> Response:
+    service, client = service_of(request), client_of(request)
+    client.count_request()
+    asked = await read_json(request, lambda fields: parse(fields, request.headers))
+    accepted = service.accept(asked.task, client, history=asked.history)
     if asked.stream:
         return Chunks(kind, asked, accepted, service.settings)
     return await _whole(request, kind, accepted)

@@ -48,7 +48,8 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     task["messages"] = [_message(message) for message in _list(fields, "messages")]
     _set(task, "max_tokens", fields.get("max_completion_tokens", fields.get("max_tokens")))
     if _flag(fields, "logprobs"):
-        task["logprobs"] = fields.get("top_logprobs") or 0
+        top = fields.get("top_logprobs")
+        task["logprobs"] = 0 if top is None else top
     elif fields.get("top_logprobs"):
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true")
     if fields.get("response_format"):
@@ -79,13 +80,18 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
 def _common(fields: dict[str, Any], headers: Mapping[str, str], taken: set[str]) -> dict[str, Any]:
     known = {*_SAME, *_IGNORED, *taken, "max_tokens", "stream", "stream_options", "history"}
     for name, value in fields.items():
-        if name in known or value is None or value in _NEUTRAL.get(name, ()):
+        if name in known or value is None or any(_is_same(value, each) for each in _NEUTRAL.get(name, ())):
             continue
         raise Unsupported(f"{name!r} is not supported here; leave it out")
     task = {name: fields[name] for name in _SAME if fields.get(name) is not None}
     if (traceparent := traceparent_of(headers)) is not None:
         task["traceparent"] = traceparent
     return task
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """`true` is no 1."""
+    return type(value) is type(other) and bool(value == other)
 
 
 def _asked(task: dict[str, Any], fields: dict[str, Any]) -> Asked:

@@ -12,8 +12,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from adapter_api import ConfigurationError, InvalidRequest
-from orchestrator.http.problems import Refused
-from orchestrator.http.service import client_of, json_object, read_body, service_of
+from orchestrator.http import bodies
+from orchestrator.http.problems import RETRY_SOON, Refused
+from orchestrator.http.reading import parse_object
+from orchestrator.http.service import client_of, read_body, service_of
 
 probes = APIRouter(tags=["probes"])
 """For orchestrators of containers and load balancers: on every port, without a key."""
@@ -32,7 +34,7 @@ async def ready(request: Request) -> Response:
     orchestrator = service_of(request).orchestrator
     if orchestrator.ready:
         return Response("ready\n", media_type="text/plain")
-    return Response("no replica is ready\n", 503, media_type="text/plain")
+    return Response("no replica is ready\n", 503, RETRY_SOON, "text/plain")
 
 
 @router.get("/metrics")
@@ -61,7 +63,7 @@ async def pool_health(request: Request, pool_id: str) -> Response:
     return _json(status, 200 if status.ready else 503)
 
 
-@router.post("/v2/pools/{pool_id}/drain")
+@router.post("/v2/pools/{pool_id}/drain", openapi_extra=bodies.DRAIN)
 async def drain(request: Request, pool_id: str) -> Response:
     """Send nothing new to a pool, or to its `replica_id`; `timeout_s` waits for what runs; `resume: true` undoes it."""
     client_of(request).require_admin()
@@ -80,7 +82,7 @@ async def drain(request: Request, pool_id: str) -> Response:
         return _json(await orchestrator.drain(pool_id, replica_id, timeout_s=timeout_s))
 
 
-@router.post("/v2/pools/{pool_id}/reload")
+@router.post("/v2/pools/{pool_id}/reload", openapi_extra=bodies.RELOAD)
 async def reload(request: Request, pool_id: str) -> Response:
     """Go over to the settings' file as it is now, all of it or none; `revert: true` takes a pool back one step."""
     client_of(request).require_admin()
@@ -128,7 +130,7 @@ async def plugins(request: Request) -> Response:
 
 
 async def _options(request: Request, *known: str) -> dict[str, Any]:
-    options = await json_object(request) if await read_body(request) else {}
+    options = await read_body(request, lambda body: parse_object(body) if body else {})
     for name in options:
         if name not in known:
             raise InvalidRequest(f"unknown field {name!r}; there are {', '.join(known)}")
@@ -151,4 +153,4 @@ def _not_found() -> Iterator[None]:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+    return Response(msgspec.json.encode(value), status, RETRY_SOON if status == 503 else None, "application/json")

@@ -21,6 +21,8 @@ STATUS_OF_CODE = {
     "job_conflict": 409,
     "gone": 410,
     "body_too_large": 413,
+    "misdirected": 421,
+    "headers_too_many": 431,
     # A reload that is refused: what was asked is right, and the settings it would go over to are not.
     "invalid_configuration": 422,
     "unknown_adapter": 422,
@@ -61,6 +63,10 @@ _V2_PROTOCOL = tuple(
 
 
 LONGEST_MESSAGE = 2000
+RETRY_AFTER_S = 2.0
+"""What a client is told to wait when nobody knows better: a replica is looked at about as often."""
+LONGEST_RETRY_AFTER_S = 3600
+RETRY_SOON = {"Retry-After": f"{RETRY_AFTER_S:.0f}"}
 
 
 class Refused(Exception):
@@ -105,8 +111,11 @@ def openai_body(error: Error) -> dict[str, Any]:
 
 def headers_of(error: Error) -> dict[str, str]:
     headers = {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    wait_s = error.retry_after_s
+    if wait_s is None and error.retryable and status_of(error.code) in (429, 503):
+        wait_s = RETRY_AFTER_S
+    if wait_s is not None:
+        headers["Retry-After"] = str(max(1, min(round(wait_s), LONGEST_RETRY_AFTER_S)))
     if error.code in ("api_key_missing", "api_key_unknown"):
         headers["WWW-Authenticate"] = 'Bearer, Basic realm="worker-adapter"'
     return headers

@@ -4,51 +4,93 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from adapter_api import InvalidRequest
+from orchestrator.http.json_bounds import require_bounded
 from orchestrator.http.problems import Refused
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _MOST_DIGITS = 18
 _ANY_ZLIB_HEADER = 32 + zlib.MAX_WBITS
+_ANY_RATIO_BYTES = 2**20
+_PIECE = 2**18
+MAX_VALUES = 100_000
+"""Where no setting says how many values JSON may have."""
 
 
-def parse_object(data: bytes, what: str = "the body") -> dict[str, Any]:
-    """Return the JSON object that `data` is; raises `InvalidRequest`, which calls it `what`."""
+def parse_object(data: bytes, what: str = "the body", *, values: int = MAX_VALUES) -> dict[str, Any]:
+    """Return the JSON object that `data` is; raises `InvalidRequest`, which calls it `what`.
+
+    Args:
+        data: The JSON, of `values` values at most.
+        what: Its name in errors.
+        values: How many values it may have.
+    """
+    found = parse_value(data, what, values=values)
+    if not isinstance(found, dict):
+        raise InvalidRequest(f"{what} is not a JSON object")
+    return found
+
+
+def parse_value(data: bytes, what: str, *, values: int = MAX_VALUES) -> Any:
+    """Return the JSON value that `data` is; raises like `parse_object`."""
+    require_bounded(data, what, values=values)
     try:
-        found = msgspec.json.decode(data)
+        return msgspec.json.decode(data)
     except RecursionError as exc:
         raise InvalidRequest(f"{what} is nested too deeply") from exc
     except UnicodeDecodeError as exc:
         raise InvalidRequest(f"{what} is not UTF-8 text") from exc
     except msgspec.MsgspecError as exc:
         raise InvalidRequest(f"{what} is not JSON: {exc}") from exc
-    if not isinstance(found, dict):
-        raise InvalidRequest(f"{what} is not a JSON object")
-    return found
 
 
-def inflate(body: bytes, coding: str, limit: int) -> bytes:
+def require_coding(coding: str) -> None:
+    """Raise `InvalidRequest` when nobody here can unpack what `Content-Encoding` says, in lower case."""
+    if coding not in ("gzip", "deflate", "identity"):
+        raise InvalidRequest("Content-Encoding must be gzip, deflate or identity")
+
+
+def inflate(
+    body: bytes, coding: str, limit: int, *, ratio: int, take: Callable[[int], None] = lambda size: None
+) -> bytes:
     """Return what was compressed to `body`; raises `InvalidRequest`, and `Refused` when it is more than `limit` bytes.
 
     Args:
-        coding: What `Content-Encoding` says, in lower case.
+        body: What came.
+        coding: What `Content-Encoding` says, in lower case: gzip or deflate.
+        limit: The most bytes of the result.
+        ratio: How many times it may grow, beyond what is small anyway.
+        take: Told the size of each piece before the next one is made; what it raises ends the work.
     """
-    if coding not in ("gzip", "deflate"):
-        raise InvalidRequest("Content-Encoding must be gzip, deflate or identity")
     unpacker = zlib.decompressobj(_ANY_ZLIB_HEADER)
-    try:
-        found = unpacker.decompress(body, limit + 1)
-    except zlib.error as exc:
-        raise InvalidRequest(f"the body is not {coding} data") from exc
-    require_size(len(found), limit)
+    pieces, size, left = [], 0, body
+    allowed = min(limit, max(_ANY_RATIO_BYTES, ratio * len(body)))
+    while not unpacker.eof:
+        try:
+            piece = unpacker.decompress(left, _PIECE)
+        except zlib.error as exc:
+            raise InvalidRequest(f"the body is not {coding} data") from exc
+        left = unpacker.unconsumed_tail
+        size += len(piece)
+        if size > allowed:
+            require_size(size, limit)
+            raise Refused(
+                "body_too_large",
+                f"the compressed body grows more than {ratio} times; send it as it is, or raise "
+                "server.limits.max_inflation",
+            )
+        if not piece and not left and not unpacker.eof:
+            break  # it is cut off
+        take(len(piece))
+        pieces.append(piece)
     if not unpacker.eof or unpacker.unused_data:
         raise InvalidRequest(f"the body is not one piece of {coding} data")
-    return found
+    return b"".join(pieces)
 
 
 def require_size(size: int, limit: int) -> None:

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
-MAX_HEADER_BYTES = 64 * 1024
-"""What uvicorn would collect without end; a little more arrives with the read that goes over it."""
-
 _HEADERS_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -64,8 +61,12 @@ class Server(uvicorn.Server):
 def make_server(app: FastAPI, settings: ServerSettings) -> Server:
     """Return a server for `app`; run it with `await server.serve([socket])`, end it with `stop`."""
     limits = settings.limits
-    timeouts = {"header_timeout_s": limits.header_timeout_s, "write_timeout_s": limits.write_timeout_s}
-    protocol = type("Protocol", (_Protocol,), timeouts)
+    bounds = {
+        "header_timeout_s": limits.header_timeout_s,
+        "write_timeout_s": limits.write_timeout_s,
+        "max_header_bytes": limits.max_header_bytes,
+    }
+    protocol = type("Protocol", (_Protocol,), bounds)
     config = uvicorn.Config(
         app,
         http=protocol,
@@ -117,6 +118,8 @@ class _Protocol(HttpToolsProtocol):
 
     header_timeout_s: float
     write_timeout_s: float
+    max_header_bytes: int
+    """What uvicorn would collect without end; a little more arrives with the read that goes over it."""
     _headers_due: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _reading_due: asyncio.TimerHandle | None = None
@@ -135,7 +138,7 @@ class _Protocol(HttpToolsProtocol):
         super().data_received(data)
         if were_due and self._headers_due is not None:
             self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADER_BYTES:
+            if self._header_bytes > self.max_header_bytes:
                 self._got_headers()
                 self.transport.write(_HEADERS_TOO_LARGE)
                 self.transport.close()

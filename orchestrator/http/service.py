@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import anyio
+import anyio.to_thread
 from starlette.requests import Request
 
 from adapter_api import TaskRequest, TokenEvent, TokenStream
 from orchestrator.config import HostSettings
 from orchestrator.host import Orchestrator
 from orchestrator.http.guard import Client, Guard
-from orchestrator.http.reading import inflate, parse_object
+from orchestrator.http.pending import Pending, Share
+from orchestrator.http.reading import inflate, parse_object, require_coding
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.sessions.conversation import Conversations
 from orchestrator.work.journal import Journal
 from orchestrator.work.keep import KeptTasks
+
+T = TypeVar("T")
+
+_LITTLE = 2**15
+"""Bytes that are dealt with in less time than a thread takes to start."""
+_PARSERS = 2
+"""Bodies that are dealt with at a time, beside the event loop: more only get in each other's way."""
 
 
 class Service:
@@ -33,12 +42,19 @@ class Service:
         self.orchestrator = orchestrator
         self.settings = settings.server
         self.conversations = conversations
-        self.guard = Guard(settings.server.api_keys)
+        self.guard = Guard(settings.server)
         limits = settings.server.limits
         self.kept = KeptTasks(
-            tasks=limits.keep_tasks, events=limits.keep_events, keep_s=limits.keep_s, journal=journal,
+            tasks=limits.keep_tasks,
+            events=limits.keep_events,
+            task_bytes=limits.keep_task_bytes,
+            all_bytes=limits.keep_bytes,
+            keep_s=limits.keep_s,
+            journal=journal,
             status_of=orchestrator.task,
-        )  # fmt: skip
+        )
+        self.pending = Pending(limits.max_pending_bytes)
+        self._beside = anyio.CapacityLimiter(_PARSERS)
         self.closing = anyio.Event()
         """Set when the host is about to close: what would stream for ever ends."""
         self.hurry = anyio.Event()
@@ -46,10 +62,21 @@ class Service:
         self.reload = reload
         """Reads the settings' file again and goes over to it; `None` when the host has none."""
 
+    async def beside(self, work: Callable[[], T], size: int | None = None) -> T:
+        """Return what `work` returns, which runs in a thread unless there is little to do: `size` bytes or so."""
+        if size is not None and size <= _LITTLE:
+            return work()
+        return await anyio.to_thread.run_sync(work, limiter=self._beside)
+
+    def sweep(self) -> None:
+        """Forget what is too old to be kept, though nobody asks for it."""
+        self.kept.forget_old()
+        self.conversations.histories.forget_old()
+
     def accept(self, task: TaskRequest, client: Client, *, history: bool = False) -> AcceptedTask:
-        """Take a task in; raises `AdapterError` or `Refused` when it is not even queued."""
+        """Take a task in, of a request that was counted; raises `AdapterError` or `Refused` when it is not even
+        queued."""
         client.require_model(task.model)
-        client.count_request()
         ready = self.conversations.prepare(task, client.name, history=history)
         stream = self.orchestrator.accept(ready, owner=client.name)
         return AcceptedTask(self, task, stream, client, history)
@@ -93,18 +120,47 @@ def service_of(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
+def share_of(request: Request) -> Share:
+    """Return what counts the bytes that the request makes the host hold."""
+    return cast(Share, request.state.share)
+
+
 def client_of(request: Request) -> Client:
     """Return who sent the request; `app.py` has let them in already."""
     return cast(Client, request.state.client)
 
 
 async def json_object(request: Request) -> dict[str, Any]:
-    """Return the body, which must be one JSON object; raises `InvalidRequest`."""
-    return parse_object(await read_body(request))
+    """Return the body, which must be one JSON object; raises `InvalidRequest` or `Refused`."""
+    return await read_json(request, lambda fields: fields)
 
 
-async def read_body(request: Request) -> bytes:
-    """Return the body as it was before the client compressed it; raises `InvalidRequest` or `Refused`."""
-    body = await request.body()
+async def read_json(request: Request, make: Callable[[dict[str, Any]], T]) -> T:
+    """Return what `make` makes of the body, which must be one JSON object; raises `InvalidRequest` or `Refused`."""
+    values = service_of(request).settings.limits.max_json_values
+    return await read_body(request, lambda body: make(parse_object(body, values=values)))
+
+
+async def read_body(request: Request, make: Callable[[bytes], T]) -> T:
+    """Return what `make` makes of the body as it was before the client compressed it.
+
+    A large body is unpacked, and `make` runs, in a thread beside the event loop, which others are served by.
+
+    Raises:
+        InvalidRequest: It is not what `Content-Encoding` says, or `make` raises it.
+        Refused: It is too large or too slow.
+    """
+    service = service_of(request)
     coding = request.headers.get("content-encoding", "identity").strip().lower()
-    return body if coding == "identity" else inflate(body, coding, service_of(request).settings.limits.max_body_bytes)
+    require_coding(coding)
+    pieces = [piece async for piece in request.stream()]
+    body = b"".join(pieces)
+    pieces.clear()
+    if coding == "identity":
+        return await service.beside(lambda: make(body), len(body))
+    limits, share = service.settings.limits, share_of(request)
+
+    def unpacked() -> T:
+        return make(inflate(body, coding, limits.max_body_bytes, ratio=limits.max_inflation, take=share.take))
+
+    return await service.beside(unpacked)

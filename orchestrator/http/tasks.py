@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,25 +12,16 @@ from starlette.responses import Response
 
 from adapter_api import Error, InvalidRequest, TaskRequest, TokenEvent
 from orchestrator.config import ServerSettings
+from orchestrator.http import bodies
 from orchestrator.http.answers import Batches, StreamingAnswer
 from orchestrator.http.problems import Refused
 from orchestrator.http.reading import traceparent_of, whole_number
-from orchestrator.http.service import client_of, json_object, service_of
+from orchestrator.http.service import client_of, read_json, service_of, share_of
 from orchestrator.http.sse import task_frames
 from orchestrator.pools.status import TaskStatus
 from orchestrator.work.keep import EventLog, Numbered
 
 router = APIRouter(tags=["tasks"])
-
-_SUBMISSION: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "A TaskRequest, and how the host is to treat it: `on_disconnect` (`cancel` or `keep`) and "
-        "`history` (put the session's conversation before the messages, and remember this turn).",
-        "content": {"application/json": {"schema": {"type": "object", "required": ["model"]}}},
-    },
-    "responses": {"200": {"description": "server-sent events", "content": {"text/event-stream": {}}}},
-}
 
 
 class TaskEvents(StreamingAnswer):
@@ -43,22 +35,25 @@ class TaskEvents(StreamingAnswer):
         return frames
 
 
-@router.post("/v2/tasks", openapi_extra=_SUBMISSION)
+@router.post("/v2/tasks", openapi_extra=bodies.TASK)
 async def submit(request: Request) -> Response:
     """Run a task and stream its events. Leaving cancels it, unless it came with `on_disconnect: keep`."""
     service, client = service_of(request), client_of(request)
-    fields = await json_object(request)
-    keep = _choice(fields, "on_disconnect", ("cancel", "keep")) == "keep"
-    history = _flag(fields, "history")
-    if (traceparent := traceparent_of(request.headers)) is not None:
-        fields.setdefault("traceparent", traceparent)
-    task = TaskRequest.parse(fields)
+    client.count_request()
+    task, keep, history = await read_json(request, partial(_parse, traceparent=traceparent_of(request.headers)))
     if keep and service.kept.full:
         raise Refused("overloaded", "too many tasks are kept for clients that left; try again later", retry_after_s=5)
     accepted = service.accept(task, client, history=history)
     headers = accepted.headers
     if keep:
-        log = await service.kept.start(task.job_id, client.name, accepted.batches, accepted.close)
+        share = share_of(request)
+        share.hold()
+
+        async def close() -> None:
+            share.release()
+            await accepted.close()
+
+        log = await service.kept.start(task.job_id, client.name, accepted.batches, close)
         return _answer(log, 0, service.settings, headers)
     return TaskEvents(accepted.batches, accepted.close, service.settings, headers)
 
@@ -116,6 +111,15 @@ async def clear_history(request: Request, session_id: str) -> Response:
     turns = service.conversations.histories.clear(client_of(request).name, session_id)
     service.orchestrator.forget_session(session_id, owner=client_of(request).name)
     return _json({"session_id": session_id, "turns": turns})
+
+
+def _parse(fields: dict[str, Any], traceparent: str | None) -> tuple[TaskRequest, bool, bool]:
+    """Return the task, whether it is kept, and whether it has a history."""
+    keep = _choice(fields, "on_disconnect", ("cancel", "keep")) == "keep"
+    history = _flag(fields, "history")
+    if traceparent is not None:
+        fields.setdefault("traceparent", traceparent)
+    return TaskRequest.parse(fields), keep, history
 
 
 def _answer(log: EventLog, start: int, settings: ServerSettings, headers: dict[str, str]) -> TaskEvents:

@@ -64,9 +64,13 @@ class Pool:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that replicas were last known to have, as far as the settings let them be served."""
+        """The models that replicas were last known to have, as far as the settings let them be served; those of the
+        settings when a replica cannot tell."""
         found = {model for replica in self.replicas.values() for model in replica.models}
-        return tuple(sorted(found & set(self.settings.models) if self.settings.models else found))
+        if not self.settings.models:
+            return tuple(sorted(found))
+        told = all(replica.models for replica in self.replicas.values())
+        return tuple(sorted(found & set(self.settings.models) if told else self.settings.models))
 
     @property
     def seen(self) -> bool:

@@ -32,6 +32,10 @@ class ServingPools:
         """Return the names of all models that replicas were last known to have."""
         return tuple(sorted({model for pool in self for model in pool.models}))
 
+    def may_have(self, model: str) -> bool:
+        """Whether a pool is chosen for work for the model."""
+        return bool(self._with_model(model, None))
+
     def model_props(self, model: str) -> tuple[PoolSettings, ModelProps] | None:
         """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
         for pool in self:
@@ -63,10 +67,7 @@ class ServingPools:
             ModelNotFound: No pool has the model.
             NotReady: Every pool that has it has weight 0.
         """
-        pools = [pool for pool in self if pool.has_model(work.model, work.model_version)]
-        if not pools:
-            # A pool whose engines were never reached may have it: better "not ready" than "no such model".
-            pools = [pool for pool in self if not pool.seen and pool.may_serve(work.model)]
+        pools = self._with_model(work.model, work.model_version)
         if not pools:
             raise self._no_such_model(work)
         place = self._affinity.place_of(session) if session is not None else None
@@ -83,6 +84,12 @@ class ServingPools:
         if chosen is None:
             raise NotReady(f"every pool that serves model {work.model!r} has weight 0; give one some weight")
         return self._fleet.pools[chosen]
+
+    def _with_model(self, model: str, version: str | None) -> list[Pool]:
+        # A pool whose engines were never reached may have it: better "not ready" than "no such model".
+        return [pool for pool in self if pool.has_model(model, version)] or [
+            pool for pool in self if not pool.seen and pool.may_serve(model)
+        ]
 
     def _no_such_model(self, work: Work) -> ModelNotFound:
         known = self.models()

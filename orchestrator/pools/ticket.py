@@ -42,6 +42,8 @@ class Ticket(Claim):
         """Whether the submitter has seen anything of it: from then on it stays where it is."""
         self.cancelled = False
         self.terminal: Terminal | None = None
+        self.untold: str | None = None
+        """What its last error says, with all that the client is not told: for the log."""
         self.tokens_in: int | None = None
         self.ended = False
         self.span: Span | None = None

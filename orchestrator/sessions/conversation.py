@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from sys import getsizeof
 
 from adapter_api import End, InvalidRequest, TaskRequest, Token, TokenEvent
-from orchestrator.sessions.history import Histories, Turn
+from orchestrator.sessions.history import Histories, Turn, size_of
 
 
 class Conversations:
@@ -18,12 +19,17 @@ class Conversations:
         """Return the task with its session's history, if it asks for one.
 
         Raises:
-            InvalidRequest: It asks for a history and has no session, or no messages.
+            InvalidRequest: It asks for a history and has no session, or no messages, or too many to be remembered.
         """
         if not history:
             return task
         if task.session_id is None or task.messages is None:
             raise InvalidRequest("a task with history needs a session_id and messages")
+        if (size := size_of(task.messages)) > self.histories.session_bytes:
+            raise InvalidRequest(
+                f"the messages take {size} bytes and {self.histories.session_bytes} are remembered of a session; send "
+                "less of them, or without history"
+            )
         messages = self.histories.messages_with(owner, task.session_id, task.messages)
         return task.model_copy(update={"messages": messages})
 
@@ -32,9 +38,14 @@ class Conversations:
     ) -> AsyncIterator[list[TokenEvent]]:
         """Pass the events on and, when the task ends well, add question and answer to its session's history."""
         pieces: list[str] = []
+        size = 0
         async for batch in batches:
-            pieces += [event.text for event in batch if isinstance(event, Token)]
+            if size <= self.histories.session_bytes:  # no more of it is remembered than that
+                new = [event.text for event in batch if isinstance(event, Token)]
+                pieces += new
+                size += sum(map(getsizeof, new))
             last = batch[-1]
-            if isinstance(last, End) and last.finish_reason != "cancelled" and asked.session_id and asked.messages:
+            went_well = isinstance(last, End) and last.finish_reason != "cancelled"
+            if went_well and asked.session_id and asked.messages:
                 self.histories.add(owner, asked.session_id, Turn(asked.messages, "".join(pieces)))
             yield batch

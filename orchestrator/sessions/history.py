@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from sys import getsizeof
 
 import msgspec
 
-from adapter_api import Message
+from adapter_api import ImagePart, Message
 from orchestrator.config import HistorySettings
+
+_MESSAGE_BYTES = 1024
+"""What a message takes beside its texts, and a part; a little more than was measured."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -21,33 +25,51 @@ class Turn(msgspec.Struct, frozen=True):
         return f"Turn(<{len(self.asked)} messages, {len(self.answer)} characters>)"
 
 
+def size_of(messages: Iterable[Message]) -> int:
+    """Return how many bytes of memory messages take, about."""
+    size = 0
+    for message in messages:
+        parts = message.content if isinstance(message.content, tuple) else ()
+        texts = [part.data if isinstance(part, ImagePart) else part.text for part in parts]
+        texts += [call.arguments for call in message.tool_calls]
+        size += _MESSAGE_BYTES * (1 + len(texts)) + sum(map(getsizeof, texts))
+        size += getsizeof(message.content) if isinstance(message.content, str) else 0
+    return size
+
+
 class _Session:
-    def __init__(self, turns: int) -> None:
-        self.turns: deque[Turn] = deque(maxlen=turns)
+    def __init__(self) -> None:
+        self.turns: deque[tuple[Turn, int]] = deque()
+        self.bytes = 0
         self.expires = 0.0
+
+    def forget_first(self) -> None:
+        self.bytes -= self.turns.popleft()[1]
 
 
 class Histories:
-    """The last `turns` turns of each session, kept `ttl_s` after the last one. Sessions of different owners never
-    meet, whatever their names."""
+    """The last `turns` turns of each session, `session_bytes` at most, kept `ttl_s` after the last one; of all sessions
+    `max_bytes`. Sessions of different owners never meet, whatever their names."""
 
     def __init__(self, settings: HistorySettings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
         self._sessions: OrderedDict[tuple[str | None, str], _Session] = OrderedDict()
+        self.bytes = 0
+        """What all sessions take, about."""
 
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def session_bytes(self) -> int:
+        return self._settings.session_bytes
+
     def turns(self, owner: str | None, session_id: str) -> tuple[Turn, ...]:
         """Return the turns of a session, oldest first; none when it is new or its time is up."""
+        self.forget_old()
         session = self._sessions.get((owner, session_id))
-        if session is None:
-            return ()
-        if session.expires <= self._clock():
-            del self._sessions[owner, session_id]
-            return ()
-        return tuple(session.turns)
+        return tuple(turn for turn, _ in session.turns) if session is not None else ()
 
     def messages_with(self, owner: str | None, session_id: str, asked: tuple[Message, ...]) -> tuple[Message, ...]:
         """Return the conversation so far, and `asked` after it; a system message of `asked` leads."""
@@ -60,18 +82,36 @@ class Histories:
         return (*system, *past, *rest)
 
     def add(self, owner: str | None, session_id: str, turn: Turn) -> None:
-        if not self.turns(owner, session_id):
-            self._sessions[owner, session_id] = _Session(self._settings.turns)
-        session, now = self._sessions[owner, session_id], self._clock()
-        session.turns.append(turn)
-        session.expires = now + self._settings.ttl_s
-        self._sessions.move_to_end((owner, session_id))
-        while next(iter(self._sessions.values())).expires <= now:  # in the order of their time: it is the same for all
-            self._sessions.popitem(last=False)
-        while len(self._sessions) > self._settings.limit:
-            self._sessions.popitem(last=False)
+        """Remember a turn; one that is larger than a session may be is not kept, and neither is what was before it."""
+        self.forget_old()
+        key = owner, session_id
+        session = self._sessions.setdefault(key, _Session())
+        before, size = session.bytes, size_of(turn.asked) + _MESSAGE_BYTES + getsizeof(turn.answer)
+        session.turns.append((turn, size))
+        session.bytes += size
+        while len(session.turns) > self._settings.turns or session.bytes > self._settings.session_bytes:
+            session.forget_first()
+        self.bytes += session.bytes - before
+        session.expires = self._clock() + self._settings.ttl_s
+        self._sessions.move_to_end(key)
+        while len(self._sessions) > self._settings.limit or self.bytes > self._settings.max_bytes:
+            self._forget_first()
 
     def clear(self, owner: str | None, session_id: str) -> int:
         """Forget a session; returns how many turns it had."""
         session = self._sessions.pop((owner, session_id), None)
-        return len(session.turns) if session else 0
+        if session is None:
+            return 0
+        self.bytes -= session.bytes
+        return len(session.turns)
+
+    def forget_old(self) -> None:
+        """Forget the sessions whose time is up."""
+        now = self._clock()
+        # In the order of their time, for it is the same for all.
+        while self._sessions and next(iter(self._sessions.values())).expires <= now:
+            self._forget_first()
+
+    def _forget_first(self) -> None:
+        _, session = self._sessions.popitem(last=False)
+        self.bytes -= session.bytes

@@ -32,6 +32,7 @@ from adapter_api import (
 )
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
+from orchestrator.pools.told import tell, told
 from orchestrator.work.retry import backoff_s, may_move, may_stay
 
 
@@ -57,7 +58,7 @@ class Dispatcher:
                 replica = await ticket.pool.grant(ticket)
                 fitted = ticket.pool.fit(task, replica)
             except AdapterError as exc:
-                raise ticket.failed(exc)
+                raise tell(ticket.failed(exc), ticket)
             ticket.attempts += 1
             failure: Error | None = None
             began = perf_counter()
@@ -74,7 +75,7 @@ class Dispatcher:
                                 break
                             batch = self._reveal(ticket, replica, held)
                         if isinstance(batch[-1], End | Error):
-                            batch[-1] = _ended(ticket, replica, batch[-1])
+                            batch[-1] = told(_ended(ticket, replica, batch[-1]), ticket)
                         yield batch
             finally:
                 outcome = failure or ticket.terminal

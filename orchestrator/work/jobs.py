@@ -10,6 +10,7 @@ from time import perf_counter
 from adapter_api import End, Error, JobConflict
 from orchestrator.pools.status import TaskStatus
 from orchestrator.pools.ticket import Ticket
+from orchestrator.pools.told import told
 
 
 class Jobs:
@@ -80,5 +81,5 @@ def _status(ticket: Ticket) -> TaskStatus:
         tokens_out=counted if counted is not None else stream.tokens if stream is not None else 0,
         age_s=perf_counter() - ticket.arrived,
         ended_at=time.time() if ticket.ended else None,
-        terminal=terminal,
+        terminal=None if terminal is None else told(terminal, ticket),
     )

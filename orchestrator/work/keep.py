@@ -5,28 +5,38 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
+from sys import getsizeof
 from time import monotonic
 
 import anyio
 import anyio.abc
 
-from adapter_api import JobConflict, TokenEvent
+from adapter_api import Error, JobConflict, Metrics, Token, TokenEvent
 from orchestrator.pools.status import TaskStatus
 from orchestrator.work.journal import Journal
 
 Numbered = tuple[int, list[TokenEvent]]
 """Events that follow each other, and the number of the first one; a task's events count from 0."""
 
+_EVENT_BYTES = 200
+"""What an event takes beside its text, and an alternative; a little more than was measured."""
+_TASK_BYTES, _ALL_BYTES = 8 * 2**20, 256 * 2**20
+
 
 class EventLog:
-    """The last `limit` events of one task. One writer, any number of readers, none of which slows another."""
+    """The last events of one task: `limit` of them, and `most_bytes`. One writer, any number of readers, none of which
+    slows another."""
 
-    def __init__(self, owner: str | None, limit: int, *, first: int = 0) -> None:
+    def __init__(self, owner: str | None, limit: int, most_bytes: int = _TASK_BYTES, *, first: int = 0) -> None:
         self.owner = owner
         self.ended_at: float | None = None
         self.written = first
         """How many events there were in all."""
-        self._events: deque[TokenEvent] = deque(maxlen=limit)
+        self.bytes = 0
+        """What those that are still there take, about."""
+        self._limit = limit
+        self._most_bytes = most_bytes
+        self._events: deque[TokenEvent] = deque()
         self._news = anyio.Event()
 
     @property
@@ -37,7 +47,16 @@ class EventLog:
     def append(self, events: list[TokenEvent]) -> None:
         self._events.extend(events)
         self.written += len(events)
+        self.bytes += sum(map(_size, events))
+        while len(self._events) > self._limit or self.bytes > self._most_bytes:
+            self._forget_first()
         self._wake()
+
+    def shrink(self, size: int) -> None:
+        """Forget the oldest events, `size` bytes of them or a little more."""
+        goal = self.bytes - size
+        while self._events and self.bytes > goal:
+            self._forget_first()
 
     def end(self, now: float) -> None:
         """Say that no event follows."""
@@ -63,9 +82,21 @@ class EventLog:
             else:
                 await self._news.wait()
 
+    def _forget_first(self) -> None:
+        self.bytes -= _size(self._events.popleft())
+
     def _wake(self) -> None:
         self._news.set()
         self._news = anyio.Event()
+
+
+def _size(event: TokenEvent) -> int:
+    """Return how many bytes of memory an event takes, about."""
+    if isinstance(event, Token):
+        return _EVENT_BYTES + getsizeof(event.text) + sum(_EVENT_BYTES + getsizeof(a.text) for a in event.alternatives)
+    if isinstance(event, Metrics):
+        return _EVENT_BYTES * (1 + len(event.engine))
+    return _EVENT_BYTES + (getsizeof(event.message) if isinstance(event, Error) else 0)
 
 
 class KeptTasks:
@@ -81,6 +112,8 @@ class KeptTasks:
         tasks: int,
         events: int,
         keep_s: float,
+        task_bytes: int = _TASK_BYTES,
+        all_bytes: int = _ALL_BYTES,
         journal: Journal | None = None,
         status_of: Callable[[str], TaskStatus | None] = lambda job_id: None,
         clock: Callable[[], float] = monotonic,
@@ -88,16 +121,24 @@ class KeptTasks:
         self._clock = clock
         self._tasks = tasks
         self._event_limit = events
+        self._task_bytes = task_bytes
+        self._all_bytes = all_bytes
         self._keep_s = keep_s
         self._journal = journal
         self._status_of = status_of
         self._logs: OrderedDict[str, EventLog] = OrderedDict()
+        self._bytes = 0
         self.group: anyio.abc.TaskGroup | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What all kept events take, about."""
+        return self._bytes
 
     @property
     def full(self) -> bool:
         """Whether as many tasks run for absent clients as may."""
-        self._forget_old()
+        self.forget_old()
         return sum(log.ended_at is None for log in self._logs.values()) >= self._tasks
 
     async def start(
@@ -118,11 +159,11 @@ class KeptTasks:
 
     async def get(self, job_id: str) -> EventLog | None:
         """Return the events of a task; `None` when it is not kept, or no longer."""
-        self._forget_old()
+        self.forget_old()
         log = self._logs.get(job_id)
         if log is not None or self._journal is None or (kept := await self._journal.read(job_id)) is None:
             return log
-        log = EventLog(kept.owner, self._event_limit, first=kept.first)
+        log = EventLog(kept.owner, self._event_limit, self._task_bytes, first=kept.first)
         log.append(kept.events)
         log.end(self._clock())
         return log
@@ -131,7 +172,8 @@ class KeptTasks:
         """Return how a kept task ended that only the journal knows; `None` when it does not."""
         return await self._journal.status(job_id) if self._journal is not None else None
 
-    def _forget_old(self) -> None:
+    def forget_old(self) -> None:
+        """Forget the tasks whose time is up."""
         now = self._clock()
         ended = [
             job_id
@@ -139,13 +181,29 @@ class KeptTasks:
             if log.ended_at is not None and now - log.ended_at >= self._keep_s
         ]
         for job_id in ended:
-            del self._logs[job_id]
+            self._forget(job_id)
         # Ended ones go early when there are too many: running ones are never forgotten.
         while len(self._logs) > 2 * self._tasks:
             oldest = next((job_id for job_id, log in self._logs.items() if log.ended_at is not None), None)
             if oldest is None:
                 return
-            del self._logs[oldest]
+            self._forget(oldest)
+
+    def _make_room(self, writing: EventLog, grown: int) -> None:
+        """Keep to the bytes of all tasks: the oldest task that ended goes first, then the oldest events of the one that
+        writes."""
+        self._bytes += grown
+        while self._bytes > self._all_bytes:
+            oldest = next((job_id for job_id, log in self._logs.items() if log.ended_at is not None), None)
+            if oldest is None:
+                before = writing.bytes
+                writing.shrink(self._bytes - self._all_bytes)
+                self._bytes -= before - writing.bytes
+                return
+            self._forget(oldest)
+
+    def _forget(self, job_id: str) -> None:
+        self._bytes -= self._logs.pop(job_id).bytes
 
     async def _record(
         self,
@@ -156,16 +214,20 @@ class KeptTasks:
         *,
         task_status: anyio.abc.TaskStatus[EventLog],
     ) -> None:
-        journal, log = self._journal, EventLog(owner, self._event_limit)
+        journal, log = self._journal, EventLog(owner, self._event_limit, self._task_bytes)
         try:
             if journal is not None and not await journal.begin(job_id, owner, self._status_of(job_id)):
                 raise JobConflict(f"a task with job_id {job_id!r} ran already; choose another, or leave it out")
+            if job_id in self._logs:  # long ended: a `job_id` is remembered longer than its events
+                self._forget(job_id)
             self._logs[job_id] = log
             task_status.started(log)
             async for batch in batches:
                 if journal is not None:
                     await journal.append(job_id, log.written, batch)
+                before = log.bytes
                 log.append(batch)
+                self._make_room(log, log.bytes - before)
         finally:
             log.end(self._clock())
             with anyio.CancelScope(shield=True):
@@ -175,4 +237,4 @@ class KeptTasks:
         # What a model said shall not stay in memory longer than it can be read, though nobody asks for it any more.
         await anyio.sleep(self._keep_s)
         if self._logs.get(job_id) is log:
-            del self._logs[job_id]
+            self._forget(job_id)

@@ -112,8 +112,10 @@ def _is_copy(ticket: Ticket) -> bool:
 
 def _log_end(ticket: Ticket, tokens: int) -> None:
     work, replica, first = ticket.work, ticket.served_by, ticket.first_token_at
+    # As it is, with the engine's address: the client was told less.
+    reason = f": {ticket.untold or ticket.terminal.message}" if isinstance(ticket.terminal, Error) else ""
     _log.info(
-        "job %s ended (%s) after %d tokens", work.job_id, ticket.outcome, tokens,
+        "job %s ended (%s) after %d tokens%s", work.job_id, ticket.outcome, tokens, reason,
         extra={
             "job_id": work.job_id, "session_id": work.session_id, "model_id": work.model, "outcome": ticket.outcome,
             "engine": replica.engine if replica else None,

@@ -23,6 +23,7 @@ from adapter_api import (
 )
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
+from orchestrator.pools.told import tell
 from orchestrator.work.intake import Intake
 from orchestrator.work.ledger import Ledger
 
@@ -58,7 +59,7 @@ class Tensors:
         try:
             return await infer(ticket, self._traced(ticket, request))
         except AdapterError as exc:
-            raise ticket.failed(exc)
+            raise tell(ticket.failed(exc), ticket)
         finally:
             self._intake.finish(ticket, 0)
 
@@ -69,7 +70,7 @@ class Tensors:
                 async for response in responses:
                     yield response
         except AdapterError as exc:
-            raise ticket.failed(exc)
+            raise tell(ticket.failed(exc), ticket)
         finally:
             self._intake.finish(ticket, 0)
 

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from worker_adapter.terminal import has_colour, print_fields, print_table, styled, without_controls
+from worker_adapter.terminal import has_colour, one_line, print_fields, print_table, styled, without_controls
 
 
 class Terminal(io.StringIO):
@@ -37,9 +37,14 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert without_controls(text) == text
 
 
-@pytest.mark.parametrize("control", ["\x1b", "\r", "\x07", "\x9b", "\x7f"])
+@pytest.mark.parametrize("control", ["\r", "\x07", "\x7f", "\x0b"])
 def test_what_a_terminal_would_obey_is_replaced(control: str) -> None:
     assert without_controls(f"a{control}[2J") == "a\ufffd[2J"
+
+
+@pytest.mark.parametrize("sequence", ["\x1b[2J", "\x9b31m", "\x1b]0;title\x07", "\x1b]8;;http://x\x1b\\", "\x1bc"])
+def test_a_sequence_that_a_terminal_would_obey_is_left_out(sequence: str) -> None:
+    assert without_controls(f"a{sequence}b") == one_line(f"a{sequence}b") == "ab"
 
 
 def test_columns_are_as_wide_as_their_contents_wide_characters_included(capsys: pytest.CaptureFixture[str]) -> None:

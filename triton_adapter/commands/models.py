@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from adapter_api import ConfigurationError
+from adapter_kit.printable import printable_line
 from triton_adapter.commands.server import JsonOption, SettingsOption, UrlOption, ask, print_json, print_table
 from triton_adapter.server.models import Duration
 
@@ -60,7 +61,7 @@ def load(
     if as_json:
         print_json({"model": model, "loaded": True, "versions": schema.versions})
     else:
-        typer.echo(f"{model} is loaded, version {', '.join(schema.versions) or 'unknown'}")
+        typer.echo(printable_line(f"{model} is loaded, version {', '.join(schema.versions) or 'unknown'}"))
 
 
 @models.command()

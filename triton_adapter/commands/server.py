@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from adapter_api.options import parse_options
+from adapter_kit.printable import printable_line, width_of
 from triton_adapter.adapter import TritonAdapter
 from triton_adapter.settings import TritonSettings
 
@@ -52,7 +53,8 @@ def print_json(document: Any) -> None:
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print left-aligned columns as wide as their contents; "-" stands for nothing."""
-    cells = [[cell or "-" for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    cells = [[printable_line(cell) or "-" for cell in row] for row in rows]
+    widths = [max(map(width_of, column)) for column in zip(headings, *cells, strict=True)]
     for row in (headings, *cells):
-        typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        padded = [cell + " " * (width - width_of(cell)) for cell, width in zip(row, widths, strict=True)]
+        typer.echo("  ".join(padded).rstrip())

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from adapter_api import EngineFailed
+from adapter_kit.printable import printable, printable_line
 from triton_adapter.embedded import EmbeddedTriton
 
 _CRASH_CHECK_S = 0.3
@@ -58,7 +59,7 @@ def triton(
         startup_timeout_s=startup_timeout,
         log_file=log_file,
         all_cores=all_cores,
-        on_progress=lambda line: typer.echo(line, err=True),
+        on_progress=lambda line: typer.echo(printable_line(line), err=True),
     )
     happenings: queue.SimpleQueue[object] = queue.SimpleQueue()
     _stop_on_signals(happenings)
@@ -115,7 +116,7 @@ def _announce(server: EmbeddedTriton, *, as_json: bool) -> None:
         ("log", str(server.log_path)),
         ("pid", str(server.pid)),
     ):
-        typer.echo(f"{name:<8}  {value}")
+        typer.echo(printable_line(f"{name:<8}  {value}"))
     hint = f"Try `worker-adapter models --url {server.grpc_url}` in another terminal; Ctrl-C stops the server."
     typer.echo(hint, err=True)
 
@@ -128,5 +129,5 @@ def _wait(server: EmbeddedTriton, happenings: queue.SimpleQueue[object]) -> None
         except queue.Empty:
             continue
         return
-    typer.echo(server.log_tail(), err=True)
+    typer.echo(printable(server.log_tail()), err=True)
     raise EngineFailed("the Triton server ended by itself; the last lines of its log are above")

@@ -16,7 +16,7 @@ from worker_adapter.determinism import Divergence, Run
 from worker_adapter.engine_options import AdapterOption, JsonOption, SettingsOption, make_adapter
 from worker_adapter.exit_codes import ExitCode
 from worker_adapter.reporting import write_json
-from worker_adapter.terminal import print_fields, styled, without_controls
+from worker_adapter.terminal import one_line, print_fields, say, styled
 from worker_adapter.trials import Replica, Report, Trials
 
 _PROMPT = "Write a short story about a river that forgets its name."
@@ -119,9 +119,10 @@ def _print(report: Report) -> None:
     print()
     _print_divergence(report)
     for run in report.failures[:3]:
-        print(without_controls(f"{_name(run)} failed: {run.error}"))
+        say(f"{_name(run)} failed: {run.error}")
     for finding in report.findings:
-        print(without_controls(f"{finding.severity}: {finding.message}\n  → {finding.advice}"))
+        say(f"{finding.severity}: {finding.message}")
+        print(f"  → {one_line(finding.advice)}")
     if report.is_deterministic:
         print(styled("deterministic", "green", sys.stdout))
     else:

@@ -13,7 +13,7 @@ from worker_adapter.checkup import Checkup, Note, examine
 from worker_adapter.engine_command import ChosenEngine, engine_command, tell
 from worker_adapter.engine_options import JsonOption
 from worker_adapter.exit_codes import ExitCode
-from worker_adapter.terminal import Style, print_fields, print_table, styled, without_controls
+from worker_adapter.terminal import Style, one_line, print_fields, print_table, styled
 
 _PROMISES = (
     ("STREAM", Capability.STREAMING),
@@ -115,9 +115,9 @@ def _print_notes(notes: tuple[Note, ...]) -> None:
     for note, models in alike.items():
         subject = f"{', '.join(models)}: " if models else ""
         label = styled(f"{note.severity:<7}", _STYLES[note.severity], sys.stdout)
-        print(f"{label}  {without_controls(f'{subject}{note.message}')}")
+        print(f"{label}  {one_line(f'{subject}{note.message}')}")
         if note.advice:
-            print(f"         → {without_controls(note.advice)}")
+            print(f"         → {one_line(note.advice)}")
     counts = {severity: sum(note.severity == severity for note in alike) for severity in _STYLES}
     print()
     print(", ".join(f"{n} {severity}{'' if n == 1 else 's'}" for severity, n in counts.items()))

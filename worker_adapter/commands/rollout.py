@@ -13,7 +13,7 @@ import typer
 from adapter_api import ConfigurationError, ConnectFailed, EngineFailed, PermissionDenied
 from worker_adapter.engine_options import JsonOption
 from worker_adapter.reporting import write_json
-from worker_adapter.terminal import note, print_table
+from worker_adapter.terminal import note, print_table, say
 
 _TIMEOUT_S = 10.0
 
@@ -82,7 +82,7 @@ def _print(found: dict[str, Any]) -> None:
     print_table(("POOL", "SHARE", "TASKS", "FAILED", "FIRST TOKEN MS", "WHOLE TASK MS", "TOKENS/S"), rows)
     for each in found["agreements"]:
         share = f"{each['same_text']} of {each['compared']} answers are the same"
-        print(f"{each['shadow_id']} as shadow of {each['pool_id']}: {share}, {each['skipped']} tasks left out")
+        say(f"{each['shadow_id']} as shadow of {each['pool_id']}: {share}, {each['skipped']} tasks left out")
 
 
 def _three(spread: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from adapter_api import Error, Started, TokenEvent
 from worker_adapter.demo.board import Board, Lane
 from worker_adapter.event_output import summary
 from worker_adapter.submission import describe_receipt
-from worker_adapter.terminal import print_table
+from worker_adapter.terminal import one_line, print_table
 
 _LINE = 72
 
@@ -21,7 +21,8 @@ class LineView:
         self._unwritten: dict[str, str] = {}
 
     def step(self, title: str) -> None:
-        self._print(f"\n== {title}")
+        print()
+        self._print(f"== {title}")
 
     def progress(self, text: str) -> None:
         self._print(text)
@@ -74,4 +75,4 @@ class LineView:
         self._print(f"{lane.act.name:>10} {text}")
 
     def _print(self, text: str) -> None:
-        print(text, flush=True)
+        print(one_line(text), flush=True)

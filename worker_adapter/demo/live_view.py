@@ -17,7 +17,7 @@ from rich.text import Text
 
 from adapter_api import End, TokenEvent
 from worker_adapter.demo.board import Board, Lane
-from worker_adapter.terminal import without_controls
+from worker_adapter.terminal import one_line, without_controls
 
 _FRAMES_PER_S = 15
 _COLOURS = ("cyan", "magenta", "green", "yellow", "bright_blue", "bright_red")
@@ -44,7 +44,7 @@ class LiveView:
         if self._status is None:
             self._status = self._console.status("")
             self._status.start()
-        self._status.update(Text(without_controls(text)))
+        self._status.update(Text(one_line(text)))
 
     def _end_progress(self) -> None:
         if self._status is not None:
@@ -53,14 +53,14 @@ class LiveView:
 
     def tell(self, text: str) -> None:
         self._end_progress()
-        self._console.print(Text(without_controls(text)))
+        self._console.print(Text(one_line(text)))
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
         for heading in headings:
             table.add_column(heading)
         for row in rows:
-            table.add_row(*(Text(without_controls(cell)) for cell in row))
+            table.add_row(*(Text(one_line(cell)) for cell in row))
         self._console.print(table)
 
     def document(self, kind: str, fields: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class LiveView:
         cells: list[tuple[int, Any]] = [
             (1, self._mark(lane)),
             (10, Text(lane.act.name, f"bold {colour}")),
-            (10, Text(f"{lane.act.task.model}{_place(lane)}", "dim")),
+            (10, Text(one_line(f"{lane.act.task.model}{_place(lane)}"), "dim")),
             (10, f"{rate or 0:>4.0f} tok/s"),
             (12, "" if first is None else f"TTFT {first:.0f} ms"),
             (23, _outcome(lane)),

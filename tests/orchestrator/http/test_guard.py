@@ -55,7 +55,7 @@ async def test_strangers_are_turned_away_before_their_body_is_read(serve: Serve)
     async with serve(server=KEYS) as host:
         address = host.url.removeprefix("http://").split(":")
         async with await anyio.connect_tcp(address[0], int(address[1])) as stranger:
-            await stranger.send(b"POST /v2/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+            await stranger.send(b"POST /v2/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
             with anyio.fail_after(5):
                 answer = await stranger.receive()
 
@@ -212,3 +212,37 @@ async def test_a_bug_is_answered_without_a_word_of_itself(serve: Serve, monkeypa
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal")
     assert "secret" not in response.text
     assert "Traceback" not in response.text
+
+
+@pytest.mark.spec("ORCH-3064-038")
+@pytest.mark.parametrize(
+    "name, status",
+    [
+        ("localhost", 200), ("LOCALHOST:80", 200), ("localhost.", 200), ("127.0.0.1:8080", 200), ("127.9.9.9", 200),
+        ("[::1]:8080", 200), ("app.localhost", 200), ("evil.example", 421), ("evil.example:8080", 421),
+        ("127.0.0.1.evil.example", 421), ("localhost.evil.example", 421), ("10.0.0.1", 421), ("[::2]", 421),
+        ("localhost:80@evil.example", 421), ("0.0.0.0", 421), ("x" * 500, 421),
+    ],
+)  # fmt: skip
+async def test_a_host_without_keys_answers_to_its_own_names_only(serve: Serve, name: str, status: int) -> None:
+    async with serve() as host:
+        found = await host.client.get("/v1/models", headers={"Host": name})
+        probe = await host.client.get("/livez", headers={"Host": name})
+
+    assert found.status_code == status
+    assert probe.status_code == 200
+    if status == 421:
+        assert found.json()["error"]["code"] == "misdirected"
+        assert "server.allowed_hosts" in found.json()["error"]["message"]
+        assert len(found.text) < 500
+
+
+@pytest.mark.spec("ORCH-3064-038")
+@pytest.mark.parametrize(
+    "server", [{"allowed_hosts": ["llm.lan"]}, {"allowed_hosts": ["*"]}, {"allow_anonymous": True}, KEYS]
+)
+async def test_other_names_are_taken_when_the_settings_say_so(serve: Serve, server: dict[str, Any]) -> None:
+    async with serve(server=server) as host:
+        response = await host.client.get("/v1/models", headers={"Host": "LLM.lan:8080", **bearer("alice")})
+
+    assert response.status_code == 200

@@ -95,7 +95,9 @@ def test_parameters_sequence_timeout_and_outputs_are_read() -> None:
         (b"[]", b"", "not a JSON object"),
         (b"{}", b"", "list 'inputs'"),
         (b'{"inputs": "\xff"}', b"", "not UTF-8"),
-        (b"[" * 100_000, b"", "nested too deeply"),
+        (b"[" * 100_000, b"", "not a JSON object"),
+        (b'{"inputs": ' + b"[" * 100_000, b"", "nested too deeply"),
+        (b'{"inputs": [], "parameters": {"mine": ' + b"[" * 65 + b"]" * 65 + b"}}", b"", "nested too deeply"),
         ({"inputs": [{"name": "x", "datatype": "INT8", "shape": [1], "data": [[1]]}]}, b"", "input 'x': the data does"),
         (
             {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1e39]}]},

@@ -21,7 +21,7 @@ async def exchange(host: Host, request: bytes) -> bytes:
 
 def request_of(method: str, path: str, *headers: bytes, body: bytes = b"") -> bytes:
     """A request after which the host closes the connection."""
-    head = [f"{method} {path} HTTP/1.1".encode(), b"Host: x", b"Connection: close", *headers]
+    head = [f"{method} {path} HTTP/1.1".encode(), b"Host: localhost", b"Connection: close", *headers]
     if body:
         head.append(b"Content-Length: %d" % len(body))
     return b"\r\n".join([*head, b"", body])

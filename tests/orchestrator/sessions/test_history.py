@@ -85,3 +85,53 @@ def test_the_system_message_of_the_question_leads_and_older_ones_are_left_out() 
 
 def test_a_turn_does_not_show_what_was_said() -> None:
     assert "secret" not in repr(turn("secret question", "secret answer"))
+
+
+def sized(histories: Histories, session: str, size: int) -> None:
+    histories.add(None, session, turn("q" * size, "a"))
+
+
+@pytest.mark.spec("ORCH-3064-036")
+def test_a_session_keeps_no_more_bytes_than_it_may() -> None:
+    histories = Histories(HistorySettings(session_bytes=20_000), FakeClock())
+    for answer in ("1", "2", "3"):
+        histories.add(None, "s", turn("q" * 6000, answer))
+
+    assert texts(histories) == ["2", "3"]
+    assert histories.bytes <= 20_000
+
+
+@pytest.mark.spec("ORCH-3064-036")
+def test_a_turn_that_is_too_large_by_itself_leaves_nothing_behind() -> None:
+    histories = Histories(HistorySettings(session_bytes=10_000), FakeClock())
+    histories.add(None, "s", turn("q", "a"))
+    histories.add(None, "s", turn("q", "a" * 10_000))
+
+    assert texts(histories) == []
+    assert histories.bytes == 0
+
+
+@pytest.mark.spec("ORCH-3064-036")
+@pytest.mark.parametrize("letter", ["q", "é", "日", "🙂"])
+def test_all_sessions_together_keep_no_more_bytes_than_they_may(letter: str) -> None:
+    histories = Histories(HistorySettings(max_bytes=100_000, session_bytes=50_000), FakeClock())
+    for number in range(20):
+        histories.add(None, str(number), turn(letter * 5000, "a"))
+
+    assert 0 < histories.bytes <= 100_000
+    assert histories.turns(None, "19")
+    assert not histories.turns(None, "0")
+
+
+@pytest.mark.spec("ORCH-3064-036")
+def test_what_is_forgotten_is_counted_out() -> None:
+    clock = FakeClock()
+    histories = Histories(HistorySettings(ttl_s=10, turns=1), clock)
+    for _ in range(3):
+        sized(histories, "s", 1000)
+    sized(histories, "other", 1000)
+    histories.clear(None, "other")
+    clock.advance(10)
+    histories.forget_old()
+
+    assert (len(histories), histories.bytes) == (0, 0)

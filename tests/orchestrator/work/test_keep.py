@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import anyio
 import pytest
@@ -13,7 +14,6 @@ from tests.orchestrator.fake_clock import FakeClock
 from tests.orchestrator.pools.test_monitor import eventually
 
 pytestmark = pytest.mark.anyio
-no_spec = "the requirement is the face's: tests/orchestrator/http/test_tasks.py"
 
 
 def tokens(first: int, last: int) -> list[TokenEvent]:
@@ -126,4 +126,59 @@ async def test_ended_tasks_go_early_when_there_are_too_many_and_running_ones_nev
         assert (await kept.get("running")) is not None
         assert (await kept.get("a")) is None
         assert (await kept.get("c")) is not None
+        kept.group.cancel_scope.cancel()
+
+
+@pytest.mark.spec("ORCH-3064-036")
+def test_a_log_keeps_no_more_bytes_than_it_may() -> None:
+    log = EventLog(None, 1000, 10_000)
+    for index in range(100):
+        log.append([Token(index, "x" * 1000)])
+
+    assert log.bytes <= 10_000
+    assert (log.written, log.first) == (100, 100 - log.bytes // 1249)
+
+
+def has_ended(log: EventLog) -> bool:
+    return log.ended_at is not None
+
+
+@pytest.mark.spec("ORCH-3064-036")
+async def test_all_kept_tasks_together_keep_no_more_bytes_than_they_may() -> None:
+    kept = KeptTasks(tasks=10, events=1000, keep_s=60, task_bytes=20_000, all_bytes=30_000)
+    closed: list[str] = []
+
+    async def batches() -> AsyncIterator[list[TokenEvent]]:
+        for index in range(30):
+            yield [Token(index, "x" * 1000)]
+
+    async def close() -> None:
+        closed.append("")
+
+    async with anyio.create_task_group() as kept.group:
+        for job_id in ("a", "b", "c"):
+            log = await kept.start(job_id, None, batches(), close)
+            await eventually(partial(has_ended, log))
+            assert kept.bytes <= 30_000
+        assert await kept.get("a") is None
+        assert await kept.get("c") is log
+        kept.group.cancel_scope.cancel()
+
+
+@pytest.mark.spec("ORCH-3064-036")
+async def test_of_tasks_that_all_run_the_one_that_writes_forgets_its_oldest_events() -> None:
+    kept = KeptTasks(tasks=10, events=1000, keep_s=60, task_bytes=20_000, all_bytes=30_000)
+
+    async def batches() -> AsyncIterator[list[TokenEvent]]:
+        for index in range(30):
+            yield [Token(index, "x" * 1000)]
+        await anyio.sleep_forever()
+
+    async def close() -> None: ...
+
+    async with anyio.create_task_group() as kept.group:
+        logs = [await kept.start(str(number), None, batches(), close) for number in range(3)]
+        await eventually(lambda: all(log.written == 30 for log in logs))
+        assert kept.bytes <= 30_000
+        assert kept.bytes == sum(log.bytes for log in logs)
         kept.group.cancel_scope.cancel()

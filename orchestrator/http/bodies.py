@@ -1,0 +1,113 @@
+"""The bodies that routes take, as `/openapi.json` describes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapter_api.bounds import MAX_DIMS, MAX_MESSAGES, MAX_TENSORS
+
+_TASK = "#/components/schemas/TaskRequest"
+_FLAG = {"type": "boolean"}
+_PARAMETERS = {"type": "object", "additionalProperties": {"type": ["boolean", "number", "string"]}}
+_TEXT = {"type": "string"}
+
+_ALIKE = (
+    "temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
+    "max_tokens", "min_tokens", "stop", "priority", "session_id", "job_id", "parameters", "timeout_s",
+)  # fmt: skip
+"""Fields of OpenAI's requests that mean what they mean in a task."""
+
+
+def json_body(
+    schema: dict[str, Any], description: str, *, required: bool = True, binary: bool = False
+) -> dict[str, Any]:
+    """Return what a route says of its body: `openapi_extra` of FastAPI."""
+    content = {"application/json": {"schema": schema}}
+    if binary:
+        content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
+    return {"requestBody": {"required": required, "description": description, "content": content}}
+
+
+def _object(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+def _field(name: str) -> dict[str, Any]:
+    return {"$ref": f"{_TASK}/properties/{name}"}
+
+
+_CHAT_MESSAGE = _object(
+    ("role",),
+    role=_TEXT,
+    content={"anyOf": [_TEXT, {"type": "array", "items": {"type": "object"}}, {"type": "null"}]},
+    tool_calls={"type": "array", "items": {"type": "object"}},
+    tool_call_id=_TEXT,
+)
+_COMMON = {
+    "model": {"type": "string", "minLength": 1},
+    **{name: _field(name) for name in _ALIKE},
+    "stream": _FLAG,
+    "stream_options": _object(include_usage=_FLAG),
+}
+
+TASK = json_body(
+    {
+        "allOf": [
+            {"$ref": _TASK},
+            _object(
+                on_disconnect={"enum": ["cancel", "keep"], "default": "cancel"}, history={**_FLAG, "default": False}
+            ),
+        ]
+    },
+    "A `TaskRequest`, and how the host is to treat it: `on_disconnect` (`cancel` or `keep`) and `history` (put the "
+    "session's conversation before the messages, and remember this turn).",
+)
+CHAT = json_body(
+    _object(
+        ("model", "messages"),
+        **_COMMON,
+        messages={"type": "array", "items": _CHAT_MESSAGE, "minItems": 1, "maxItems": MAX_MESSAGES},
+        history=_FLAG,
+    ),
+    "A chat completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
+)
+COMPLETION = json_body(
+    _object(("model", "prompt"), **_COMMON, prompt={"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
+    "A completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
+)
+INFERENCE = json_body(
+    _object(
+        ("inputs",),
+        id=_TEXT,
+        parameters=_PARAMETERS,
+        inputs={
+            "type": "array",
+            "maxItems": MAX_TENSORS,
+            "items": _object(
+                ("name", "datatype", "shape"),
+                name=_TEXT,
+                datatype=_TEXT,
+                shape={"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": MAX_DIMS},
+                parameters=_PARAMETERS,
+                data={"type": "array"},
+            ),
+        },
+        outputs={
+            "type": "array",
+            "maxItems": MAX_TENSORS,
+            "items": _object(("name",), name=_TEXT, parameters=_PARAMETERS),
+        },
+    ),
+    "An inference of the v2 protocol: JSON, or JSON and binary tensors after it, whose length the header "
+    "`Inference-Header-Content-Length` tells.",
+    binary=True,
+)
+DRAIN = json_body(
+    _object(replica_id=_TEXT, timeout_s={"type": "number", "minimum": 0, "maximum": 3600, "default": 0}, resume=_FLAG)
+    | {"additionalProperties": False},
+    "Which replica, absent: all; how long to wait for what runs; `resume`: take it back.",
+    required=False,
+)
+RELOAD = json_body(
+    _object(revert=_FLAG) | {"additionalProperties": False}, "`revert`: take the pool back one step.", required=False
+)

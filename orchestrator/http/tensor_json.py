@@ -1,0 +1,110 @@
+"""Elements of tensors in JSON, however they are nested: read and written in pieces, each of which takes little time and
+little memory at once. No I/O."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+_STEP = 2**16
+_ELEMENTS = 2**13
+_LONGEST_NUMBER = 1024
+_BRACKETS_AND_SPACE = b"[] \t\r\n"
+_OPEN, _CLOSE = b"[]"
+_DECODERS: dict[str, msgspec.json.Decoder[list[Any]]] = {
+    "b": msgspec.json.Decoder(list[bool | int]),
+    "i": msgspec.json.Decoder(list[int]),
+    "u": msgspec.json.Decoder(list[int]),
+    "f": msgspec.json.Decoder(list[int | float]),
+}
+"""By the kind of numpy's dtype; `true` is no number, and a number no text."""
+
+
+def numbers_in(data: msgspec.Raw, dtype: np.dtype[Any], depth: int) -> np.ndarray[Any, Any]:
+    """Return the numbers of a list, in order, however they are nested, but not deeper than `depth`.
+
+    Args:
+        data: Valid JSON, as the decoder of the whole has found.
+        dtype: What they are to be.
+        depth: How many dimensions the tensor has.
+
+    Raises:
+        ValueError: Something in it is no number, or does not fit.
+    """
+    text = bytes(data)
+    if b'"' in text or b"{" in text:
+        raise ValueError("not all are numbers")
+    _require_depth(text, max(depth, 1))
+    pieces, carry = [], b""
+    for at in range(0, len(text), _STEP):
+        piece = carry + text[at : at + _STEP].translate(None, _BRACKETS_AND_SPACE)
+        end = len(piece) if at + _STEP >= len(text) else piece.rfind(b",")
+        carry = piece[end + 1 :] if end >= 0 else piece
+        if len(carry) > _LONGEST_NUMBER:
+            raise ValueError("no number is as long as that")
+        if end > 0:
+            pieces.append(_array(piece[:end], dtype))
+    return np.concatenate(pieces) if pieces else np.empty(0, dtype)
+
+
+def texts_in(data: msgspec.Raw, depth: int) -> list[str]:
+    """Return the texts of a list, as `numbers_in` does; raises `TypeError` when something else is in it."""
+    found: list[str] = []
+    _collect(msgspec.json.decode(data), max(depth, 1), found)
+    return found
+
+
+def json_of_numbers(array: np.ndarray[Any, Any]) -> bytes:
+    """Return the JSON list of a flat array of finite numbers."""
+    pieces = [msgspec.json.encode(array[at : at + _ELEMENTS].tolist())[1:-1] for at in range(0, len(array), _ELEMENTS)]
+    return b"[" + b",".join(pieces) + b"]"
+
+
+def _array(listed: bytes, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    if not listed.strip(b","):  # lists that hold nothing
+        return np.empty(0, dtype)
+    try:
+        found = _DECODERS[dtype.kind].decode(b"[" + listed + b"]")
+        if not _fit(found, dtype):
+            raise ValueError(f"not all are {dtype.name}")
+        with np.errstate(over="ignore"):
+            array = np.asarray(found, dtype=dtype)
+    except (msgspec.DecodeError, TypeError, OverflowError) as exc:
+        raise ValueError(f"not all are {dtype.name}") from exc
+    if dtype.kind == "f" and not np.isfinite(array).all():  # JSON has no infinity: it was too large a number
+        raise ValueError("a number is too large")
+    return array
+
+
+def _fit(found: list[Any], dtype: np.dtype[Any]) -> bool:
+    """numpy cuts numbers that are too large."""
+    if dtype.kind == "b":
+        return all(each in (0, 1) for each in found)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return bool(limits.min <= min(found) and max(found) <= limits.max)
+    return True
+
+
+def _require_depth(text: bytes, most: int) -> None:
+    if text.count(b"[") <= most:
+        return
+    level = 0
+    for at in range(0, len(text), 16 * _STEP):
+        letters = np.frombuffer(text, dtype=np.uint8, count=min(16 * _STEP, len(text) - at), offset=at)
+        levels = np.cumsum((letters == _OPEN).astype(np.int32) - (letters == _CLOSE).astype(np.int32)) + level
+        if levels.max() > most:
+            raise ValueError("it is nested deeper than its shape")
+        level = int(levels[-1])
+
+
+def _collect(data: Any, depth: int, found: list[str]) -> None:
+    for each in data:
+        if isinstance(each, str):
+            found.append(each)
+        elif isinstance(each, list) and depth > 1:
+            _collect(each, depth - 1, found)
+        else:
+            raise TypeError("not all are texts")

@@ -1,0 +1,37 @@
+"""What a client is told of an error: what its adapter says, but not where the engine is, and not without end."""
+
+from __future__ import annotations
+
+import msgspec
+
+from adapter_api import AdapterError, End, Terminal
+from adapter_kit.addresses import host_names, without_addresses
+from orchestrator.pools.ticket import Ticket
+
+LONGEST_MESSAGE = 2000
+_LEAST_NAME = 3
+
+
+def told(terminal: Terminal, ticket: Ticket) -> Terminal:
+    """Return how work ended, as its client may know it; the log has it as it is."""
+    if isinstance(terminal, End):
+        return terminal
+    ticket.untold = ticket.untold or terminal.message
+    return msgspec.structs.replace(terminal, message=_message(terminal.message, ticket))
+
+
+def tell(error: AdapterError, ticket: Ticket) -> AdapterError:
+    """Make `error` one that the client may know, and return it."""
+    ticket.untold = error.message
+    error.message = _message(error.message, ticket)
+    error.args = (error.message,)
+    return error
+
+
+def _message(message: str, ticket: Ticket) -> str:
+    names = {name for replica in ticket.pool.replicas.values() for name in host_names(replica.settings.options)}
+    shown, model = message[:LONGEST_MESSAGE], ticket.work.model
+    # The client knows the model's name, which may be the path of a file.
+    pieces = shown.split(model) if len(model) >= _LEAST_NAME else [shown]
+    shown = model.join(without_addresses(piece, names) for piece in pieces)
+    return shown if len(message) <= LONGEST_MESSAGE else f"{shown}…"
