@@ -54,25 +54,43 @@ def _row(
     return re.compile(text, re.IGNORECASE), Row(text, error, advice, frozenset(codes), retryable)
 
 
+HUNG_UP = (
+    "what listens there closes the connection at once: is it a gRPC port, does it want TLS (grpcs://), or a "
+    "certificate of ours (`tls.cert_file`)?"
+)
+"""What to do about a peer that hangs up without a word, for whoever does not know how it was called."""
+_UNVERIFIED = r"CERTIFICATE[ _]VERIFY[ _]FAILED"
 _DOWN = "start it, or correct the URL"
 _ELSEWHERE = "try another replica or again later"
 
 _TABLE: tuple[tuple[re.Pattern[str], Row], ...] = (
     # The connection, as gRPC's own client tells it.
-    _row(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed", Unauthenticated,
-         "the server's certificate is not signed by anybody `tls.ca_file` trusts"),
+    _row(_UNVERIFIED + r".*has expired", Unauthenticated,
+         "the server's certificate, or one that signed it, has ended: renew it; or this machine's clock is wrong"),
+    _row(_UNVERIFIED + r".*not yet valid", Unauthenticated,
+         "the server's certificate is not valid yet: the clock of this machine, or of the one that made it, is wrong"),
+    _row(_UNVERIFIED + r".*revoked", Unauthenticated, "the server's certificate was revoked: it needs a new one"),
+    _row(_UNVERIFIED + r".*(too (weak|small|short)|unsupported (certificate )?(purpose|public key)|unsuitable"
+         r"|invalid CA|path length|unhandled critical)", Unauthenticated,
+         "the server's certificate, or one that signed it, is not made for this: it needs a new one"),
+    _row(_UNVERIFIED + r".*self.signed", Unauthenticated,
+         "the server's certificate is signed by itself, or its CA is not known here: give that as `tls.ca_file`"),
+    _row(_UNVERIFIED, Unauthenticated, "the server's certificate is not signed by anybody `tls.ca_file` trusts"),
     _row(r"Hostname Verification Check failed|peer name .* is not in peer certificate", Unauthenticated,
          "the server's certificate is for another name; set `tls.server_name`"),
-    _row(r"certificate required|bad certificate|unknown ca\b|handshake failure", Unauthenticated,
-         "the server does not accept our certificate; check `tls.cert_file`"),
+    _row(r"alert[ _]certificate[ _]expired", Unauthenticated,
+         "our certificate (`tls.cert_file`) has ended: renew it; or the server's clock is wrong"),
+    _row(r"certificate[ _]required", Unauthenticated,
+         "the server wants a certificate of ours: give `tls.cert_file` and `tls.key_file`"),
+    _row(r"bad[ _]certificate|unknown[ _]ca\b|alert[ _]certificate[ _](unknown|revoked)|handshake[ _]failure"
+         r"|access[ _]denied", Unauthenticated,
+         "the server does not accept our certificate; check `tls.cert_file`, and which CA the server trusts"),
     _row(r"WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST", ConnectFailed,
          "the peer does not speak TLS; write grpc:// if it is plaintext", "UNAVAILABLE"),
     _row(r"http1\.x server|Trying to connect an http1|received http2 header with status|SETTINGS frame"
          r"|connection preface|Failed parsing HTTP/2|frame of (unknown )?type|HTTP/1", ConnectFailed,
          "what answers there is not a gRPC server; Triton's gRPC port is usually 8001"),
-    _row(r"failed to connect to all addresses.*(Socket closed|Connection reset)", ConnectFailed,
-         "what listens there closes the connection at once: is it a gRPC port, does it want TLS (grpcs://), or a "
-         "certificate of ours (`tls.cert_file`)?"),
+    _row(r"failed to connect to all addresses.*(Socket closed|Connection reset)", ConnectFailed, HUNG_UP),
     _row(r"Connection refused", ConnectFailed, f"nothing listens there; {_DOWN}", "UNAVAILABLE"),
     _row(r"DNS resolution failed|Domain name not found|Could not contact DNS|name resolution", ConnectFailed,
          "the host name does not resolve; correct the URL"),
@@ -172,6 +190,7 @@ def error_for(
     hide: Iterable[str] = (),
     request_id: str = "",
     stage: DeadlineStage = "total",
+    hung_up: str = HUNG_UP,
 ) -> AdapterError:
     """Return the contract's error for an engine's status.
 
@@ -182,6 +201,7 @@ def error_for(
         stage: Which deadline it was, should it be one.
         hide: Texts that must not appear in the message: the prompt, above all.
         request_id: What the request was called, which Triton writes before its words; the message names it otherwise.
+        hung_up: What to do about a peer that hangs up without a word, which depends on how it was called.
     """
     if code == "DEADLINE_EXCEEDED":
         return DeadlineExceeded(f"{what}: no answer within the time for the call", stage=stage)
@@ -190,7 +210,8 @@ def error_for(
     text = without(without_request_id(text, request_id), hidden)
     row = find_row(code, text)
     said = clean(text, hide=hidden) or f"the engine said {code or 'nothing'} without a reason"
-    message = f"{what}: {said}" + (f" ({row.advice})" if row.advice else "")
+    advice = hung_up if row.advice is HUNG_UP else row.advice
+    message = f"{what}: {said}" + (f" ({advice})" if advice else "")
     return row.error(message, retryable=row.retryable)
 
 
