@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from adapter_api.errors import InvalidRequest
-from adapter_api.task import TRACEPARENT, ParameterValue, new_job_id
+from adapter_api.task import (
+    BAGGAGE_LIMIT,
+    HEADER_TEXT,
+    TRACEPARENT,
+    TRACESTATE_LIMIT,
+    ParameterValue,
+    TraceHeaders,
+    new_job_id,
+    trace_headers,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,7 +176,8 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One inference on tensors. No `outputs` means all of them.
 
     Raises:
-        InvalidRequest: `timeout_s` is no number of seconds above 0, or `traceparent` no W3C trace context.
+        InvalidRequest: `timeout_s` is no number of seconds above 0, `traceparent` no W3C trace context, or `tracestate`
+            or `baggage` no text for a header.
     """
 
     model: str
@@ -180,12 +190,24 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: int | None = None
     timeout_s: float | None = None
     traceparent: str | None = None
+    tracestate: str | None = None
+    baggage: str | None = None
+
+    @property
+    def trace_headers(self) -> TraceHeaders:
+        """The headers by which the trace goes on in the engine."""
+        return trace_headers(self.traceparent, self.tracestate, self.baggage)
 
     def __post_init__(self) -> None:
         if self.timeout_s is not None and not 0 < self.timeout_s < inf:
             raise InvalidRequest(f"timeout_s is {self.timeout_s!r}; it must be a number of seconds above 0")
         if self.traceparent is not None and not re.fullmatch(TRACEPARENT, self.traceparent):
             raise InvalidRequest("traceparent is not a W3C trace context")
+        for name, value, limit in (
+            ("tracestate", self.tracestate, TRACESTATE_LIMIT), ("baggage", self.baggage, BAGGAGE_LIMIT),
+        ):  # fmt: skip
+            if value is not None and (len(value) > limit or not re.fullmatch(HEADER_TEXT, value)):
+                raise InvalidRequest(f"{name} must be at most {limit} characters of printable ASCII")
 
     def __repr__(self) -> str:
         # Parameters by their names only: a value may be a text that nobody else may read.

@@ -14,7 +14,7 @@ from adapter_api import InferRequest, InferResponse, ModelNotFound, ModelProps
 from orchestrator.http.answers import cancel_when_gone
 from orchestrator.http.kserve_codec import decode_request, encode_response
 from orchestrator.http.ops import probes
-from orchestrator.http.reading import traceparent_of
+from orchestrator.http.reading import trace_of
 from orchestrator.http.service import client_of, read_body, service_of
 
 router = APIRouter(tags=["v2 inference protocol"])
@@ -94,7 +94,7 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     client.require_model(model)
     body = await read_body(request)
     asked, form = decode_request(body, request.headers.get(_HEADER_LENGTH), model, version)
-    asked = msgspec.structs.replace(asked, traceparent=traceparent_of(request.headers))
+    asked = msgspec.structs.replace(asked, **trace_of(request.headers))
     client.count_request()
     response = await _infer_unless_gone(request, asked, client.name)
     if response is None:

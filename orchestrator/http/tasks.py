@@ -13,7 +13,7 @@ from adapter_api import Error, InvalidRequest, TaskRequest, TokenEvent
 from orchestrator.config import ServerSettings
 from orchestrator.http.answers import Batches, StreamingAnswer
 from orchestrator.http.problems import Refused
-from orchestrator.http.reading import traceparent_of, whole_number
+from orchestrator.http.reading import trace_of, whole_number
 from orchestrator.http.service import client_of, json_object, service_of
 from orchestrator.http.sse import task_frames
 from orchestrator.pools.status import TaskStatus
@@ -50,8 +50,8 @@ async def submit(request: Request) -> Response:
     fields = await json_object(request)
     keep = _choice(fields, "on_disconnect", ("cancel", "keep")) == "keep"
     history = _flag(fields, "history")
-    if (traceparent := traceparent_of(request.headers)) is not None:
-        fields.setdefault("traceparent", traceparent)
+    if "traceparent" not in fields:
+        fields = {**trace_of(request.headers), **fields}
     task = TaskRequest.parse(fields)
     if keep and service.kept.full:
         raise Refused("overloaded", "too many tasks are kept for clients that left; try again later", retry_after_s=5)

@@ -8,6 +8,7 @@ from typing import Protocol
 import anyio
 
 from adapter_api import AdapterError, Priority
+from adapter_api.task import TraceHeaders
 from orchestrator.pools.replica import Replica
 from orchestrator.sessions.affinity import SessionKey
 
@@ -25,6 +26,8 @@ class Work(Protocol):
     def priority(self) -> Priority: ...
     @property
     def session_id(self) -> str | None: ...
+    @property
+    def trace_headers(self) -> TraceHeaders: ...
 
 
 class Claim:

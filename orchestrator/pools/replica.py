@@ -11,7 +11,7 @@ import anyio
 from adapter_api import AdapterPlugin, End, EngineProps, Error, HealthReport, ModelProps, Terminal, WorkerAdapter
 from orchestrator.config.settings import PoolSettings, ReplicaSettings
 from orchestrator.pools.breaker import Breaker, blames_the_replica
-from orchestrator.pools.hysteresis import Hysteresis
+from orchestrator.pools.hysteresis import TAKES_WORK, Hysteresis
 from orchestrator.pools.status import ReplicaStatus
 
 OVERLOAD_REST_S = 0.5
@@ -100,7 +100,11 @@ class Replica:
         if self.draining:
             return "it is draining"
         if self.adapter is None or not self.health.takes_work:
-            return f"it is {self.health.state}" + (f": {self.health.detail}" if self.health.detail else "")
+            # Degraded and not taking work: it answers, and refuses us.
+            state = f"it is {self.health.state}"
+            if self.health.state in TAKES_WORK:
+                state += " and takes no work"
+            return state + (f": {self.health.detail}" if self.health.detail else "")
         if not self.breaker.allows:
             return f"its breaker is open after {self.breaker.reason}"
         if self._clock() < self._rests_until:

@@ -20,6 +20,7 @@ from adapter_api import (
     Priority,
     WorkerAdapter,
 )
+from adapter_api.task import TraceHeaders
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
 from orchestrator.work.intake import Intake
@@ -37,6 +38,7 @@ class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str | None = None
     priority: Priority = "interactive"
     session_id: str | None = None
+    trace_headers: TraceHeaders = ()
 
     @classmethod
     def of(cls, request: InferRequest) -> TensorWork:
@@ -45,6 +47,7 @@ class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
             model=request.model,
             model_version=request.model_version,
             session_id=None if request.sequence is None else f"sequence:{request.sequence.id}",
+            trace_headers=request.trace_headers,
         )
 
 

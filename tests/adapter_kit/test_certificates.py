@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapter_kit.certificates import expires_at
 
-pytestmark = pytest.mark.spec("ORCH-3062-021")
+pytestmark = pytest.mark.spec("ORCH-3062-022")
 
 
 @pytest.mark.parametrize("ends", [

@@ -17,7 +17,7 @@ import trustme
 
 from triton_adapter.testing import FakeTriton
 
-pytestmark = pytest.mark.spec("ORCH-3062-022")
+pytestmark = pytest.mark.spec("ORCH-3062-023")
 
 SETTINGS = """
 read_environment = false

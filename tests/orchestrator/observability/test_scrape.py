@@ -77,7 +77,7 @@ def test_series_that_could_be_without_number_are_left_out_and_counted(line: str,
     assert read.unknown_labels == (("request_id",) if "request_id" in line else ())
 
 
-@pytest.mark.spec("ORCH-3062-018")
+@pytest.mark.spec("ORCH-3062-019")
 @pytest.mark.parametrize("theirs, renamed", [
     ({"engine": "0"}, {"exported_engine": "0"}),
     ({"pool_id": "x", "replica_id": "y"}, {"exported_pool_id": "x", "exported_replica_id": "y"}),
@@ -97,7 +97,7 @@ def test_a_label_with_the_name_of_one_of_ours_makes_way(theirs: dict[str, str], 
     assert found == {**renamed, **ours}
 
 
-@pytest.mark.spec("ORCH-3062-018")
+@pytest.mark.spec("ORCH-3062-019")
 def test_series_that_differ_in_such_a_label_only_stay_apart_also_of_a_histogram() -> None:
     text = "# TYPE vllm:ttft histogram\n" + "".join(
         f'vllm:ttft_{kind}{{engine="{engine}",model_name="m"{le}}} {engine + 1}\n'
@@ -112,7 +112,7 @@ def test_series_that_differ_in_such_a_label_only_stay_apart_also_of_a_histogram(
     assert read.left_out == {}
 
 
-@pytest.mark.spec("ORCH-3062-018")
+@pytest.mark.spec("ORCH-3062-019")
 def test_a_series_that_is_told_twice_is_told_once_and_counted() -> None:
     read = relabelled('a{model="m"} 1\na{model="m"} 2\n', origin("m"))
 
