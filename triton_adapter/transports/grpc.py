@@ -170,8 +170,9 @@ class GrpcTransport:
     ) -> AdapterError:
         """Return the contract's error for a failed call; `exc` is its cause, unless that quotes something private."""
         text, hidden = exc.details() or "", (*private, *self._metadata.secrets)
-        error = error_for(exc.code().name, text, what=what, stage=stage, hide=hidden, request_id=request_id,
-                          hung_up=self._hung_up())
+        error = error_for(
+            exc.code().name, text, what=what, stage=stage, hide=hidden, request_id=request_id, hung_up=self._hung_up()
+        )
         quotes = clean(text, hide=hidden) != clean(text)
         error.__cause__ = None if quotes else exc
         error.__suppress_context__ = True
