@@ -85,6 +85,8 @@ class ModelProps(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     findings: tuple[Finding, ...] = ()
+    slots: int | None = None
+    """Requests it works on at once; more wait in the engine."""
 
 
 class EngineProps(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,3 +101,5 @@ class EngineProps(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_size: int | None = None
     extensions: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    certificate_expires_at: float | None = None
+    """When the certificate by which the engine knows us ends, in seconds since the epoch; `None` without one."""

@@ -47,6 +47,20 @@ Priority = Literal["interactive", "batch"]
 ParameterValue = bool | int | float | str
 
 _DATA_URL = re.compile(r"^data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,(?P<data>.*)$", re.DOTALL)
+TraceHeaders = tuple[tuple[str, str], ...]
+"""Names and values of the headers that carry a trace."""
+TRACESTATE_LIMIT, BAGGAGE_LIMIT = 512, 8192
+"""Characters that are passed on at least, says W3C; and here at most."""
+HEADER_TEXT = r"^[\x20-\x7e]*$"
+
+
+def trace_headers(traceparent: str | None, tracestate: str | None, baggage: str | None) -> TraceHeaders:
+    """Return the headers that carry a trace; without a `traceparent` its `tracestate` means nothing."""
+    state = tracestate if traceparent is not None else None
+    named = (("traceparent", traceparent), ("tracestate", state), ("baggage", baggage))
+    return tuple((name, value) for name, value in named if value)
+
+
 # 32 hexadecimal digits of trace, 16 of span: https://www.w3.org/TR/trace-context/#traceparent-header
 # What may follow in a later version stays short and visible ASCII: a transport may take nothing else.
 TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,256})?$"
@@ -324,6 +338,17 @@ class TaskRequest(_Frozen):
         description="passed to the engine as they are; keys are `<engine>.<name>`, as in `triton.lora_name`",
     )
     traceparent: str | None = Field(default=None, pattern=TRACEPARENT, description="W3C trace context")
+    tracestate: str | None = Field(
+        default=None, max_length=TRACESTATE_LIMIT, pattern=HEADER_TEXT, description="what tracing systems add to it"
+    )
+    baggage: str | None = Field(
+        default=None, max_length=BAGGAGE_LIMIT, pattern=HEADER_TEXT, description="W3C baggage, passed on unread"
+    )
+
+    @property
+    def trace_headers(self) -> TraceHeaders:
+        """The headers by which the trace goes on in the engine."""
+        return trace_headers(self.traceparent, self.tracestate, self.baggage)
 
     @field_validator("stop", mode="before")
     @classmethod

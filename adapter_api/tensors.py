@@ -12,7 +12,17 @@ import msgspec
 
 from adapter_api.bounds import MAX_DIM, MAX_DIMS, MAX_NAME, MAX_PARAMETERS, MAX_TENSORS, MAX_TIMEOUT_S
 from adapter_api.errors import InvalidRequest
-from adapter_api.task import TRACEPARENT, ParameterValue, new_job_id, require_parameter
+from adapter_api.task import (
+    BAGGAGE_LIMIT,
+    HEADER_TEXT,
+    TRACEPARENT,
+    TRACESTATE_LIMIT,
+    ParameterValue,
+    TraceHeaders,
+    new_job_id,
+    require_parameter,
+    trace_headers,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -185,7 +195,8 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     Raises:
         InvalidRequest: `timeout_s` is no number of seconds above 0 and up to `bounds.MAX_TIMEOUT_S`, `traceparent` is
-            no W3C trace context, or there are more inputs, outputs or parameters than `bounds` allows.
+            no W3C trace context, `tracestate` or `baggage` no text for a header, or there are more inputs, outputs or
+            parameters than `bounds` allows.
     """
 
     model: str
@@ -198,6 +209,13 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: int | None = None
     timeout_s: float | None = None
     traceparent: str | None = None
+    tracestate: str | None = None
+    baggage: str | None = None
+
+    @property
+    def trace_headers(self) -> TraceHeaders:
+        """The headers by which the trace goes on in the engine."""
+        return trace_headers(self.traceparent, self.tracestate, self.baggage)
 
     def __post_init__(self) -> None:
         if self.timeout_s is not None and not 0 < self.timeout_s <= MAX_TIMEOUT_S:
@@ -220,6 +238,11 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest(f"parameters: {exc}") from exc
         if self.traceparent is not None and not re.fullmatch(TRACEPARENT, self.traceparent):
             raise InvalidRequest("traceparent is not a W3C trace context")
+        for header, text, limit in (
+            ("tracestate", self.tracestate, TRACESTATE_LIMIT), ("baggage", self.baggage, BAGGAGE_LIMIT),
+        ):  # fmt: skip
+            if text is not None and (len(text) > limit or not re.fullmatch(HEADER_TEXT, text)):
+                raise InvalidRequest(f"{header} must be at most {limit} characters of printable ASCII")
 
     def __repr__(self) -> str:
         # Parameters by their names only: a value may be a text that nobody else may read.

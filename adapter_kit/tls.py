@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adapter_api import ConfigurationError
+from adapter_kit.certificates import expires_at
 from adapter_kit.secret_file import WatchedFiles
 
 
@@ -38,6 +39,11 @@ class TlsMaterial:
         self.certificate: bytes | None = None
         self.key: bytes | None = None
         self._load()
+
+    @property
+    def certificate_expires_at(self) -> float | None:
+        """When our certificate ends, in seconds since the epoch; `None` without one."""
+        return None if self.certificate is None else expires_at(self.certificate)
 
     def refresh(self) -> bool:
         """Take new files when they are there and fit together; return whether anything is new."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from random import Random
 from time import monotonic
@@ -33,7 +34,7 @@ from orchestrator.observability.scrape import EngineMetrics
 from orchestrator.pools.fit import TemplateReader
 from orchestrator.pools.fleet import DrainReport, Fleet, ReloadReport
 from orchestrator.pools.pool_choice import ServingPools
-from orchestrator.pools.status import PoolStatus, TaskStatus
+from orchestrator.pools.status import PoolStatus, TaskStatus, Totals
 from orchestrator.rollout.report import RolloutReport
 from orchestrator.rollout.shadow import Shadows
 from orchestrator.sessions.affinity import Affinity
@@ -83,7 +84,13 @@ class Orchestrator:
         engine_metrics = EngineMetrics(settings.scrape_interval_s)
         self.metrics.add_collectors([engine_metrics])
         self._fleet = Fleet(
-            settings, self.plugins, self._affinity, self._ledger.probed, engine_metrics.watch, template_of
+            settings,
+            self.plugins,
+            self._affinity,
+            self._ledger.probed,
+            engine_metrics.watch,
+            self._ledger.changes.tell,
+            template_of,
         )
         self._serving = ServingPools(self._fleet, self._affinity)
         self._intake = Intake(self._fleet, self._serving, self._jobs, self._ledger)
@@ -92,6 +99,10 @@ class Orchestrator:
         self._tasks = Tasks(self._fleet, self._intake, self._jobs, self._ledger, dispatcher, self._shadows)
         self._tensors = Tensors(self._intake, self._ledger)
         self._exit = AsyncExitStack()
+        self.changes = self._ledger.changes
+        """Tells what changes for tasks."""
+        self.certificate_expires_at: float | None = None
+        """When the certificate that the host itself is reached by ends; set by who serves it."""
 
     # -- lifecycle ----------------------------------------------------------------------------------------------------
 
@@ -111,6 +122,7 @@ class Orchestrator:
             self._fleet.close()
             await self._exit.aclose()
             raise
+        self.changes.look_at_plugins(self.plugins.reports)
         self._shadows.group = watchers
         self._intake.open = True
         return self
@@ -252,19 +264,46 @@ class Orchestrator:
         Raises:
             KeyError: There is no such pool or replica.
         """
+        self._fleet.require(pool_id, replica_id)
+        where = f"pool {pool_id}" if replica_id is None else f"replica {pool_id}/{replica_id}"
+        self.changes.tell(
+            "draining", f"{where} gets nothing new: it is drained", pool_id=pool_id, replica_id=replica_id or ""
+        )
         return await self._fleet.drain(pool_id, replica_id, timeout_s=timeout_s)
 
     def resume(self, pool_id: str, replica_id: str | None = None) -> None:
         """Take a drain back; raises `KeyError` when there is no such pool or replica."""
         self._fleet.resume(pool_id, replica_id)
+        where = f"pool {pool_id}" if replica_id is None else f"replica {pool_id}/{replica_id}"
+        self.changes.tell("resumed", f"{where} gets work again", pool_id=pool_id, replica_id=replica_id or "")
 
     async def reload(self, settings: OrchestratorSettings) -> ReloadReport:
         """Go over to new settings, all of them or none; tasks go on. See `Fleet.reload`."""
-        return await self._fleet.reload(settings)
+        return await self._reload(self._fleet.reload(settings))
 
     async def revert(self, pool_id: str) -> ReloadReport:
         """Go back to the settings that a pool had before its last reload."""
-        return await self._fleet.revert(pool_id)
+        self._fleet.require(pool_id)
+        return await self._reload(self._fleet.revert(pool_id))
+
+    def tell_rate_limited(self, error: Error, owner: str | None) -> None:
+        """Log and count a task that is refused before it comes here, since its sender had their share."""
+        self._ledger.rate_limited(error, owner)
+
+    def tell_reload_refused(self, exc: AdapterError) -> None:
+        """Log and count a reload that is not to be."""
+        text = f"reload refused, everything stays as it was: {exc.message}"
+        self.changes.tell("reload_refused", text, level=logging.ERROR)
+
+    async def _reload(self, reloading: Awaitable[ReloadReport]) -> ReloadReport:
+        try:
+            report = await reloading
+        except AdapterError as exc:
+            self.tell_reload_refused(exc)
+            raise
+        added, removed = len(report.added), len(report.removed)
+        self.changes.tell("reloaded", f"reloaded: {added} replicas added, {removed} removed, {len(report.kept)} kept")
+        return report
 
     # -- figures ------------------------------------------------------------------------------------------------------
 
@@ -283,8 +322,14 @@ class Orchestrator:
 
     def collect_metrics(self) -> CollectorRegistry:
         """Return the registry of all metrics, brought up to date."""
-        self.metrics.refresh(self._fleet.pools.values())
+        self.metrics.count_live(self._jobs)
+        self.metrics.refresh(self._fleet.pools.values(), self.plugins.reports, self.certificate_expires_at)
         return self.metrics.registry
+
+    def totals(self) -> Totals:
+        """Return what all pools have done since the start, live tasks included: look twice for what is done now."""
+        self.metrics.count_live(self._jobs)
+        return Totals(tokens_out=self.metrics.tokens_out, tasks_refused=self.metrics.tasks_refused)
 
 
 def _refused(task: TaskRequest, error: AdapterError) -> TokenStream:

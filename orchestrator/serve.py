@@ -25,6 +25,7 @@ from adapter_kit.chat_template import read_chat_template
 from orchestrator.config import HostSettings, Loaded, TracingSettings, at_next_start, require_keys
 from orchestrator.host import Orchestrator
 from orchestrator.http.app import ADMIN, FACES, create_app
+from orchestrator.http.certificate import ServedCertificate
 from orchestrator.http.guard import Guard
 from orchestrator.http.server import Server, bind, make_server, url_of
 from orchestrator.http.service import Service
@@ -123,11 +124,14 @@ async def _serving(
         assert load is not None
         async with reloading:  # what is read later is in force later
             try:
-                loaded = await anyio.to_thread.run_sync(load)
-                require_keys(settings.server, loaded.settings.server)
+                try:
+                    loaded = await anyio.to_thread.run_sync(load)
+                    require_keys(settings.server, loaded.settings.server)
+                except ConfigurationError as exc:
+                    orchestrator.tell_reload_refused(exc)
+                    raise
                 report = await orchestrator.reload(loaded.settings)
             except AdapterError as exc:
-                _log.error("reload refused, everything stays as it was: %s", exc.message)
                 # Who may reload may know what is wrong, but not where engines and files of this machine are.
                 exc.message = without_addresses(exc.message)
                 exc.args = (exc.message,)
@@ -156,6 +160,8 @@ async def _serving(
             group.start_soon(_sweep, service)
             for server, bound in zip(servers, sockets, strict=True):
                 await group.start(_serve, server, [bound])
+            if settings.server.tls is not None:
+                group.start_soon(ServedCertificate(settings.server.tls, servers, orchestrator).watch)
             ready = _ready(orchestrator, urls)
             try:
                 yield Serving(service, ready)
@@ -272,13 +278,11 @@ async def _reload_on_signal(service: Service) -> None:
         _log.warning("got SIGHUP, and there is no settings file to read again")
         return
     try:
-        report = await service.reload()
+        await service.reload()
     except AdapterError:
-        pass  # it was logged
+        pass  # it was told where it was refused
     except Exception:  # a bug, of a plugin's for one: the host goes on with what it has
         _log.exception("reload broke, everything stays as it was")
-    else:
-        _log.info("reloaded: %d replicas added, %d removed", len(report.added), len(report.removed))
 
 
 async def _serve(server: Server, sockets: list[socket.socket], *, task_status: anyio.abc.TaskStatus[None]) -> None:

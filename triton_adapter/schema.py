@@ -64,11 +64,24 @@ class ModelSchema:
     instance_count: int = 1
     server_version: str = ""
     """That of the server, where it told: a backend usually comes with it."""
+    instances_told: bool = False
+    """Whether `instance_count` is what the server told."""
 
     @property
     def batched(self) -> bool:
         """Whether tensors carry a batch dimension."""
         return self.max_batch_size > 0
+
+    @property
+    def slots(self) -> int | None:
+        """Requests that it works on at once; `None` where an instance may take any number.
+
+        An instance of a model that answers once is busy until it has answered its batch. A decoupled one returns at
+        once and answers later, vLLM and TensorRT-LLM above all; an ensemble has no instances; sequences keep theirs.
+        """
+        if not self.instances_told or self.decoupled or self.scheduling in ("ensemble", "sequence_batching"):
+            return None
+        return self.instance_count * max(self.max_batch_size, 1)
 
     @property
     def is_bls(self) -> bool:

@@ -113,15 +113,15 @@ def _of_models(models: Iterable[ModelHealth]) -> Iterator[Note]:
         state = (model.state or "").lower()
         if _is_broken(model):
             yield Note(
-                severity="error", topic="health", model=model.name, message=f"{version}is not ready: {model.reason}",
+                severity="error", topic="health", model=model.name, message=f"{version}not ready: {model.reason}",
                 advice="mend what the reason names, then load the model again",
             )  # fmt: skip
         elif state in ("loading", "unloading"):
-            yield Note(severity="warning", topic="health", model=model.name, message=f"{version}is {state}")
+            yield Note(severity="warning", topic="health", model=model.name, message=f"{version}{state}")
         elif model.name not in working:
             working.add(model.name)
             yield Note(
-                severity="hint", topic="health", model=model.name, message="is known to the engine, but not loaded",
+                severity="hint", topic="health", model=model.name, message="known to the engine, but not loaded",
                 advice="load it if it is needed",
             )  # fmt: skip
 
@@ -142,7 +142,7 @@ def _of_props(props: EngineProps, *, told: set[str | None]) -> Iterator[Note]:
         if model.ready is False and model.name not in told and not found_out:
             yield Note(
                 severity="error", topic="health", model=model.name,
-                message=f"is not ready: {model.dialect_reason or 'the engine does not say why'}",
+                message=f"not ready: {model.dialect_reason or 'the engine does not say why'}",
             )  # fmt: skip
 
 

@@ -82,6 +82,9 @@ def _program(
 
 def main() -> int:
     """Run the program with the process's arguments and return its exit code. Never raises but on a second Ctrl-C."""
+    # Before it is imported, and unless the user wants it otherwise: grpc writes lines of its own to standard error,
+    # among ours. What they say we are told as well, by the errors of its calls.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Before anything is parsed, because errors of parsing are told in the same way.
     options = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     as_json, debug = "--json" in options, "--debug" in options

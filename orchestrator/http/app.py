@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import cast
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -19,8 +20,9 @@ from adapter_api import AdapterError
 from orchestrator.http import kserve, openai, ops, page, problems, tasks
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
+from orchestrator.http.request_ids import RequestIds, id_of
 from orchestrator.http.schema import describe
-from orchestrator.http.service import Service
+from orchestrator.http.service import Service, client_of
 
 _log = logging.getLogger("orchestrator.http")
 
@@ -60,8 +62,9 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
             allow_origins=service.settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-API-Key", "traceparent"],
-            expose_headers=["X-Job-Id", "X-Queue-Position", "X-Predicted-Start-Ms", "Retry-After"],
+            expose_headers=["X-Request-Id", "X-Job-Id", "X-Queue-Position", "X-Predicted-Start-Ms", "Retry-After"],
         )
+    app.add_middleware(RequestIds)
     return app
 
 
@@ -103,7 +106,10 @@ class _LetIn:
 
 
 async def _on_error(request: Request, exc: Exception) -> Response:
-    return problems.answer(request, problems.error_of(exc))
+    error = problems.error_of(exc)
+    if error.code == "rate_limited":
+        cast(Service, request.app.state.service).orchestrator.tell_rate_limited(error, client_of(request).name)
+    return problems.answer(request, error)
 
 
 async def _on_http_error(request: Request, exc: Exception) -> Response:
@@ -144,4 +150,6 @@ async def _on_disconnect(request: Request, exc: Exception) -> Response:
 
 async def _on_bug(request: Request, exc: Exception) -> Response:
     _log.error("%s %r broke with %s", request.method, request.scope["path"], type(exc).__name__)
-    return problems.answer(request, problems.error_of(exc))
+    answer = problems.answer(request, problems.error_of(exc))
+    answer.headers.update(id_of(request.scope))
+    return answer

@@ -18,7 +18,7 @@ from orchestrator.http.kserve_codec import decode_request, encode_response
 from orchestrator.http.model_paths import Named, named_in
 from orchestrator.http.ops import probes
 from orchestrator.http.problems import RETRY_SOON
-from orchestrator.http.reading import traceparent_of
+from orchestrator.http.reading import trace_of
 from orchestrator.http.service import client_of, read_body, service_of
 
 router = APIRouter(tags=["v2 inference protocol"])
@@ -105,7 +105,7 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     asked, form = await read_body(
         request, lambda body: decode_request(body, header_length, named.model, named.version, values=values)
     )
-    asked = msgspec.structs.replace(asked, traceparent=traceparent_of(request.headers))
+    asked = msgspec.structs.replace(asked, **trace_of(request.headers))
     response = await _infer_unless_gone(request, asked, client.name)
     if response is None:
         return Response(status_code=499)  # the client is gone; nobody reads this

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from adapter_api import InvalidRequest, TaskRequest, Unsupported
-from orchestrator.http.reading import traceparent_of
+from orchestrator.http.reading import trace_of
 
 _SAME = (
     "model", "temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
@@ -84,9 +84,7 @@ def _common(fields: dict[str, Any], headers: Mapping[str, str], taken: set[str])
             continue
         raise Unsupported(f"{name!r} is not supported here; leave it out")
     task = {name: fields[name] for name in _SAME if fields.get(name) is not None}
-    if (traceparent := traceparent_of(headers)) is not None:
-        task["traceparent"] = traceparent
-    return task
+    return {**task, **trace_of(headers)}
 
 
 def _is_same(value: Any, other: Any) -> bool:

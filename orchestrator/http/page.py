@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from importlib import resources
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -80,4 +81,6 @@ def snapshot(service: Service) -> dict[str, Any]:
         "tasks": tasks[:_LIVE_SHOWN],
         "tasks_total": len(tasks),
         "errors": orchestrator.recent_errors(10),
+        "totals": orchestrator.totals(),
+        "at": monotonic(),
     }

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from starlette.datastructures import Headers
 
 from adapter_api import InvalidRequest
+from adapter_api.task import BAGGAGE_LIMIT, HEADER_TEXT, TRACESTATE_LIMIT
 from orchestrator.http.json_bounds import require_bounded
 from orchestrator.http.problems import Refused
 
@@ -112,3 +114,20 @@ def traceparent_of(headers: Mapping[str, str]) -> str | None:
     """
     found = headers.get("traceparent", "").strip()
     return found if _TRACEPARENT.fullmatch(found) else None
+
+
+def trace_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields of a task that carry the trace of its request: those that can be passed on.
+
+    What may come in several headers is one list (https://www.w3.org/TR/trace-context/#tracestate-header); a list
+    that is too long, or no text, is ignored like a malformed `traceparent`.
+    """
+    found = {"traceparent": traceparent_of(headers)}
+    for name, limit in (("tracestate", TRACESTATE_LIMIT), ("baggage", BAGGAGE_LIMIT)):
+        each = headers.getlist(name) if isinstance(headers, Headers) else [headers.get(name, "")]
+        value = ",".join(part.strip() for part in each if part.strip())
+        if len(value) <= limit and re.fullmatch(HEADER_TEXT, value):
+            found[name] = value
+    if found["traceparent"] is None:
+        found.pop("tracestate", None)
+    return {name: value for name, value in found.items() if value}

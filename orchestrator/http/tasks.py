@@ -15,7 +15,7 @@ from orchestrator.config import ServerSettings
 from orchestrator.http import bodies
 from orchestrator.http.answers import Batches, StreamingAnswer
 from orchestrator.http.problems import Refused
-from orchestrator.http.reading import traceparent_of, whole_number
+from orchestrator.http.reading import trace_of, whole_number
 from orchestrator.http.service import client_of, read_json, service_of, share_of
 from orchestrator.http.sse import task_frames
 from orchestrator.pools.status import TaskStatus
@@ -40,7 +40,7 @@ async def submit(request: Request) -> Response:
     """Run a task and stream its events. Leaving cancels it, unless it came with `on_disconnect: keep`."""
     service, client = service_of(request), client_of(request)
     client.count_request()
-    task, keep, history = await read_json(request, partial(_parse, traceparent=traceparent_of(request.headers)))
+    task, keep, history = await read_json(request, partial(_parse, trace=trace_of(request.headers)))
     if keep and service.kept.full:
         raise Refused("overloaded", "too many tasks are kept for clients that left; try again later", retry_after_s=5)
     accepted = service.accept(task, client, history=history)
@@ -113,12 +113,12 @@ async def clear_history(request: Request, session_id: str) -> Response:
     return _json({"session_id": session_id, "turns": turns})
 
 
-def _parse(fields: dict[str, Any], traceparent: str | None) -> tuple[TaskRequest, bool, bool]:
+def _parse(fields: dict[str, Any], trace: dict[str, str]) -> tuple[TaskRequest, bool, bool]:
     """Return the task, whether it is kept, and whether it has a history."""
     keep = _choice(fields, "on_disconnect", ("cancel", "keep")) == "keep"
     history = _flag(fields, "history")
-    if traceparent is not None:
-        fields.setdefault("traceparent", traceparent)
+    if "traceparent" not in fields:
+        fields = {**trace, **fields}
     return TaskRequest.parse(fields), keep, history
 
 

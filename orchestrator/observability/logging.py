@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import structlog
 
 from orchestrator.config import LogSettings
+from orchestrator.observability.request_id import request_id
 
 BLOT = "***"
 LONGEST_TEXT = 2000
@@ -68,6 +69,7 @@ def configure_logging(settings: LogSettings, secrets: Collection[str] = (), stre
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _name_request,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     as_json = settings.format == "json"
@@ -93,6 +95,15 @@ def configure_logging(settings: LogSettings, secrets: Collection[str] = (), stre
     root.setLevel(settings.level.upper())
     for name in _FOREIGN:  # they tell every request, and we tell every task
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _name_request(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Say during which request it was written, unless the record knows better: a task may end during another one."""
+    if event.get("request_id", "") is None:
+        del event["request_id"]
+    elif "request_id" not in event and (named := request_id.get()) is not None:
+        event["request_id"] = named
+    return event
 
 
 def _without_locals(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Prometheus metrics, in a registry of the orchestrator's own, written once per task and never per token.
+"""Prometheus metrics, in a registry of the orchestrator's own, written per task and per look, never per token.
 
 Labels: `engine, engine_version, pool_id, replica_id, model_id`, and a few closed sets (`outcome`, `priority`, `state`).
 A model's name becomes a label only when a replica has it, so that no client can make labels up.
@@ -13,7 +13,7 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
-from adapter_api import CancelReceipt, Error, HealthState
+from adapter_api import CancelReceipt, Error, HealthState, PluginReport, PluginStatus
 from orchestrator.pools.breaker import BreakerState
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.replica import Replica
@@ -38,6 +38,7 @@ class OrchestratorMetrics:
         self._tasks = counter("tasks", "Tasks that ended", (*LABELS, "outcome"))
         self._started = counter("tasks_started", "Tasks whose started was passed on", LABELS)
         self._rejected = counter("tasks_rejected", "Tasks refused on arrival", (*pool, "code"))
+        self._unserved = counter("tasks_unserved", "Tasks that ended while they waited", (*lane, "outcome"))
         self._tokens_in = counter("tokens_in", "Prompt tokens the engine counted", LABELS)
         self._tokens_out = counter("tokens_out", "Token events passed on", LABELS)
         self._retries = counter("retries", "Moves of tasks that had shown nothing", (*REPLICA_LABELS, "code"))
@@ -50,6 +51,7 @@ class OrchestratorMetrics:
         self._waited = histogram(registry, "queue_wait_seconds", "From arrival to a slot", lane)
         self._cancel_latency = histogram(registry, "cancel_seconds", "From a cancel to its receipt", pool)
         self._queue_depth = gauge("queue_depth", "Tasks that wait", lane)
+        self._queue_limit = gauge("queue_limit", "Tasks that may wait", pool)
         self._in_flight = gauge("in_flight", "Tasks at a replica", REPLICA_LABELS)
         self._slots = gauge("slots", "Tasks a replica may run at once", REPLICA_LABELS)
         self._ready = gauge("replica_ready", "1 when the replica gets work", REPLICA_LABELS)
@@ -59,6 +61,19 @@ class OrchestratorMetrics:
             "model_breaker", "1 half open, 2 open; absent for a model whose breaker at the replica is closed", LABELS
         )
         self._probe_latency = gauge("probe_seconds", "How long the last health probe took", REPLICA_LABELS)
+        self._draining = gauge("replica_draining", "1 when it, or its pool, is drained", REPLICA_LABELS)
+        self._models_ready = gauge("models_ready", "Models a replica has ready", REPLICA_LABELS)
+        self._certificate = gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate ends by which a replica knows us, or, without a replica, by which clients know us",
+            REPLICA_LABELS,
+        )
+        self._changes = counter("changes", "Changes of what tasks meet", (*pool, "replica_id", "change"))
+        self._plugins = gauge("plugins", "Installed plugins", ("status",))
+        self._reload = gauge("config_last_reload_successful", "0 when the last reload was refused", ())
+        self._reload.set(1)
+        self.tokens_out = self.tasks_refused = 0
+        """Of all pools together, for people: the counters of the same names have them by label."""
 
     def add_collectors(self, collectors: Iterable[Collector]) -> None:
         """Export other collectors beside ours."""
@@ -70,6 +85,12 @@ class OrchestratorMetrics:
 
     def task_rejected(self, pool_id: str, code: str) -> None:
         self._rejected.labels(pool_id, code).inc()
+        self.tasks_refused += 1
+
+    def changed(self, change: str, pool_id: str, replica_id: str) -> None:
+        self._changes.labels(pool_id, replica_id, change).inc()
+        if change in ("reloaded", "reload_refused"):
+            self._reload.set(1 if change == "reloaded" else 0)
 
     def task_moved(self, replica: Replica, error: Error) -> None:
         self._retries.labels(*_replica_labels(replica), error.code).inc()
@@ -80,8 +101,9 @@ class OrchestratorMetrics:
         self._tasks.labels(*labels, ticket.outcome).inc()
         self._duration.labels(*labels).observe(now - ticket.arrived)
         self._waited.labels(ticket.pool.id, ticket.work.priority).observe(ticket.waited_s)
-        if tokens:
-            self._tokens_out.labels(*labels).inc(tokens)
+        if ticket.granted_at is None:
+            self._unserved.labels(ticket.pool.id, ticket.work.priority, ticket.outcome).inc()
+        self._count_tokens(ticket, tokens)
         if ticket.tokens_in:
             self._tokens_in.labels(*labels).inc(ticket.tokens_in)
         if ticket.first_token_at is not None:
@@ -97,12 +119,28 @@ class OrchestratorMetrics:
         if tokens_after:
             self._after_cancel.labels(pool_id).inc(tokens_after)
 
-    def refresh(self, pools: Iterable[Pool]) -> None:
+    def count_live(self, tickets: Iterable[Ticket]) -> None:
+        """Count the tokens that live tasks have had so far, so that a long task does not count in one leap."""
+        for ticket in tickets:
+            if (stream := ticket.stream) is not None:
+                self._count_tokens(ticket, stream.tokens)
+
+    def refresh(
+        self, pools: Iterable[Pool], plugins: Iterable[PluginReport] = (), certificate_expires_at: float | None = None
+    ) -> None:
         """Set the gauges to how things are; call it before the registry is read."""
-        for gauge in (self._queue_depth, self._in_flight, self._slots, self._ready, self._state, self._breaker,
-                      self._model_breaker, self._probe_latency):  # fmt: skip
+        for gauge in (self._queue_depth, self._queue_limit, self._in_flight, self._slots, self._ready, self._state,
+                      self._breaker, self._model_breaker, self._probe_latency, self._draining, self._models_ready,
+                      self._certificate, self._plugins):  # fmt: skip
             gauge.clear()  # a replica that is gone must not linger
+        for status in PluginStatus:
+            self._plugins.labels(status.value).set(0)
+        for plugin in plugins:
+            self._plugins.labels(plugin.status.value).inc()
+        if certificate_expires_at is not None:
+            self._certificate.labels("", "", "", "").set(certificate_expires_at)
         for pool in pools:
+            self._queue_limit.labels(pool.id).set(pool.settings.queue.limit)
             self._queue_depth.labels(pool.id, "interactive").set(pool.line.depth("interactive"))
             self._queue_depth.labels(pool.id, "batch").set(pool.line.depth("batch"))
             for replica in pool.replicas.values():
@@ -117,10 +155,22 @@ class OrchestratorMetrics:
         for model in replica.trust.models():
             if model.breaker is not BreakerState.CLOSED and pool.knows(model.model):
                 self._model_breaker.labels(*labels, model.model).set(_BREAKER_VALUE[model.breaker])
+        self._draining.labels(*labels).set(1 if pool.draining or replica.draining else 0)
         if replica.report is not None:
             self._probe_latency.labels(*labels).set(replica.report.latency_s)
+            ready = {model.name for model in replica.report.models if model.ready}
+            self._models_ready.labels(*labels).set(len(ready) if replica.health.takes_work else 0)
+        if replica.props is not None and replica.props.certificate_expires_at is not None:
+            self._certificate.labels(*labels).set(replica.props.certificate_expires_at)
         for state in HealthState:
             self._state.labels(*labels, state.value).set(1 if replica.health.state is state else 0)
+
+    def _count_tokens(self, ticket: Ticket, tokens: int) -> None:
+        new = tokens - ticket.tokens_counted
+        if new > 0:
+            ticket.tokens_counted = tokens
+            self._tokens_out.labels(*_labels(ticket)).inc(new)
+            self.tokens_out += new
 
 
 MetricT = TypeVar("MetricT", Counter, Gauge)

@@ -3,13 +3,17 @@
 An engine may have any labels with any values, a request's name among them; each new value is a series that a
 Prometheus keeps for weeks. So only labels are passed on whose values are few in the engines there are, models must be
 those that the replica has, and the number of series is limited. What is left out is counted by reason.
+
+A label that has the name of one of ours is renamed as Prometheus does it: `engine` becomes `exported_engine`, so that
+series that differ in nothing else stay apart
+(https://prometheus.io/docs/prometheus/latest/configuration/configuration/#scrape_config, `honor_labels`).
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 from prometheus_client import Metric
@@ -30,6 +34,8 @@ PASSED_ON = frozenset({
 })  # fmt: skip
 """Labels of engines that are passed on, beside the model's name."""
 _MODEL = ("model", "model_name")
+"""Labels that name the model; the first that a series has becomes `model_id`."""
+_EXPORTED = "exported_"
 _OWN_PREFIX = "worker_adapter_"
 _TRTLLM = re.compile(r"(?:trtllm|tensorrt.?llm)\s+([\w.+-]+)", re.IGNORECASE)
 
@@ -46,7 +52,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Relabelled(msgspec.Struct, frozen=True, kw_only=True):
-    """What is passed on, and how many series are not: `label`, `model`, `name`, `limit` say why."""
+    """What is passed on, and how many series are not: `label`, `model`, `name`, `twice`, `limit` say why."""
 
     metrics: tuple[Metric, ...]
     left_out: dict[str, int]
@@ -63,6 +69,7 @@ def relabelled(text: str, origin: Origin, *, limit: int = SERIES_LIMIT) -> Relab
     left_out: Counter[str] = Counter()
     unknown: dict[str, None] = {}
     metrics, series = [], 0
+    seen: set[tuple[str, frozenset[tuple[str, str]]]] = set()
     for family in text_string_to_metric_families(text):
         if family.name.startswith(_OWN_PREFIX):
             left_out["name"] += len(family.samples)
@@ -72,24 +79,29 @@ def relabelled(text: str, origin: Origin, *, limit: int = SERIES_LIMIT) -> Relab
         metric = Metric(family.name, family.documentation, "unknown" if bare else family.type)
         more = _more(origin, family.name)
         for sample in family.samples:
-            reason = _why_not(sample, origin.models, unknown) or ("limit" if series >= limit else "")
+            labels = _labels(sample.labels, more)
+            key = (sample.name, frozenset(labels.items()))
+            reason = _why_not(sample.labels, origin.models, unknown)
+            reason = reason or ("twice" if key in seen else "limit" if series >= limit else "")
             if reason:
                 left_out[reason] += 1
                 continue
+            seen.add(key)
             series += 1
-            metric.samples.append(Sample(family.name if bare else sample.name, _labels(sample, more), sample.value))
+            metric.samples.append(Sample(family.name if bare else sample.name, labels, sample.value))
         if metric.samples:
             metrics.append(metric)
     return Relabelled(metrics=tuple(metrics), left_out=dict(left_out), unknown_labels=tuple(_few(unknown)))
 
 
-def _why_not(sample: Sample, models: Collection[str], unknown: dict[str, None]) -> str:
+def _why_not(labels: Mapping[str, str], models: Collection[str], unknown: dict[str, None]) -> str:
     """Return why a series is left out; empty when it is passed on."""
-    for name, value in sample.labels.items():
-        if name in _MODEL:
+    named = _model_label(labels)
+    for name, value in labels.items():
+        if name == named or name in _MODEL:
             if models and value not in models:
                 return "model"
-        elif name not in PASSED_ON and name not in OURS:
+        elif name not in PASSED_ON and _original(name) not in OURS:
             unknown[name] = None
             return "label"
         if len(value) > VALUE_LIMIT:
@@ -97,11 +109,31 @@ def _why_not(sample: Sample, models: Collection[str], unknown: dict[str, None]) 
     return ""
 
 
-def _labels(sample: Sample, more: dict[str, str]) -> dict[str, str]:
-    theirs = {
-        "model_id" if name in _MODEL else name: value for name, value in sample.labels.items() if name not in OURS
-    }
-    return {**theirs, **more}
+def _labels(theirs: Mapping[str, str], more: dict[str, str]) -> dict[str, str]:
+    """Return a series' labels and ours; theirs make way where the names are the same."""
+    ours, named = dict(more), _model_label(theirs)
+    if named is not None:
+        ours["model_id"] = theirs[named]
+    rest = {name: value for name, value in theirs.items() if name != named}
+    taken = {*ours, *rest}
+    # The shorter first, as Prometheus does it: `engine` makes way for ours before `exported_engine` would for `engine`.
+    for name in sorted((name for name in rest if name in ours or name in _MODEL), key=len):
+        renamed = "model_id" if name in _MODEL else name
+        while renamed in taken:
+            renamed = _EXPORTED + renamed
+        taken.add(renamed)
+        rest[renamed] = rest.pop(name)
+    return {**rest, **ours}
+
+
+def _model_label(labels: Mapping[str, str]) -> str | None:
+    return next((name for name in (*_MODEL, "model_id") if name in labels), None)
+
+
+def _original(name: str) -> str:
+    while name.startswith(_EXPORTED):
+        name = name.removeprefix(_EXPORTED)
+    return name
 
 
 def _more(origin: Origin, family: str) -> dict[str, str]:

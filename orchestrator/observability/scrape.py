@@ -100,7 +100,7 @@ def _left_out(replica: Replica, read: Relabelled) -> str:
         return ""
     reasons = {
         "model": "are of models that it does not have", "name": "are named like the host's own",
-        "limit": "are more than one replica may have",
+        "limit": "are more than one replica may have", "twice": "are told twice",
         "label": "have labels that are not passed on" + "".join(f" {name!r}" for name in read.unknown_labels),
     }  # fmt: skip
     why = ", or ".join(reasons[reason] for reason in sorted(read.left_out))

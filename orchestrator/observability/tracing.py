@@ -18,13 +18,15 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from adapter_api import End, Error
+from orchestrator.observability.request_id import request_id
 
 if TYPE_CHECKING:
     from orchestrator.config import TracingSettings
+    from orchestrator.pools.claim import Work
     from orchestrator.pools.replica import Replica
     from orchestrator.pools.ticket import Ticket
 
@@ -43,30 +45,46 @@ class Tracing:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    def accepted(self, ticket: Ticket, traceparent: str | None) -> str | None:
-        """Begin the task's span and return the `traceparent` for its engine."""
-        parent = _propagator.extract({"traceparent": traceparent}) if traceparent else None
-        work = ticket.work
-        ticket.span = span = self._tracer.start_span(
+    def accepted(self, ticket: Ticket) -> str | None:
+        """Begin the task's span and return the `traceparent` for its engine; what else came with it stays as it is."""
+        ticket.span = span = self._begin(ticket.work, ticket.pool.id, ticket.request_id)
+        span.set_attribute("worker_adapter.queue_position", ticket.queue_position)
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier, trace.set_span_in_context(span))
+        return carrier.get("traceparent", dict(ticket.work.trace_headers).get("traceparent"))
+
+    def refused(self, work: Work, pool_id: str, code: str) -> None:
+        """Make a span of a task that was not even queued."""
+        span = self._begin(work, pool_id, request_id.get())
+        span.set_attributes({"worker_adapter.outcome": code, "worker_adapter.refused": True, "error.type": code})
+        span.set_status(Status(StatusCode.ERROR, code))
+        span.end()
+
+    def _begin(self, work: Work, pool_id: str, request: str | None) -> Span:
+        headers = dict(work.trace_headers)
+        return self._tracer.start_span(
             f"task {work.model}"[:MAX_TEXT],
-            context=parent,
+            context=_propagator.extract(headers) if "traceparent" in headers else None,
             kind=SpanKind.SERVER,
             attributes=_known({
                 "worker_adapter.job_id": work.job_id,
                 "worker_adapter.session_id": work.session_id,
-                "worker_adapter.pool_id": ticket.pool.id,
+                "worker_adapter.request_id": request,
+                "worker_adapter.pool_id": pool_id or None,
                 "worker_adapter.priority": work.priority,
-                "worker_adapter.queue_position": ticket.queue_position,
                 "gen_ai.request.model": work.model,
             }),
         )  # fmt: skip
-        carrier: dict[str, str] = {}
-        _propagator.inject(carrier, trace.set_span_in_context(span))
-        return carrier.get("traceparent", traceparent)
 
     def started(self, ticket: Ticket) -> None:
         if ticket.span is not None and ticket.replica is not None:
-            ticket.span.add_event("started", _known(_place(ticket.replica)))
+            # It is told together with the first token, whose time was taken a moment ago: that must not be earlier.
+            first = ticket.first_token_at
+            now_ns = time_ns() if first is None else time_ns() - int((perf_counter() - first) * 1e9)
+            ticket.span.add_event("started", _known(_place(ticket.replica)), timestamp=now_ns)
+            if first is not None:
+                ticket.span.add_event("first_token", timestamp=now_ns)
+                ticket.first_token_traced = True
 
     def moved(self, ticket: Ticket, replica: Replica, error: Error) -> None:
         """Note that the task leaves a replica that failed it."""
@@ -79,7 +97,7 @@ class Tracing:
         if span is None:
             return
         now_ns, now, first, terminal = time_ns(), perf_counter(), ticket.first_token_at, ticket.terminal
-        if first is not None:
+        if first is not None and not ticket.first_token_traced:
             span.add_event("first_token", timestamp=now_ns - int((now - first) * 1e9))
         span.set_attributes(_known({
             **(_place(ticket.served_by) if ticket.served_by else {}),

@@ -8,6 +8,7 @@ from typing import Protocol
 import anyio
 
 from adapter_api import AdapterError, Priority
+from adapter_api.task import TraceHeaders
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.trust import Trials
 from orchestrator.sessions.affinity import SessionKey
@@ -26,6 +27,8 @@ class Work(Protocol):
     def priority(self) -> Priority: ...
     @property
     def session_id(self) -> str | None: ...
+    @property
+    def trace_headers(self) -> TraceHeaders: ...
 
 
 class Claim:

@@ -19,6 +19,7 @@ from orchestrator.pools.fit import TemplateReader
 from orchestrator.pools.monitor import watch
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.replica import Replica
+from orchestrator.pools.trust import Teller
 from orchestrator.sessions.affinity import Affinity
 
 _log = logging.getLogger("orchestrator.pools.fleet")
@@ -66,6 +67,7 @@ class Fleet:
         affinity: Affinity,
         listener: HealthListener,
         read_metrics: MetricsReader,
+        tell: Teller,
         template_of: TemplateReader | None = None,
     ) -> None:
         self.settings = settings
@@ -74,6 +76,7 @@ class Fleet:
         self._affinity = affinity
         self._listener = listener
         self._read_metrics = read_metrics
+        self._tell = tell
         self._template_of = template_of
         self._watchers: anyio.abc.TaskGroup | None = None
         self._watched: set[Replica] = set()
@@ -242,7 +245,7 @@ class Fleet:
         replicas = []
         for settings in wanted:
             plugin = self._plugins.adapter(settings.adapter or pool.adapter or "")
-            replica = Replica(pool, settings, plugin, environ=environ, clock=monotonic)
+            replica = Replica(pool, settings, plugin, environ=environ, clock=monotonic, tell=self._tell)
             replica.create_adapter()  # so that wrong options are told now, not by a watcher later
             replicas.append(replica)
         return replicas

@@ -22,30 +22,29 @@ class Hysteresis:
         self._bad = 0
         self._has_been_up = False
         self.state = HealthState.STARTING
+        self.takes_work = False
+        """An engine may be degraded and take work, or degraded and refuse us."""
         self.detail = "not probed yet"
 
-    @property
-    def takes_work(self) -> bool:
-        return self.state in TAKES_WORK
-
     def observe(self, report: HealthReport) -> bool:
-        """Take one report in; returns whether the state changed."""
-        before = self.state
+        """Take one report in; returns whether the state changed, or whether it takes work."""
+        before = self.state, self.takes_work
         if report.state in TAKES_WORK and report.ready:
             self._observe_good(report)
         else:
             self._observe_bad(report)
-        return self.state is not before
+        return (self.state, self.takes_work) != before
 
     def _observe_good(self, report: HealthReport) -> None:
         self._good, self._bad = self._good + 1, 0
         if self.takes_work or not self._has_been_up or self._good >= self._settings.rise:
-            self._has_been_up = True
+            self._has_been_up = self.takes_work = True
             self.state, self.detail = report.state, report.detail
 
     def _observe_bad(self, report: HealthReport) -> None:
         self._good, self._bad = 0, self._bad + 1
         told = report.state is not HealthState.UNREACHABLE
         if told or not self.takes_work or self._bad >= self._settings.fall:
-            state = HealthState.STARTING if report.state in TAKES_WORK else report.state
-            self.state, self.detail = state, report.detail
+            # Ready of itself, with nothing that is ready for us: it will be. Degraded keeps its name: it may refuse us.
+            self.state = HealthState.STARTING if report.state is HealthState.READY else report.state
+            self.takes_work, self.detail = False, report.detail

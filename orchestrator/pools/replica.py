@@ -20,9 +20,9 @@ from adapter_api import (
     judge,
 )
 from orchestrator.config.settings import PoolSettings, ReplicaSettings
-from orchestrator.pools.hysteresis import Hysteresis
+from orchestrator.pools.hysteresis import TAKES_WORK, Hysteresis
 from orchestrator.pools.status import ReplicaStatus
-from orchestrator.pools.trust import Trials, Trust
+from orchestrator.pools.trust import Teller, Trials, Trust
 
 _LIVES = count(1)
 
@@ -38,6 +38,7 @@ class Replica:
         *,
         environ: Mapping[str, str] | None,
         clock: Callable[[], float],
+        tell: Teller,
     ) -> None:
         self.id = settings.id
         self.pool_id = pool.id
@@ -49,7 +50,7 @@ class Replica:
         self.health = Hysteresis(pool.health)
         self.report: HealthReport | None = None
         self.props: EngineProps | None = None
-        self.trust = Trust(pool.id, settings.id, pool.breaker, clock)
+        self.trust = Trust(pool.id, settings.id, pool.breaker, clock, tell)
         self.life = next(_LIVES)
         """Another number after each time that its engine was out of sight, and for each replica."""
         self.draining = False
@@ -103,7 +104,11 @@ class Replica:
         if self.draining:
             return "it is draining"
         if self.adapter is None or not self.health.takes_work:
-            return f"it is {self.health.state}" + (f": {self.health.detail}" if self.health.detail else "")
+            # Degraded and not taking work: it answers, and refuses us.
+            state = f"it is {self.health.state}"
+            if self.health.state in TAKES_WORK:
+                state += " and takes no work"
+            return state + (f": {self.health.detail}" if self.health.detail else "")
         if not self.trust.breaker.allows:
             return f"its breaker is open after {self.trust.breaker.reason}"
         return ""

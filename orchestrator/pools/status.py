@@ -86,3 +86,10 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since it arrived; of an ended task: how long it took."""
     ended_at: float | None = None
     terminal: Terminal | None = None
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done since the start."""
+
+    tokens_out: int
+    tasks_refused: int

@@ -45,9 +45,14 @@ class Ticket(Claim):
         self.untold: str | None = None
         """What its last error says, with all that the client is not told: for the log."""
         self.tokens_in: int | None = None
+        self.request_id: str | None = None
+        """The id of the request that submitted it, on a host that is reached by requests."""
+        self.tokens_counted = 0
+        """How many of its tokens are in the metrics already."""
         self.ended = False
         self.span: Span | None = None
         """Its span, while it lives, in a host that traces."""
+        self.first_token_traced = False
         self._stream: weakref.ref[TokenStream] | None = None
 
     @property

@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol
 
 from adapter_api import Culprit, End, PermissionDenied, Terminal, Unauthenticated, judge
 from orchestrator.config.settings import BreakerSettings
 from orchestrator.pools.breaker import Breaker, BreakerState
 from orchestrator.pools.status import ModelBreakerStatus
-
-_log = logging.getLogger("orchestrator.pools.trust")
 
 MODELS_AT_MOST = 256
 """Models that are remembered at a replica for having failed; clients name models, so there must be an end to it."""
@@ -31,6 +30,14 @@ _REFUSALS = frozenset({Unauthenticated.code, PermissionDenied.code})
 """After these the engine is asked something before a task is risked."""
 
 
+class Teller(Protocol):
+    """Logs and counts a change of what tasks meet; `observability.changes.Changes.tell` is one."""
+
+    def __call__(
+        self, change: str, text: str, *, level: int = ..., pool_id: str = ..., replica_id: str = ..., **more: str
+    ) -> None: ...
+
+
 class _Model:
     """One model at the replica."""
 
@@ -42,12 +49,15 @@ class _Model:
 class Trust:
     """Learns from how tasks end at one replica."""
 
-    def __init__(self, pool_id: str, replica_id: str, settings: BreakerSettings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, pool_id: str, replica_id: str, settings: BreakerSettings, clock: Callable[[], float], tell: Teller
+    ) -> None:
         self.breaker = Breaker(settings, clock)
         """The replica's own."""
         self._pool_id, self._replica_id = pool_id, replica_id
         self._settings = settings
         self._clock = clock
+        self._tell = tell
         self._models: OrderedDict[str, _Model] = OrderedDict()
         """Only those with something to remember."""
 
@@ -90,7 +100,7 @@ class Trust:
         trials = tuple(breaker for breaker in breakers if breaker.begin())
         for breaker in trials:
             whom = self._whom(None if breaker is self.breaker else model)
-            self._say(logging.INFO, model, "job %s tries %s again", job_id, whom)
+            self._say("breaker_half_open", logging.INFO, model, f"job {job_id} tries {whom} again")
         return trials
 
     def end(self, trials: Trials) -> None:
@@ -122,11 +132,11 @@ class Trust:
         breaker = self.breaker if whole else self._remember(model).breaker
         at_once = judgement.condemns_at_once(outcome) and first
         if breaker.failed(outcome.code, trial=breaker in trials, at_once=at_once, ask_first=outcome.code in _REFUSALS):
+            others = "" if whole else " while another can take it"
             self._say(
-                logging.WARNING, model, "%s gets no task for %.3g s while another can take it, after %s: %s"
-                if not whole else "%s gets no task for %.3g s, after %s: %s",
-                self._whom(None if whole else model), breaker.opens_for_s, breaker.reason, outcome.message,
-                code=outcome.code,
+                "breaker_open", logging.WARNING, model,
+                f"{self._whom(None if whole else model)} gets no task for {breaker.opens_for_s:.3g} s{others}, after "
+                f"{breaker.reason}: {outcome.message}", code=outcome.code,
             )  # fmt: skip
         if not whole and outcome.code == "engine_failed" and self.breaker in trials:
             self._close(self.breaker, None, model)  # the engine answered: the way to it works
@@ -163,7 +173,7 @@ class Trust:
 
     def _close(self, breaker: Breaker, whose: str | None, model: str, *, trial: bool = True) -> None:
         if breaker.succeeded(trial=trial):
-            self._say(logging.INFO, model, "%s works and gets tasks again", self._whom(whose))
+            self._say("breaker_closed", logging.INFO, model, f"{self._whom(whose)} works and gets tasks again")
 
     def _rest(self, model: str, retry_after_s: float | None) -> None:
         wait_s = OVERLOAD_REST_S if retry_after_s is None else min(retry_after_s, LONGEST_REST_S)
@@ -182,6 +192,7 @@ class Trust:
         replica = f"replica {self._pool_id}/{self._replica_id}"
         return replica if model is None else f"model {model!r} at {replica}"
 
-    def _say(self, level: int, model: str, message: str, *values: object, code: str | None = None) -> None:
-        extra = {"pool_id": self._pool_id, "replica_id": self._replica_id, "model_id": model}
-        _log.log(level, message, *values, extra=extra if code is None else {**extra, "code": code})
+    def _say(self, change: str, level: int, model: str, text: str, **more: str) -> None:
+        self._tell(
+            change, text, level=level, pool_id=self._pool_id, replica_id=self._replica_id, model_id=model, **more
+        )

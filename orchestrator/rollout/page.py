@@ -8,7 +8,6 @@ from html import escape
 from orchestrator.rollout.report import PoolFigures, RolloutReport, Spread
 
 _COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#4a5568")
-_WIDTH, _HEIGHT, _BASE = 1000, 190, 160
 _FIGURES = (
     ("ttft_ms", "Time to first token", "ms"),
     ("total_ms", "Time of a whole task", "ms"),
@@ -30,9 +29,20 @@ border-radius: .6rem; padding: .7rem .9rem; } figure:focus-visible { outline: 3p
 figcaption, caption { font-weight: 600; text-align: left; } .quiet, th { color: var(--quiet); font-weight: 400; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .4rem 1rem .4rem 0; }
 td { border-top: 1px solid var(--line); font-variant-numeric: tabular-nums; } th { white-space: nowrap; }
-svg { width: 100%; min-width: 52rem; height: auto; }
-svg text { fill: currentColor; font-size: 12px; } .key { display: inline-block; width: .8em; height: .8em;
+.bars { display: grid; grid-template-columns: max-content 1fr; gap: .35rem .8rem; align-items: center;
+font-size: .9rem; max-width: 60rem; } .bound { text-align: right; color: var(--quiet); white-space: nowrap; }
+.bound, .bar { font-variant-numeric: tabular-nums; }
+.bar { display: flex; align-items: center; gap: .4rem; height: 1.05rem; }
+.bar i { height: .8rem; border-radius: .15rem; } .key { display: inline-block; width: .8em; height: .8em;
 margin-right: .4em; border-radius: .15em; }
+@media (max-width: 44rem) {
+main { padding: .8rem; } table, tbody, caption { display: block; }
+thead { position: absolute; width: 1px; height: 1px; overflow: hidden; }
+tr { display: block; border-top: 1px solid var(--line); padding: .4rem 0; }
+td { display: flex; gap: 1rem; justify-content: space-between; border: 0; padding: .15rem 0; text-align: right; }
+td > span { overflow-wrap: anywhere; min-width: 0; }
+td::before { content: attr(data-head); color: var(--quiet); text-align: left; }
+}
 """
 
 
@@ -84,39 +94,43 @@ def _agreements(report: RolloutReport) -> str:
 
 
 def _figure(title: str, unit: str, spreads: list[tuple[str, Spread]]) -> str:
+    """Return bars that grow to the right, one group per range, so that any width of a screen will do."""
     bounds = sorted({bound for _, spread in spreads for bound, _ in spread.buckets})
     if not bounds:
         return ""
-    columns, shapes = _WIDTH / len(bounds), []
     most = max(count / spread.count for _, spread in spreads for _, count in spread.buckets)
-    for position, (pool_id, spread) in enumerate(spreads):
-        counts, width = dict(spread.buckets), columns * 0.8 / len(spreads)
-        for column, bound in enumerate(bounds):
-            share = counts.get(bound, 0) / spread.count if spread.count else 0
-            x, height = column * columns + position * width, share / most * (_BASE - 30)
+    rows = []
+    for bound in bounds:
+        bars = []
+        for position, (pool_id, spread) in enumerate(spreads):
+            share = dict(spread.buckets).get(bound, 0) / spread.count if spread.count else 0
             label = f"{pool_id}: {share:.0%} up to {bound:g} {unit}"
-            shapes.append(
-                f'<rect x="{x:.1f}" y="{_BASE - height:.1f}" width="{width:.1f}" height="{height:.1f}"'
-                f' fill="{_colour(position)}" rx="2"><title>{escape(label)}</title></rect>'
+            bars.append(
+                f'<div class="bar" title="{escape(label)}"><i style="width:{share / most * 80:.1f}%;'
+                f'background:{_colour(position)}"></i>{f"{share:.0%}" if share else ""}</div>'
             )
-            if share:
-                shapes.append(f'<text x="{x:.1f}" y="{_BASE - height - 4:.1f}">{share:.0%}</text>')
-    axis = "".join(
-        f'<text x="{column * columns:.1f}" y="{_BASE + 16}">≤ {bound:g}</text>' for column, bound in enumerate(bounds)
-    )
+        rows.append(f'<span class="bound">≤ {bound:g}</span><div>{"".join(bars)}</div>')
     told = "; ".join(f"{pool_id} p50 {_number(spread.p50)}, p99 {_number(spread.p99)}" for pool_id, spread in spreads)
     return (
-        f"<figure tabindex='0'><figcaption>{title} <span class='quiet'>({unit}), share of tasks</span></figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" aria-label="{escape(f"{title}: {told}")}">'
-        f"{''.join(shapes)}{axis}</svg></figure>"
+        f"<figure><figcaption>{title} <span class='quiet'>({unit}), share of tasks</span></figcaption>"
+        f'<div class="bars" role="img" aria-label="{escape(f"{title}: {told}")}">{"".join(rows)}</div></figure>'
     )
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], caption: str) -> str:
-    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    inside = f"<caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-    return f"<figure tabindex='0'><table>{inside}</table></figure>"
+    head = "".join(f'<th scope="col" role="columnheader">{each}</th>' for each in heads)
+    # The roles are kept where a narrow screen lays the table out as blocks.
+    body = "".join(
+        '<tr role="row">'
+        + "".join(
+            f'<td role="cell" data-head="{name}"><span>{cell}</span></td>'
+            for name, cell in zip(heads, row, strict=True)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    inside = f'<caption>{caption}</caption><thead><tr role="row">{head}</tr></thead><tbody>{body}</tbody>'
+    return f"<figure tabindex='0'><table role='table'>{inside}</table></figure>"
 
 
 def _three(spread: Spread) -> str:

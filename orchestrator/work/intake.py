@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adapter_api import AdapterClosed, AdapterError, End, Error, Terminal
+from orchestrator.observability.request_id import request_id
 from orchestrator.pools.claim import Work
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
@@ -65,6 +66,7 @@ class Intake:
             ticket = Ticket(
                 work, pool, timeout_s or pool.settings.task_timeout_s, owner=owner, session=session, bound=bound
             )
+            ticket.request_id = request_id.get()
             pool.admit(ticket)
         except AdapterError as exc:
             self._ledger.refused(work, pool.id if pool is not None else "", exc)

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from adapter_api import AdapterError, CancelReceipt, Error, HealthReport, PluginHost, Started, TaskRequest
+from orchestrator.observability.changes import Changes
 from orchestrator.observability.metrics import OrchestratorMetrics
 from orchestrator.pools.claim import Work
 from orchestrator.pools.pool import Pool
@@ -31,16 +32,24 @@ class Ledger:
         self._metrics = metrics
         self._plugins = plugins
         self._tracing = tracing
+        self.changes = Changes(metrics)
         self.figures = Figures()
         """The last tasks of each pool, to put pools side by side."""
 
     def refused(self, work: Work, pool_id: str, exc: AdapterError) -> None:
         self._metrics.task_rejected(pool_id, exc.code)
+        if self._tracing is not None:
+            self._tracing.refused(work, pool_id, exc.code)
         _log.info("refused job %s: %s", work.job_id, exc.message, extra={"job_id": work.job_id, "code": exc.code})
+
+    def rate_limited(self, error: Error, owner: str | None) -> None:
+        """Count a task whose sender has had their share; it has no name yet."""
+        self._metrics.task_rejected("", error.code)
+        _log.info("refused a task of %s: %s", owner, error.message, extra={"code": error.code, "owner": owner})
 
     def accepted(self, ticket: Ticket, traceparent: str | None) -> str | None:
         """Return the trace context that the task's engine is to have."""
-        return traceparent if self._tracing is None else self._tracing.accepted(ticket, traceparent)
+        return traceparent if self._tracing is None else self._tracing.accepted(ticket)
 
     def started(self, ticket: Ticket, started: Started) -> None:
         self._metrics.task_started(ticket)
@@ -56,7 +65,10 @@ class Ledger:
         _log.warning(
             "job %s moves on from replica %s/%s, which failed before it showed anything: %s",
             ticket.work.job_id, replica.pool_id, replica.id, error.message,
-            extra={"job_id": ticket.work.job_id, "replica_id": replica.id, "code": error.code},
+            extra={
+                "job_id": ticket.work.job_id, "request_id": ticket.request_id, "pool_id": replica.pool_id,
+                "replica_id": replica.id, "code": error.code,
+            },
         )  # fmt: skip
 
     def cancelled(self, ticket: Ticket, receipt: CancelReceipt, tokens_after: int) -> None:
@@ -94,15 +106,10 @@ class Ledger:
         )
 
     def probed(self, pool: Pool, replica: Replica, report: HealthReport, changed: bool) -> None:
+        self.changes.look(pool, replica)
         if not changed:
             return
         self._plugins.call("worker_adapter_health_changed", pool_id=pool.id, replica_id=replica.id, report=report)
-        _log.log(
-            logging.INFO if replica.health.takes_work else logging.WARNING,
-            "replica %s/%s is %s%s", pool.id, replica.id, replica.health.state,
-            f": {report.detail}" if report.detail else "",
-            extra={"pool_id": pool.id, "replica_id": replica.id, "engine": replica.engine},
-        )  # fmt: skip
 
 
 def _is_copy(ticket: Ticket) -> bool:
@@ -115,14 +122,17 @@ def _log_end(ticket: Ticket, tokens: int) -> None:
     # As it is, with the engine's address: the client was told less.
     reason = f": {ticket.untold or ticket.terminal.message}" if isinstance(ticket.terminal, Error) else ""
     _log.info(
-        "job %s ended (%s) after %d tokens%s", work.job_id, ticket.outcome, tokens, reason,
+        "job %s ended (%s) after %d tokens%s" if ticket.granted_at is not None else
+        "job %s ended (%s) while it waited, after %d tokens%s", work.job_id, ticket.outcome, tokens, reason,
         extra={
-            "job_id": work.job_id, "session_id": work.session_id, "model_id": work.model, "outcome": ticket.outcome,
+            "job_id": work.job_id, "request_id": ticket.request_id, "session_id": work.session_id,
+            "model_id": work.model, "outcome": ticket.outcome,
             "engine": replica.engine if replica else None,
             "engine_version": replica.engine_version if replica else None,
             "pool_id": ticket.pool.id, "replica_id": replica.id if replica else None,
             "queue_position": ticket.queue_position, "predicted_start_ms": ticket.predicted_start_ms,
             "tokens_in": ticket.tokens_in, "tokens_out": tokens, "kv_warmth": ticket.kv_warmth,
+            "queue_ms": ticket.waited_s * 1e3,
             "decode_time_ms": None if first is None else (perf_counter() - first) * 1e3,
         },
     )  # fmt: skip

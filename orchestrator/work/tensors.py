@@ -21,6 +21,7 @@ from adapter_api import (
     WorkerAdapter,
     judge,
 )
+from adapter_api.task import TraceHeaders
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
 from orchestrator.pools.told import tell
@@ -36,6 +37,7 @@ class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str | None = None
     priority: Priority = "interactive"
     session_id: str | None = None
+    trace_headers: TraceHeaders = ()
 
     @classmethod
     def of(cls, request: InferRequest) -> TensorWork:
@@ -44,6 +46,7 @@ class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
             model=request.model,
             model_version=request.model_version,
             session_id=None if request.sequence is None else f"sequence:{request.sequence.id}",
+            trace_headers=request.trace_headers,
         )
 
 

@@ -206,6 +206,7 @@ def schema_from(metadata: v2.ModelMetadataResponse, config: v2.ModelConfig | Non
         preserve_ordering=batching.preserve_ordering,
         ensemble_steps=tuple(step.model_name for step in config.ensemble_scheduling.step),
         instance_count=sum(max(group.count, 1) * max(len(group.gpus), 1) for group in config.instance_group) or 1,
+        instances_told=bool(config.instance_group),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from adapter_api import AdapterError, Capability, ConfigurationError, EngineProps, Finding, ModelProps, Unsupported
 from adapter_api import TensorSpec as Declared
@@ -40,13 +41,19 @@ async def describe(engine: Engine) -> EngineProps:
         capabilities.add(Capability.MODEL_CONTROL)
     if "system_shared_memory" in server.extensions and engine.settings.shared_memory:
         capabilities.add(Capability.SHARED_MEMORY)
+    slots_total = _slots(model for model, _ in found)
     return EngineProps(
         engine="triton",
         engine_version=", ".join((f"{server.name} {server.version}".strip(), *backends)),
         capabilities=frozenset(capabilities.union(*(model.capabilities for model, _ in found))),
         models=tuple(model for model, _ in found),
+        slots_total=slots_total,
+        slots_free=None if slots_total is None else max(0, slots_total - engine.slots.in_flight),
         extensions=server.extensions,
-        findings=server_findings(server.name, server.version, engine.settings),
+        findings=server_findings(
+            server.name, server.version, engine.settings, certificate_expires_at=engine.transport.certificate_expires_at
+        ),
+        certificate_expires_at=engine.transport.certificate_expires_at,
     )
 
 
@@ -89,6 +96,7 @@ def describe_model(engine: Engine, schema: ModelSchema, server_version: str = ""
         uncertain=uncertain,
         cancel_mode=mode,
         max_batch_size=schema.max_batch_size or None,
+        slots=schema.slots,
         inputs=tuple(_declared(spec, schema) for spec in schema.inputs.values()),
         outputs=tuple(_declared(spec, schema) for spec in schema.outputs.values()),
         findings=faults
@@ -100,6 +108,12 @@ def describe_model(engine: Engine, schema: ModelSchema, server_version: str = ""
             failure=failure,
         ),
     )
+
+
+def _slots(models: Iterable[ModelProps]) -> int | None:
+    """Return the slots of all models together; `None` when one's are not known: it may take any number."""
+    each = [model.slots for model in models if model.ready is not False]
+    return sum(slots for slots in each if slots is not None) if each and None not in each else None
 
 
 def _declared(spec: TensorSpec, schema: ModelSchema) -> Declared:

@@ -5,7 +5,9 @@ Versions are the server's own: its container 26.01 is 2.65, and so on by the mon
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from math import inf
 
 from adapter_api import CancelMode, Capability, Finding
 from triton_adapter.engine.cancellation import cancel_mode
@@ -16,12 +18,22 @@ _CANCELS_ARE_SAFE: Version = (2, 59)
 _READERS_SLOW_MODELS_DOWN: Version = (2, 56)
 _MODELS_NOTICE_DEAD_PROCESSES: Version = (2, 65)
 _SHARED_MEMORY_IS_OFF: Version = (2, 69)
+_CERTIFICATE_WARNING_S = 14 * 86400
 _IN_A_PROCESS_OF_THEIR_OWN = frozenset({"python", "vllm"})
 
 
-def server_findings(name: str, version: str, settings: TritonSettings) -> tuple[Finding, ...]:
-    """Return what there is to say of a server: who it is, how old, and how it is reached."""
-    return tuple(_of_server(name, version, settings))
+def server_findings(
+    name: str, version: str, settings: TritonSettings, *, certificate_expires_at: float | None = None
+) -> tuple[Finding, ...]:
+    """Return what there is to say of a server: who it is, how old, and how it is reached.
+
+    Args:
+        name: What it calls itself.
+        version: As it tells it.
+        settings: How it is reached.
+        certificate_expires_at: When our certificate ends, if there is one; seconds since the epoch.
+    """
+    return (*_of_certificate(certificate_expires_at), *_of_server(name, version, settings))
 
 
 def model_findings(
@@ -44,6 +56,19 @@ def model_findings(
         *_of_queue(schema),
         *_of_process(schema, parse_version(server_version)),
     )
+
+
+def _of_certificate(ends: float | None) -> Iterator[Finding]:
+    left_s = inf if ends is None else ends - time.time()
+    if ends is None or left_s > _CERTIFICATE_WARNING_S:
+        return
+    over = left_s <= 0
+    yield Finding(
+        severity="error" if over else "warning", topic="security",
+        message=f"our certificate (`tls.cert_file`) {'ended' if over else 'ends'} on "
+        f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(ends))}",
+        advice="renew it: new files are taken as soon as they are there, without a restart",
+    )  # fmt: skip
 
 
 def _of_server(name: str, version: str, settings: TritonSettings) -> Iterator[Finding]:

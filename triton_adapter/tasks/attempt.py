@@ -140,7 +140,7 @@ class Attempt:
                 call = await self.engine.transport.stream(
                     self.plan.request(self.remaining_s),
                     timeout_s=self.remaining_s + extra_s,
-                    traceparent=self.task.traceparent,
+                    trace=self.task.trace_headers,
                 )
                 self.call = Drainable(call) if drained else call
                 return
@@ -150,7 +150,7 @@ class Attempt:
 
     async def _answer(self) -> list[Reply]:
         sending = self.engine.transport.infer(
-            self.plan.request(self.remaining_s), timeout_s=self.remaining_s, traceparent=self.task.traceparent
+            self.plan.request(self.remaining_s), timeout_s=self.remaining_s, trace=self.task.trace_headers
         )
         alone = self.plan.mode == "client_only"
         reply = await (answer_or_follow(self.engine.slots, sending) if alone else sending)

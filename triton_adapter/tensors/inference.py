@@ -22,6 +22,7 @@ from adapter_api import (
     TransportError,
     Unsupported,
 )
+from adapter_api.task import TraceHeaders
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from triton_adapter.codec import count_texts
@@ -100,16 +101,14 @@ async def _ask(engine: Engine, request: InferRequest, message: WireRequest, sche
     retries = Retries(0 if request.sequence is not None else engine.settings.max_retries)
     while True:
         try:
-            return await _answer(engine, message, schema, ends, request.traceparent)
+            return await _answer(engine, message, schema, ends, request.trace_headers)
         except AdapterError as exc:
             if not await retries.again(exc, unsent_only=True, ends=ends):
                 raise
 
 
-async def _answer(
-    engine: Engine, message: WireRequest, schema: ModelSchema, ends: float, traceparent: str | None
-) -> Reply:
-    sending = engine.transport.infer(message, timeout_s=_left(ends), traceparent=traceparent)
+async def _answer(engine: Engine, message: WireRequest, schema: ModelSchema, ends: float, trace: TraceHeaders) -> Reply:
+    sending = engine.transport.infer(message, timeout_s=_left(ends), trace=trace)
     return await (answer_or_follow(engine.slots, sending) if cancel_mode(schema) == "client_only" else sending)
 
 
@@ -192,7 +191,7 @@ async def _open_stream(engine: Engine, request: InferRequest, schema: ModelSchem
     call = await engine.transport.stream(
         wire_request(request, schema, ends, streamed=True),
         timeout_s=_left(ends) + extra_s,
-        traceparent=request.traceparent,
+        trace=request.trace_headers,
     )
     return Drainable(call) if drained else call
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from adapter_api import AdapterError, DeadlineStage
+from adapter_api.task import TraceHeaders
 from triton_adapter.schema import Reply
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.rpcs import RequestT, ResponseT, Rpc
@@ -57,6 +58,10 @@ class Transport(Protocol):
     def secrets(self) -> tuple[str, ...]:
         """Credentials that must not appear in a message; nor may what a request calls `private`."""
 
+    @property
+    def certificate_expires_at(self) -> float | None:
+        """When the certificate by which the engine knows us ends, in seconds since the epoch; `None` without one."""
+
     async def control(
         self,
         rpc: Rpc[RequestT, ResponseT],
@@ -68,10 +73,10 @@ class Transport(Protocol):
     ) -> ResponseT:
         """Return the answer to one control call; `what` it is about and `stage` go into the error."""
 
-    async def infer(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> Reply:
+    async def infer(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> Reply:
         """Return the one answer to an inference; cancelling this coroutine cancels the call."""
 
-    async def stream(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> StreamCall:
+    async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> StreamCall:
         """Send an inference on a stream of its own and return it; the caller must `cancel` it in a `finally`."""
 
     async def aclose(self) -> None:

@@ -7,6 +7,7 @@ one message and half-closes, which is all a task needs and saves two trips throu
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from adapter_api import (
     DeadlineStage,
     ProtocolViolation,
 )
+from adapter_api.task import TraceHeaders
 from adapter_kit.tls import TlsMaterial
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
@@ -83,24 +85,22 @@ class GrpcTransport:
                 f"{what}: the answer to {rpc.name} does not parse; is it a server of the v2 protocol?"
             ) from exc
 
-    async def infer(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> Reply:
+    async def infer(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> Reply:
         """Return the one answer to an inference."""
         what = f"model {request.model!r} on {self.where}"
         data = await self._unary(
-            MODEL_INFER, serialize(request), timeout_s, what=what, traceparent=traceparent, private=request.private,
+            MODEL_INFER, serialize(request), timeout_s, what=what, trace=trace, private=request.private,
             request_id=request.request_id,
         )  # fmt: skip
         return parse_reply(data)
 
-    async def stream(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> GrpcStream:
+    async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> GrpcStream:
         """Send an inference on a stream of its own."""
         loop = asyncio.get_running_loop()
         message, ends = serialize(request), loop.time() + timeout_s
         channel = self._channel()
         await self._connected(channel, timeout_s)
-        call = channel.stream(
-            message, timeout=max(ends - loop.time(), 0.001), metadata=self._call_metadata(traceparent)
-        )
+        call = channel.stream(message, timeout=max(ends - loop.time(), 0.001), metadata=self._call_metadata(trace))
         self._follow(channel, call)
         return GrpcStream(self, call, f"model {request.model!r} on {self.where}", request)
 
@@ -133,7 +133,7 @@ class GrpcTransport:
         *,
         what: str,
         stage: DeadlineStage = "total",
-        traceparent: str | None = None,
+        trace: TraceHeaders = (),
         private: Callable[[], Sequence[str]] = tuple,
         request_id: str = "",
     ) -> bytes:
@@ -141,9 +141,7 @@ class GrpcTransport:
         ends = loop.time() + timeout_s
         channel = self._channel()
         await self._connected(channel, timeout_s)
-        call = channel.unary(path)(
-            message, timeout=max(ends - loop.time(), 0.001), metadata=self._call_metadata(traceparent)
-        )
+        call = channel.unary(path)(message, timeout=max(ends - loop.time(), 0.001), metadata=self._call_metadata(trace))
         self._follow(channel, call)
         try:
             await _over(call, loop)
@@ -172,16 +170,44 @@ class GrpcTransport:
     ) -> AdapterError:
         """Return the contract's error for a failed call; `exc` is its cause, unless that quotes something private."""
         text, hidden = exc.details() or "", (*private, *self._metadata.secrets)
-        error = error_for(exc.code().name, text, what=what, stage=stage, hide=hidden, request_id=request_id)
+        error = error_for(
+            exc.code().name, text, what=what, stage=stage, hide=hidden, request_id=request_id, hung_up=self._hung_up()
+        )
         quotes = clean(text, hide=hidden) != clean(text)
         error.__cause__ = None if quotes else exc
         error.__suppress_context__ = True
         return error
 
     @property
+    def certificate_expires_at(self) -> float | None:
+        """When our client certificate ends; `None` without one."""
+        return None if self._tls is None else self._tls.certificate_expires_at
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """What an engine must not be quoted with."""
         return self._metadata.secrets
+
+    def _hung_up(self) -> str:
+        """Return what to do about a peer that closes a new connection: without a word, so how we called must tell."""
+        if self._tls is None:
+            return (
+                "what listens there closes the connection at once: if it wants TLS, write grpcs://; else it is no gRPC "
+                "port (Triton's is usually 8001)"
+            )
+        ends = self._tls.certificate_expires_at
+        if self._tls.certificate is None:
+            return (
+                "the server closes the TLS connection at once: it wants a certificate of ours (`tls.cert_file`, "
+                "`tls.key_file`), or it is no gRPC port"
+            )
+        if ends is not None and ends < time.time():
+            ended = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(ends))
+            return f"our certificate (`tls.cert_file`) ended on {ended}: renew it"
+        return (
+            "the server closes the TLS connection at once: it does not accept our certificate (`tls.cert_file`); check "
+            "which CA the server trusts"
+        )
 
     def _follow(self, channel: _Channel, call: Any) -> None:
         """Count a call until it is over; a retired channel goes with its last call."""
@@ -195,9 +221,9 @@ class GrpcTransport:
 
         call.add_done_callback(over)
 
-    def _call_metadata(self, traceparent: str | None) -> tuple[tuple[str, str], ...]:
+    def _call_metadata(self, trace: TraceHeaders) -> tuple[tuple[str, str], ...]:
         metadata = self._metadata.entries()
-        return metadata if traceparent is None else (*metadata, ("traceparent", traceparent))
+        return (*metadata, *trace) if trace else metadata
 
     def _channel(self) -> _Channel:
         if self._closed:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from adapter_api import AdapterError, DeadlineExceeded, DeadlineStage, EngineFailed, TransportError, Unauthenticated
 from adapter_kit import foreign_text
 from adapter_kit.privacy import without
-from triton_adapter.wire.texts import BY_CODE, IN_BAND, TABLE, UNKNOWN_CODE, Row
+from triton_adapter.wire.texts import BY_CODE, HUNG_UP, IN_BAND, TABLE, UNKNOWN_CODE, Row
 
 
 def find_row(code: str | None, text: str) -> Row:
@@ -40,6 +40,7 @@ def error_for(
     request_id: str = "",
     stage: DeadlineStage = "total",
     begun: bool = False,
+    hung_up: str = HUNG_UP,
 ) -> AdapterError:
     """Return the contract's error for an engine's status.
 
@@ -52,6 +53,7 @@ def error_for(
         theirs: Other texts of the client's that the engine may quote; they may appear, and decide nothing.
         request_id: What the request was called, which Triton writes before its words; the message names it otherwise.
         begun: Whether the engine has shown something of its answer already: then the request was good enough.
+        hung_up: What to do about a peer that hangs up without a word, which depends on how it was called.
     """
     if code == "DEADLINE_EXCEEDED":
         return DeadlineExceeded(f"{what}: no answer within the time for the call", stage=stage)
@@ -60,7 +62,8 @@ def error_for(
     text = without(without_request_id(text, request_id), hidden)
     row = find_row(code, without(text, theirs))
     said = clean(text, hide=hidden) or f"the engine said {code or 'nothing'} without a reason"
-    message = f"{what}: {said}" + (f" ({row.advice})" if row.advice else "")
+    advice = hung_up if row.advice is HUNG_UP else row.advice
+    message = f"{what}: {said}" + (f" ({advice})" if advice else "")
     if begun and row.begun is not None:
         return row.begun(message, retryable=True)
     error = row.error(message, retryable=row.retryable)

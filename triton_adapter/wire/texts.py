@@ -95,19 +95,47 @@ def _vllm(*texts: str, release: str = "vLLM 0.13 in Triton's backend 26.01") -> 
 _DOWN = "start it, or correct the URL"
 _ELSEWHERE = "try another replica or again later"
 _RELOAD = "unload and load the model (`worker-adapter models unload`, then `load`), or restart the server"
+HUNG_UP = (
+    "what listens there closes the connection at once: is it a gRPC port, does it want TLS (grpcs://), or a "
+    "certificate of ours (`tls.cert_file`)?"
+)
+"""What to do about a peer that hangs up without a word, for whoever does not know how it was called."""
+_UNVERIFIED = r"CERTIFICATE[ _]VERIFY[ _]FAILED"
 _FIRST = "failed to connect to all addresses; last error: "
+_TLS = f"{_FIRST}UNKNOWN: Ssl handshake failed: SSL_ERROR_SSL: error:1000: SSL routines:OPENSSL_internal:"
 
 TABLE: tuple[Compiled, ...] = (
     # The connection, as gRPC's own client tells it.
-    _row(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed", Unauthenticated,
-         "the server's certificate is not signed by anybody `tls.ca_file` trusts",
-         said=_grpc(f"{_FIRST}UNKNOWN: SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED")),
+    _row(_UNVERIFIED + r".*has expired", Unauthenticated,
+         "the server's certificate, or one that signed it, has ended: renew it; or this machine's clock is wrong",
+         said=_grpc(f"{_TLS}CERTIFICATE_VERIFY_FAILED: certificate has expired")),
+    _row(_UNVERIFIED + r".*not yet valid", Unauthenticated,
+         "the server's certificate is not valid yet: the clock of this machine, or of the one that made it, is wrong",
+         said=_grpc(f"{_TLS}CERTIFICATE_VERIFY_FAILED: certificate is not yet valid")),
+    _row(_UNVERIFIED + r".*revoked", Unauthenticated, "the server's certificate was revoked: it needs a new one",
+         said=_grpc(f"{_TLS}CERTIFICATE_VERIFY_FAILED: certificate revoked")),
+    _row(_UNVERIFIED + r".*(too (weak|small|short)|unsupported (certificate )?(purpose|public key)|unsuitable"
+         r"|invalid CA|path length|unhandled critical)", Unauthenticated,
+         "the server's certificate, or one that signed it, is not made for this: it needs a new one",
+         said=_grpc(f"{_TLS}CERTIFICATE_VERIFY_FAILED: unsupported certificate purpose")),
+    _row(_UNVERIFIED + r".*self.signed", Unauthenticated,
+         "the server's certificate is signed by itself, or its CA is not known here: give that as `tls.ca_file`",
+         said=_grpc(f"{_TLS}CERTIFICATE_VERIFY_FAILED: self signed certificate")),
+    _row(_UNVERIFIED, Unauthenticated, "the server's certificate is not signed by anybody `tls.ca_file` trusts",
+         said=_grpc(f"{_TLS}CERTIFICATE_VERIFY_FAILED")),
     _row(r"Hostname Verification Check failed|peer name .* is not in peer certificate", Unauthenticated,
          "the server's certificate is for another name; set `tls.server_name`",
          said=_grpc(f"{_FIRST}UNKNOWN: Hostname Verification Check failed.")),
-    _row(r"certificate required|bad certificate|unknown ca\b|handshake failure", Unauthenticated,
-         "the server does not accept our certificate; check `tls.cert_file`",
+    _row(r"alert[ _]certificate[ _]expired", Unauthenticated,
+         "our certificate (`tls.cert_file`) has ended: renew it; or the server's clock is wrong",
+         said=_grpc(f"{_TLS}SSLV3_ALERT_CERTIFICATE_EXPIRED")),
+    _row(r"certificate[ _]required", Unauthenticated,
+         "the server wants a certificate of ours: give `tls.cert_file` and `tls.key_file`",
          said=_grpc(f"{_FIRST}UNKNOWN: ipv4:127.0.0.1:1: tlsv13 alert certificate required")),
+    _row(r"bad[ _]certificate|unknown[ _]ca\b|alert[ _]certificate[ _](unknown|revoked)|handshake[ _]failure"
+         r"|access[ _]denied", Unauthenticated,
+         "the server does not accept our certificate; check `tls.cert_file`, and which CA the server trusts",
+         said=_grpc(f"{_TLS}TLSV1_ALERT_UNKNOWN_CA")),
     _row(r"WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST", ConnectFailed,
          "the peer does not speak TLS; write grpc:// if it is plaintext", "UNAVAILABLE",
          said=_grpc(f"{_FIRST}UNKNOWN: ipv4:127.0.0.1:1: Ssl handshake failed: WRONG_VERSION_NUMBER")),
@@ -116,8 +144,7 @@ TABLE: tuple[Compiled, ...] = (
          "what answers there is not a gRPC server; Triton's gRPC port is usually 8001",
          said=_grpc(f"{_FIRST}UNAVAILABLE: ipv4:127.0.0.1:80: Trying to connect an http1.x server")),
     _row(r"failed to connect to all addresses.*(Socket closed|Connection reset)", ConnectFailed,
-         "what listens there closes the connection at once: is it a gRPC port, does it want TLS (grpcs://), or a "
-         "certificate of ours (`tls.cert_file`)?",
+         HUNG_UP,
          said=_grpc(f"{_FIRST}UNKNOWN: ipv4:127.0.0.1:1: Socket closed")),
     _row(r"Connection refused", ConnectFailed, f"nothing listens there; {_DOWN}", "UNAVAILABLE",
          said=_grpc(f"{_FIRST}UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: Connection refused")),

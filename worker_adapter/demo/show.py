@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from contextlib import closing
+from pathlib import Path
 from time import perf_counter
 
 import anyio
@@ -20,6 +24,12 @@ from worker_adapter.terminal import note
 
 _POOL, _REPLICA = "demo", "r0"
 _TASK_S = 30.0
+_NEXT = (
+    ("a host with a status page, and an engine behind it", "serve --embedded"),
+    ("what an engine of yours can do", "doctor grpc://HOST:8001"),
+    ("whether an adapter keeps the contract", "conformance --adapter mock"),
+    ("everything else", "--help"),
+)
 _COUNTED = ("_tasks_total", "_tokens_in_total", "_tokens_out_total", "_cancels_total")
 
 
@@ -59,6 +69,7 @@ class Show:
         text = f"server {pid} stopped and cleaned up in {perf_counter() - stopping:.1f} s"
         self._view.tell(f"{text}; {perf_counter() - began:.1f} s in all")
         self._view.document("stopped", {"pid": pid, "seconds": perf_counter() - began})
+        self._show_what_next()
         self._code = code
 
     async def _orchestrate(self, engine: EmbeddedEngine) -> ExitCode:
@@ -125,6 +136,12 @@ class Show:
         self._view.document("results", {"tokens": board.tokens, "tokens_per_s": board.tokens_per_s,
                                         "twins_agree": board.twins_agree})  # fmt: skip
 
+    def _show_what_next(self) -> None:
+        self._view.step("What to try next")
+        program = _program()
+        for what, command in _NEXT:
+            self._view.tell(f"{what}: {program} {command}")
+
     def _show_health(self, report: HealthReport) -> None:
         ready = sum(model.ready for model in report.models)
         self._view.step("Health, properties, metrics")
@@ -166,10 +183,19 @@ async def _leave_on_signal(interrupt: Interrupt, scope: anyio.CancelScope) -> No
     scope.cancel()
 
 
+def _program() -> str:
+    """Return what to type for this program: its name, or the way to it from here, as `make demo` went."""
+    name = "worker-adapter"
+    if shutil.which(name) is not None:
+        return name
+    started = Path(sys.argv[0])
+    return (
+        os.path.relpath(started) if started.name == name and started.exists() else f"python -m {name.replace('-', '_')}"
+    )
+
+
 def _show_cursor() -> None:
     # The live view hides it, and a process that ends at once restores nothing.
-    import sys
-
     if sys.stdout.isatty():
         sys.stdout.write("\x1b[?25h")
         sys.stdout.flush()

@@ -82,7 +82,7 @@ async def test_a_real_prometheus_evaluates_every_alert_and_sees_a_dead_replica(t
                         await anyio.sleep(0.3)
                         found = {rule["name"]: rule for rule in await rules(client)}
 
-    assert set(found) == {"NoReplicaReady", "ReplicaOut", "QueueGrows", "TasksFail"}
+    assert {"NoReplicaReady", "ReplicaOut", "QueueFull", "TasksFail"} <= set(found)
     assert all(rule["health"] == "ok" for rule in found.values()), found
     assert found["ReplicaOut"]["state"] == "pending"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tests.orchestrator.http.browser import browser
 from tests.orchestrator.http.conftest import Serve
 from tests.orchestrator.http.test_guard import key
 from tests.orchestrator.http.test_tasks import submit
+from tests.orchestrator.observability.test_dashboard import is_answered, prometheus
 from tests.orchestrator.pooling import task
 
 pytestmark = pytest.mark.anyio
@@ -157,3 +159,75 @@ async def test_a_browsers_own_event_source_reads_a_kept_task_and_resumes_it(serv
         seen = await page.look(read)
 
     assert seen == [["1", "one"], ["2", " two"], ["3", " three"]]
+
+
+@pytest.mark.spec("ORCH-3064-017")
+async def test_the_rollout_page_shows_everything_on_a_phone(serve: Serve, tmp_path: Path) -> None:
+    cut = """[...document.querySelectorAll('figure, td, .bar, .bound, figcaption')]
+        .filter((each) => each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).display !== 'inline'
+            || each.getBoundingClientRect().right > innerWidth)
+        .map((each) => each.outerHTML.slice(0, 200))"""
+    shadow = {
+        "id": "a-candidate-with-a-long-name",
+        "adapter": "mock",
+        "shadow_of": "default",
+        "replicas": [{"id": "r0"}],
+    }
+    pools = [{"adapter": "mock", "replicas": [{"id": "r0", "options": {"delay_s": 0.001}}]}, shadow]
+    async with serve(pools=pools) as host, browser(tmp_path) as page:
+        for number in range(8):
+            await submit(host, model="mock", max_tokens=1 + 8 * number)
+        await submit(host, model="mock", timeout_s=0.001, max_tokens=100)
+        await page.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=2, mobile=True)
+        await page.call("Page.navigate", url=f"{host.url}/rollout")
+        await page.until("document.querySelector('.bars') !== null")
+        width = await page.look("document.documentElement.scrollWidth")
+        found = await page.look(cut)
+        heads = await page.look(
+            "[...document.querySelectorAll('td')].map((td) => getComputedStyle(td, '::before').content)"
+        )
+
+    assert width <= 390
+    assert found == []
+    assert heads[:2] == ['"Pool"', '"Weight"']
+
+
+@pytest.mark.spec("ORCH-3064-046")
+async def test_its_figures_agree_with_a_prometheus_over_the_same_time(serve: Serve, tmp_path: Path) -> None:
+    """Short tasks, each over before the page has looked twice, with quiet before and after: the same time for both."""
+    counted = {"query": "sum(worker_adapter_tokens_out_total)"}
+    task = {"model": "mock", "prompt": "Hello", "max_tokens": 8}
+    async with (
+        serve({"delay_s": 0.002}) as host,
+        browser(tmp_path / "profile") as page,
+        prometheus(tmp_path, host.url.removeprefix("http://")) as asked,
+    ):
+
+        async def tokens_by_prometheus() -> float:
+            result = (await asked.get("/api/v1/query", params=counted)).json()["data"]["result"]
+            return float(result[0]["value"][1]) if result else 0.0
+
+        await host.client.post("/v2/tasks", json=task)
+        with anyio.fail_after(30):
+            while not await is_answered(asked, counted["query"]):  # noqa: ASYNC110 - it looks five times a second
+                await anyio.sleep(0.1)
+        before = await tokens_by_prometheus()
+        await page.call("Page.navigate", url=host.url)
+        await page.until("typeof looks !== 'undefined' && looks.length >= 2")
+        for _ in range(60):
+            await host.client.post("/v2/tasks", json=task)
+        await host.orchestrator.drain("default")
+        for _ in range(3):
+            await host.client.post("/v2/tasks", json=task)
+        await page.until("looks.at(-1).tokens_out === looks.at(-2).tokens_out && looks.at(-1).tasks_refused === 3")
+        shown_s = await page.look("looks.at(-1).at - looks[0].at")
+        shown = float((await page.look("document.getElementById('rate-minute').textContent")).split()[0])
+        refused = await page.look("document.getElementById('refused').textContent")
+        liveliest = await page.look("Math.max(...rates)")
+        with anyio.fail_after(10):
+            while (after := await tokens_by_prometheus()) < before + 480:  # noqa: ASYNC110 - as above
+                await anyio.sleep(0.1)
+
+    assert shown == pytest.approx((after - before) / shown_s, rel=0.05)
+    assert liveliest > 50
+    assert refused == "3"

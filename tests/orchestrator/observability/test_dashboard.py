@@ -21,7 +21,7 @@ import pytest
 from orchestrator.config import HostSettings
 from orchestrator.observability.metrics import LABELS, OrchestratorMetrics
 from orchestrator.serve import serving
-from tests.orchestrator.pooling import mock_host
+from tests.orchestrator.deploy.test_alerts import ill_plugins
 from tests.project.repository import ROOT
 from triton_adapter.embedded import EmbeddedTriton
 
@@ -34,7 +34,7 @@ QUERIES: dict[str, str] = {
     for target in panel.get("targets", [])
 }
 VARIABLES = {"$__rate_interval": "1m", "$pool": ".*", "$model": ".*"}
-FUNCTIONS = {"sum", "by", "rate", "increase", "histogram_quantile", "or"}
+FUNCTIONS = {"sum", "by", "rate", "increase", "histogram_quantile", "or", "time"}
 """Words of the query language that the dashboard uses."""
 COUNTERS = ("total", "bucket", "count", "sum")
 ANSWER_S = 60.0
@@ -90,7 +90,7 @@ def test_the_dashboard_reads_metrics_that_are_exported_and_leaves_none_of_ours_o
 
 @pytest.mark.spec("ORCH-3062-009")
 def test_the_dashboard_selects_by_labels_that_there_are() -> None:
-    known = {*LABELS, "outcome", "code", "priority", "mode", "state", "le", "reason", "gpu_uuid"}
+    known = {*LABELS, "outcome", "code", "priority", "mode", "state", "le", "reason", "gpu_uuid", "change", "status"}
 
     for name, query in QUERIES.items():
         for selected in re.findall(r"\{([^}]*)\}", query):
@@ -193,7 +193,7 @@ async def test_every_query_is_answered_by_a_prometheus_that_reads_our_metrics(
 ) -> None:
     replicas = [
         {"id": "r0", "options": {"fail": "connect_failed", "fail_times": 4}, "metrics_url": engine_metrics_url},
-        {"id": "r1", "options": {}},
+        {"id": "r1", "adapter": "dated", "options": {}},
     ]
     slow = {"id": "slow", "adapter": "mock", "replicas": [{"id": "r0", "options": {"models": ["slow"], "delay_s": 30}}]}
     settings = HostSettings.model_validate({
@@ -203,7 +203,7 @@ async def test_every_query_is_answered_by_a_prometheus_that_reads_our_metrics(
         "read_environment": False,
     })  # fmt: skip
     async with (
-        serving(settings, plugins=mock_host()) as host,
+        serving(settings, plugins=ill_plugins()) as host,
         httpx.AsyncClient(base_url=host.ready.url, timeout=10, trust_env=False) as client,
         prometheus(tmp_path, host.ready.url.removeprefix("http://")) as asked,
     ):

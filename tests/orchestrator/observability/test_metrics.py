@@ -12,7 +12,7 @@ from tests.orchestrator.pooling import orchestrator, task
 
 pytestmark = pytest.mark.anyio
 
-ENUMERATED = {"outcome", "code", "priority", "mode", "state", "le"}
+ENUMERATED = {"outcome", "code", "priority", "mode", "state", "le", "change", "status"}
 """Labels whose values are written down in the code."""
 
 

@@ -49,7 +49,13 @@ def test_an_engines_metrics_get_our_labels_and_keep_those_that_have_few_values()
     ours = {"engine": "triton", "engine_version": "triton 2.51.0, trtllm 0.17.0", "pool_id": "p", "replica_id": "r0"}
     assert samples(read) == {
         "nv_inference_count": {**ours, "model_id": "m", "version": "1"},
-        "nv_trt_llm_request_metrics": {**ours, "model_id": "m", "request_type": "active", "trtllm_version": "0.17.0"},
+        "nv_trt_llm_request_metrics": {
+            **ours,
+            "model_id": "m",
+            "request_type": "active",
+            "trtllm_version": "0.17.0",
+            "exported_engine": "theirs",
+        },
         "nv_summary": {**ours, "model_id": "m", "quantile": "0.5"},
     }
     assert read.left_out == {}
@@ -69,6 +75,49 @@ def test_series_that_could_be_without_number_are_left_out_and_counted(line: str,
     assert list(samples(read)) == ["fine"]
     assert read.left_out == {reason: 1}
     assert read.unknown_labels == (("request_id",) if "request_id" in line else ())
+
+
+@pytest.mark.spec("ORCH-3062-019")
+@pytest.mark.parametrize("theirs, renamed", [
+    ({"engine": "0"}, {"exported_engine": "0"}),
+    ({"pool_id": "x", "replica_id": "y"}, {"exported_pool_id": "x", "exported_replica_id": "y"}),
+    ({"engine_version": "9"}, {"exported_engine_version": "9"}),
+    ({"engine": "0", "exported_engine": "1"}, {"exported_exported_engine": "0", "exported_engine": "1"}),
+    ({"exported_engine": "1"}, {"exported_engine": "1"}),
+    ({"model": "m", "model_id": "7"}, {"model_id": "m", "exported_model_id": "7"}),
+    ({"model_name": "m", "model": "m2"}, {"model_id": "m2", "exported_model_id": "m"}),
+    ({"model_id": "m"}, {"model_id": "m"}),
+])  # fmt: skip
+def test_a_label_with_the_name_of_one_of_ours_makes_way(theirs: dict[str, str], renamed: dict[str, str]) -> None:
+    labels = ",".join(f'{name}="{value}"' for name, value in theirs.items())
+
+    found = samples(relabelled(f"a{{{labels}}} 1\n", origin("m", "m2", version="v")))["a"]
+
+    ours = {"engine": "triton", "engine_version": "v", "pool_id": "p", "replica_id": "r0"}
+    assert found == {**renamed, **ours}
+
+
+@pytest.mark.spec("ORCH-3062-019")
+def test_series_that_differ_in_such_a_label_only_stay_apart_also_of_a_histogram() -> None:
+    text = "# TYPE vllm:ttft histogram\n" + "".join(
+        f'vllm:ttft_{kind}{{engine="{engine}",model_name="m"{le}}} {engine + 1}\n'
+        for engine in (0, 1)
+        for kind, le in (("bucket", ',le="+Inf"'), ("count", ""), ("sum", ""))
+    )
+
+    read = relabelled(text, origin("m"))
+
+    each = [(sample.name, *sorted(sample.labels.items())) for metric in read.metrics for sample in metric.samples]
+    assert len(each) == len(set(each)) == 6
+    assert read.left_out == {}
+
+
+@pytest.mark.spec("ORCH-3062-019")
+def test_a_series_that_is_told_twice_is_told_once_and_counted() -> None:
+    read = relabelled('a{model="m"} 1\na{model="m"} 2\n', origin("m"))
+
+    assert [sample.value for metric in read.metrics for sample in metric.samples] == [1]
+    assert read.left_out == {"twice": 1}
 
 
 @pytest.mark.spec("ORCH-3062-016")

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from adapter_api import InferRequest, Tensor
+from adapter_api import Error, InferRequest, Tensor
 from adapter_api.testing import MockAdapter, collect
 from orchestrator import Orchestrator
 from orchestrator.observability.tracing import MAX_TEXT, Tracing
@@ -60,7 +60,8 @@ async def test_a_task_is_one_span_with_its_events_and_figures(traced: Traced) ->
     span = traced.span
     attributes = dict(span.attributes or {})
     assert span.name == "task mock"
-    assert sorted(events_of(span)) == ["first_token", "started"]
+    assert [event.name for event in span.events] == ["started", "first_token"]
+    assert span.events[0].timestamp <= span.events[1].timestamp
     assert attributes["worker_adapter.job_id"] == "j1"
     assert attributes["worker_adapter.session_id"] == "s1"
     assert attributes["worker_adapter.replica_id"] == "r0"
@@ -84,6 +85,36 @@ async def test_the_clients_trace_goes_on_and_reaches_the_engine(traced: Traced) 
     assert format(span.parent.span_id, "016x") == CLIENTS.split("-")[2]
     assert span.context is not None
     assert submitted.traceparent == f"00-{CLIENTS.split('-')[1]}-{span.context.span_id:016x}-01"
+
+
+@pytest.mark.spec("ORCH-3062-013")
+@pytest.mark.parametrize("tracing", [True, False])
+async def test_what_comes_with_the_clients_trace_reaches_the_engine_too(traced: Traced, tracing: bool) -> None:
+    async with traced.orchestrator({}) if tracing else Orchestrator(settings({}), plugins=mock_host()) as host:
+        await collect(host.submit(task(traceparent=CLIENTS, tracestate="vendor=x", baggage="team=a")))
+        engine = adapter_of(host, "r0")
+        assert isinstance(engine, MockAdapter)
+        (submitted,) = engine.submitted
+
+    assert dict(submitted.trace_headers)["tracestate"] == "vendor=x"
+    assert dict(submitted.trace_headers)["baggage"] == "team=a"
+    if tracing:
+        assert traced.span.context is not None
+        assert traced.span.context.trace_state.get("vendor") == "x"
+        assert "team" not in traced.span.to_json()
+
+
+@pytest.mark.spec("ORCH-3062-020")
+@pytest.mark.parametrize("fields", [{"model": "made-up"}, {"model": "mock", "max_tokens": 3}])
+async def test_a_task_that_is_refused_is_a_span_in_the_clients_trace(traced: Traced, fields: dict[str, object]) -> None:
+    async with traced.orchestrator({"slots": 1}) as host:
+        await host.drain("default")
+        (error,) = await collect(host.submit(task(job_id="j", traceparent=CLIENTS, **fields)))
+
+    assert isinstance(error, Error)
+    assert dict(traced.span.attributes or {})["error.type"] == error.code
+    assert traced.span.parent is not None
+    assert traced.span.status.status_code is StatusCode.ERROR
 
 
 async def test_without_tracing_the_engine_gets_the_clients_own_context() -> None:

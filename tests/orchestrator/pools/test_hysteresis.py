@@ -51,5 +51,13 @@ def test_degraded_takes_work() -> None:
     assert tested.detail == "a model is missing"
 
 
+def test_a_refusal_keeps_its_name_and_takes_no_work() -> None:
+    tested = Hysteresis(HealthSettings())
+
+    tested.observe(HealthReport(state=HealthState.DEGRADED, live=True, ready=False, detail="no token"))
+
+    assert (tested.state, tested.takes_work, tested.detail) == (HealthState.DEGRADED, False, "no token")
+
+
 def test_ready_state_without_ready_is_starting() -> None:
     assert states(HealthReport(state=HealthState.READY, live=True, ready=False)) == ["starting"]

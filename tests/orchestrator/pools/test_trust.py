@@ -230,10 +230,16 @@ async def test_the_models_of_a_pool_with_a_dead_engine_go_to_the_other_pool() ->
 
 
 @pytest.mark.spec("ORCH-3057-034")
-async def test_each_opening_trial_and_closing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_opening_trial_and_closing_is_told() -> None:
+    told: list[tuple[str, int, str]] = []
+    where: list[dict[str, str]] = []
+
+    def tell(change: str, text: str, *, level: int = 0, pool_id: str = "", replica_id: str = "", **more: str) -> None:
+        told.append((change, level, text))
+        where.append({"pool_id": pool_id, "replica_id": replica_id, "model_id": more["model_id"]})
+
     clock = FakeClock()
-    trust = Trust("default", "r0", BreakerSettings(failures=1, open_s=5), clock)
-    caplog.set_level(logging.INFO)
+    trust = Trust("default", "r0", BreakerSettings(failures=1, open_s=5), clock, tell)
 
     trust.learn("m", Error(code="engine_failed", message="odd", retryable=False))
     clock.advance(5)
@@ -242,19 +248,23 @@ async def test_each_opening_trial_and_closing_is_logged(caplog: pytest.LogCaptur
     trust.end(trials)
     trust.learn("m", Error(code="connect_failed", message="nobody is there", retryable=True))
 
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "model 'm' at replica default/r0 gets no task for 5 s while another can take it, after 1 failure, "
+    assert told == [
+        ("breaker_open", logging.WARNING, "model 'm' at replica default/r0 gets no task for 5 s while another can take it, after 1 failure, "
          "the last one engine_failed: odd"),
-        ("INFO", "job j1 tries model 'm' at replica default/r0 again"),
-        ("INFO", "model 'm' at replica default/r0 works and gets tasks again"),
-        ("WARNING", "replica default/r0 gets no task for 5 s, after 1 failure, the last one connect_failed: nobody is "
+        ("breaker_half_open", logging.INFO, "job j1 tries model 'm' at replica default/r0 again"),
+        ("breaker_closed", logging.INFO, "model 'm' at replica default/r0 works and gets tasks again"),
+        ("breaker_open", logging.WARNING, "replica default/r0 gets no task for 5 s, after 1 failure, the last one connect_failed: nobody is "
          "there"),
     ]  # fmt: skip
-    assert {record.__dict__["model_id"] for record in caplog.records} == {"m"}
+    assert where == [{"pool_id": "default", "replica_id": "r0", "model_id": "m"}] * 4
+
+
+def tell_nobody(change: str, text: str, **about: object) -> None:
+    """For whoever wants to hear nothing."""
 
 
 def test_what_is_remembered_of_models_that_clients_name_is_bounded() -> None:
-    trust = Trust("default", "r0", BreakerSettings(failures=1), FakeClock())
+    trust = Trust("default", "r0", BreakerSettings(failures=1), FakeClock(), tell_nobody)
 
     for number in range(MODELS_AT_MOST + 10):
         trust.learn(f"m{number}", Error(code="engine_failed", message="m", retryable=False))
@@ -265,7 +275,7 @@ def test_what_is_remembered_of_models_that_clients_name_is_bounded() -> None:
 
 
 def test_nothing_is_remembered_of_a_model_that_works_again() -> None:
-    trust = Trust("default", "r0", BreakerSettings(failures=3), FakeClock())
+    trust = Trust("default", "r0", BreakerSettings(failures=3), FakeClock(), tell_nobody)
     trust.learn("m", Error(code="engine_failed", message="m", retryable=False))
 
     trust.learn("m", End(finish_reason="stop"))

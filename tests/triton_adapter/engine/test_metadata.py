@@ -124,6 +124,7 @@ class Answers:
 
     where = "grpc://h:1"
     secrets = ()
+    certificate_expires_at: float | None = None
 
     def __init__(self, answer: Callable[[str], Any] | None = None) -> None:
         self.asked: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import MappingProxyType
 from typing import Any
 
@@ -110,3 +111,32 @@ def test_batching_one_by_one_is_none() -> None:
 def test_a_text_model_that_cannot_stream_and_one_without_text_are_told() -> None:
     assert of_model(decoupled=False) == {"hint model"}
     assert of_model(text=False) == {"hint model"}
+
+
+@pytest.mark.spec("ORCH-3062-022")
+@pytest.mark.parametrize(
+    "days, found", [(-1, {"error security"}), (5, {"warning security"}), (90, set()), (None, set())]
+)
+def test_our_own_certificate_that_ends_is_told_before_it_does(days: float | None, found: set[str]) -> None:
+    ends = None if days is None else time.time() + days * 86400
+
+    assert shown(server_findings("triton", "2.73.0", TritonSettings(), certificate_expires_at=ends)) == found
+
+
+@pytest.mark.spec("ORCH-3057-035")
+@pytest.mark.parametrize(
+    "declared, slots",
+    [
+        ({"instance_count": 2, "max_batch_size": 4}, 8),
+        ({"instance_count": 3}, 3),
+        ({"instances_told": False}, None),
+        ({"decoupled": True}, None),
+        ({"scheduling": "ensemble"}, None),
+        ({"scheduling": "sequence_batching"}, None),
+    ],
+)
+def test_slots_are_told_where_an_instance_is_busy_until_it_has_answered(declared: Any, slots: int | None) -> None:
+    declared = {"instances_told": True, **declared}
+    schema = ModelSchema(name="m", inputs=MappingProxyType({}), outputs=MappingProxyType({}), **declared)
+
+    assert schema.slots == slots

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from adapter_api import ConnectFailed, End, EngineFailed, Error, InferRequest, TaskRequest, Tensor
+from adapter_api.task import TraceHeaders
 from adapter_api.testing import collect
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.schema import Reply
@@ -45,9 +46,9 @@ class LingeringCall:
 
 class LingeringTransport(GrpcTransport):
     async def stream(  # type: ignore[override]
-        self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()
     ) -> StreamCall:
-        return LingeringCall(await super().stream(request, timeout_s=timeout_s, traceparent=traceparent))
+        return LingeringCall(await super().stream(request, timeout_s=timeout_s, trace=trace))
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ class SilentAtSecondTry(GrpcTransport):
     tries = 0
 
     async def stream(  # type: ignore[override]
-        self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()
     ) -> StreamCall:
         self.tries += 1
         return Unreachable() if self.tries == 1 else Silent()

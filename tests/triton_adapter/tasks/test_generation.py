@@ -21,6 +21,7 @@ from adapter_api import (
     Token,
     TokenEvent,
 )
+from adapter_api.task import TraceHeaders
 from adapter_kit import retries
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.schema import RawTensor, Reply
@@ -66,6 +67,7 @@ class ScriptedTransport:
 
     where = "grpc://scripted:1"
     secrets = ()
+    certificate_expires_at: float | None = None
 
     def __init__(self, *calls: ScriptedCall) -> None:
         self.calls = list(calls)
@@ -87,10 +89,10 @@ class ScriptedTransport:
             answer = v2.ModelMetadataResponse(name="text", versions=["1"])  # type: ignore[assignment]
         return answer
 
-    async def infer(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> Reply:
+    async def infer(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> Reply:
         raise AssertionError("the model streams")
 
-    async def stream(self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None) -> ScriptedCall:
+    async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> ScriptedCall:
         return self.calls.pop(0)
 
     async def aclose(self) -> None:

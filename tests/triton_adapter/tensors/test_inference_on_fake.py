@@ -18,6 +18,7 @@ from adapter_api import (
     Tensor,
     Unsupported,
 )
+from adapter_api.task import TraceHeaders
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.schema import Reply
 from triton_adapter.testing import FakeTriton
@@ -66,12 +67,12 @@ class AtSecondTry(GrpcTransport):
     tries = 0
 
     async def stream(  # type: ignore[override]
-        self, request: WireRequest, *, timeout_s: float, traceparent: str | None = None
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()
     ) -> StreamCall:
         self.tries += 1
         if self.tries == 1:
             return Unreachable()
-        return await super().stream(request, timeout_s=timeout_s, traceparent=traceparent)
+        return await super().stream(request, timeout_s=timeout_s, trace=trace)
 
 
 async def test_a_stream_that_never_left_is_sent_again(fake: FakeTriton) -> None:

@@ -223,6 +223,17 @@ MORE_WORDS: list[tuple[str, str, type[AdapterError], bool]] = [
     ("UNAVAILABLE", REFUSED + "tlsv13 alert certificate required", Unauthenticated, False),
     ("UNAVAILABLE", REFUSED + "sslv3 alert bad certificate", Unauthenticated, False),
     ("UNAVAILABLE", REFUSED + "tlsv1 alert unknown ca", Unauthenticated, False),
+    ("UNAVAILABLE", REFUSED + "SSLV3_ALERT_CERTIFICATE_EXPIRED", Unauthenticated, False),
+    *(
+        ("UNAVAILABLE", f"{REFUSED}SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED: {why}: OK", Unauthenticated, False)
+        for why in (
+            "certificate has expired",
+            "certificate is not yet valid",
+            "certificate revoked",
+            "CA md too weak",
+            "self signed certificate in certificate chain",
+        )
+    ),
     ("UNAVAILABLE", REFUSED + "sslv3 alert handshake failure", Unauthenticated, False),
     ("UNAVAILABLE", REFUSED + "Ssl handshake failed: WRONG_VERSION_NUMBER", ConnectFailed, True),
     ("UNAVAILABLE", REFUSED + "PACKET_LENGTH_TOO_LONG", ConnectFailed, True),
@@ -289,6 +300,19 @@ def test_a_status_becomes_its_error(code: str, text: str, error: type[AdapterErr
     assert type(found) is error
     assert found.retryable is retryable
     assert found.message.startswith("model 'm' on grpc://h:1: ")
+
+
+@pytest.mark.parametrize("why, advice", [
+    ("certificate has expired", "has ended"),
+    ("certificate is not yet valid", "not valid yet"),
+    ("unable to get local issuer certificate", "not signed by anybody"),
+    ("self-signed certificate", "signed by itself"),
+    ("EE certificate key too weak", "not made for this"),
+])  # fmt: skip
+def test_each_fault_of_a_servers_certificate_has_its_own_advice(why: str, advice: str) -> None:
+    told = error_for("UNAVAILABLE", f"{REFUSED}OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: {why}: OK", what="x").message
+
+    assert advice in told
 
 
 @pytest.mark.parametrize("text", TOO_LONG)

@@ -1,0 +1,48 @@
+"""An id for every request: the caller's own, if it is a sane one, or else ours. It comes back with every answer."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orchestrator.observability.request_id import request_id
+
+HEADER = "X-Request-Id"
+SANE = re.compile(r"[A-Za-z0-9._:/+=@,~-]{1,128}")
+"""What may go into a log and a header: no space, no quote, no end of line."""
+
+
+class RequestIds:
+    """ASGI middleware, the outermost: refusals have an id too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        asked = Headers(scope=scope).get(HEADER, "")
+        named = asked if SANE.fullmatch(asked) else uuid4().hex
+        scope.setdefault("state", {})["request_id"] = named
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault(HEADER, named)
+            await send(message)
+
+        token = request_id.set(named)
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            request_id.reset(token)
+
+
+def id_of(scope: Scope) -> dict[str, Any]:
+    """Return the header that tells a request's id, for answers that do not go through the middleware."""
+    named = scope.get("state", {}).get("request_id")
+    return {HEADER: named} if named else {}
