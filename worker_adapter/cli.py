@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from adapter_api import InvalidRequest, PluginCommand
+from adapter_kit.standard_streams import open_streams, settle_streams
 from worker_adapter.command_group import LazyGroup
 from worker_adapter.exit_codes import ExitCode
 from worker_adapter.reporting import report
-from worker_adapter.terminal import styled
+from worker_adapter.terminal import note
 
 # click's own, or the copy of it that newer typer carries.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -39,12 +41,27 @@ class ProgramGroup(LazyGroup):
         _own("plugins", "List the installed plugins, the broken ones included."),
     )
 
+    # Typer would end the process with a code of its own when the reader goes away, of `--help` too.
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _reader_may_go():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
-        # Here, because typer would end the process with a code of its own.
-        try:
+        with _reader_may_go():
             return super().invoke(ctx)
-        except BrokenPipeError as exc:
-            return report(exc, as_json=False, debug=False)
+
+
+class _ReaderGone(Exception):
+    """A broken pipe, under a name that typer does not know."""
+
+
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as exc:
+        raise _ReaderGone from exc
 
 
 program = typer.Typer(
@@ -82,22 +99,24 @@ def _program(
 
 def main() -> int:
     """Run the program with the process's arguments and return its exit code. Never raises but on a second Ctrl-C."""
+    open_streams()
     # Before anything is parsed, because errors of parsing are told in the same way.
     options = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     as_json, debug = "--json" in options, "--debug" in options
-    # A process that was started without them, by a supervisor for one, runs all the same.
-    sys.stdout = sys.stdout or open(os.devnull, "w")
-    sys.stderr = sys.stderr or open(os.devnull, "w")
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+    def told(exc: Exception) -> int:
+        return report(exc, as_json=as_json, debug=debug)
+
     try:
         code = _run()
-        sys.stdout.flush()
-        return code
     except KeyboardInterrupt:
-        return _interrupted()
+        code = _interrupted()
+    except _ReaderGone:
+        code = told(BrokenPipeError())
     except Exception as exc:
-        return report(exc, as_json=as_json, debug=debug)
+        code = told(exc)
+    unwritten = settle_streams()
+    return told(unwritten) if unwritten is not None and code == ExitCode.DONE else code
 
 
 def _run() -> int:
@@ -122,5 +141,5 @@ def _sentence(exc: Any) -> str:
 
 
 def _interrupted() -> int:
-    print(styled("interrupted", "yellow", sys.stderr), file=sys.stderr)
+    note("interrupted", "yellow")
     return ExitCode.CANCELLED

@@ -6,8 +6,9 @@ import os
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Literal, TextIO
+
+from adapter_kit.standard_streams import tell
 
 Style = Literal["red", "green", "yellow", "cyan", "bold", "dim"]
 
@@ -33,8 +34,7 @@ def without_controls(text: str) -> str:
 
 def note(text: str, style: Style = "dim") -> None:
     """Write a line about what goes on to standard error. One that cannot be written, on a full disk, stops nothing."""
-    with suppress(OSError):
-        print(styled(without_controls(text), style, sys.stderr), file=sys.stderr, flush=True)
+    tell(styled(without_controls(text), style, sys.stderr))
 
 
 def print_table(
