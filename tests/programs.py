@@ -19,11 +19,14 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(_find(program) is None, reason=_reason(program))
 
 
-def require(program: str) -> str:
-    """Return the path of `program`, or skip the test that runs."""
+def path_of(program: str) -> str:
+    """Return the path of `program`, for tests that are marked with `needs`.
+
+    Nothing is skipped here: a skip is an exception, and one in the middle of a test, beside a host's tasks, is told
+    once more when a task is collected that nobody asked for it, as the failure of another test.
+    """
     found = _find(program)
-    if found is None:
-        pytest.skip(_reason(program))
+    assert found is not None, f"mark the test with needs({program!r})"
     return found
 
 

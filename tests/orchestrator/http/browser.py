@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from tests.programs import require
+from tests.programs import path_of
 
 
 class Page:
@@ -71,8 +71,8 @@ class Page:
 
 @asynccontextmanager
 async def browser(profile: Path) -> AsyncIterator[Page]:
-    """A page of a fresh browser; the test is skipped where there is no chromium."""
-    program = require("chromium")
+    """A page of a fresh browser; for tests marked with `needs("chromium")`."""
+    program = path_of("chromium")
     to_browser, our_write = os.pipe()
     our_read, from_browser = os.pipe()
 

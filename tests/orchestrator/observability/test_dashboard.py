@@ -21,7 +21,7 @@ from orchestrator.config import HostSettings
 from orchestrator.observability.metrics import LABELS, OrchestratorMetrics
 from orchestrator.serve import serving
 from tests.orchestrator.pooling import mock_host
-from tests.programs import require
+from tests.programs import needs, path_of
 from tests.project.repository import ROOT
 from triton_adapter.embedded import EmbeddedTriton
 
@@ -137,7 +137,7 @@ def engine_metrics_url() -> Iterator[str]:
 @asynccontextmanager
 async def prometheus(directory: Path, target: str) -> AsyncIterator[httpx.AsyncClient]:
     """A Prometheus of our own that reads the metrics at `target`, and a client that asks it."""
-    program = require("prometheus")
+    program = path_of("prometheus")
     scraped = {"job_name": "host", "static_configs": [{"targets": [target]}]}
     settings = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": [scraped]}
     (directory / "prometheus.yml").write_text(json.dumps(settings))
@@ -186,6 +186,7 @@ async def make_traffic(client: httpx.AsyncClient, number: int) -> None:
             await client.post("/v2/tasks", json=fields)
 
 
+@needs("prometheus")
 async def test_every_query_is_answered_by_a_prometheus_that_reads_our_metrics(
     tmp_path: Path, engine_metrics_url: str
 ) -> None:
