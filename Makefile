@@ -15,7 +15,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n $(WORKERS) --dis
 help: ## Show this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
-demo: setup-demo ## Run tasks on a real Triton server, started for the purpose; needs nothing but Python, pip and make
+demo: setup-demo ## Run tasks on a real Triton server, started for the purpose, or on a fake where none runs
 	@.venv/bin/worker-adapter demo
 
 test: setup-dev ## Run the tests, the real Triton server included; TESTS="tests/adapter_api -x" narrows it

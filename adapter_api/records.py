@@ -68,7 +68,9 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: the most it can do; `EngineProps` says what it can with one engine.
     url_schemes: the URL schemes it serves, so that a URL alone can choose it; its settings then take `url`.
     harness: a conformance harness.
-    embedded: a callable that starts an engine of its own on this machine.
+    embedded: a callable that starts an engine of its own on this machine. Where it has an attribute `obstacle`, that is
+        called first and returns why the engine cannot run here, in a sentence that says what to do, or `None`.
+    fake: a callable like `embedded` whose engine is a fake on the real wire; a demo uses it where there is an obstacle.
     commands: what it adds to the command line.
     """
 
@@ -81,12 +83,13 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
     url_schemes: tuple[str, ...] = ()
     harness: str | None = None
     embedded: str | None = None
+    fake: str | None = None
     commands: tuple[PluginCommand, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise ValueError(f"adapter name {self.name!r}: use lower-case letters, digits and hyphens")
-        for field in ("adapter", "settings", "harness", "embedded"):
+        for field in ("adapter", "settings", "harness", "embedded", "fake"):
             value = getattr(self, field)
             if value is not None and not _IMPORT_STRING.match(value):
                 raise ValueError(f"adapter {self.name!r}: {field} is {value!r}, not 'package.module:attribute'")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from adapter_api import AdapterError, load_plugins
+from adapter_kit.standard_streams import abandon, tell
 from conformance_tests.catalog import Catalog, Requirement, load
 from conformance_tests.checks import Check, load_suite
 from conformance_tests.comparison import compare, render_comparison, render_matrix
@@ -23,7 +24,16 @@ from conformance_tests.junit import render_junit
 from conformance_tests.markdown import badge, render
 from conformance_tests.outcome import HarnessBroke, Outcome, Status
 from conformance_tests.plugin_harness import harness_for
-from conformance_tests.report import HARNESS_BROKE, USAGE, Report, Under, encode_report, make_report, read_report
+from conformance_tests.report import (
+    HARNESS_BROKE,
+    NOT_WRITTEN,
+    USAGE,
+    Report,
+    Under,
+    encode_report,
+    make_report,
+    read_report,
+)
 
 _MARKS = {
     Status.PASSED: "pass", Status.FAILED: "FAIL", Status.SKIPPED: "skip", Status.NOT_APPLICABLE: "n/a ",
@@ -57,11 +67,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _matrix(rest)
         return _run(_parser().parse_args(arguments))
     except UsageError as exc:
-        print(f"conformance: {exc}", file=sys.stderr)
+        tell(f"conformance: {exc}")
         return USAGE
     except HarnessBroke as exc:
-        print(f"conformance: {exc.reason}", file=sys.stderr)
+        tell(f"conformance: {exc.reason}")
         return HARNESS_BROKE
+    except BrokenPipeError:  # as `head` does; whoever stops reading knows it
+        abandon(sys.stdout)
+        return NOT_WRITTEN
+    except OSError as exc:
+        abandon(sys.stdout)
+        tell(f"conformance: cannot write {exc.filename or 'to standard output'}: {exc.strerror}")
+        return NOT_WRITTEN
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the conformance suite on an adapter.",
         epilog="Other commands: compare BEFORE.json AFTER.json (exit code 1 when something got worse); "
         "matrix REPORT.json… (a table of many adapters). "
-        "Exit codes: 0 conformant, 1 not, 2 incomplete, 3 the harness broke, 4 wrong usage.",
+        "Exit codes: 0 conformant, 1 not, 2 incomplete, 3 the harness broke, 4 wrong usage, "
+        "5 the result could not be written.",
     )
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--adapter", metavar="NAME", help="the adapter of that name, found by its entry point")
@@ -102,6 +120,9 @@ def _run(options: argparse.Namespace) -> int:
             print(f"{requirement.id}  {requirement.when:16}  {requirement.text}")
         return 0
     harness = _harness(options)
+    if options.report is not None:
+        # Before the run, not after it: a folder that cannot be made is told at once.
+        options.report.mkdir(parents=True, exist_ok=True)
     try:
         deviations = {} if options.deviations is None else read_deviations(options.deviations, catalog)
     except DeviationsError as exc:

@@ -31,6 +31,7 @@ EXIT_CODES: Mapping[str, int] = {
 }
 HARNESS_BROKE = 3
 USAGE = 4
+NOT_WRITTEN = 5
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import msgspec
 
 from adapter_api import AdapterError, ConfigurationError, PluginHost
 from adapter_kit.chat_template import read_chat_template
+from adapter_kit.installing import install_extra
 from orchestrator.config import Loaded, ServerSettings, TracingSettings
 from orchestrator.config.settings import PoolSettings, ReplicaSettings
 
@@ -95,7 +96,7 @@ def _tracing_faults(tracing: TracingSettings) -> list[str]:
     try:
         import_module("orchestrator.observability.tracing")
     except ImportError as exc:
-        return [f"tracing.enabled needs {exc.name}, which is not installed: pip install 'worker-adapter[otel]'"]
+        return [f"tracing.enabled needs {exc.name}, which is not installed: run `{install_extra('otel')}`"]
     return []
 
 

@@ -22,6 +22,7 @@ import msgspec
 from adapter_api import AdapterError, Capability, ConfigurationError, PluginHost
 from adapter_kit.addresses import without_addresses
 from adapter_kit.chat_template import read_chat_template
+from adapter_kit.installing import install_extra
 from orchestrator.config import HostSettings, Loaded, TracingSettings, at_next_start, require_keys
 from orchestrator.host import Orchestrator
 from orchestrator.http.app import ADMIN, FACES, create_app
@@ -102,7 +103,7 @@ async def _tracing(settings: TracingSettings) -> AsyncIterator[Tracing | None]:
         from orchestrator.observability.tracing import sending
     except ImportError as exc:
         raise ConfigurationError(
-            f"tracing.enabled needs {exc.name}, which is not installed: pip install 'worker-adapter[otel]', "
+            f"tracing.enabled needs {exc.name}, which is not installed: run `{install_extra('otel')}`, "
             "or set it to false"
         ) from exc
     async with sending(settings) as tracing:

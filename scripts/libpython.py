@@ -9,19 +9,22 @@ import tempfile
 from pathlib import Path
 
 _FIND = """
+import sys
+from pathlib import Path
 from triton_adapter.embedded.interpreter import inspect
 from triton_adapter.embedded.libpython import find_libpython
-find_libpython(inspect())
+find_libpython(inspect(Path(sys.argv[1])))
 """
 _APT_TIMEOUT_S = 180
 
 
-def fetch_libpython(venv: Path, python: Path, version: tuple[int, int]) -> str | None:
+def fetch_libpython(venv: Path, product: Path, version: tuple[int, int]) -> str | None:
     """Make sure that the embedded server finds `libpython3.X.so.1.0`; return what the user has to do otherwise.
 
-    Debian's package is unpacked into `.venv/lib/embedded-libpython`: nothing of the system is changed, no root needed.
+    Debian's package is unpacked below `venv`: nothing of the system is changed, no root needed. `venv` is the server's
+    environment; `product` is the Python in which this package is installed, and may be another one.
     """
-    if _is_found(python):
+    if _is_found(product, venv):
         return None
     package, library = f"libpython{version[0]}.{version[1]}", f"libpython{version[0]}.{version[1]}.so.1.0"
     with tempfile.TemporaryDirectory() as scratch:
@@ -31,13 +34,14 @@ def fetch_libpython(venv: Path, python: Path, version: tuple[int, int]) -> str |
             target = venv / "lib" / "embedded-libpython"
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy(str(found[0].resolve()), str(target / library))
-    if _is_found(python):
+    if _is_found(product, venv):
         return None
     return f"Triton's Python backend needs {library} and it was not found: run `apt-get install {package}` as root"
 
 
-def _is_found(python: Path) -> bool:
-    return subprocess.run([str(python), "-c", _FIND], stderr=subprocess.DEVNULL).returncode == 0
+def _is_found(product: Path, venv: Path) -> bool:
+    python = venv / "bin" / "python"
+    return subprocess.run([str(product), "-c", _FIND, str(python)], stderr=subprocess.DEVNULL).returncode == 0
 
 
 def _unpack_package(package: str, scratch: Path) -> Path | None:

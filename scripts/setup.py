@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,20 +16,20 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from interpreters import EMBEDDED, Interpreter, best_interpreter, inspect
+from interpreters import Interpreter, best_interpreter, inspect
 from libpython import fetch_libpython
+from server_environment import SetupError, is_settled, needs_own_python
+from server_environment import make as make_server_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
 LOG = VENV / "setup.log"
+# A slow line takes minutes for the wheels; one that says nothing for an hour is dead.
+_COMMAND_TIMEOUT_S = 3600
 
 EXTRAS = {"demo": "embedded,server,vision", "dev": "dev"}
 """What each level installs; `dev` has everything that `demo` has."""
-
-
-class SetupError(Exception):
-    """Something the user has to do first; the message says what."""
 
 
 def main(arguments: list[str]) -> int:
@@ -40,8 +41,7 @@ def main(arguments: list[str]) -> int:
     try:
         if not is_ready(level, wanted):
             set_up(level, wanted)
-        if level == "demo":
-            require_triton()
+        provide_server()
     except SetupError as exc:
         print(f"set-up: {exc}", file=sys.stderr)
         return 1
@@ -74,17 +74,26 @@ def set_up(level: str, wanted: str) -> None:
     _stamp(level).write_text(_key())
 
 
-def require_triton() -> None:
-    """Raise unless the demo finds a Triton server: that of the wheel, or one on PATH, as in NVIDIA's container."""
-    interpreter = inspect(str(VENV_PYTHON))
-    if interpreter is None or interpreter.has_embedded_server or shutil.which("tritonserver"):
+def provide_server() -> None:
+    """Give the embedded server a Python that it runs with, where that of `.venv` is too new for it.
+
+    Without one everything works but that server: the demo runs on a stand-in and says so, and tests of the real server
+    are skipped.
+    """
+    product = inspect(str(VENV_PYTHON))
+    requirements = [*re.findall(r"nvidia-pytriton==[\d.]+", _read(ROOT / "pyproject.toml"))[:1], "numpy<2"]
+    key = " ".join(requirements)
+    if product is None or not needs_own_python(product) or is_settled(VENV, key):
         return
-    major, minor = interpreter.version
-    if interpreter.version not in EMBEDDED:
-        remedy = f"this is Python {major}.{minor}: install python3.12 and run `make demo PYTHON=python3.12`"
-    else:
-        remedy = "`.venv/bin/worker-adapter submit --url grpc://host:8001` uses a Triton server that you have"
-    raise SetupError(f"the demo starts a Triton server that exists for Python 3.11 and 3.12 on Linux only; {remedy}")
+    try:
+        make_server_environment(VENV, key, requirements, run=_run, say=say)
+    except SetupError as exc:
+        say(f"{product} is too new for the embedded Triton, and no other Python could be had for it:")
+        print("\n".join(f"    {line.strip()}" for line in str(exc).splitlines()[-6:]), file=sys.stderr)
+        say(
+            "the demo runs on a fake server, and tests of the real one are skipped; for the real one install Python "
+            "3.11 or 3.12, or name one with TRITON_SERVER_PYTHON=PATH, and run the same again"
+        )
 
 
 def make_environment(interpreter: Interpreter) -> None:
@@ -129,7 +138,14 @@ def _run(command: list[str]) -> None:
     """Run `command` with its output in the log; a failure shows the end of it."""
     log = LOG if LOG.parent.exists() else Path(os.devnull)
     with log.open("ab") as sink:
-        failed = subprocess.run(command, stdout=sink, stderr=subprocess.STDOUT, env=_environment()).returncode != 0
+        try:
+            ran = subprocess.run(
+                command, stdout=sink, stderr=subprocess.STDOUT, env=_environment(), timeout=_COMMAND_TIMEOUT_S
+            )
+            failed = ran.returncode != 0
+        except subprocess.TimeoutExpired:
+            sink.write(f"given up after {_COMMAND_TIMEOUT_S} s\n".encode())
+            failed = True
     if failed:
         lines = [line for line in _read(LOG).splitlines() if line.strip() and not line.startswith("WARNING")]
         raise SetupError("\n".join([f"`{' '.join(command)}` failed:", *lines[-15:], f"(all of it: {LOG})"]))

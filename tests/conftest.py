@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from adapter_api import ConfigurationError
+from tests.programs import summary
 from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.embedded.layout import check_supported
 from triton_adapter.embedded.ports import choose_ports
@@ -31,9 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     try:
         check_supported()
     except ConfigurationError as refused:
-        skip = pytest.mark.skip(reason=f"{refused.message}; for instance `make test PYTHON=python3.12`")
+        skip = pytest.mark.skip(reason=refused.message)
         for item in live:
             item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line which programs would have had more tests run."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
+    if (line := summary(reasons)) is not None:
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(scope="session")

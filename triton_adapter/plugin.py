@@ -18,6 +18,7 @@ def worker_adapter_register() -> AdapterPlugin:
         url_schemes=("grpc", "grpcs"),
         harness="triton_adapter.conformance:TritonHarness",
         embedded="triton_adapter.embedded:EmbeddedTriton",
+        fake="triton_adapter.demo:FakeDemoTriton",
         commands=(
             PluginCommand(
                 name="triton",

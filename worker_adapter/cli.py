@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from adapter_api import InvalidRequest, PluginCommand
+from adapter_kit.standard_streams import open_streams, settle_streams
 from worker_adapter.command_group import LazyGroup
 from worker_adapter.exit_codes import ExitCode
 from worker_adapter.reporting import report
-from worker_adapter.terminal import styled
+from worker_adapter.terminal import note
 
 # click's own, or the copy of it that newer typer carries.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -39,12 +42,27 @@ class ProgramGroup(LazyGroup):
         _own("plugins", "List the installed plugins, the broken ones included."),
     )
 
+    # Typer would end the process with a code of its own when the reader goes away, of `--help` too.
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _reader_may_go():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
-        # Here, because typer would end the process with a code of its own.
-        try:
+        with _reader_may_go():
             return super().invoke(ctx)
-        except BrokenPipeError as exc:
-            return report(exc, as_json=False, debug=False)
+
+
+class _ReaderGone(Exception):
+    """A broken pipe, under a name that typer does not know."""
+
+
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as exc:
+        raise _ReaderGone from exc
 
 
 program = typer.Typer(
@@ -85,22 +103,24 @@ def main() -> int:
     # Before it is imported, and unless the user wants it otherwise: grpc writes lines of its own to standard error,
     # among ours. What they say we are told as well, by the errors of its calls.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    open_streams()
     # Before anything is parsed, because errors of parsing are told in the same way.
     options = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     as_json, debug = "--json" in options, "--debug" in options
-    # A process that was started without them, by a supervisor for one, runs all the same.
-    sys.stdout = sys.stdout or open(os.devnull, "w")
-    sys.stderr = sys.stderr or open(os.devnull, "w")
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+    def told(exc: Exception) -> int:
+        return report(exc, as_json=as_json, debug=debug)
+
     try:
         code = _run()
-        sys.stdout.flush()
-        return code
     except KeyboardInterrupt:
-        return _interrupted()
+        code = _interrupted()
+    except _ReaderGone:
+        code = told(BrokenPipeError())
     except Exception as exc:
-        return report(exc, as_json=as_json, debug=debug)
+        code = told(exc)
+    unwritten = settle_streams()
+    return told(unwritten) if unwritten is not None and code == ExitCode.DONE else code
 
 
 def _run() -> int:
@@ -125,5 +145,5 @@ def _sentence(exc: Any) -> str:
 
 
 def _interrupted() -> int:
-    print(styled("interrupted", "yellow", sys.stderr), file=sys.stderr)
+    note("interrupted", "yellow")
     return ExitCode.CANCELLED

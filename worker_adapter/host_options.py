@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapter_api import ConfigurationError
+from adapter_kit.installing import install_extra
 from worker_adapter.installed import installed_plugins
 
 if TYPE_CHECKING:
@@ -47,4 +48,4 @@ def load_host_settings(config: Path | None, more: Mapping[str, str] | None = Non
 
 def server_is_missing(exc: ImportError) -> ConfigurationError:
     """Return the error that says how to install what serves."""
-    return ConfigurationError(f"serving needs {exc.name}, which is not installed: pip install 'worker-adapter[server]'")
+    return ConfigurationError(f"serving needs {exc.name}, which is not installed: run `{install_extra('server')}`")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 
 from adapter_api import AdapterError, AdapterFailed, Error, encode_event
+from adapter_kit.standard_streams import abandon
 from worker_adapter.exit_codes import ExitCode, code_for_command
 from worker_adapter.terminal import one_line, styled
 
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a file that takes no more says: the disk is full, or the user's share of it."""
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a file that takes no more says: the disk is full or broken, or the user's share of it is used up."""
 
 
 def print_error(error: Error) -> None:
@@ -26,21 +26,25 @@ def report(exc: Exception, *, as_json: bool, debug: bool) -> ExitCode:
     """Tell what a command ended in and return its exit code."""
     cause = _sole(exc)
     if isinstance(cause, BrokenPipeError):
-        abandon_output()
+        abandon(sys.stdout)
         return ExitCode.CANCELLED
     if debug:
         with suppress(OSError):
             traceback.print_exception(exc)
     if isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
         _complain("error:", f"cannot write the output: {cause.strerror}")
-        abandon_output()
+        abandon(sys.stdout)
         return ExitCode.FAILED
     if not isinstance(cause, AdapterError):
         # Without its message: it may quote anything, a prompt included.
         cause = AdapterFailed(f"the program broke with {type(cause).__name__}: a bug in it; --debug shows where")
     error = Error.from_exception(cause)
     if as_json:
-        write_json(encode_event(error))
+        try:
+            write_json(encode_event(error))
+        except OSError:  # then the sentence, and the exit code, tell it
+            abandon(sys.stdout)
+            print_error(error)
     else:
         print_error(error)
     return code_for_command(error)
@@ -50,13 +54,6 @@ def write_json(document: bytes) -> None:
     """Write one JSON document as a line of its own to standard output, at once."""
     sys.stdout.buffer.write(document + b"\n")
     sys.stdout.buffer.flush()
-
-
-def abandon_output() -> None:
-    """Let nothing more be written to standard output, which takes nothing, not even at the interpreter's exit."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)
 
 
 def _complain(label: str, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import anyio
 
 from adapter_api import (
@@ -15,10 +17,10 @@ from adapter_api import (
     TokenEvent,
     WorkerAdapter,
 )
+from adapter_kit.standard_streams import abandon
 from worker_adapter.event_output import EventOutput
 from worker_adapter.exit_codes import ExitCode, code_for_task
 from worker_adapter.interrupt import Interrupt
-from worker_adapter.reporting import abandon_output
 from worker_adapter.terminal import note
 
 # After the engine was told, for the stream to hand out its last event.
@@ -91,7 +93,7 @@ class Submission:
         try:
             self._output.write(events)
         except BrokenPipeError:
-            abandon_output()
+            abandon(sys.stdout)
             self._reader_gone = True
 
     def _says_cancelled(self) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Literal, TextIO
 
 from adapter_kit.printable import printable, printable_line, width_of
+from adapter_kit.standard_streams import tell
 
 Style = Literal["red", "green", "yellow", "cyan", "bold", "dim"]
 
@@ -42,8 +42,7 @@ def say(text: str = "") -> None:
 
 def note(text: str, style: Style = "dim") -> None:
     """Write a line about what goes on to standard error. One that cannot be written, on a full disk, stops nothing."""
-    with suppress(OSError):
-        print(styled(one_line(text), style, sys.stderr), file=sys.stderr, flush=True)
+    tell(styled(one_line(text), style, sys.stderr))
 
 
 def print_table(

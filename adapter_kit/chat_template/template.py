@@ -10,6 +10,7 @@ from adapter_api import ConfigurationError, InvalidRequest, Message, TaskRequest
 from adapter_kit.chat_template.plain import PlainLayout
 from adapter_kit.chat_template.values import plain, value_of, value_of_tool
 from adapter_kit.foreign_text import one_line
+from adapter_kit.installing import install
 
 if TYPE_CHECKING:
     import jinja2
@@ -126,7 +127,7 @@ class _Compiled:
             from adapter_kit.chat_template import analysis, sandbox
         except ImportError as exc:
             raise ConfigurationError(
-                "a chat template needs jinja2, which is not installed: pip install 'jinja2>=3.1,<4'"
+                f"a chat template needs jinja2, which is not installed: run `{install('jinja2>=3.1,<4')}`"
             ) from exc
         self._sandbox = sandbox
         try:

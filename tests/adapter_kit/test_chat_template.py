@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -296,4 +297,5 @@ def test_jinja2_is_needed_by_those_only_who_have_a_template_and_its_absence_says
         """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
 
-    assert ran.stderr.strip() == "a chat template needs jinja2, which is not installed: pip install 'jinja2>=3.1,<4'"
+    command = f"{shlex.quote(sys.executable)} -m pip install 'jinja2>=3.1,<4'"
+    assert ran.stderr.strip() == f"a chat template needs jinja2, which is not installed: run `{command}`"

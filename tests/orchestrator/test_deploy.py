@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from subprocess import run
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from adapter_api import load_plugins
 from orchestrator.check import check_settings
 from orchestrator.config import load_settings
+from tests.programs import needs
 from tests.project.repository import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -25,9 +25,7 @@ def test_the_example_settings_can_be_served() -> None:
     assert [replica.pool_id for replica in summary.replicas] == ["blue", "green", "candidate"]
 
 
-@pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="needs promtool on PATH: apt-get install prometheus, or brew install it"
-)
+@needs("promtool")
 def test_prometheus_accepts_its_settings() -> None:
     checked = run(
         ["promtool", "check", "config", DEPLOY / "prometheus.yml"],

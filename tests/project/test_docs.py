@@ -22,7 +22,7 @@ from tests.worker_adapter.program import run
 from triton_adapter.embedded import EmbeddedTriton
 
 KNOWN_PROGRAMS = frozenset(
-    {"make", "worker-adapter", "python", "python3", "pip", "pytest", "git", "cd", "curl", "docker"}
+    {"make", "worker-adapter", "python", "python3", "pip", "pytest", "git", "cd", "curl", "docker", "pipx", "uv"}
 )
 
 COMMANDS = [block for block in blocks("console")]

@@ -39,7 +39,7 @@ class Process(Protocol):
 
 def start(arguments: Sequence[str], environment: Mapping[str, str], *, stdin: int) -> Process:
     """Start the program, with pipes for its output; `stdin` as for `subprocess.Popen`."""
-    if hasattr(os, "pidfd_open") and _of_the_interpreter(environment) == _of_the_interpreter(os.environ):
+    if hasattr(os, "pidfd_open") and _of_the_interpreter(environment) == _of_the_interpreter(_environ()):
         return Forked(_server(), arguments, environment, stdin=stdin)
     return subprocess.Popen(
         [PROGRAM, *arguments], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
@@ -151,6 +151,11 @@ def _of_the_interpreter(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _environ() -> dict[str, str]:
+    """Return our environment without what a developer's shell tells interpreters, which users' shells do not."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 @functools.cache
 def _server() -> socket.socket:
     """Start the server, once in this process; it ends when this process does."""
@@ -162,7 +167,7 @@ def _server() -> socket.socket:
         stdout=subprocess.DEVNULL,
         pass_fds=[theirs.fileno()],
         # Numpy's library starts threads otherwise.
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        env={**_environ(), "OPENBLAS_NUM_THREADS": "1"},
         # Not told by the terminal's Ctrl-C.
         start_new_session=True,
     )

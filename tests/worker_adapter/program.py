@@ -24,7 +24,9 @@ DEADLINE_S = 60.0
 # Of the mock adapter's.
 _LONGEST_EVENT = 400
 # Variables of whoever runs the tests that would change what the program does.
-_MEANINGFUL = ("WORKER_ADAPTER_", "TRITON_", "ORCHD_")
+_MEANINGFUL = ("WORKER_ADAPTER_", "TRITON_", "ORCHD_", "PYTHON")
+# Which server the tests run on is theirs to say.
+_KEPT = ("TRITON_SERVER_BINARY", "TRITON_SERVER_PYTHON")
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def run(*arguments: str, stdin: str | bytes = "", env: Mapping[str, str] | None 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment without what would make the program behave otherwise, and with `extra`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_MEANINGFUL)}
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or not name.startswith(_MEANINGFUL)}
     return {**kept, "COLUMNS": "200", **(extra or {})}
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +15,8 @@ import typer
 
 from adapter_api import EngineFailed
 from adapter_kit.printable import printable, printable_line
-from triton_adapter.embedded import EmbeddedTriton
+from adapter_kit.standard_streams import abandon, tell
+from triton_adapter.embedded import PYTHON_VARIABLE, EmbeddedTriton
 
 _CRASH_CHECK_S = 0.3
 _PORTS = "Ports"
@@ -41,6 +43,15 @@ def triton(
     log_file: Annotated[
         Path | None, typer.Option(help="Append the server's output to this file.", show_default="a temporary file")
     ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            envvar=PYTHON_VARIABLE,
+            show_default="this one, or the one that the set-up made",
+            help="Python 3.11 or 3.12 with nvidia-pytriton and numpy<2, for the server and its models.",
+        ),
+    ] = None,
     all_cores: Annotated[
         bool, typer.Option(help="Use every core; Triton 2.51 can then freeze when streams are cancelled.")
     ] = False,
@@ -59,7 +70,8 @@ def triton(
         startup_timeout_s=startup_timeout,
         log_file=log_file,
         all_cores=all_cores,
-        on_progress=lambda line: typer.echo(printable_line(line), err=True),
+        python=python,
+        on_progress=lambda line: tell(printable_line(line)),
     )
     happenings: queue.SimpleQueue[object] = queue.SimpleQueue()
     _stop_on_signals(happenings)
@@ -72,7 +84,7 @@ def triton(
         if happened is _STARTED:
             _announce(server, as_json=as_json)
             _wait(server, happenings)
-        typer.echo("stopping", err=True)
+        tell("stopping")
     finally:
         server.stop()
     return 0
@@ -98,27 +110,38 @@ def _stop_on_signals(happenings: queue.SimpleQueue[object]) -> None:
 
 
 def _announce(server: EmbeddedTriton, *, as_json: bool) -> None:
-    if as_json:
-        ready = {
+    told = _as_json(server) if as_json else _for_people(server)
+    try:
+        typer.echo(told)
+    except OSError as exc:  # whoever reads it will miss it; whoever sends work to the server will not
+        abandon(sys.stdout)
+        tell(f"cannot write where the server is to standard output: {exc.strerror}; it is {server.grpc_url}")
+    if not as_json:
+        tell(f"Try `worker-adapter models --url {server.grpc_url}` in another terminal; Ctrl-C stops the server.")
+
+
+def _as_json(server: EmbeddedTriton) -> str:
+    return json.dumps(
+        {
             "grpc_url": server.grpc_url,
             "http_url": server.http_url,
             "metrics_url": server.metrics_url,
             "models": server.models,
             "pid": server.pid,
         }
-        typer.echo(json.dumps(ready))
-        return
-    for name, value in (
+    )
+
+
+def _for_people(server: EmbeddedTriton) -> str:
+    fields = (
         ("gRPC", server.grpc_url),
         ("HTTP", server.http_url),
         ("metrics", server.metrics_url),
         ("models", ", ".join(server.models)),
         ("log", str(server.log_path)),
         ("pid", str(server.pid)),
-    ):
-        typer.echo(printable_line(f"{name:<8}  {value}"))
-    hint = f"Try `worker-adapter models --url {server.grpc_url}` in another terminal; Ctrl-C stops the server."
-    typer.echo(hint, err=True)
+    )
+    return "\n".join(printable_line(f"{name:<8}  {value}") for name, value in fields)
 
 
 def _wait(server: EmbeddedTriton, happenings: queue.SimpleQueue[object]) -> None:
@@ -129,5 +152,5 @@ def _wait(server: EmbeddedTriton, happenings: queue.SimpleQueue[object]) -> None
         except queue.Empty:
             continue
         return
-    typer.echo(printable(server.log_tail()), err=True)
+    tell(printable(server.log_tail()))
     raise EngineFailed("the Triton server ended by itself; the last lines of its log are above")

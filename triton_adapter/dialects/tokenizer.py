@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adapter_api import ConfigurationError
+from adapter_kit.installing import install_extra
 
 
 class Tokenizer(Protocol):
@@ -27,8 +28,7 @@ class FileTokenizer:
             import tokenizers
         except ImportError as exc:
             raise ConfigurationError(
-                "models that take token ids need the package `tokenizers`; install it with "
-                "`pip install 'worker-adapter[tokenizers]'`"
+                f"models that take token ids need the package `tokenizers`; run `{install_extra('tokenizers')}`"
             ) from exc
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))

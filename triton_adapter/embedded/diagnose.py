@@ -88,7 +88,10 @@ class StartupLog:
         failures = self.model_failures
         wrong_numpy = [reason for reason in failures.values() if "needs numpy<2" in reason]
         if wrong_numpy:
-            return ConfigurationError(f"the embedded Triton did not start: {wrong_numpy[0]}; pip install 'numpy<2'")
+            return ConfigurationError(
+                f"the embedded Triton did not start: {wrong_numpy[0]}; give the Python of that folder a numpy 1, with "
+                "`python -m pip install 'numpy<2'`, or name a Python that has one with --python"
+            )
         if failures:
             reasons = "; ".join(f"model '{model}' failed to load: {reason}" for model, reason in failures.items())
             syntax = "".join(f" (config.pbtxt {match['detail']})" for match in _CONFIG_SYNTAX.finditer(self.text))

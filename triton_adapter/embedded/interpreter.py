@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +14,15 @@ from pathlib import Path
 from adapter_api.errors import ConfigurationError
 
 SUPPORTED_VERSIONS = ((3, 11), (3, 12))
+WHEEL = "nvidia-pytriton==0.7.0"
+NUMPY = "numpy<2"
+REQUIREMENTS = (WHEEL, NUMPY)
+"""What the server's interpreter needs. The wheel is used for its binaries alone, so without what it depends on."""
+
+PYTHON_VARIABLE = "TRITON_SERVER_PYTHON"
+MADE_BY_SET_UP = Path("lib", "embedded-triton", "bin", "python")
+"""Below an environment whose Python is too new for the server: where a set-up script may make another one for it."""
+
 _PROBE_TIMEOUT_S = 30.0
 
 # Isolated, as the models' interpreter will be: PYTHONPATH and the user's own site-packages do not count.
@@ -63,6 +74,29 @@ def check_platform() -> None:
             f"the embedded Triton runs on Linux on x86_64 or aarch64, and this is {system} on {machine}; "
             "start a Triton server elsewhere and give its URL instead"
         )
+
+
+def asked_python(asked: Path | None = None) -> Path | None:
+    """Return the interpreter that the user named, by `asked` or by `$TRITON_SERVER_PYTHON`."""
+    given = str(asked or os.environ.get(PYTHON_VARIABLE) or "")
+    return Path(shutil.which(given) or given) if given else None
+
+
+def server_python(asked: Path | None = None) -> Interpreter:
+    """Return the interpreter that the server and its models run with; whether they can is not looked at.
+
+    `asked` first, then `$TRITON_SERVER_PYTHON`, then the running one if it has the server's wheel, then the one that
+    the set-up made for it.
+
+    Raises:
+        ConfigurationError: It does not run.
+    """
+    named = asked_python(asked)
+    if named is not None:
+        return inspect(named)
+    running = inspect()
+    made = running.prefix / MADE_BY_SET_UP
+    return inspect(made) if running.pytriton is None and made.exists() else running
 
 
 def inspect(executable: Path | None = None) -> Interpreter:

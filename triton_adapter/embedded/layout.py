@@ -9,10 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapter_api.errors import ConfigurationError
+from adapter_kit.installing import install
 
-from .interpreter import SUPPORTED_VERSIONS, Interpreter, check_platform, inspect
+from .fetched import numpy1_folder, with_wheel
+from .interpreter import (
+    PYTHON_VARIABLE,
+    REQUIREMENTS,
+    SUPPORTED_VERSIONS,
+    Interpreter,
+    asked_python,
+    check_platform,
+    server_python,
+)
 from .libpython import find_libpython
-from .numpy1 import numpy1_folder
 
 BINARY_VARIABLE = "TRITON_SERVER_BINARY"
 _GUARD = Path(__file__).parent / "stub" / "triton_python_backend_utils.py"
@@ -35,29 +44,39 @@ class Layout:
 def lay_out(
     work_dir: Path, *, server_binary: Path | None, python: Path | None, progress: Callable[[str], None]
 ) -> Layout:
-    """Choose a server and prepare `work_dir` for it.
+    """Choose a server and prepare `work_dir` for it. Errors as `choose_server` has them."""
+    chosen = choose_server(server_binary, python)
+    if isinstance(chosen, Path):
+        return _installed(chosen, _run_dir(work_dir))
+    return _from_wheel(work_dir, with_wheel(chosen, progress), progress)
 
-    `server_binary` first, then `$TRITON_SERVER_BINARY`, then the wheel `nvidia-pytriton`, then `PATH`.
+
+def choose_server(server_binary: Path | None = None, python: Path | None = None) -> Path | Interpreter:
+    """Return the program of an installed server, or the interpreter of one from the wheel.
+
+    `server_binary` first, then `$TRITON_SERVER_BINARY`, then the wheel `nvidia-pytriton`, then `PATH`. An interpreter
+    that was named may lack the wheel, which can be fetched for it; none is fetched for one that nobody named.
 
     Raises:
         ConfigurationError: There is none, or it cannot run here; the message says what to install.
     """
     asked = server_binary or os.environ.get(BINARY_VARIABLE)
     if asked:
-        return _installed(_program(str(asked)), _run_dir(work_dir))
-    interpreter = inspect(python)
+        return _program(str(asked))
+    interpreter = server_python(python)
     if interpreter.pytriton is None:
         on_path = shutil.which("tritonserver")
         if on_path:
-            return _installed(Path(on_path), _run_dir(work_dir))
-        check_platform()
-        _check_version(interpreter)
+            return Path(on_path)
+    check_platform()
+    _check_version(interpreter)
+    if interpreter.pytriton is None and asked_python(python) is None:
         raise ConfigurationError(
             f"there is no Triton server to embed: {interpreter.name} lacks the package nvidia-pytriton and no "
-            "tritonserver is on PATH; pip install 'worker-adapter[embedded]'"
+            f"tritonserver is on PATH; run `{install(*REQUIREMENTS, python=str(interpreter.executable))}`"
         )
-    check_platform()
-    return _from_wheel(work_dir, interpreter, interpreter.pytriton / "tritonserver", progress)
+    find_libpython(interpreter)
+    return interpreter
 
 
 def check_supported() -> None:
@@ -65,7 +84,7 @@ def check_supported() -> None:
     if os.environ.get(BINARY_VARIABLE) or shutil.which("tritonserver"):
         return
     check_platform()
-    _check_version(inspect())
+    _check_version(server_python())
 
 
 def _program(name: str) -> Path:
@@ -88,8 +107,9 @@ def _installed(program: Path, run_dir: Path) -> Layout:
     return Layout(program, run_dir, [f"--backend-directory={backends}"] if backends.is_dir() else [])
 
 
-def _from_wheel(work_dir: Path, interpreter: Interpreter, wheel: Path, progress: Callable[[str], None]) -> Layout:
-    _check_version(interpreter)
+def _from_wheel(work_dir: Path, interpreter: Interpreter, progress: Callable[[str], None]) -> Layout:
+    assert interpreter.pytriton is not None
+    wheel = interpreter.pytriton / "tritonserver"
     libpython = find_libpython(interpreter)
     numpy1 = numpy1_folder(interpreter, progress)
     run_dir = _run_dir(work_dir)
@@ -117,7 +137,8 @@ def _check_version(interpreter: Interpreter) -> None:
         supported = " or ".join(f"{major}.{minor}" for major, minor in SUPPORTED_VERSIONS)
         raise ConfigurationError(
             f"the embedded Triton cannot run with {interpreter.name}: its Python backend needs numpy<2, which is not "
-            f"made for that version; use Python {supported}, or put a tritonserver on PATH"
+            f"made for that version; name a Python {supported} that has {' and '.join(REQUIREMENTS)} with --python or "
+            f"{PYTHON_VARIABLE}, or put a tritonserver on PATH"
         )
 
 

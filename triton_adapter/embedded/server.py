@@ -15,11 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from adapter_api.errors import AdapterClosed, DeadlineExceeded, EngineFailed
+from adapter_api.errors import AdapterClosed, ConfigurationError, DeadlineExceeded, EngineFailed
 
 from .demo import demo_repository
 from .diagnose import log_size, tail
 from .launch import Launch, ModelControlMode, Order
+from .layout import choose_server
 from .ports import LOOPBACK
 from .process import ServerProcess
 from .readiness import ready_models
@@ -42,7 +43,8 @@ class EmbeddedTriton:
         log_file: Where the server's output is appended to. Without it, it goes to a temporary file that is kept only
             when the start fails.
         extra_args: Passed to tritonserver after ours.
-        python: Interpreter whose packages the models may use; the running one if `None`.
+        python: Interpreter that runs the models, 3.11 or 3.12, with the server's wheel and numpy<2; it need not be the
+            running one. If `None`: `$TRITON_SERVER_PYTHON`, else the running one, else the one that the set-up made.
         server_binary: A `tritonserver` to run instead of the wheel's; else `$TRITON_SERVER_BINARY`, else the wheel's,
             else the one on `PATH`.
         all_cores: Let the wheel's server and its models use every core. They are kept to one because Triton 2.51 can
@@ -88,6 +90,15 @@ class EmbeddedTriton:
         self._launch: Launch | None = None
         self._work_dir: Path | None = None
         self._last_log = ""
+
+    @staticmethod
+    def obstacle() -> str | None:
+        """Return why no server can be started on this machine, and what to do; `None` if one can."""
+        try:
+            choose_server()
+        except ConfigurationError as error:
+            return error.message
+        return None
 
     def start(self) -> Self:
         """Start the server and return when all its models are ready. Nothing happens when it runs already.

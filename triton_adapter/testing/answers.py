@@ -17,8 +17,8 @@ from .script import Ending, Finish, Leave, Send, Step, Wait
 from .signatures import Signature
 from .tensors import outputs_of
 
-Content = str | Sequence[Token] | Mapping[str, Any] | Sequence[Mapping[str, Any]] | Sequence[Step]
-"""A text; its tokens; the outputs of one message; those of several; or the very steps."""
+Content = str | Generation | Sequence[Token] | Mapping[str, Any] | Sequence[Mapping[str, Any]] | Sequence[Step]
+"""A text; its tokens, with why they ended or without; the outputs of one message; of several; or the very steps."""
 
 _WORD = re.compile(r"\s*\S+|\s+$")
 
@@ -42,7 +42,7 @@ class Answer:
             TritonFailure: The model refuses the request, or the test's function raised.
         """
         content = self._content(config, request)
-        if not isinstance(content, (str, Mapping)) and content and isinstance(content[0], Step):
+        if not isinstance(content, (str, Generation, Mapping)) and content and isinstance(content[0], Step):
             return list(content)  # type: ignore[arg-type]
         messages, ending = self._messages(content, signature, config, request)
         return self._weave(messages, self.ending or ending, decoupled=config.model_transaction_policy.decoupled)
@@ -64,6 +64,8 @@ class Answer:
     def _messages(
         self, content: Content, signature: Signature, config: v2.ModelConfig, request: RecordedRequest
     ) -> tuple[list[Message], Ending]:
+        if isinstance(content, Generation):
+            return word(signature, config, request, content)
         if isinstance(content, str):
             content = _WORD.findall(content)
         elif isinstance(content, Mapping):

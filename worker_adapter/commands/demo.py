@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +40,8 @@ def _view(as_json: bool) -> View:
         from worker_adapter.demo.json_view import JsonView
 
         return JsonView()
-    if sys.stdout.isatty():
+    # A dumb terminal can draw nothing anew.
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         from worker_adapter.demo.live_view import LiveView
 
         return LiveView()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +11,12 @@ import msgspec
 import typer
 
 from adapter_api import AdapterPlugin, InvalidRequest
+from adapter_kit.standard_streams import abandon
 from worker_adapter.demo.engine import EngineFactory, choose_plugin
 from worker_adapter.engine_options import JsonOption
 from worker_adapter.host_options import ConfigOption, load_host_settings, server_is_missing
 from worker_adapter.installed import installed_plugins
-from worker_adapter.reporting import abandon_output, write_json
+from worker_adapter.reporting import write_json
 from worker_adapter.terminal import note
 
 if TYPE_CHECKING:
@@ -113,7 +115,7 @@ def _announce_as_json(ready: Ready) -> None:
     try:
         write_json(msgspec.json.encode(ready))
     except OSError as exc:  # whoever reads the line will miss it, and whoever sends tasks will not
-        abandon_output()
+        abandon(sys.stdout)
         note(f"cannot write where the host is to standard output: {exc.strerror}; it is {ready.url}", "yellow")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -44,9 +43,6 @@ class EmbeddedEngine(Protocol):
     @property
     def models(self) -> list[str]: ...
 
-    @property
-    def log_path(self) -> Path: ...
-
 
 class EngineFactory(Protocol):
     def __call__(self, *, on_progress: Callable[[str], None]) -> EmbeddedEngine: ...
@@ -66,6 +62,14 @@ def choose_plugin(host: PluginHost, name: str | None) -> AdapterPlugin:
     if able:
         raise ConfigurationError(f"which engine? {', '.join(a.name for a in able)} bring one: choose with --adapter")
     raise ConfigurationError("no installed adapter brings an engine of its own; `worker-adapter plugins` shows them")
+
+
+def choose_engine(plugin: AdapterPlugin) -> tuple[EngineFactory, str | None]:
+    """Return what starts the plugin's engine, and `None`; or its fake, and why the engine cannot run here."""
+    factory: EngineFactory = plugin.load("embedded")
+    find_obstacle: Callable[[], str | None] | None = getattr(factory, "obstacle", None)
+    obstacle = find_obstacle() if find_obstacle is not None and plugin.fake is not None else None
+    return (factory, None) if obstacle is None else (plugin.load("fake"), obstacle)
 
 
 async def scrape(url: str, models: set[str]) -> list[tuple[str, str, float]]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from time import perf_counter
 
 import anyio
+import anyio.to_thread
 
 from adapter_api import AdapterPlugin, EngineProps, HealthReport, PluginHost
 from orchestrator import Orchestrator, OrchestratorSettings
 from worker_adapter.demo.board import Board, Lane
-from worker_adapter.demo.engine import EmbeddedEngine, EngineFactory, scrape
+from worker_adapter.demo.engine import EmbeddedEngine, choose_engine, scrape
 from worker_adapter.demo.playbill import acts_for
 from worker_adapter.demo.view import View
 from worker_adapter.exit_codes import ExitCode
@@ -58,15 +59,19 @@ class Show:
 
     async def _perform(self) -> None:
         began = perf_counter()
+        factory, obstacle = await anyio.to_thread.run_sync(choose_engine, self._plugin)
+        if obstacle is not None:
+            self._show_fake(obstacle)
         self._show_plugins()
-        factory: EngineFactory = self._plugin.load("embedded")
-        self._view.step(f"Starting {self._plugin.name}: {self._plugin.summary}")
+        kind = "" if obstacle is None else "a fake of "
+        self._view.step(f"Starting {kind}{self._plugin.name}: {self._plugin.summary}")
         async with factory(on_progress=self._view.progress) as engine:
             self._show_engine(engine)
             code = await self._orchestrate(engine)
             self._view.step("Shutting down")
             pid, stopping = engine.pid, perf_counter()
-        text = f"server {pid} stopped and cleaned up in {perf_counter() - stopping:.1f} s"
+        what = "server" if obstacle is None else "fake in process"
+        text = f"{what} {pid} stopped and cleaned up in {perf_counter() - stopping:.1f} s"
         self._view.tell(f"{text}; {perf_counter() - began:.1f} s in all")
         self._view.document("stopped", {"pid": pid, "seconds": perf_counter() - began})
         self._show_what_next()
@@ -110,6 +115,13 @@ class Show:
         self._view.cancelled(lane)
 
     # -- what is shown ------------------------------------------------------------------------------------------------
+
+    def _show_fake(self, obstacle: str) -> None:
+        self._view.tell(
+            f"A FAKE {self._plugin.name} answers below, on the real wire: no real one runs on this machine. For a real "
+            f"one: {obstacle}"
+        )
+        self._view.document("fake", {"engine": self._plugin.name, "reason": obstacle})
 
     def _show_plugins(self) -> None:
         self._view.step("Adapters found by entry point")

@@ -17,6 +17,7 @@ import pytest
 from orchestrator.config import HostSettings, load_settings
 from orchestrator.serve import serving
 from tests.orchestrator.pooling import mock_host
+from tests.programs import needs, path_of
 
 pytestmark = pytest.mark.anyio
 
@@ -38,9 +39,7 @@ def free_port() -> int:
 
 @contextmanager
 def prometheus(tmp_path: Path, target: str) -> Iterator[str]:
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("there is no prometheus on PATH")
+    program = path_of("prometheus")
     config = (DEPLOY / "prometheus.yml").read_text()
     config = config.replace("127.0.0.1:8080", target).replace("scrape_interval: 15s", "scrape_interval: 500ms")
     config += "global:\n  evaluation_interval: 500ms\n"
@@ -68,6 +67,7 @@ async def rules(client: httpx.AsyncClient) -> list[Any]:
 
 
 @pytest.mark.spec("ORCH-3062-009")
+@needs("prometheus")
 async def test_a_real_prometheus_evaluates_every_alert_and_sees_a_dead_replica(tmp_path: Path) -> None:
     settings = HostSettings.model_validate({
         "pools": [{"adapter": "mock", "replicas": [{"id": "r0", "options": {"state": "unreachable"}}]}],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +12,8 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-import pytest
+
+from tests.programs import path_of
 
 
 class Page:
@@ -71,10 +71,8 @@ class Page:
 
 @asynccontextmanager
 async def browser(profile: Path) -> AsyncIterator[Page]:
-    """A page of a fresh browser; the test is skipped where there is no chromium."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no chromium on PATH")
+    """A page of a fresh browser; for tests marked with `needs("chromium")`."""
+    program = path_of("chromium")
     to_browser, our_write = os.pipe()
     our_read, from_browser = os.pipe()
 

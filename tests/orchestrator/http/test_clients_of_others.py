@@ -4,7 +4,6 @@ browser's EventSource in those of the status page."""
 from __future__ import annotations
 
 import json
-import shutil
 from subprocess import DEVNULL, PIPE
 
 import anyio
@@ -16,10 +15,11 @@ from adapter_api.testing import MockAdapter
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.pooling import adapter_of
 from tests.orchestrator.pools.test_monitor import eventually
+from tests.programs import needs
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl on PATH: apt-get install curl"),
+    needs("curl"),
 ]
 
 

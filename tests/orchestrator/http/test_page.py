@@ -13,6 +13,7 @@ from tests.orchestrator.http.test_guard import key
 from tests.orchestrator.http.test_tasks import submit
 from tests.orchestrator.observability.test_dashboard import is_answered, prometheus
 from tests.orchestrator.pooling import task
+from tests.programs import needs
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +45,7 @@ FAINT = """(() => {
 
 
 @pytest.mark.spec("ORCH-3064-017")
+@needs("chromium")
 async def test_people_see_pools_tasks_and_errors_and_see_them_change(serve: Serve, tmp_path: Path) -> None:
     async with serve({"delay_s": 0.01}, {"state": "unreachable"}) as host, browser(tmp_path) as page:
         await submit(host, model="mock", job_id="failing", timeout_s=0.001, max_tokens=100)
@@ -64,6 +66,7 @@ async def test_people_see_pools_tasks_and_errors_and_see_them_change(serve: Serv
 
 
 @pytest.mark.spec("ORCH-3064-017")
+@needs("chromium")
 async def test_they_load_nothing_from_elsewhere_and_break_no_rule_of_their_own(serve: Serve, tmp_path: Path) -> None:
     origins: set[str] = set()
     async with serve() as host, browser(tmp_path) as page:
@@ -81,6 +84,7 @@ async def test_they_load_nothing_from_elsewhere_and_break_no_rule_of_their_own(s
 
 
 @pytest.mark.spec("ORCH-3064-017")
+@needs("chromium")
 async def test_everything_is_reached_by_keyboard(serve: Serve, tmp_path: Path) -> None:
     async with serve() as host, browser(tmp_path) as page:
         await page.call("Page.navigate", url=host.url)
@@ -102,6 +106,7 @@ async def test_everything_is_reached_by_keyboard(serve: Serve, tmp_path: Path) -
 
 
 @pytest.mark.spec("ORCH-3064-017")
+@needs("chromium")
 async def test_a_phone_shows_it_without_scrolling_sideways(serve: Serve, tmp_path: Path) -> None:
     async with serve({"state": "unreachable"}, {}) as host, browser(tmp_path) as page:
         await page.call("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=2, mobile=True)
@@ -121,6 +126,7 @@ async def test_a_phone_shows_it_without_scrolling_sideways(serve: Serve, tmp_pat
 
 @pytest.mark.spec("ORCH-3064-017")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@needs("chromium")
 async def test_every_text_can_be_read_by_night_and_by_day(serve: Serve, tmp_path: Path, scheme: str) -> None:
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     async with serve({"state": "unreachable"}, {"state": "degraded"}, {}) as host, browser(tmp_path) as page:
@@ -136,6 +142,7 @@ async def test_every_text_can_be_read_by_night_and_by_day(serve: Serve, tmp_path
 
 
 @pytest.mark.spec("ORCH-3064-017")
+@needs("chromium")
 async def test_who_may_not_see_it_is_told_so(serve: Serve, tmp_path: Path) -> None:
     async with serve(server={"api_keys": [key("alice")]}) as host, browser(tmp_path) as page:
         headers = {"Authorization": "Bearer key-of-alice"}
@@ -146,6 +153,7 @@ async def test_who_may_not_see_it_is_told_so(serve: Serve, tmp_path: Path) -> No
 
 
 @pytest.mark.spec("ORCH-3064-001")
+@needs("chromium")
 async def test_a_browsers_own_event_source_reads_a_kept_task_and_resumes_it(serve: Serve, tmp_path: Path) -> None:
     async with serve({"reply": "one two three"}) as host, browser(tmp_path) as page:
         await submit(host, job_id="kept", on_disconnect="keep")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ from orchestrator.config import HostSettings
 from orchestrator.observability.metrics import LABELS, OrchestratorMetrics
 from orchestrator.serve import serving
 from tests.orchestrator.deploy.test_alerts import ill_plugins
+from tests.programs import needs, path_of
 from tests.project.repository import ROOT
 from triton_adapter.embedded import EmbeddedTriton
 
@@ -137,9 +137,7 @@ def engine_metrics_url() -> Iterator[str]:
 @asynccontextmanager
 async def prometheus(directory: Path, target: str) -> AsyncIterator[httpx.AsyncClient]:
     """A Prometheus of our own that reads the metrics at `target`, and a client that asks it."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("needs prometheus on PATH: apt-get install prometheus, or brew install prometheus")
+    program = path_of("prometheus")
     scraped = {"job_name": "host", "static_configs": [{"targets": [target]}]}
     settings = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": [scraped]}
     (directory / "prometheus.yml").write_text(json.dumps(settings))
@@ -188,6 +186,7 @@ async def make_traffic(client: httpx.AsyncClient, number: int) -> None:
             await client.post("/v2/tasks", json=fields)
 
 
+@needs("prometheus")
 async def test_every_query_is_answered_by_a_prometheus_that_reads_our_metrics(
     tmp_path: Path, engine_metrics_url: str
 ) -> None:

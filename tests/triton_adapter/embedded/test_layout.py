@@ -8,16 +8,25 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 
 from adapter_api.errors import ConfigurationError
+from adapter_kit.installing import requirements_of
 from triton_adapter.embedded import EmbeddedTriton, layout
-from triton_adapter.embedded.interpreter import Interpreter, inspect
+from triton_adapter.embedded.fetched import numpy1_folder, with_wheel
+from triton_adapter.embedded.interpreter import (
+    MADE_BY_SET_UP,
+    PYTHON_VARIABLE,
+    WHEEL,
+    Interpreter,
+    inspect,
+    server_python,
+)
 from triton_adapter.embedded.layout import BINARY_VARIABLE, check_supported, lay_out
 from triton_adapter.embedded.libpython import UNPACKED, find_libpython
-from triton_adapter.embedded.numpy1 import numpy1_folder
 
 from .engine import tinylm
 from .repositories import add_model
@@ -98,7 +107,7 @@ def test_a_numpy_1_that_cannot_be_fetched_says_what_to_run_and_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
-    with pytest.raises(ConfigurationError, match=r"python3 -m pip install 'numpy<2'"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'numpy<2'` yourself, or set XDG_CACHE_HOME"):
         numpy1_folder(replace(stranger, numpy="2.3.1"), told)
 
     assert list((tmp_path / "worker-adapter").iterdir()) == []
@@ -129,16 +138,17 @@ def test_a_python_that_the_wheel_is_not_made_for_is_told_with_those_it_is_made_f
 ) -> None:
     monkeypatch.delenv(BINARY_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(layout, "inspect", lambda: replace(inspect(), version=(3, 13)))
+    monkeypatch.setattr(layout, "server_python", lambda python=None: replace(inspect(), version=(3, 13)))
 
-    with pytest.raises(ConfigurationError, match=r"3\.13 .*use Python 3\.11 or 3\.12, or put a tritonserver on PATH"):
+    with pytest.raises(ConfigurationError, match=r"3\.13 .*name a Python 3\.11 or 3\.12 .* --python") as refused:
         check_supported()
+    assert EmbeddedTriton.obstacle() == refused.value.message
 
 
 def test_a_server_that_is_installed_is_supported_by_any_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tritonserver").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(layout, "inspect", lambda: replace(inspect(), version=(3, 13)))
+    monkeypatch.setattr(layout, "server_python", lambda python=None: replace(inspect(), version=(3, 13)))
 
     check_supported()
 
@@ -157,8 +167,79 @@ def test_without_wheel_and_server_the_extra_to_install_is_named(
     # As if the wheel were made for whichever version runs this.
     monkeypatch.setattr(layout, "SUPPORTED_VERSIONS", (sys.version_info[:2],))
 
-    with pytest.raises(ConfigurationError, match=r"pip install 'worker-adapter\[embedded\]'"):
-        lay_out(tmp_path, server_binary=None, python=bare_python, progress=told)
+    bare = inspect(bare_python)
+    monkeypatch.setattr(layout, "server_python", lambda python: bare)
+
+    with pytest.raises(ConfigurationError, match=r"/bare/bin/python -m pip install nvidia-pytriton==\S+ 'numpy<2'"):
+        lay_out(tmp_path, server_binary=None, python=None, progress=told)
+
+
+def test_for_a_python_that_was_named_the_wheel_is_fetched_once(
+    stranger: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fetched = tmp_path / "worker-adapter" / f"{WHEEL.replace('==', '-')}-cp399" / "pytriton"
+    fetched.mkdir(parents=True)
+
+    assert with_wheel(stranger, told).pytriton == fetched
+    assert with_wheel(replace(stranger, pytriton=tmp_path), told).pytriton == tmp_path
+
+
+def test_a_cache_that_cannot_be_written_is_told(stranger: Interpreter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+
+    with pytest.raises(ConfigurationError, match="set XDG_CACHE_HOME to a folder that can be written"):
+        numpy1_folder(replace(stranger, numpy="2.3.1"), told)
+
+
+def test_the_python_that_is_named_runs_the_server(bare_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert server_python().executable == Path(sys.executable)
+    assert server_python(bare_python).executable == bare_python
+
+    monkeypatch.setenv(PYTHON_VARIABLE, str(bare_python))
+
+    assert server_python().executable == bare_python
+    assert server_python(Path(sys.executable)).executable == Path(sys.executable)
+
+
+def test_the_python_that_the_set_up_made_serves_one_that_has_no_server(
+    bare_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
+    made = bare_python.parent.parent / MADE_BY_SET_UP
+    monkeypatch.setattr(sys, "executable", str(bare_python))
+
+    assert server_python().executable == bare_python
+
+    made.parent.mkdir(parents=True)
+    made.symlink_to(bare_python)
+
+    assert server_python().executable == made
+
+
+def test_the_wheel_is_the_one_that_the_extra_names() -> None:
+    assert WHEEL in requirements_of("embedded", requires("worker-adapter") or [])
+
+
+@pytest.mark.live
+def test_the_server_runs_with_a_python_that_is_not_ours(
+    tmp_path: Path, bare_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the product's own is too new: with what it lacks out of the cache."""
+    ours = server_python()
+    assert ours.pytriton is not None
+    cache = tmp_path / "worker-adapter"
+    for package, folder in (("numpy", "numpy1"), ("pytriton", WHEEL.replace("==", "-"))):
+        target = cache / f"{folder}-cp{ours.version[0]}{ours.version[1]}"
+        target.mkdir(parents=True)
+        for found in ours.pytriton.parent.glob(f"*{package}*"):
+            (target / found.name).symlink_to(found)
+    subprocess.run([ours.executable, "-m", "venv", "--without-pip", tmp_path / "other"], check=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    other = tmp_path / "other" / "bin" / "python"
+    with EmbeddedTriton(add_model(tmp_path / "models", "echo"), python=other) as triton:
+        assert triton.models == ["echo"]
 
 
 @pytest.mark.live
