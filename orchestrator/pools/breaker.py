@@ -93,7 +93,7 @@ class Breaker:
         return was_open
 
     def failed(self, reason: str, *, trial: bool = False, at_once: bool = False, ask_first: bool = False) -> bool:
-        """Count a failure; returns whether that opened it, or kept it open for longer.
+        """Count a failure; returns whether that opened it, where tasks could go there before.
 
         Args:
             reason: What it was, in a word.
@@ -101,6 +101,7 @@ class Breaker:
             at_once: It is enough by itself.
             ask_first: A question that costs no task may show that it is over: no trial before that is `answered`.
         """
+        before = self.state
         self._failures += 1
         enough = at_once or self._failures >= self._settings.failures
         if not (trial or (self._open_until is None and enough)):
@@ -111,4 +112,4 @@ class Breaker:
         self._ask_first = ask_first
         many = "1 failure" if self._failures == 1 else f"{self._failures} failures in a row"
         self.reason = f"{many}, the last one {reason}"
-        return True
+        return before is not BreakerState.OPEN

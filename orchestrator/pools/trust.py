@@ -99,6 +99,8 @@ class Trust:
         breakers = (self.breaker,) if known is None else (self.breaker, known.breaker)
         trials = tuple(breaker for breaker in breakers if breaker.begin())
         for breaker in trials:
+            if breaker.state is BreakerState.OPEN:
+                continue  # for want of any other place: nothing has changed
             whom = self._whom(None if breaker is self.breaker else model)
             self._say("breaker_half_open", logging.INFO, model, f"job {job_id} tries {whom} again")
         return trials

@@ -30,6 +30,7 @@ SHOWN = {
     "work/journal.py": "when a task ended, which a host that is started anew has to know",
     "pools/monitor.py": "when a probe was made",
     "http/openai.py": "when an answer was made",
+    "observability/changes.py": "when a certificate ends",
     "observability/tracing.py": "when a span began and ended",
 }
 WALL_CLOCK = {"time", "time_ns", "localtime", "gmtime", "ctime", "strftime"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -37,6 +36,7 @@ from orchestrator.config import HostSettings, Loaded
 from orchestrator.serve import Serving, serving
 from tests.orchestrator.deploy.test_deploy import DEPLOY, free_port
 from tests.orchestrator.pooling import QUICK_HEALTH, adapter_of, mock_host
+from tests.programs import needs, path_of
 from tests.project.repository import ROOT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.spec("ORCH-3062-018")]
@@ -100,6 +100,7 @@ ILL = {
     "down": ("NoReplicaReady", "ReplicaOut"),
     "flapping": ("ReplicaFlaps",),
     "failing": ("TasksFail", "TasksMove", "BreakerOpen"),
+    "sick": ("ModelFails",),
     "forgetful": ("ModelGone",),
     "full": ("QueueFull", "TasksRefused"),
     "waiting": ("QueueWaits",),
@@ -112,6 +113,7 @@ POOLS = [
     pool("down", state="unreachable"),
     pool("flapping"),
     {**pool("failing", fail="connect_failed"), "breaker": {"failures": 1, "open_s": 0.05, "max_open_s": 0.05}},
+    {**pool("sick", fail="engine_failed"), "breaker": {"failures": 1}},
     pool("forgetful"),
     pool("full", slots=1, hang_after=0),
     pool("waiting", slots=1, delay_s=0.4),
@@ -147,7 +149,7 @@ async def keep_busy(host: Serving, pool_id: str, pause_s: float = 0.05) -> None:
 async def make_it_ill(host: Serving, seen: anyio.Event) -> None:
     """For ever. What can be missed only by who had it before goes once the host was `seen`."""
     async with anyio.create_task_group() as group:
-        for pool_id, clients in {"failing": 2, "waiting": 4, "slow": 4, "full": 6}.items():
+        for pool_id, clients in {"failing": 2, "sick": 1, "waiting": 4, "slow": 4, "full": 6}.items():
             for _ in range(clients):
                 group.start_soon(keep_busy, host, pool_id)
         flapping, forgetful = (
@@ -218,9 +220,7 @@ def write_settings(directory: Path, targets: list[str]) -> None:
 
 @asynccontextmanager
 async def prometheus(directory: Path, *urls: str) -> AsyncIterator[Prometheus]:
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("needs prometheus on PATH: apt-get install prometheus, or brew install prometheus")
+    program = path_of("prometheus")
     write_settings(directory, [url.removeprefix("http://") for url in urls])
     (directory / "alerts.yml").write_text(scaled(RULES), encoding="utf-8")
     address = f"127.0.0.1:{free_port()}"
@@ -239,6 +239,7 @@ async def prometheus(directory: Path, *urls: str) -> AsyncIterator[Prometheus]:
             await anyio.to_thread.run_sync(process.wait)
 
 
+@needs("prometheus")
 async def test_every_alert_fires_for_what_it_is_about_and_none_for_a_host_that_is_well(tmp_path: Path) -> None:
     seen = anyio.Event()
 

@@ -43,7 +43,7 @@ async def test_without_a_sane_one_there_is_one_of_ours(serve: Serve, sent: str |
 
 async def test_every_kind_of_answer_has_one(serve: Serve) -> None:
     asked = {"model": "mock", "prompt": "p"}
-    async with serve(server={"api_keys": [key("alice", requests_per_minute=1)]}) as host:
+    async with serve(server={"api_keys": [key("alice", requests_per_minute=2)]}) as host:
         mine = {"Authorization": "Bearer key-of-alice", "X-Request-Id": "mine"}
         answers = [
             await host.client.get("/v2/pools", headers={"X-Request-Id": "mine"}),

@@ -175,7 +175,7 @@ async def is_answered(client: httpx.AsyncClient, query: str) -> bool:
 
 async def make_traffic(client: httpx.AsyncClient, number: int) -> None:
     """Tasks that end well, fail, move, are refused and are cancelled."""
-    for model in ("mock", "slow", "made-up"):
+    for model in ("mock", "slow", "sick", "made-up"):
         fields = {"model": model, "prompt": "Hello", "session_id": f"s{number}", "max_tokens": 3}
         if model == "slow":
             async with client.stream("POST", "/v2/tasks", json={**fields, "job_id": f"slow-{number}"}) as stream:
@@ -195,8 +195,12 @@ async def test_every_query_is_answered_by_a_prometheus_that_reads_our_metrics(
         {"id": "r1", "adapter": "dated", "options": {}},
     ]
     slow = {"id": "slow", "adapter": "mock", "replicas": [{"id": "r0", "options": {"models": ["slow"], "delay_s": 30}}]}
+    sick = {
+        "id": "sick", "adapter": "mock", "breaker": {"failures": 1},
+        "replicas": [{"id": "r0", "options": {"models": ["sick"], "fail": "engine_failed"}}],
+    }  # fmt: skip
     settings = HostSettings.model_validate({
-        "pools": [{"adapter": "mock", "replicas": replicas}, slow],
+        "pools": [{"adapter": "mock", "replicas": replicas}, slow, sick],
         "server": {"port": 0, "shutdown_grace_s": 1},
         "scrape_interval_s": 0.2,
         "read_environment": False,
