@@ -247,5 +247,6 @@ def _failing_task(code: str, prompt: str) -> TaskRequest:
     if code == "context_length_exceeded":
         return TaskRequest(model="tinylm", prompt=" ".join([prompt] * 3000), max_tokens=8)
     tokens = 3 if code == _LATE else 0
-    parameters = {"triton.message": _FAILURES[code], "triton.tokens": tokens}
+    # In digits: a text that the task brought is not taken for the engine's own.
+    parameters = {"triton.message_hex": _FAILURES[code].encode().hex(), "triton.tokens": tokens}
     return TaskRequest(model="midfail", prompt=prompt, parameters=parameters)

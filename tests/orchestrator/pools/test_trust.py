@@ -171,11 +171,14 @@ async def test_a_replica_with_the_wrong_token_costs_no_task(ask: Any, error: Ada
         assert len(refusing.asked) == 1
 
 
-async def test_after_a_refusal_the_engine_is_asked_what_it_is_before_a_task_is_risked() -> None:
+async def test_after_a_refusal_the_engine_is_asked_what_it_is_before_a_task_is_risked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     breaker, health = {"open_s": 0.001, "max_open_s": 0.001}, {"interval_s": 3600}
     refusing = Judged({"any": Unauthenticated("wrong token")})
     async with host_of(refusing, Judged(), breaker=breaker, health=health) as host:
         replica = host._fleet.pools["default"].replicas["r0"]
+        monkeypatch.setattr(replica, "want_probe", lambda: None)  # which would ask at once
         assert await outcome(host) == "end"
         await eventually(lambda: replica.trust.wants_question)
 
@@ -183,6 +186,7 @@ async def test_after_a_refusal_the_engine_is_asked_what_it_is_before_a_task_is_r
         assert len(refusing.asked) == 1, "a task was risked before the engine was asked"
 
         refusing.faults.clear()
+        monkeypatch.undo()
         replica.want_probe()
         await eventually(lambda: not replica.trust.wants_question)
         await eventually(lambda: replica.trust.breaker.allows)

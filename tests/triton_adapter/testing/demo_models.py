@@ -74,6 +74,8 @@ def _split(request: RecordedRequest) -> list[Step]:
 def _fail_midway(request: RecordedRequest) -> list[Step]:
     options: dict[str, Any] = {"tokens": 3, "code": "INTERNAL", "message": "midfail was asked to fail here"}
     options |= {"final": True, "then_tokens": 0} | dict(request.parameters)
+    if "message_hex" in options:
+        options["message"] = bytes.fromhex(options["message_hex"]).decode()
     before = [_text(f"token{index} ") for index in range(options["tokens"])]
     steps: list[Step] = [*before, Fail(options["message"], options["code"], options["final"])]
     if not options["final"]:

@@ -22,6 +22,7 @@ from adapter_api import (
     Unsupported,
 )
 from tests.triton_adapter.lab import loaded, tensor
+from tests.triton_adapter.unsound import unchecked
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.transports.base import Transport
@@ -96,13 +97,13 @@ CASES = [
     ),
     unary(
         "too few texts",
-        WireRequest("tensors", (Tensor("BYTES_IN", "BYTES", (1, 2), b"\1\0\0\0a"),)),
+        WireRequest("tensors", (unchecked("BYTES_IN", "BYTES", (1, 2), b"\1\0\0\0a"),)),
         InvalidRequest,
         "expected 2 string elements",
     ),
     unary(
         "texts that are cut off",
-        WireRequest("tensors", (Tensor("BYTES_IN", "BYTES", (1, 1), b"\x10\0\0\0ab"),)),
+        WireRequest("tensors", (unchecked("BYTES_IN", "BYTES", (1, 1), b"\x10\0\0\0ab"),)),
         InvalidRequest,
         "incomplete string data",
     ),

@@ -23,6 +23,7 @@ from adapter_api import (
     Unauthenticated,
 )
 from adapter_api.testing import collect
+from tests.triton_adapter.unsound import unchecked
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.testing import FakeModel, FakeTriton
 from triton_adapter.testing.failure import Code
@@ -182,10 +183,10 @@ async def test_a_text_that_ends_with_a_failure_ends_in_an_error(
 @pytest.mark.parametrize(
     "broken",
     [
-        Tensor("text_output", "FOO", (1,), b"x"),  # type: ignore[arg-type]
-        Tensor("text_output", "BYTES", (1,), b"\x09\x00\x00\x00cut"),
-        Tensor("text_output", "BYTES", (1,), b"\x01\x00"),
-        Tensor("text_output", "BYTES", (3,), b"\x01\x00\x00\x00x"),
+        unchecked("text_output", "FOO", (1,), b"x"),
+        unchecked("text_output", "BYTES", (1,), b"\x09\x00\x00\x00cut"),
+        unchecked("text_output", "BYTES", (1,), b"\x01\x00"),
+        unchecked("text_output", "BYTES", (3,), b"\x01\x00\x00\x00x"),
     ],
     ids=["a datatype there is not", "cut in a text", "cut in a length", "fewer texts than its shape"],
 )

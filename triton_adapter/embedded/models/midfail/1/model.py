@@ -1,7 +1,8 @@
 """Sends some tokens, then fails as the request parameters say.
 
 `tokens` are sent first (the model's configuration has the default). `code` is the name of one of Triton's codes
-(INTERNAL unless given) and `message` the text. `final` (true) puts the final flag on the error; with false a message
+(INTERNAL unless given) and `message` the text, or `message_hex` its UTF-8 as hexadecimal digits: an adapter takes no
+text that its task brought for the engine's own. `final` (true) puts the final flag on the error; with false a message
 that carries only the flag follows, and with `then_tokens` so many more tokens come in between. `raise` fails by an
 exception instead.
 """
@@ -23,6 +24,8 @@ class TritonPythonModel(serving.StreamingModel):
     async def _fail(self, request, sender):
         options = {"code": "INTERNAL", "message": "midfail was asked to fail here", "final": True}
         options |= serving.parameters(request)
+        if "message_hex" in options:
+            options["message"] = bytes.fromhex(options["message_hex"]).decode()
         _send_tokens(sender, int(options.get("tokens", self._tokens)))
         if options.get("raise"):
             raise RuntimeError(options["message"])
