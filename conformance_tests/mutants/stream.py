@@ -625,7 +625,8 @@ class SaysHalves(_Rewriting):
 
     def _rewritten(self, event: TokenEvent, task: TaskRequest) -> list[Any]:
         # Not where its text is compared with another, or has more to it: that is for other requirements.
-        plain = task.logprobs is None and not (task.prompt or "").startswith((ECHO, SPLIT))
+        plain = task.logprobs is None and task.response_format is None
+        plain = plain and not (task.prompt or "").startswith((ECHO, SPLIT))
         return [Token(event.index, "\ud83d")] if plain and type(event) is Token and event.index == 1 else [event]
 
 
