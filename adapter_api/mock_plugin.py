@@ -20,7 +20,7 @@ def worker_adapter_register() -> AdapterPlugin:
         name="mock",
         adapter="adapter_api.testing:MockAdapter",
         settings="adapter_api.testing:MockSettings",
-        api_version="1.0",
+        api_version="1.1",
         summary="an adapter without an engine, for tests and first steps",
         capabilities=_CAPABILITIES,
         url_schemes=("mock",),
