@@ -7,6 +7,7 @@ Public methods are final and check states, deadlines and results; authors implem
     _props()             required: what the engine is
     _open() / _close()   get and release what the adapter needs
     _cancel(job_id)      tell the engine to stop, when closing the generator is not enough
+    _model_props(model)  what one model is, when the engine can be asked about one without describing all
     _infer(request) / _infer_stream(request)   tensors, when the engine has them
 """
 
@@ -26,16 +27,18 @@ import msgspec
 
 from adapter_api.answers import Broke, T, WrongAnswer, answer_of, items_of
 from adapter_api.cancel import CancelReceipt
-from adapter_api.errors import AdapterClosed, AdapterError, DeadlineExceeded, JobConflict, Unsupported
+from adapter_api.errors import AdapterClosed, AdapterError, DeadlineExceeded, JobConflict, ModelNotFound, Unsupported
 from adapter_api.events import End, Error, TokenEvent
 from adapter_api.health import HealthReport, HealthState
-from adapter_api.props import EngineProps
+from adapter_api.props import EngineProps, ModelProps
 from adapter_api.stream import CLOSE_GRACE_S, EventSource, TokenStream
 from adapter_api.task import TaskRequest
 from adapter_api.tensor_stream import TensorStream
 from adapter_api.tensors import InferRequest, InferResponse
 
 _log = logging.getLogger("adapter_api.adapter")
+
+_NAMED_AT_MOST = 10
 
 
 class WorkerAdapter(ABC):
@@ -54,6 +57,10 @@ class WorkerAdapter(ABC):
 
     control_timeout_s: float = 5.0
     """Seconds that `cancel`, `health`, `props` and closing may each take."""
+
+    named_models: frozenset[str] = frozenset()
+    """Models that a host wants to use, by name. An engine that does not list its models can be asked about
+    these; a host may set it at any time."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -213,6 +220,21 @@ class WorkerAdapter(ABC):
         )
 
     @final
+    async def model_props(self, model: str) -> ModelProps:
+        """Return what one model is and can do, asked for by its name: the engine need not list its models.
+
+        Raises:
+            ModelNotFound: The engine has no such model.
+            AdapterError: It cannot be asked; `DeadlineExceeded` after `control_timeout_s`.
+        """
+        self._require_open()
+        with anyio.move_on_after(self.control_timeout_s):
+            return await self._answer(self._model_props, ModelProps, model)
+        raise DeadlineExceeded(
+            f"the engine did not describe model {model!r} within {self.control_timeout_s:g} s", stage="control"
+        )
+
+    @final
     async def engine_version(self) -> str | None:
         """Return the engine's version, with those of its backends where visible; `None` when it does not say.
 
@@ -260,6 +282,17 @@ class WorkerAdapter(ABC):
     @abstractmethod
     async def _props(self) -> EngineProps:
         """Return what the engine is. Declare only capabilities that work; `None` for what it does not tell."""
+
+    async def _model_props(self, model: str) -> ModelProps:
+        """Return what one model is. Looked up in `_props` unless implemented."""
+        props = await self._props()
+        for found in props.models:
+            if found.name == model:
+                return found
+        if not props.models_listed:
+            return ModelProps(name=model)  # it may be there: nothing is known of it
+        known = ", ".join([each.name for each in props.models][:_NAMED_AT_MOST]) or "none"
+        raise ModelNotFound(f"the engine has no model {model!r}; there are {known}")
 
     async def _open(self) -> None:  # noqa: B027 - optional
         """Get what the adapter needs. Succeed when the engine is down: an orchestrator opens adapters of dead ones."""

@@ -15,7 +15,7 @@ from adapter_api.cancel import CancelReceipt
 from adapter_api.errors import ProtocolViolation
 from adapter_api.events import Alternative, Token, TokenEvent
 from adapter_api.health import HealthReport
-from adapter_api.props import EngineProps
+from adapter_api.props import EngineProps, ModelProps
 
 _COUNTS = frozenset(
     {
@@ -45,7 +45,7 @@ def require_sound(event: TokenEvent) -> None:
 
 def flaw_of(value: object) -> str | None:
     """Return what is wrong about the fields of a record that an adapter returned, as its JSON form shows it."""
-    if not isinstance(value, CancelReceipt | EngineProps | HealthReport):
+    if not isinstance(value, CancelReceipt | EngineProps | HealthReport | ModelProps):
         return None  # tensors are checked where they are made
     try:
         return _flaw_of_numbers(value, "") or _flaw_of_form(value, type(value))

@@ -55,6 +55,9 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     live: bool
     ready: bool
     models: tuple[ModelHealth, ...] = ()
+    models_listed: bool = True
+    """Whether the engine told which models it has: `False` when `models` are only those that were asked for by name,
+    and it may have others."""
     capacity: Capacity = Capacity()
     detail: str = ""
     latency_s: float = 0.0

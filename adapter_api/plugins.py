@@ -47,6 +47,10 @@ class PluginReport(msgspec.Struct, frozen=True, kw_only=True):
     adapters: tuple[AdapterPlugin, ...] = ()
 
 
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower() if "://" in url else ""
+
+
 class PluginHost:
     """The plugins there are, loaded or not. Make one with `load_plugins`."""
 
@@ -85,12 +89,26 @@ class PluginHost:
         known = ", ".join(adapter.name for adapter in self.adapters) or "none"
         raise UnknownAdapter(f"no adapter named {name!r} (there are: {known}); is its package installed here?")
 
+    def adapters_for_url(self, url: str) -> tuple[AdapterPlugin, ...]:
+        """Return the adapters that serve the URL's scheme, sorted by name; none when no record lists it."""
+        scheme = _scheme(url)
+        return tuple(adapter for adapter in self.adapters if scheme in adapter.url_schemes)
+
     def adapter_for_url(self, url: str) -> AdapterPlugin:
-        """Return the adapter that serves the URL's scheme; raises `UnknownAdapter` naming the schemes there are."""
-        scheme = url.partition("://")[0].lower() if "://" in url else ""
-        for adapter in self.adapters:
-            if scheme in adapter.url_schemes:
-                return adapter
+        """Return the one adapter that serves the URL's scheme.
+
+        Raises:
+            UnknownAdapter: None does, and the message names the schemes there are; or several do, and it names them.
+        """
+        scheme, found = _scheme(url), self.adapters_for_url(url)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = [adapter.name for adapter in found]
+            raise UnknownAdapter(
+                f"{len(names)} adapters serve URLs that begin '{scheme}://': {', '.join(names)}; say which one "
+                f"speaks to this engine, as in --adapter {names[0]}"
+            )
         known = ", ".join(f"{s}://" for adapter in self.adapters for s in adapter.url_schemes) or "none"
         raise UnknownAdapter(f"no adapter serves a URL that begins {scheme + '://' if scheme else 'without a scheme'!r}"
                              f" (there are: {known})")  # fmt: skip

@@ -50,7 +50,8 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     datatype: str
     shape: tuple[int, ...]
-    optional: bool = False
+    optional: bool | None = False
+    """`None` where the engine cannot tell: what it declares is then advice, and its answer to a request decides."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +97,8 @@ class EngineProps(msgspec.Struct, frozen=True, kw_only=True):
     engine_version: str | None = None
     capabilities: frozenset[Capability] = frozenset()
     models: tuple[ModelProps, ...] = ()
+    models_listed: bool = True
+    """Whether the engine told which models it has: `False` when `models` are only those that were asked for by name."""
     slots_total: int | None = None
     slots_free: int | None = None
     max_batch_size: int | None = None

@@ -115,12 +115,13 @@ class Tensor(msgspec.Struct, frozen=True):
         array with `datatype="BF16"`, which is rounded to nearest, ties to even.
 
         Raises:
-            InvalidRequest: The array's dtype has no v2 datatype, or cannot be that `datatype`.
+            InvalidRequest: The array's dtype has no v2 datatype, or cannot be that `datatype`; or an `object` array
+                holds something else than texts and bytes.
         """
         import numpy as np
 
         if array.dtype.kind in "OSU" and datatype in (None, "BYTES"):
-            elements = [e.encode() if isinstance(e, str) else bytes(e) for e in array.ravel().tolist()]
+            elements = [_element(name, e) for e in array.ravel().tolist()]
             return cls.from_bytes_elements(name, elements, array.shape)
         found = _NUMPY_TO_DATATYPE.get(array.dtype.name)
         if datatype == "BF16" and array.dtype.kind == "f" and found != "BF16":
@@ -163,6 +164,21 @@ class Tensor(msgspec.Struct, frozen=True):
         if len(found) != prod(self.shape):
             raise InvalidRequest(f"tensor {self.name!r}: shape {list(self.shape)} but {len(found)} BYTES elements")
         return found
+
+
+def _element(name: str, element: object) -> bytes:
+    if isinstance(element, str):
+        try:
+            return element.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"tensor {name!r}: a text has half a character in it (a lone surrogate)") from None
+    if isinstance(element, bytes | bytearray | memoryview):
+        return bytes(element)
+    # bytes(5) would be five zeros: a number has to be written as a text, or be in an array of numbers.
+    raise InvalidRequest(
+        f"tensor {name!r}: an object array becomes BYTES and takes texts and bytes, not {type(element).__name__}; "
+        "give numbers a numeric dtype, as in array.astype('float32')"
+    )
 
 
 def _round_to_bf16(array: np.ndarray[Any, Any]) -> bytes:

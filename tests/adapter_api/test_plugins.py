@@ -169,6 +169,32 @@ def test_a_url_nobody_serves_is_refused_with_the_schemes_there_are(url: str) -> 
         host.adapter_for_url(url)
 
 
+@pytest.mark.spec("ORCH-3054-020")
+def test_a_url_that_several_serve_is_given_to_none_of_them() -> None:
+    host = PluginHost()
+    for name, schemes in (("b", ("http", "b")), ("a", ("http",))):
+        host.add(name, registering(name, schemes))
+
+    assert [adapter.name for adapter in host.adapters_for_url("HTTP://x")] == ["a", "b"]
+    assert host.adapter_for_url("b://x").name == "b"
+    with pytest.raises(UnknownAdapter, match=r"a, b.*--adapter a"):
+        host.adapter_for_url("http://x")
+
+
+def registering(name: str, schemes: tuple[str, ...]) -> object:
+    """Return a plugin with an adapter that serves these schemes."""
+
+    class Plugin:
+        @hookimpl
+        def worker_adapter_register(self) -> AdapterPlugin:
+            return AdapterPlugin(
+                name=name, adapter="adapter_api.testing:MockAdapter", settings="adapter_api.testing:MockSettings",
+                api_version="1.0", url_schemes=schemes,
+            )  # fmt: skip
+
+    return Plugin()
+
+
 @pytest.mark.spec("ORCH-3054-018")
 @pytest.mark.parametrize("failure", [ValueError("plugin bug"), SystemExit(3)], ids=["raises", "exits"])
 def test_a_hook_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture, failure: BaseException) -> None:

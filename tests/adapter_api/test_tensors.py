@@ -158,3 +158,20 @@ def test_a_trace_context_of_a_later_version_may_go_on() -> None:
     later = f"cc-{'0' * 31}1-{'0' * 15}1-00-what-ever"
 
     assert InferRequest(model="m", inputs=(), traceparent=later).traceparent == later
+
+
+@pytest.mark.spec("ORCH-3061-024")
+@pytest.mark.parametrize("value", [5, 1.5, None, True, ["a"], {"a": 1}, 2**70, np.float32(1), np.int64(7), "\ud800"])
+def test_an_object_that_is_no_text_is_refused_by_name(value: object) -> None:
+    array = np.empty(2, dtype=object)
+    array[:] = ["text", value]
+
+    with pytest.raises(InvalidRequest, match="'X'"):
+        Tensor.from_numpy("X", array)
+
+
+@pytest.mark.spec("ORCH-3061-024")
+def test_texts_and_bytes_of_every_kind_are_taken() -> None:
+    array = np.array(["a", b"b", bytearray(b"c"), memoryview(b"d"), ""], dtype=object)
+
+    assert Tensor.from_numpy("X", array).elements() == [b"a", b"b", b"c", b"d", b""]
