@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import ClassVar
+from contextlib import aclosing
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -19,13 +20,16 @@ from adapter_api import (
     HealthState,
     InferRequest,
     InferResponse,
+    ModelProps,
     TaskRequest,
+    Token,
+    Unsupported,
     WorkerAdapter,
 )
 from adapter_api.stream import EventSource
 from triton_adapter.engine.engine import Engine
 from triton_adapter.engine.sequences import SequenceSession
-from triton_adapter.server.description import describe
+from triton_adapter.server.description import describe, describe_one
 from triton_adapter.server.health import probe
 from triton_adapter.server.models import Models
 from triton_adapter.settings import TritonSettings
@@ -81,8 +85,10 @@ class TritonAdapter(WorkerAdapter):
             asyncio.get_running_loop()
         except RuntimeError:
             raise ConfigurationError("the Triton adapter needs asyncio; this event loop is another") from None
-        self._engine = Engine(self.settings, self._transport or GrpcTransport(self.settings))
-        self._models = Models(self._engine)
+        self._engine = Engine(
+            self.settings, self._transport or GrpcTransport(self.settings), wanted=lambda: self.named_models
+        )
+        self._models = Models(self._engine, self._ask_for_text)
 
     async def _close(self) -> None:
         if hasattr(self, "_engine"):
@@ -115,16 +121,27 @@ class TritonAdapter(WorkerAdapter):
         model = self.settings.model or await self._some_text_model()
         if model is None:
             return msgspec.structs.replace(report, detail=report.detail or "no model for a canary: none takes text")
-        task = TaskRequest(model=model, prompt="ping", max_tokens=1, timeout_s=self.control_timeout_s * 0.8)
-        stream = Generation(self._engine, task).events()
         try:
-            async for _ in stream:
-                pass
+            await self._ask_for_text(model)
         except AdapterError as exc:
             state = HealthState.DEGRADED if report.state is HealthState.READY else report.state
             detail = f"the canary failed: {exc.message}"
             return msgspec.structs.replace(report, canary=True, state=state, detail=detail)
         return msgspec.structs.replace(await probe(self._engine), canary=True)
+
+    async def _ask_for_text(self, model: str) -> None:
+        try:
+            await self._first_token(model, max_tokens=1)
+        except Unsupported:
+            await self._first_token(model)  # some faces have no place for `max_tokens`
+
+    async def _first_token(self, model: str, **fields: Any) -> None:
+        """Run a task until something comes of it; what would come after that is cancelled."""
+        task = TaskRequest(model=model, prompt="ping", timeout_s=self.control_timeout_s * 0.8, **fields)
+        async with aclosing(Generation(self._engine, task).events()) as stream:
+            async for events in stream:
+                if "max_tokens" not in fields and _has_token(events):
+                    return
 
     async def _some_text_model(self) -> str | None:
         """Return a language model, else any model that takes text."""
@@ -135,8 +152,15 @@ class TritonAdapter(WorkerAdapter):
     async def _props(self) -> EngineProps:
         return await describe(self._engine)
 
+    async def _model_props(self, model: str) -> ModelProps:
+        return await describe_one(self._engine, model)
+
     async def _infer(self, request: InferRequest) -> InferResponse:
         return await inference.infer(self._engine, request)
 
     def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
         return inference.infer_stream(self._engine, request)
+
+
+def _has_token(events: object) -> bool:
+    return any(isinstance(event, Token) for event in (events if isinstance(events, list) else (events,)))

@@ -30,7 +30,8 @@ class TensorSpec:
     name: str
     datatype: str
     dims: tuple[int, ...]
-    optional: bool = False
+    optional: bool | None = False
+    """`None` where the server cannot tell: plain v2 metadata has no word for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,9 @@ class ModelSchema:
     """That of the server, where it told: a backend usually comes with it."""
     instances_told: bool = False
     """Whether `instance_count` is what the server told."""
+    configured: bool = True
+    """Whether the server told the model's configuration. Without it what is declared is advice, not law: some servers
+    check nothing, and none says what is optional, what runs the model, or that it streams."""
 
     @property
     def batched(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from adapter_api import ConfigurationError, Unsupported
 from triton_adapter.dialects.base import Choice, Dialect
 from triton_adapter.dialects.decoding import COUNT_DATATYPES, TEXT_DATATYPES
+from triton_adapter.dialects.dynamo import dynamo_dialect, is_dynamo_text
 from triton_adapter.dialects.generic import find_layout, generic_dialect
 from triton_adapter.dialects.layout import LayoutDialect, with_overrides
 from triton_adapter.dialects.request import SAMPLING_FIELDS
@@ -53,6 +54,8 @@ def _told(schema: ModelSchema, override: ModelOverride) -> tuple[str, str] | Non
 
 def _found(schema: ModelSchema) -> tuple[str, str]:
     inputs = schema.inputs
+    if is_dynamo_text(schema):
+        return "dynamo", "it runs on Dynamo and declares text_input and text_output, as Dynamo's text models do"
     if "sampling_parameters" in inputs and "text_input" in inputs:
         age = "" if "return_finish_reason" in inputs else ", from before 24.12"
         return "vllm", f"it declares text_input and sampling_parameters, as the vLLM backend does{age}"
@@ -95,6 +98,10 @@ def _raw(schema: ModelSchema, override: ModelOverride) -> Dialect:
     return _adjusted(raw, override)
 
 
+def _dynamo(schema: ModelSchema, override: ModelOverride) -> Dialect:
+    return _adjusted(dynamo_dialect(), override)
+
+
 def _generic(schema: ModelSchema, override: ModelOverride) -> Dialect:
     layout = find_layout(schema, prompt=override.inputs.get("prompt"), text=override.outputs.get("text"))
     return _adjusted(generic_dialect(schema, layout), override)
@@ -106,6 +113,7 @@ _DIALECTS: dict[str, Callable[[ModelSchema, ModelOverride], Dialect]] = {
     "trtllm_bls": _trtllm_bls,
     "trtllm_llmapi": _llmapi,
     "trtllm_raw": _raw,
+    "dynamo": _dynamo,
     "generic": _generic,
 }
 """Names as in the settings."""

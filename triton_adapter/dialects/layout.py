@@ -64,6 +64,10 @@ class LayoutDialect:
     read_logprobs: Callable[[str], LogprobReader] | None = None
     """Makes a reader of the output of that name for one task."""
     template: Template | None = None
+    always_streams: bool = False
+    """Whether the family streams although its configuration does not say so (it is not decoupled)."""
+    no_place_because: str = ""
+    """Why the family has no place for sampling fields, where that surprises."""
 
     always_asked: ClassVar[Names] = ()
     """Outputs that the family cannot go without."""
@@ -75,7 +79,7 @@ class LayoutDialect:
             Capability.MESSAGES: True,
             # Stop strings are cut on our side, whatever the model makes of them.
             Capability.STOP: True,
-            Capability.STREAMING: schema.decoupled,
+            Capability.STREAMING: self._streams(schema),
             Capability.SEED: "seed" in layout.parameters or _first(layout.fields.get("seed", ()), inputs) is not None,
             Capability.IMAGES: _first(layout.images, inputs) is not None,
             Capability.RESPONSE_FORMAT: bool(layout.guide) and all(name in inputs for name in layout.guide),
@@ -100,7 +104,7 @@ class LayoutDialect:
                 request.ask(flag)
         figures = self._pass_through(request)
         wanted = [self._text_output(schema), *self.always_asked, *(each.output for each in asked)]
-        return request.finish([] if figures else wanted, streaming=schema.decoupled, fields=self._fields_by_input)
+        return request.finish([] if figures else wanted, streaming=self._streams(schema), fields=self._fields_by_input)
 
     def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:
         return TextDecoder(self._reading(task, schema))
@@ -109,6 +113,9 @@ class LayoutDialect:
 
     def _put_prompt(self, request: RequestBuilder) -> None:
         request.put(self.layout.prompt, prompt_of(request.task, self.template))
+
+    def _streams(self, schema: ModelSchema) -> bool:
+        return schema.decoupled or self.always_streams
 
     # -- encoding -----------------------------------------------------------------------------------------------------
 
@@ -120,14 +127,14 @@ class LayoutDialect:
                 continue
             parameter = layout.parameters.get(name)
             if parameter is None:
-                raise request.unsupported(f"`{name}`")
+                raise request.unsupported(f"`{name}`", self.no_place_because)
             request.parameters[parameter] = value
 
     def _put_the_rest(self, request: RequestBuilder) -> None:
         task, layout, schema = request.task, self.layout, request.schema
         if task.stop:
             request.put(layout.stop, *task.stop)
-        request.put(layout.stream, schema.decoupled)
+        request.put(layout.stream, self._streams(schema))
         for name in layout.without_echo:
             request.ask(name)
         if task.images and not request.put(layout.images, *map(_image_text(layout.images), task.images)):
@@ -159,8 +166,8 @@ class LayoutDialect:
         if left and not self.forwards_parameters:
             raise InvalidRequest(
                 f"model {request.schema.name!r} has no input for parameter "
-                f"{', '.join(repr(f'triton.{name}') for name in left)}; its inputs are "
-                f"{', '.join(sorted(request.schema.inputs))}"
+                f"{', '.join(repr(f'triton.{name}') for name in left)}; "
+                + (self.no_place_because or f"its inputs are {', '.join(sorted(request.schema.inputs))}")
             )
         request.parameters.update(left)
         return asks_for_figures(request.task)

@@ -96,17 +96,17 @@ class RequestBuilder:
             InvalidRequest: An input that the model requires is not filled.
         """
         tensors = self._tensors
-        missing = [name for name, spec in self.schema.inputs.items() if not spec.optional and name not in tensors]
+        missing = [name for name, spec in self.schema.inputs.items() if spec.optional is False and name not in tensors]
         if missing:
             raise InvalidRequest(f"model {self.schema.name!r} needs " + _how_to_give(missing, fields()))
         return EncodedTask(
             inputs=tuple(tensors.values()), parameters=self.parameters, outputs=tuple(outputs), streaming=streaming
         )
 
-    def unsupported(self, what: str) -> Unsupported:
-        """Return the error for something the model has no place for, naming what it does take."""
-        inputs = ", ".join(sorted(self.schema.inputs))
-        return Unsupported(f"model {self.schema.name!r} has no place for {what}; its inputs are {inputs}")
+    def unsupported(self, what: str, why: str = "") -> Unsupported:
+        """Return the error for something the model has no place for, with `why`, or else naming what it does take."""
+        why = why or f"its inputs are {', '.join(sorted(self.schema.inputs))}"
+        return Unsupported(f"model {self.schema.name!r} has no place for {what}; {why}")
 
     def refuse_tools_beside_a_prompt(self) -> None:
         """Raise `Unsupported` for tools that no template has written into the prompt."""

@@ -10,6 +10,9 @@ _UNINTERRUPTIBLE = frozenset(
     {"onnxruntime", "openvino", "pytorch", "tensorflow", "tensorrt", "dali", "fil", "identity"}
 )  # fmt: skip
 
+# Dynamo hands a cancel to the worker, which sees it when it next yields.
+_LOOKING_BETWEEN_CHUNKS = frozenset({"vllm", "dynamo"})
+
 
 def cancel_mode(schema: ModelSchema) -> CancelMode:
     """Return what cancelling a call to the model does.
@@ -22,4 +25,4 @@ def cancel_mode(schema: ModelSchema) -> CancelMode:
         return "client_only"
     if schema.backend in _UNINTERRUPTIBLE or not schema.backend:
         return "client_only"
-    return "on_next_chunk" if schema.backend == "vllm" else "hard"
+    return "on_next_chunk" if schema.backend in _LOOKING_BETWEEN_CHUNKS else "hard"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from adapter_api import (
     Unsupported,
 )
 from triton_adapter.engine.metadata import CACHE_SIZE, SchemaCache
+from triton_adapter.engine.offers import Offers
 from triton_adapter.engine.sequences import SequenceOrder
 from triton_adapter.engine.sharing import shared
 from triton_adapter.engine.shm import SharedMemory
@@ -35,7 +37,7 @@ _NO_OVERRIDE = ModelOverride()
 
 
 class Server(NamedTuple):
-    """Who answers."""
+    """Who answers; nothing of it is known where the server does not say."""
 
     name: str
     version: str
@@ -52,13 +54,17 @@ class Failure(NamedTuple):
 class Engine:
     """One Triton, as the adapter knows it."""
 
-    def __init__(self, settings: TritonSettings, transport: Transport) -> None:
+    def __init__(
+        self, settings: TritonSettings, transport: Transport, *, wanted: Callable[[], frozenset[str]] = frozenset
+    ) -> None:
         self.settings = settings
         self.transport = transport
+        self.offers = Offers(transport, ttl_s=settings.metadata_ttl_s, timeout_s=settings.control_timeout_s)
         self.schemas = SchemaCache(
-            transport, ttl_s=settings.metadata_ttl_s, timeout_s=settings.control_timeout_s,
+            transport, ttl_s=settings.metadata_ttl_s, timeout_s=settings.control_timeout_s, offers=self.offers,
             server_version=self._server_version,
         )  # fmt: skip
+        self._wanted = wanted
         self.slots = Slots(drain_timeout_s=settings.drain_timeout_s)
         self.cancels = CancelLimiter(settings.max_concurrent_cancels)
         self.sequences = SequenceOrder()
@@ -73,6 +79,11 @@ class Engine:
     def what(self, model: str) -> str:
         """Return how messages call a model here."""
         return f"model {model!r} on {self.transport.where}"
+
+    @property
+    def wanted_models(self) -> frozenset[str]:
+        """Models that the host wants to use; they need not be there."""
+        return self._wanted()
 
     @property
     def named_models(self) -> set[str]:
@@ -95,10 +106,8 @@ class Engine:
         return await shared(self._asking)
 
     async def _ask_server(self) -> Server:
-        answer = await self.transport.control(
-            SERVER_METADATA, v2.ServerMetadataRequest(), timeout_s=self.settings.control_timeout_s
-        )
-        server = Server(answer.name or "v2 server", answer.version, tuple(answer.extensions))
+        answer = await self.offers.ask(SERVER_METADATA, v2.ServerMetadataRequest())
+        server = Server("", "", ()) if answer is None else Server(answer.name, answer.version, tuple(answer.extensions))
         self._server = (monotonic() + self.settings.metadata_ttl_s, server)
         return server
 
@@ -113,13 +122,23 @@ class Engine:
         except AdapterError:
             return ""
 
+    async def ends_by_flag(self) -> bool:
+        """Return whether the server says of every streamed message if it is the last, as Triton does.
+
+        Others, Dynamo above all, just end the call.
+        """
+        try:
+            return (await self.server()).name == "triton"
+        except AdapterError:
+            return True
+
     async def version(self, schema: ModelSchema | None = None) -> str | None:
         """Return the server's version and its backend's, as in `triton 2.51.0, vllm 0.6.3`, if it says."""
         try:
             server = await self.server()
         except AdapterError:
             return None
-        return ", ".join((f"{server.name} {server.version}".strip(), *(backend_versions(schema) if schema else ())))
+        return engine_version(server, backend_versions(schema) if schema else ())
 
     def note_failure(self, model: str, error: AdapterError) -> None:
         """Learn from a failed request: what is known may be outdated, or the model's process may be dead."""
@@ -150,6 +169,7 @@ class Engine:
         """Learn from a lost connection: another server may answer next."""
         self._server = None
         self._sees_images.clear()
+        self.offers.forget()
         self._failures.clear()
         self.schemas.forget()
 
@@ -174,6 +194,11 @@ class Engine:
         await self.schemas.aclose()
         await self.shared_memory.aclose()
         await self.transport.aclose()
+
+
+def engine_version(server: Server, backends: Iterable[str] = ()) -> str | None:
+    """Return the versions of a server and its backends in one text; `None` when nothing is known of any."""
+    return ", ".join(filter(None, (f"{server.name} {server.version}".strip(), *backends))) or None
 
 
 def backend_versions(schema: ModelSchema) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from time import monotonic
 from types import MappingProxyType
 
 from adapter_api import AdapterError, ModelNotFound, NotReady, Unsupported
+from triton_adapter.engine.offers import Offers
 from triton_adapter.engine.sharing import shared
 from triton_adapter.schema import ModelSchema, Scheduling, TensorSpec
 from triton_adapter.transports.base import Transport
@@ -37,9 +38,11 @@ class SchemaCache:
         *,
         ttl_s: float,
         timeout_s: float,
+        offers: Offers | None = None,
         server_version: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self._transport = transport
+        self._offers = offers or Offers(transport, ttl_s=ttl_s, timeout_s=timeout_s)
         self._ttl_s = ttl_s
         self._timeout_s = timeout_s
         self._server_version = server_version
@@ -107,36 +110,32 @@ class SchemaCache:
             metadata, config = await asyncio.gather(self._metadata(model, version), self._config(model, version))
         except (ModelNotFound, NotReady) as exc:
             raise await self._explain(exc, model, version) from exc
-        schema = schema_from(metadata, config)
+        if metadata is None and config is None:
+            raise Unsupported(f"model {model!r} on {self._transport.where}: the server tells nothing of what it takes")
+        schema = schema_from(metadata or v2.ModelMetadataResponse(), config, name=model)
         if schema.backend == "vllm" and self._server_version is not None:
             # What it takes depends on its release, and it does not tell that itself.
             schema = replace(schema, server_version=await self._server_version())
         return schema
 
-    async def _metadata(self, model: str, version: str) -> v2.ModelMetadataResponse:
+    async def _metadata(self, model: str, version: str) -> v2.ModelMetadataResponse | None:
         request = v2.ModelMetadataRequest(name=model, version=version)
-        return await self._transport.control(
-            MODEL_METADATA, request, timeout_s=self._timeout_s, what=f"model {model!r}"
-        )
+        return await self._offers.ask(MODEL_METADATA, request, what=f"model {model!r}")
 
     async def _config(self, model: str, version: str) -> v2.ModelConfig | None:
         request = v2.ModelConfigRequest(name=model, version=version)
-        try:
-            response = await self._transport.control(
-                MODEL_CONFIG, request, timeout_s=self._timeout_s, what=f"model {model!r}"
-            )
-        except Unsupported:
-            return None  # a v2 server that is no Triton: metadata is all there is
-        return response.config
+        response = await self._offers.ask(MODEL_CONFIG, request, what=f"model {model!r}")
+        # Without it, as at most servers that are no Triton, metadata is all there is.
+        return None if response is None else response.config
 
     async def _explain(self, error: AdapterError, model: str, version: str) -> AdapterError:
         """Tell "no such model" from loading, unloading, failed and never loaded, which Triton answers alike."""
         try:
-            index = await self._transport.control(
-                REPOSITORY_INDEX, v2.RepositoryIndexRequest(), timeout_s=self._timeout_s
-            )
+            index = await self._offers.ask(REPOSITORY_INDEX, v2.RepositoryIndexRequest())
         except AdapterError:
             return error
+        if index is None or not index.models:
+            return error  # a server that does not list its models has not said that there are none
         return explain_absence(index.models, model, version, where=self._transport.where) or error
 
 
@@ -173,25 +172,33 @@ def state_of(entry: v2.RepositoryIndexResponse.ModelIndex) -> str:
     return entry.state.rpartition(".")[2]
 
 
-def schema_from(metadata: v2.ModelMetadataResponse, config: v2.ModelConfig | None) -> ModelSchema:
-    """Return the schema in a model's metadata and, where the server has it, its configuration."""
+def schema_from(metadata: v2.ModelMetadataResponse, config: v2.ModelConfig | None, *, name: str = "") -> ModelSchema:
+    """Return the schema in a model's metadata and, where the server has it, its configuration.
+
+    Args:
+        metadata: As the server answered.
+        config: As the server answered; `None` when it has none.
+        name: How the model was asked for, which is what requests have to call it.
+    """
     versions = tuple(metadata.versions)
-    default = max(versions, key=_as_number, default=None)
+    default = max(versions, key=_by_number, default=None)
     if config is None:
         return ModelSchema(
-            name=metadata.name,
-            inputs=_specs(TensorSpec(t.name, t.datatype, tuple(t.shape)) for t in metadata.inputs),
-            outputs=_specs(TensorSpec(t.name, t.datatype, tuple(t.shape)) for t in metadata.outputs),
+            name=name or metadata.name,
+            inputs=_specs(TensorSpec(t.name, t.datatype, tuple(t.shape), optional=None) for t in metadata.inputs),
+            outputs=_specs(TensorSpec(t.name, t.datatype, tuple(t.shape), optional=None) for t in metadata.outputs),
             version=default,
             versions=versions,
             platform=metadata.platform,
+            configured=False,
         )
+    said = {tensor.name: tensor.datatype for tensor in (*metadata.inputs, *metadata.outputs)}
     batching = config.dynamic_batching
     policy = batching.default_queue_policy
     return ModelSchema(
-        name=config.name or metadata.name,
-        inputs=_specs(TensorSpec(t.name, _datatype(t.data_type), tuple(t.dims), t.optional) for t in config.input),
-        outputs=_specs(TensorSpec(t.name, _datatype(t.data_type), tuple(t.dims)) for t in config.output),
+        name=name or config.name or metadata.name,
+        inputs=_specs(TensorSpec(t.name, _datatype(t, said), tuple(t.dims), t.optional) for t in config.input),
+        outputs=_specs(TensorSpec(t.name, _datatype(t, said), tuple(t.dims)) for t in config.output),
         version=default,
         versions=versions,
         platform=config.platform or metadata.platform,
@@ -214,10 +221,16 @@ def _specs(tensors: Iterable[TensorSpec]) -> Mapping[str, TensorSpec]:
     return MappingProxyType({tensor.name: tensor for tensor in tensors})
 
 
-def _datatype(data_type: v2.DataType) -> str:
-    name = v2.DataType.Name(data_type).removeprefix("TYPE_")
+def _datatype(declared: v2.ModelInput | v2.ModelOutput, said: Mapping[str, str]) -> str:
+    """Return the datatype's name, for one that is newer than we are as the metadata spells it."""
+    known = v2.DataType.DESCRIPTOR.values_by_number.get(declared.data_type)
+    if known is None:
+        return said.get(declared.name) or f"datatype {declared.data_type}"
+    name = known.name.removeprefix("TYPE_")
     return "BYTES" if name == "STRING" else name
 
 
-def _as_number(version: str) -> int:
-    return int(version) if version.isdecimal() else -1
+def _by_number(version: str) -> tuple[int, str]:
+    """Return what sorts versions by their number, whatever its length; what is no number comes first."""
+    digits = version.lstrip("0")
+    return (len(digits), digits) if version.isascii() and version.isdecimal() else (-1, version)

@@ -4,62 +4,106 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from time import monotonic
 
-from adapter_api import AdapterError, Capability, ConfigurationError, EngineProps, Finding, ModelProps, Unsupported
+from adapter_api import (
+    AccessError,
+    AdapterError,
+    Capability,
+    ConfigurationError,
+    EngineProps,
+    Finding,
+    ModelProps,
+    Unsupported,
+)
 from adapter_api import TensorSpec as Declared
 from triton_adapter.dialects import choose_dialect
 from triton_adapter.engine.cancellation import cancel_mode
-from triton_adapter.engine.engine import Engine, backend_versions
-from triton_adapter.engine.metadata import state_of
+from triton_adapter.engine.engine import Engine, Server, backend_versions, engine_version
 from triton_adapter.schema import ModelSchema, TensorSpec
-from triton_adapter.server.findings import model_findings, server_findings
-from triton_adapter.wire import v2_pb2 as v2
-from triton_adapter.wire.rpcs import REPOSITORY_INDEX
+from triton_adapter.server.findings import listing_findings, model_findings, server_findings
+from triton_adapter.server.listing import list_models
+from triton_adapter.wire.rpcs import SERVER_METADATA
 
+DESCRIBED_AT_MOST = 100
+"""Models that are asked what they declare; of more only the names are told."""
 _AT_ONCE = 8
+_SHARE = 0.6
+"""How much of the time for control calls the asking may take, so that there is an answer at all."""
 
 
 async def describe(engine: Engine) -> EngineProps:
     """Return the engine's properties; raises what its control calls raise."""
+    until = monotonic() + engine.settings.control_timeout_s * _SHARE
     server = await engine.server()
-    names = await _ready_models(engine)
+    listing = await list_models(engine)
     limit = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(name: str) -> tuple[ModelProps, ModelSchema | None]:
+    async def one(name: str) -> tuple[ModelProps, ModelSchema] | None:
         async with limit:
             try:
-                schema = await engine.schemas.get(name)
+                async with asyncio.timeout(max(until - monotonic(), 0)):
+                    schema = await engine.schemas.get(name)
+            except TimeoutError:
+                return None
             except AdapterError as exc:
-                return ModelProps(name=name, ready=False, dialect_reason=exc.message), None
-        return describe_model(engine, schema, server.version), schema
+                return _undescribed(name, exc.message, ready=False), ModelSchema(name, {}, {})
+        return describe_model(engine, schema, server), schema
 
-    found = await asyncio.gather(*(one(name) for name in names))
-    backends = sorted({version for _, schema in found if schema is not None for version in backend_versions(schema)})
+    chosen = listing.first(DESCRIBED_AT_MOST)
+    found = dict(zip(chosen, await asyncio.gather(*(one(name) for name in chosen)), strict=True))
+    described = [each for each in found.values() if each is not None]
+    if chosen and not described:
+        # The engine answers who it is, and nothing about any of its models: that is no description.
+        await engine.schemas.get(chosen[0])
+    left_out = [name for name in listing.names if found.get(name) is None]
+    why = "not asked what it declares: the server has too many models for that"
+    models = [each for each, _ in described]
+    models += [_undescribed(name, why, ready=name in listing.ready or None) for name in left_out]
+    backends = sorted({version for _, schema in described for version in backend_versions(schema)})
     # What a model can do is declared where a model has it; these two are the server's own.
     capabilities: set[Capability] = set()
     if "model_repository" in server.extensions:
         capabilities.add(Capability.MODEL_CONTROL)
     if "system_shared_memory" in server.extensions and engine.settings.shared_memory:
         capabilities.add(Capability.SHARED_MEMORY)
-    slots_total = _slots(model for model, _ in found)
+    # Of an engine that may have other models the sum says nothing.
+    slots_total = _slots(models) if listing.complete else None
     return EngineProps(
         engine="triton",
-        engine_version=", ".join((f"{server.name} {server.version}".strip(), *backends)),
-        capabilities=frozenset(capabilities.union(*(model.capabilities for model, _ in found))),
-        models=tuple(model for model, _ in found),
+        engine_version=engine_version(server, backends),
+        capabilities=frozenset(capabilities.union(*(model.capabilities for model in models))),
+        models=tuple(sorted(models, key=lambda model: model.name)),
+        models_listed=listing.complete,
         slots_total=slots_total,
         slots_free=None if slots_total is None else max(0, slots_total - engine.slots.in_flight),
         extensions=server.extensions,
-        findings=server_findings(
-            server.name, server.version, engine.settings, certificate_expires_at=engine.transport.certificate_expires_at
+        findings=(
+            *server_findings(
+                server.name,
+                server.version,
+                engine.settings,
+                refusal=_refusal(engine),
+                certificate_expires_at=engine.transport.certificate_expires_at,
+            ),
+            *listing_findings(listing.why_not, empty=listing.empty, asked=len(listing.names), described=len(described)),
         ),
         certificate_expires_at=engine.transport.certificate_expires_at,
     )
 
 
-def describe_model(engine: Engine, schema: ModelSchema, server_version: str = "") -> ModelProps:
+async def describe_one(engine: Engine, model: str) -> ModelProps:
+    """Return what is known of one model, asked for by name. Raises what asking it raises."""
+    schema = await engine.schemas.get(model)
+    return describe_model(engine, schema, await engine.server())
+
+
+def describe_model(engine: Engine, schema: ModelSchema, server: Server) -> ModelProps:
     """Return what is known of one model: its dialect, why that one, and what it can do."""
-    capabilities = {Capability.TENSORS, Capability.TENSOR_STREAM}
+    capabilities = {Capability.TENSORS}
+    if schema.configured:
+        # Servers that tell no configuration answer once, whatever the model.
+        capabilities.add(Capability.TENSOR_STREAM)
     if schema.scheduling == "sequence_batching":
         capabilities.add(Capability.SEQUENCES)
     dialect_name: str | None = None
@@ -103,7 +147,7 @@ def describe_model(engine: Engine, schema: ModelSchema, server_version: str = ""
         + model_findings(
             schema,
             frozenset(capabilities),
-            server_version,
+            server.version if server.name == "triton" else "",
             reason=reason,
             failure=failure,
         ),
@@ -116,16 +160,15 @@ def _slots(models: Iterable[ModelProps]) -> int | None:
     return sum(slots for slots in each if slots is not None) if each and None not in each else None
 
 
+def _refusal(engine: Engine) -> str:
+    refusal = engine.offers.why_not(SERVER_METADATA)
+    return refusal.message if isinstance(refusal, AccessError) else ""
+
+
+def _undescribed(name: str, why: str, *, ready: bool | None) -> ModelProps:
+    return ModelProps(name=name, ready=ready, dialect_reason=why)
+
+
 def _declared(spec: TensorSpec, schema: ModelSchema) -> Declared:
     shape = (-1, *spec.dims) if schema.batched else spec.dims
     return Declared(spec.name, spec.datatype, shape, spec.optional)
-
-
-async def _ready_models(engine: Engine) -> list[str]:
-    try:
-        index = await engine.transport.control(
-            REPOSITORY_INDEX, v2.RepositoryIndexRequest(ready=True), timeout_s=engine.settings.control_timeout_s
-        )
-    except AdapterError:
-        return sorted(engine.named_models)  # restricted, or a v2 server that is no Triton
-    return sorted({entry.name for entry in index.models if state_of(entry) in ("READY", "")} | engine.named_models)

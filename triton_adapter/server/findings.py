@@ -23,7 +23,12 @@ _IN_A_PROCESS_OF_THEIR_OWN = frozenset({"python", "vllm"})
 
 
 def server_findings(
-    name: str, version: str, settings: TritonSettings, *, certificate_expires_at: float | None = None
+    name: str,
+    version: str,
+    settings: TritonSettings,
+    *,
+    refusal: str = "",
+    certificate_expires_at: float | None = None,
 ) -> tuple[Finding, ...]:
     """Return what there is to say of a server: who it is, how old, and how it is reached.
 
@@ -31,9 +36,37 @@ def server_findings(
         name: What it calls itself.
         version: As it tells it.
         settings: How it is reached.
+        refusal: Why it does not say who it is, when it refuses to.
         certificate_expires_at: When our certificate ends, if there is one; seconds since the epoch.
     """
-    return (*_of_certificate(certificate_expires_at), *_of_server(name, version, settings))
+    return (*_of_certificate(certificate_expires_at), *_of_server(name, version, settings, refusal))
+
+
+def listing_findings(why_not: str, *, empty: bool, asked: int, described: int) -> tuple[Finding, ...]:
+    """Return what there is to say of the list of models: that there is none, or that it is long.
+
+    Args:
+        why_not: Why the server does not tell which models it has; empty when it does.
+        empty: It tells, and tells of none.
+        asked: How many models are known.
+        described: How many of them were asked what they declare.
+    """
+    found = []
+    if why_not:
+        found.append(Finding(
+            severity="hint", topic="model",
+            message=f"it does not tell which models it has: {why_not}",
+            advice="" if asked else
+            "name the model you want: `-o model=NAME` here, `models = [\"NAME\"]` in a pool"
+            + ("; or load one, if there should be some" if empty else ""),
+        ))  # fmt: skip
+    if described < asked:
+        found.append(Finding(
+            severity="hint", topic="model",
+            message=f"it has {asked} models: {described} were asked what they take, the others are listed by name",
+            advice="name the one you want with `-o model=NAME`: it is asked first",
+        ))  # fmt: skip
+    return tuple(found)
 
 
 def model_findings(
@@ -71,7 +104,7 @@ def _of_certificate(ends: float | None) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _of_server(name: str, version: str, settings: TritonSettings) -> Iterator[Finding]:
+def _of_server(name: str, version: str, settings: TritonSettings, refusal: str) -> Iterator[Finding]:
     address = settings.address
     if not address.tls and not address.loopback:
         secrets = settings.bearer_token or settings.bearer_token_file or settings.restricted_token
@@ -81,10 +114,13 @@ def _of_server(name: str, version: str, settings: TritonSettings) -> Iterator[Fi
             f"{' and the token' if secrets else ''} travel in the clear",
             advice="start the server with --grpc-use-ssl=true and use grpcs://, or put a TLS proxy in front of it",
         )  # fmt: skip
+    if refusal:
+        yield Finding(severity="hint", topic="version", message=f"the server refuses to say who it is: {refusal}")
+        return
     if name != "triton":
         yield Finding(
             severity="hint", topic="version",
-            message=f"the server calls itself {name or 'nothing'}, not triton",
+            message=f"the server calls itself {name}, not triton" if name else "the server does not say who it is",
             advice="what only Triton has, such as streams and model control, may be missing",
         )  # fmt: skip
         return
@@ -125,11 +161,13 @@ def _of_text(schema: ModelSchema, capabilities: frozenset[Capability], reason: s
         # The reason says what to do as well.
         yield Finding(severity="hint", topic="model", message=reason)
         return
-    if not schema.decoupled:
+    if not schema.decoupled and Capability.STREAMING not in capabilities:
         yield Finding(
             severity="hint", topic="model",
-            message="its text comes in one piece at the end, because the model is not decoupled",
-            advice="set `model_transaction_policy { decoupled: true }` if the model can stream",
+            message="its text comes in one piece at the end, because the model is not decoupled"
+            if schema.configured else "its text comes in one piece at the end, because this server answers once",
+            advice="set `model_transaction_policy { decoupled: true }` if the model can stream"
+            if schema.configured else "",
         )  # fmt: skip
     if not capabilities & {Capability.FINISH_REASON, Capability.USAGE}:
         old = "sampling_parameters" in schema.inputs

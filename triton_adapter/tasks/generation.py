@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from adapter_api import CancelMode, TaskRequest, TokenEvent
 from triton_adapter.engine.draining import Drainable
@@ -32,7 +32,7 @@ class Generation:
         """What cancelling this task can do."""
         return self._attempt.mode
 
-    def events(self) -> AsyncIterator[TokenEvent | list[TokenEvent]]:
+    def events(self) -> AsyncGenerator[TokenEvent | list[TokenEvent], None]:
         """Yield the task's events; raises the contract's errors. Closing it early stops the engine."""
         return self._reading.events(self._release)
 

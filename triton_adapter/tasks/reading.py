@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from time import perf_counter
 
 from adapter_api import AdapterError, Metrics, TokenEvent, Unsupported
@@ -19,11 +19,13 @@ class Reading:
         self._attempt = attempt
         self._refusal: str | None = None
         """What the engine said instead of its last word."""
+        self._unflagged = False
+        """The messages do not say whether they are the last."""
         self._first_token_ms: float | None = None
         self.over = False
         """The engine has said its last word, or the decoder has heard enough."""
 
-    async def events(self, release: Callable[[], None]) -> AsyncIterator[TokenEvent | list[TokenEvent]]:
+    async def events(self, release: Callable[[], None]) -> AsyncGenerator[TokenEvent | list[TokenEvent], None]:
         """Have the task sent and yield its events; raises the contract's errors.
 
         Args:
@@ -51,6 +53,8 @@ class Reading:
                     if reply.final or decoder.done:
                         self.over = True
                         break
+                    if reply.final is None:
+                        self._unflagged = True
                 if found:
                     if self._first_token_ms is None:
                         self._first_token_ms = (perf_counter() - attempt.submitted) * 1e3
@@ -64,7 +68,10 @@ class Reading:
                     raise attempt.read_error(exc)
                 watch.waiting_since = None
                 if not replies:
-                    raise attempt.incomplete()
+                    if not self._unflagged or await engine.ends_by_flag():
+                        raise attempt.incomplete()
+                    self.over = True
+                    break
             yield await self._finish()
         except AdapterError as exc:
             engine.note_failure(attempt.task.model, exc)

@@ -17,6 +17,7 @@ from adapter_api import (
     InferResponse,
     InvalidRequest,
     ProtocolViolation,
+    RequestedOutput,
     StreamIncomplete,
     Tensor,
     TransportError,
@@ -58,7 +59,9 @@ async def _infer(engine: Engine, request: InferRequest, ends: float) -> InferRes
         engine.schemas.forget(request.model)
         schema = await _schema(engine, request)
     if schema.decoupled:
-        raise Unsupported(f"{engine.what(request.model)} streams its responses; use `infer_stream`")
+        raise Unsupported(
+            f"{engine.what(request.model)} streams its responses, and this call returns one; ask for a stream"
+        )
     engine.slots.enter()
     try:
         if request.sequence is None:
@@ -118,7 +121,7 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
     ends = _ends(engine, request)
     async with _ending(ends, what):
         schema = await _schema(engine, request)
-    if not schema.decoupled:
+    if not schema.decoupled and schema.backend != "dynamo":
         # One answer: the call for one serves every v2 server, keeps the error's code and a sequence's order.
         yield await infer(engine, request)
         return
@@ -131,7 +134,7 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
         ends=ends, total_s=request.timeout_s or settings.timeout_s,
     )  # fmt: skip
     watch.start()
-    over = settled = shown = False
+    over = settled = shown = unflagged = False
     try:
         while not over:
             watch.waiting_since = asyncio.get_running_loop().time()
@@ -151,7 +154,9 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
                 continue
             watch.waiting_since, watch.first_seen = None, True
             if not replies:
-                raise StreamIncomplete(f"{what} ended its stream without a final response")
+                if not unflagged or await engine.ends_by_flag():
+                    raise StreamIncomplete(f"{what} ended its stream without a final response")
+                break
             for reply in replies:
                 if reply.error is not None:
                     # Without the flag it is the refusal of the request itself: nothing follows either.
@@ -161,6 +166,7 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
                     raise error_for(
                         None, reply.error, what=what, hide=hidden, request_id=request.request_id, begun=shown
                     )
+                unflagged = reply.final is None
                 over = over or bool(reply.final)
                 if reply.outputs:
                     shown = True
@@ -204,10 +210,19 @@ def wire_request(request: InferRequest, schema: ModelSchema, ends: float, *, str
         raise InvalidRequest(f"an input is given twice for model {request.model!r}: {sorted(names)}")
     timeout_us = max(int(_left(ends) * 1e6), 1) if schema.allow_timeout_override else None
     return WireRequest(
-        request.model, request.inputs, request.model_version or "", request.request_id, request.outputs,
+        request.model, request.inputs, request.model_version or "", request.request_id, _asked_outputs(request, schema),
         request.parameters, request.sequence, request.priority, timeout_us, empty_final_response=streamed,
         private=partial(_texts, request),
     )  # fmt: skip
+
+
+def _asked_outputs(request: InferRequest, schema: ModelSchema) -> tuple[RequestedOutput, ...]:
+    """Return the outputs to ask for: of an ensemble all, because Triton 2.51 fails one that also shows what its members
+    pass on when that is not asked for."""
+    if schema.scheduling != "ensemble" or not request.outputs:
+        return request.outputs
+    asked = {output.name for output in request.outputs}
+    return (*request.outputs, *(RequestedOutput(name) for name in schema.outputs if name not in asked))
 
 
 def _texts(request: InferRequest) -> list[str]:
@@ -226,10 +241,16 @@ def response(request: InferRequest, reply: Reply, *, final: bool) -> InferRespon
         model=request.model,
         model_version=reply.model_version or request.model_version,
         request_id=request.request_id,
-        outputs=tensors(reply),
+        outputs=_wanted(request, tensors(reply)),
         parameters=cast("Mapping[str, bool | int | float | str]", reply.parameters),
         final=final,
     )
+
+
+def _wanted(request: InferRequest, found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the outputs that were asked for; some servers send all, and an ensemble was asked for all."""
+    names = {output.name for output in request.outputs}
+    return tuple(tensor for tensor in found if tensor.name in names) if names else found
 
 
 def tensors(reply: Reply) -> tuple[Tensor, ...]:

@@ -75,6 +75,11 @@ class Core:
         self.ready: bool | None = None
         self.is_draining = False
         self.model_control: Literal["explicit", "none"] = "explicit"
+        self.name = "triton"
+        self.missing: set[str] = set()
+        self.lists_models = True
+        self.refuses_unknown: Code | None = None
+        self.flags_ends = True
         self.restricted: dict[str, tuple[str, str]] = {}
         self._scripted: list[tuple[str, Code, str]] = []
         self.add_model: Callable[[str], object] = lambda name: None
@@ -87,6 +92,8 @@ class Core:
         """Note the call; raise what the test scripted for it, or the refusal of a restricted protocol."""
         self.calls.append(RecordedCall(origin, model))
         self._ring()
+        if origin.call in self.missing:
+            raise TritonFailure("UNIMPLEMENTED", "")
         self.check_access(origin)
         for index, (call, code, text) in enumerate(self._scripted):
             if call == origin.call:

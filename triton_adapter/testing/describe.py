@@ -33,7 +33,7 @@ TRACE_SETTINGS: dict[str, list[str]] = {
 
 
 def server_metadata(core: Core) -> v2.ServerMetadataResponse:
-    return v2.ServerMetadataResponse(name="triton", version=core.version, extensions=EXTENSIONS)
+    return v2.ServerMetadataResponse(name=core.name, version=core.version, extensions=EXTENSIONS)
 
 
 def model_metadata(core: Core, name: str, version: str) -> v2.ModelMetadataResponse:
@@ -56,6 +56,8 @@ def model_config(core: Core, name: str, version: str) -> v2.ModelConfigResponse:
 
 def repository_index(core: Core, *, ready: bool) -> v2.RepositoryIndexResponse:
     made = v2.RepositoryIndexResponse()
+    if not core.lists_models:
+        return made
     for name, serving in sorted(core.servings.items()):
         state, reason = serving.shown_state
         if ready and state != "READY":

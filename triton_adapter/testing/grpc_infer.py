@@ -164,6 +164,14 @@ class _StreamCall:
                 await self._calls.disturb(step, self._context)
 
     def _message(self, request: v2.ModelInferRequest, admitted: Admitted, step: Outgoing) -> Any:
+        message = self._flagged(request, admitted, step)
+        if self._core.flags_ends or not isinstance(message, v2.ModelStreamInferResponse):
+            return message
+        message.infer_response.parameters.pop(_FINAL, None)
+        # What only closes a stream is not sent: the end of the call does that.
+        return message if message.infer_response.outputs or message.error_message else None
+
+    def _flagged(self, request: v2.ModelInferRequest, admitted: Admitted, step: Outgoing) -> Any:
         if isinstance(step, Raw):
             return step.message
         if isinstance(step, Send):

@@ -102,6 +102,8 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc publishe
     def _model_ready(self, request: v2.ModelReadyRequest) -> v2.ModelReadyResponse:
         if self._core.is_draining:
             raise TritonFailure("UNAVAILABLE", "Server not ready")
+        if self._core.refuses_unknown is not None and request.name not in self._core.servings:
+            raise TritonFailure(self._core.refuses_unknown, f"Model {request.name} not found")
         return v2.ModelReadyResponse(ready=self._core.model_is_ready(request.name, requested_version(request.version)))
 
     def _index(self, request: v2.RepositoryIndexRequest) -> v2.RepositoryIndexResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
@@ -151,6 +151,31 @@ class FakeTriton:
     def restrict(self, *protocols: Protocol, key: str, value: str) -> None:
         """Serve these groups of calls only to those who send the header `key` with this value."""
         self._core.restricted |= dict.fromkeys(protocols, (key, value))
+
+    def act_as(
+        self,
+        name: str,
+        *,
+        without: Collection[str] = (),
+        lists_models: bool = True,
+        refuses_unknown: Code | None = None,
+        flags_ends: bool = True,
+    ) -> None:
+        """Be another server that speaks the protocol with holes.
+
+            fake.act_as("mlserver", without=["ModelConfig", "ModelStatistics"], refuses_unknown="UNKNOWN")
+
+        Args:
+            name: What it calls itself.
+            without: Calls that it does not have, by gRPC's names; it answers UNIMPLEMENTED.
+            lists_models: Whether its repository index has the models that it serves.
+            refuses_unknown: With which status it answers whether a model is ready that it does not have; `None` as
+                Triton, that it is not.
+            flags_ends: Whether streamed messages say which is the last; otherwise the end of the call says so.
+        """
+        core = self._core
+        core.name, core.missing, core.lists_models = name, set(without), lists_models
+        core.refuses_unknown, core.flags_ends = refuses_unknown, flags_ends
 
     def set_model_control(self, mode: Literal["explicit", "none"]) -> None:
         """Allow clients to load and unload models, or not."""

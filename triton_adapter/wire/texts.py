@@ -104,7 +104,31 @@ _UNVERIFIED = r"CERTIFICATE[ _]VERIFY[ _]FAILED"
 _FIRST = "failed to connect to all addresses; last error: "
 _TLS = f"{_FIRST}UNKNOWN: Ssl handshake failed: SSL_ERROR_SSL: error:1000: SSL routines:OPENSSL_internal:"
 
+
+def _dynamo(word: str, error: type[AdapterError], advice: str, *texts: str) -> Compiled:
+    """Return the row for a class of Dynamo's: the first word of the text, after what its face was doing.
+
+    The code is INTERNAL whatever a worker raised.
+    """
+    said = tuple(Said(text, "Dynamo 1.6.1") for text in texts)
+    return _row(rf"^(Failed to [a-z ]+ stream: )?{word}: ", error, advice, said=said)
+
+
+_DYNAMO = (
+    _dynamo("InvalidRequest", InvalidRequest, "",
+            "Failed to fold completions stream: InvalidRequest: ValueError: no such voice"),
+    _dynamo("RateLimited", Overloaded, _ELSEWHERE, 'RateLimited: {"message":"slow down","code":429}'),
+    _dynamo("Unavailable", NotReady, f"Dynamo lost the worker; {_ELSEWHERE}",
+            "Failed to fold completions stream: Unavailable: Stream ended before generation completed",
+            "Failed to generate tensor response stream: Unavailable: TCP connection to 127.0.0.1:4321 failed"),
+    _dynamo("Cancelled", NotReady, f"the worker cancelled the request; {_ELSEWHERE}", "Cancelled: told to stop"),
+    _dynamo("DeadlineExceeded", EngineFailed, "the worker's own time ran out",
+            "DeadlineExceeded: TimeoutError: the worker gave up"),
+    _dynamo("Internal", EngineFailed, "the worker failed; its log has the reason", "Internal: RuntimeError: boom"),
+)  # fmt: skip
+
 TABLE: tuple[Compiled, ...] = (
+    *_DYNAMO,
     # The connection, as gRPC's own client tells it.
     _row(_UNVERIFIED + r".*has expired", Unauthenticated,
          "the server's certificate, or one that signed it, has ended: renew it; or this machine's clock is wrong",
@@ -245,7 +269,7 @@ TABLE: tuple[Compiled, ...] = (
          ModelNotFound, "list what there is with `worker-adapter models list`",
          said=_triton("Request for unknown model: 'nope' is not found")),
     _row(r"doesn't support models with decoupled transaction policy", Unsupported,
-         "the model streams its responses; use `infer_stream`",
+         "the model streams its responses, and this call returns one; ask for a stream",
          said=_triton("ModelInfer RPC doesn't support models with decoupled transaction policy")),
     _row(r"explicit model load / unload is not allowed", Unsupported,
          "start the server with --model-control-mode=explicit", retryable=False,

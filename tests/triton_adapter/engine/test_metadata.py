@@ -79,7 +79,8 @@ async def test_a_server_without_configurations_gives_what_its_metadata_has() -> 
 
     schema = schema_from(answer, None)
 
-    assert schema.inputs["x"] == TensorSpec("x", "FP32", (-1, 4))
+    assert schema.inputs["x"] == TensorSpec("x", "FP32", (-1, 4), optional=None)
+    assert not schema.configured
     assert (schema.version, schema.platform, schema.max_batch_size) == (None, "sklearn", 0)
 
 
