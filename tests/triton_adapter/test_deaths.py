@@ -208,3 +208,20 @@ async def test_a_model_that_changed_while_it_was_away_is_read_again(own_triton: 
         after = await collect(adapter.submit(task.model_copy(update={"job_id": "again"})))
 
     assert text_of(before) == text_of(after) == "same "
+
+
+async def test_a_dead_model_is_not_called_loaded_because_the_server_does_nothing(own_triton: EmbeddedTriton) -> None:
+    task = TaskRequest(model="slow", prompt="well", max_tokens=1, parameters={"triton.delay_ms": 0})
+    async with TritonAdapter(TritonSettings(url=own_triton.grpc_url)) as operator:
+        await operator.models.load("slow")  # the first in a fresh repository starts it anew, whatever it is
+        await collect(operator.submit(task))
+        well = await operator.models.bring_up("slow")
+        os.kill(stub_of(own_triton, "slow"), signal.SIGKILL)
+
+        with pytest.raises(EngineFailed, match="unload it, then load it"):
+            await operator.models.load("slow")
+        await operator.models.unload("slow")
+        again = await operator.models.bring_up("slow")
+
+        assert (well.started, again.started) == (False, True)
+        assert text_of(await collect(operator.submit(task.model_copy(update={"job_id": "again"})))) == "well "

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from adapter_api import ConfigurationError
-from adapter_kit.printable import printable_line
 from triton_adapter.commands.server import JsonOption, SettingsOption, UrlOption, ask, print_json, print_table
 from triton_adapter.server.models import Duration
 
@@ -54,14 +53,23 @@ def load(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Load a model, or load it again, and wait until it takes work."""
+    """Load a model and wait until it takes work.
+
+    One that is loaded, and that nothing changed, is left as it is: to start it anew, unload it first.
+    """
     text = None if config is None else _read(config).decode()
     files = dict(_model_file(entry) for entry in file or ())
-    schema = ask(url, option, lambda adapter: adapter.models.load(model, config=text, files=files))
+    loaded = ask(url, option, lambda adapter: adapter.models.bring_up(model, config=text, files=files))
+    versions = loaded.schema.versions
     if as_json:
-        print_json({"model": model, "loaded": True, "versions": schema.versions})
-    else:
-        typer.echo(printable_line(f"{model} is loaded, version {', '.join(schema.versions) or 'unknown'}"))
+        print_json({"model": model, "loaded": True, "versions": versions, "started": loaded.started})
+        return
+    anew = f"to start it anew, run `worker-adapter models unload {model}` first"
+    if loaded.started is False:
+        typer.echo(f"{model} was loaded already and is left as it is; {anew}")
+        return
+    before = "" if loaded.started else f"; it was loaded before, and is started anew only if it changed: {anew}"
+    typer.echo(f"{model} is loaded, version {', '.join(versions) or 'unknown'}{before}")
 
 
 @models.command()

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from adapter_api import AdapterError, ConfigurationError, InvalidRequest, ModelHealth, ModelNotFound
+from adapter_api import (
+    AdapterError,
+    ConfigurationError,
+    EngineFailed,
+    InvalidRequest,
+    ModelHealth,
+    ModelNotFound,
+    NotReady,
+    Unsupported,
+)
 from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema
 from triton_adapter.server.health import models_of
@@ -51,11 +60,22 @@ class ModelStatistics(msgspec.Struct, frozen=True, kw_only=True):
     batches: dict[int, int] = {}
 
 
+class Loaded(NamedTuple):
+    """A model that is loaded."""
+
+    schema: ModelSchema
+    started: bool | None
+    """Whether the server started it now: false for one that was loaded before and is left as it is; `None` when it was
+    loaded before and had done nothing by which that could be told."""
+
+
 class Models:
     """Control of one server's models. Every method raises the contract's errors and is bounded in time."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, ask: Callable[[str], Awaitable[None]]) -> None:
         self._engine = engine
+        self._ask = ask
+        """Asks a model for a text, if it takes any; raises what comes of it, `Unsupported` when it takes none."""
 
     async def index(self, *, ready_only: bool = False) -> tuple[ModelHealth, ...]:
         """Return every version of every model in the repository, with its state and why it is not ready."""
@@ -66,7 +86,10 @@ class Models:
     async def load(
         self, model: str, *, config: Mapping[str, Any] | str | None = None, files: Mapping[str, bytes] | None = None
     ) -> ModelSchema:
-        """Load a model, or load it again, and return what it declares now. Takes as long as loading takes.
+        """Load a model and return what it declares now, once it is ready. Takes as long as loading takes.
+
+        A model that is loaded, and that nothing changed, Triton leaves as it is: to have it started anew, as after its
+        process died, `unload` it first. What can be asked for a text is then asked, lest a dead one be called loaded.
 
         Args:
             model: Its name in the repository.
@@ -77,9 +100,17 @@ class Models:
             ConfigurationError: `config` is no JSON, or `files` come without it.
             ModelNotFound: The repository has no such model.
             InvalidRequest: Its configuration is not valid.
-            EngineFailed: It does not load; the message has the model's own reason.
+            EngineFailed: It does not load, and the message has the model's own reason; or it was loaded already and
+                does not answer.
+            NotReady: The server took the call, and does not call the model ready.
             Unsupported: The server was not started with --model-control-mode=explicit.
         """
+        return (await self.bring_up(model, config=config, files=files)).schema
+
+    async def bring_up(
+        self, model: str, *, config: Mapping[str, Any] | str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> Loaded:
+        """As `load`, and tell what became of a model that was loaded already."""
         request = v2.RepositoryModelLoadRequest(model_name=model)
         if files and config is None:
             raise ConfigurationError("files of a model need its configuration as well: give `config`")
@@ -87,12 +118,21 @@ class Models:
             request.parameters["config"].string_param = _json_text(config)
         for path, content in (files or {}).items():
             request.parameters[f"file:{path}"].bytes_param = content
+        before = None if config is not None else await self._work_of(model)
         try:
             await self._call(rpcs.MODEL_LOAD, request, model=model, timeout_s=self._engine.settings.load_timeout_s)
         except ModelNotFound as exc:
             raise await self._explain_load(exc, model, overridden=config is not None) from exc
-        self._forget(model)
-        return await self._engine.schemas.get(model)
+        started = before is None or await self._began_anew(model, before)
+        self._engine.schemas.forget(model, changed=True)
+        if started:
+            self._engine.note_success(model)
+        schema = await self._engine.schemas.get(model)
+        if not started:
+            await self._ask_if_it_lives(model)
+        elif not await self.ready(model):
+            raise NotReady(f"{self._engine.what(model)} was loaded, and the server does not call it ready")
+        return Loaded(schema, started)
 
     async def unload(self, model: str, *, dependents: bool = False) -> None:
         """Unload a model: it takes nothing new, what runs may finish. Unloading what is not loaded does nothing.
@@ -186,6 +226,38 @@ class Models:
             timeout_s=engine.settings.control_timeout_s if timeout_s is None else timeout_s,
             what="" if model is None else f"model {model!r}",
         )
+
+    async def _work_of(self, model: str) -> tuple[int, ...] | None:
+        """Return what a loaded model has done; `None` when it is not loaded, or cannot be asked."""
+        try:
+            if not await self.ready(model) and self._engine.failure_of(model) is None:
+                return None
+            found = await self.statistics(model)
+        except AdapterError:
+            return None
+        return tuple(count for one in found for count in (one.success.count, one.fail.count, one.last_inference_ms))
+
+    async def _began_anew(self, model: str, before: tuple[int, ...]) -> bool | None:
+        """Return whether a model has been started since it had done `before`: its figures begin anew with it."""
+        if not any(before):
+            return None
+        after = await self._work_of(model)
+        if after is None or len(after) != len(before):
+            return None
+        return any(now < then for now, then in zip(after, before, strict=True))
+
+    async def _ask_if_it_lives(self, model: str) -> None:
+        """Have a model that was loaded already answer, if it takes text."""
+        advice = "it was loaded already, and Triton leaves such a model as it is: unload it, then load it"
+        failure = self._engine.failure_of(model)
+        if failure is not None:
+            raise EngineFailed(f"{self._engine.what(model)} does not work: {failure}; {advice}")
+        try:
+            await self._ask(model)
+        except (InvalidRequest, Unsupported):
+            return  # nothing that we could ask it
+        except AdapterError as exc:
+            raise EngineFailed(f"{exc.message}; {advice}") from exc
 
     async def _explain_load(self, error: ModelNotFound, model: str, *, overridden: bool) -> AdapterError:
         """Tell a model there is not from one that does not take its configuration: Triton answers both alike."""
