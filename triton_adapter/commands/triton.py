@@ -52,8 +52,20 @@ def triton(
             help="Python 3.11 or 3.12 with nvidia-pytriton and numpy<2, for the server and its models.",
         ),
     ] = None,
+    backend_directory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            show_default="the Python backend only",
+            help="Folder with more backends, one folder each, as in DIR/vllm.",
+        ),
+    ] = None,
     all_cores: Annotated[
-        bool, typer.Option(help="Use every core; Triton 2.51 can then freeze when streams are cancelled.")
+        bool,
+        typer.Option(
+            help="Use every core: streams come in finer pieces, and Triton 2.51 can freeze when they are cancelled. "
+            "Without it the server shares one core, and tokens made in quick succession arrive several at a time."
+        ),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Once ready, print one JSON object with the URLs, models and pid.")
@@ -71,6 +83,7 @@ def triton(
         log_file=log_file,
         all_cores=all_cores,
         python=python,
+        backend_directory=backend_directory,
         on_progress=lambda line: tell(printable_line(line)),
     )
     happenings: queue.SimpleQueue[object] = queue.SimpleQueue()

@@ -22,6 +22,7 @@ _MODEL_FAILURES = (
 )
 _PORT_LOST = re.compile(r"failed to start (?P<service>\w+) service: .*Socket '[^']*:(?P<port>\d+)' already in use")
 _CONFIG_SYNTAX = re.compile(r"Error parsing text-format inference\.ModelConfig: (?P<detail>.*)")
+_NO_BACKEND = re.compile(r"unable to find backend library for backend '(?P<backend>[^']+)'")
 _STUB_UNABLE = re.compile(r"error while loading shared libraries: .*")
 _FATAL = re.compile(
     r"^(?:.*unrecognized option.*|error: (?!creating server: Internal - failed to load).*)$", re.MULTILINE
@@ -91,6 +92,14 @@ class StartupLog:
             return ConfigurationError(
                 f"the embedded Triton did not start: {wrong_numpy[0]}; give the Python of that folder a numpy 1, with "
                 "`python -m pip install 'numpy<2'`, or name a Python that has one with --python"
+            )
+        missing = sorted({match["backend"] for match in _NO_BACKEND.finditer(self.text)})
+        if missing:
+            return ConfigurationError(
+                f"the embedded Triton did not start: a model needs the backend {', '.join(map(repr, missing))}, and "
+                "this server has only the Python backend unless it is given others: name the folder that holds "
+                f"{missing[0]}/ with --backend-directory (`backend_directory`). A backend that is a model.py needs no "
+                "more than that; others need libraries that fit this Triton"
             )
         if failures:
             reasons = "; ".join(f"model '{model}' failed to load: {reason}" for model, reason in failures.items())

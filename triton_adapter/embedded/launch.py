@@ -40,6 +40,7 @@ class Order:
     extra_args: Sequence[str]
     python: Path | None
     server_binary: Path | None
+    backends: Path | None
     all_cores: bool
     progress: Callable[[str], None]
 
@@ -84,7 +85,11 @@ class Launch:
         """Return when the server is ready. Errors as `EmbeddedTriton.start` has them."""
         order = self._order
         layout = lay_out(
-            self._work_dir, server_binary=order.server_binary, python=order.python, progress=order.progress
+            self._work_dir,
+            server_binary=order.server_binary,
+            python=order.python,
+            backends=order.backends,
+            progress=order.progress,
         )
         deadline = time.monotonic() + order.startup_timeout_s
         for attempt in range(1, _PORT_ATTEMPTS + 1):

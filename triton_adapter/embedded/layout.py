@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adapter_api.errors import ConfigurationError
 from adapter_kit.installing import install
 
+from .backends import add_backends
 from .fetched import numpy1_folder, with_wheel
 from .interpreter import (
     PYTHON_VARIABLE,
@@ -42,13 +43,25 @@ class Layout:
 
 
 def lay_out(
-    work_dir: Path, *, server_binary: Path | None, python: Path | None, progress: Callable[[str], None]
+    work_dir: Path,
+    *,
+    server_binary: Path | None,
+    python: Path | None,
+    backends: Path | None = None,
+    progress: Callable[[str], None],
 ) -> Layout:
-    """Choose a server and prepare `work_dir` for it. Errors as `choose_server` has them."""
+    """Choose a server and prepare `work_dir` for it, with the backends in a folder beside its own.
+
+    Errors as `choose_server` has them, and `ConfigurationError` when there is no backend in that folder.
+    """
     chosen = choose_server(server_binary, python)
     if isinstance(chosen, Path):
-        return _installed(chosen, _run_dir(work_dir))
-    return _from_wheel(work_dir, with_wheel(chosen, progress), progress)
+        return _installed(chosen, _run_dir(work_dir), backends)
+    laid_out = _from_wheel(work_dir, with_wheel(chosen, progress), progress)
+    if backends is None:
+        return laid_out
+    add_backends(backends, work_dir / "backends", laid_out.program)
+    return replace(laid_out, python_only=False)
 
 
 def choose_server(server_binary: Path | None = None, python: Path | None = None) -> Path | Interpreter:
@@ -101,9 +114,9 @@ def _run_dir(work_dir: Path) -> Path:
     return run_dir
 
 
-def _installed(program: Path, run_dir: Path) -> Layout:
+def _installed(program: Path, run_dir: Path, given: Path | None) -> Layout:
     """Run a server that was installed whole, as in NVIDIA's container: it knows its own backends."""
-    backends = program.resolve().parent.parent / "backends"
+    backends = given.absolute() if given is not None else program.resolve().parent.parent / "backends"
     return Layout(program, run_dir, [f"--backend-directory={backends}"] if backends.is_dir() else [])
 
 

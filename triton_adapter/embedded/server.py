@@ -47,6 +47,8 @@ class EmbeddedTriton:
             running one. If `None`: `$TRITON_SERVER_PYTHON`, else the running one, else the one that the set-up made.
         server_binary: A `tritonserver` to run instead of the wheel's; else `$TRITON_SERVER_BINARY`, else the wheel's,
             else the one on `PATH`.
+        backend_directory: Folder of more backends, one folder each (`vllm/`); without it the wheel's server has only
+            the Python backend. Backends of the form `model.py` get the copy of `libtriton_python.so` that they need.
         all_cores: Let the wheel's server and its models use every core. They are kept to one because Triton 2.51 can
             freeze for good, or crash, when streams are cancelled while it has several. Other servers always use all.
         on_progress: Called with a line of text while the server starts.
@@ -67,6 +69,7 @@ class EmbeddedTriton:
         extra_args: Sequence[str] = (),
         python: Path | None = None,
         server_binary: Path | None = None,
+        backend_directory: Path | None = None,
         all_cores: bool = False,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
@@ -80,6 +83,7 @@ class EmbeddedTriton:
             extra_args=tuple(extra_args),
             python=python,
             server_binary=server_binary,
+            backends=backend_directory,
             all_cores=all_cores,
             progress=on_progress or (lambda line: None),
         )

@@ -252,3 +252,42 @@ def _forget_log(error: AdapterError) -> str:
     text = log.read_text()
     log.unlink()
     return text
+
+
+# -- backends that the wheel does not have -----------------------------------------------------------------------------
+
+ECHOING = """
+backend: "echoing"
+max_batch_size: 0
+input [ { name: "IN", data_type: TYPE_FP32, dims: [ -1 ] } ]
+output [ { name: "OUT", data_type: TYPE_FP32, dims: [ -1 ] } ]
+"""
+
+
+def test_a_model_of_a_backend_that_is_not_there_says_how_to_give_one(tmp_path: Path) -> None:
+    error = failure(add_model(tmp_path, "m", None, ECHOING))
+
+    assert isinstance(error, ConfigurationError)
+    assert "'echoing'" in error.message
+    assert "only the Python backend" in error.message
+    assert "--backend-directory" in error.message
+
+
+def test_a_backend_of_the_users_runs_its_models(tmp_path: Path) -> None:
+    backend = tmp_path / "backends" / "echoing"
+    backend.mkdir(parents=True)
+    (backend / "model.py").write_text(GOOD)
+    repository = add_model(tmp_path / "models", "m", None, ECHOING)
+
+    with EmbeddedTriton(repository, backend_directory=backend.parent, extra_args=QUICK) as server:
+        assert server.models == ["m"] or tuple(server.models) == ("m",)
+
+
+def test_a_folder_without_backends_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    repository = add_model(tmp_path / "models", "m", None, ECHOING)
+
+    for folder in (tmp_path / "empty", tmp_path / "nowhere"):
+        error = failure(repository, backend_directory=folder)
+        assert isinstance(error, ConfigurationError)
+        assert str(folder) in error.message
