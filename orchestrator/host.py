@@ -243,6 +243,13 @@ class Orchestrator:
         """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
         return self._serving.model_props(model)
 
+    async def ask_for_model(self, model: str) -> ModelProps | None:
+        """Return what an engine that does not list its models tells of one, asked for by its name.
+
+        `None` when no such engine could be asked; raises `ModelNotFound` when those asked do not have it.
+        """
+        return await self._serving.ask_for(model)
+
     def model_is_ready(self, model: str, version: str | None = None) -> bool:
         """Whether a replica takes work for the model now."""
         return self._serving.model_is_ready(model, version)

@@ -65,21 +65,23 @@ async def index(request: Request) -> Response:
 @router.get("/v2/models/{model:path}/versions/{version}/ready")
 async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
     """Say whether a replica takes work for the model: 200, else 503; 404 when none has it."""
-    return _look(request)
+    return await _look(request)
 
 
 @router.get("/v2/models/{model:path}")
 @router.get("/v2/models/{model:path}/versions/{version}")
 async def metadata(request: Request, model: str, version: str | None = None) -> Response:
     """Describe a model. Its name may have slashes, as they are or as `%2F`."""
-    return _look(request)
+    return await _look(request)
 
 
-def _look(request: Request) -> Response:
+async def _look(request: Request) -> Response:
     named = _named(request, frozenset({"ready"}))
     if not _exists(request)(named.model) and _named(request, frozenset({"infer"})).verb:
         raise HTTPException(405, headers={"Allow": "POST"})
     props = _props(request, named)
+    if props is None and named.model not in service_of(request).orchestrator.models():
+        props = await service_of(request).orchestrator.ask_for_model(named.model)
     if named.verb:
         is_ready = service_of(request).orchestrator.model_is_ready(named.model, named.version)
         return _json({"name": named.model, "ready": is_ready}, 200 if is_ready else 503)

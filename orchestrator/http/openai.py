@@ -37,7 +37,10 @@ async def models(request: Request) -> Response:
 @router.get("/v1/models/{model:path}")
 async def model(request: Request, model: str) -> Response:
     """Describe one model."""
-    if model not in service_of(request).orchestrator.models() or not client_of(request).may_use(model):
+    orchestrator = service_of(request).orchestrator
+    listed = client_of(request).may_use(model) and model in orchestrator.models()
+    may_be_there = client_of(request).may_use(model) and orchestrator.may_have(model)
+    if not listed and not (may_be_there and await orchestrator.ask_for_model(model)):
         raise ModelNotFound(f"no replica has a model {model!r}; GET /v1/models lists those there are")
     return _json(_model(model, request))
 

@@ -247,6 +247,8 @@ class Pool:
         """Take new settings and replicas at once; tasks at replicas that are gone finish there."""
         self.previous, self.settings = self.settings, settings
         self.replicas = {replica.id: replica for replica in replicas}
+        for replica in self.replicas.values():
+            replica.name_models(settings.models)
         self.line.settings = settings.queue
         self._pinned_version = None
         self.readiness_changed()

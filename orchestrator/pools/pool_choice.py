@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from adapter_api import ModelNotFound, ModelProps, NotReady
+from adapter_api import AdapterError, ModelNotFound, ModelProps, NotReady
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.claim import Work
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.routing import choose_pool
 from orchestrator.sessions.affinity import Affinity, SessionKey
+
+_ASKED_AT_MOST = 2
+"""Replicas that are asked for a model that nobody lists: a name is soon made up, and each costs a call."""
 
 
 class ServingPools:
@@ -42,6 +45,30 @@ class ServingPools:
             for replica in pool.replicas.values():
                 if pool.may_serve(model) and (props := replica.model_props(model)) is not None:
                     return pool.settings, props
+        return None
+
+    async def ask_for(self, model: str) -> ModelProps | None:
+        """Return what an engine that does not list its models tells of one, asked for by its name.
+
+        `None` when no such engine could be asked; raises `ModelNotFound` when those asked do not have it.
+        """
+        adapters = [
+            replica.adapter
+            for pool in self
+            if pool.may_serve(model)
+            for replica in pool.replicas.values()
+            if replica.adapter is not None and not replica.lists_models
+        ]
+        absent: ModelNotFound | None = None
+        for adapter in adapters[:_ASKED_AT_MOST]:
+            try:
+                return await adapter.model_props(model)
+            except ModelNotFound as exc:
+                absent = exc
+            except AdapterError:
+                continue
+        if absent is not None:
+            raise absent
         return None
 
     def model_is_ready(self, model: str, version: str | None) -> bool:

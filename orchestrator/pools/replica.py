@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from math import inf
 
@@ -65,6 +65,7 @@ class Replica:
         """Around the watcher's work."""
         self.probe_timeout_s = pool.health.timeout_s
         self._probe_interval_s = pool.health.interval_s
+        self.named_models = frozenset(pool.models)
         self._default_slots = pool.default_slots
         self._known_models: dict[str, set[str]] = {}
         self._probe_wanted = anyio.Event()
@@ -72,7 +73,15 @@ class Replica:
 
     def create_adapter(self) -> WorkerAdapter:
         """Return a new adapter, not open; raises `ConfigurationError` when its options are wrong."""
-        return self.plugin.create(self.settings.options, environ=self.environ)
+        adapter = self.plugin.create(self.settings.options, environ=self.environ)
+        adapter.named_models = self.named_models
+        return adapter
+
+    def name_models(self, models: Iterable[str]) -> None:
+        """Have the engine asked about these models also where it does not list them."""
+        self.named_models = frozenset(models)
+        if self.adapter is not None:
+            self.adapter.named_models = self.named_models
 
     # -- what it can take ---------------------------------------------------------------------------------------------
 
@@ -93,6 +102,11 @@ class Replica:
 
     def knows(self, name: str) -> bool:
         return name in self._known_models
+
+    @property
+    def lists_models(self) -> bool:
+        """Whether its engine tells which models it has; else it may have any that it is asked for by name."""
+        return self.report is None or (self.report.models_listed and bool(self.report.models))
 
     def model_props(self, name: str) -> ModelProps | None:
         return next((m for m in self.props.models if m.name == name), None) if self.props else None
@@ -125,12 +139,16 @@ class Replica:
         if not self._known_models:
             return self.report is not None and self.health.takes_work
         versions = self._known_models.get(name)
+        if versions is None and not self.lists_models:
+            return self.health.takes_work
         return versions is not None and (version is None or not versions or version in versions)
 
     def model_is_ready(self, name: str, version: str | None) -> bool:
         """Whether the last probe found the model ready for work."""
         if self.report is None or not self.report.models:
             return self.report is not None
+        if not self.lists_models and all(model.name != name for model in self.report.models):
+            return True
         return any(
             model.ready and model.name == name and version in (None, model.version if model.version else version)
             for model in self.report.models
