@@ -80,6 +80,12 @@ async def examine(adapter: WorkerAdapter, *, url: str | None, canary: bool) -> C
     )  # fmt: skip
 
 
+def with_note(found: Checkup, message: str, advice: str) -> Checkup:
+    """Return the checkup with one more hint about how the engine was found."""
+    note = Note(severity="hint", topic="health", message=message, advice=advice)
+    return msgspec.structs.replace(found, notes=(*found.notes, note))
+
+
 def _unreachable(health: HealthReport, diagnosis: Diagnosis | None) -> Note:
     if diagnosis is None:
         proxied = any(os.environ.get(name) for name in _PROXY_VARIABLES)
@@ -131,7 +137,7 @@ def _is_broken(model: ModelHealth) -> bool:
 
 
 def _of_props(props: EngineProps, *, told: set[str | None]) -> Iterator[Note]:
-    if not props.models:
+    if not props.models and props.models_listed:
         yield Note(severity="warning", topic="model", message="it has no model that is ready", advice="load one")
     for finding in props.findings:
         yield _note(finding, None)

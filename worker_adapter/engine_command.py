@@ -14,6 +14,7 @@ from worker_adapter.engine_options import (
     ControlTimeoutOption,
     SettingsOption,
     UrlOption,
+    claimants,
     make_adapter,
     with_adapter,
 )
@@ -40,6 +41,15 @@ class ChosenEngine:
     def adapter(self) -> WorkerAdapter:
         """Its adapter, not yet open; raises `ConfigurationError` for options that mean none."""
         return make_adapter(self.url, self._name, self._settings, control_timeout_s=self._timeout_s)
+
+    @property
+    def claimants(self) -> tuple[str, ...]:
+        """The adapters that the URL may mean, by name, where it means several and none was chosen."""
+        return claimants(self.url, self._name)
+
+    def spoken_to_by(self, name: str) -> ChosenEngine:
+        """Return the same engine, spoken to by the adapter of that name."""
+        return ChosenEngine(self.url, name, self._settings, self._timeout_s)
 
     def ask(self, question: Callable[[WorkerAdapter], Awaitable[T]]) -> T:
         """Open the adapter and return what it answers."""

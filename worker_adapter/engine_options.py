@@ -64,6 +64,14 @@ def make_adapter(
     return adapter
 
 
+def claimants(url: str | None, name: str | None) -> tuple[str, ...]:
+    """Return the adapters that serve the URL's scheme, where several do and none was named; else none."""
+    if url is None or name is not None:
+        return ()
+    found = installed_plugins().adapters_for_url(url)
+    return tuple(adapter.name for adapter in found) if len(found) > 1 else ()
+
+
 def with_adapter(adapter: WorkerAdapter, work: Callable[[WorkerAdapter], Awaitable[T]]) -> T:
     """Open `adapter` in an event loop of its own, and return what `work` returns for it."""
     import anyio

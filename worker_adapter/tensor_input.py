@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
@@ -35,7 +35,8 @@ def read_inputs(texts: Sequence[str], declared: Mapping[str, TensorSpec]) -> tup
         declared: The model's inputs by name; empty when it does not say.
 
     Raises:
-        InvalidRequest: An input is unknown, missing, given twice, or does not fit what is declared; it is named.
+        InvalidRequest: An input is given twice or does not fit what is declared, or, where the declaration is law, is
+            unknown or missing; it is named.
         ConfigurationError: A file cannot be read.
     """
     typed = [parse(text) for text in texts]
@@ -43,13 +44,18 @@ def read_inputs(texts: Sequence[str], declared: Mapping[str, TensorSpec]) -> tup
     for name in names:
         if names.count(name) > 1:
             raise InvalidRequest(f"input {name!r} is given twice")
-        if declared and name not in declared:
+        if declared and name not in declared and is_law(declared.values()):
             raise InvalidRequest(f"the model has no input {name!r}; it has {_listed(declared)}")
-    missing = [name for name, spec in declared.items() if name not in names and not spec.optional]
+    missing = [name for name, spec in declared.items() if name not in names and spec.optional is False]
     if missing:
         wanted = ", ".join(f"{name} ({_form(declared[name])})" for name in missing)
         raise InvalidRequest(f"missing input: {wanted}; give each as --input NAME=VALUE")
     return tuple(read_input(each, declared.get(each.name)) for each in typed)
+
+
+def is_law(declared: Iterable[TensorSpec]) -> bool:
+    """Return whether an engine holds requests to what it declares: one that cannot say what is optional may not."""
+    return all(spec.optional is not None for spec in declared)
 
 
 def parse(text: str) -> Typed:
@@ -149,11 +155,15 @@ def _is_whole(array: Array) -> bool:
 
 def _shaped(name: str, array: Array, spec: TensorSpec) -> Array:
     """Return the array with the dimensions of size one in front that are declared and were not typed."""
+    if spec.optional is None and not spec.shape:
+        return array  # nothing is known of its shape
     missing = spec.shape[: max(len(spec.shape) - array.ndim, 0)]
     filled = array.reshape((1,) * len(missing) + array.shape)
     fits = filled.ndim == len(spec.shape) and all(
         dim in (-1, size) for dim, size in zip(spec.shape, filled.shape, strict=True)
     )
+    if not fits and spec.optional is None:
+        return array  # as it was typed: what is declared is only advice
     if not fits:
         raise InvalidRequest(f"input {name!r} takes {_form(spec)}, not the shape {list(array.shape)}")
     return filled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import anyio
@@ -14,10 +15,13 @@ from adapter_api import (
     EngineProps,
     Error,
     Finding,
+    ModelNotFound,
     ModelProps,
+    NotReady,
     Started,
     TaskRequest,
     Token,
+    Unsupported,
     WorkerAdapter,
 )
 from worker_adapter.determinism import Divergence, Mode, Run, SeedVerdict, distinct_texts, first_divergence, judge_seeds
@@ -101,7 +105,7 @@ class Trials:
             AdapterError: A replica does not describe itself; nothing was sent.
         """
         described = [await replica.adapter.props() for replica in self._replicas]
-        listed = [model for props in described if (model := self._model_in(props)) is not None]
+        listed = await self._models()
         if not all(Capability.SEED in model.capabilities for model in listed):
             self._leave_out("seed")
         first = await self._first_run()
@@ -109,7 +113,7 @@ class Trials:
         if len(listed) < len(described):
             # An engine may not list a model before it has been used.
             described = [await replica.adapter.props() for replica in self._replicas]
-            listed = [model for props in described if (model := self._model_in(props)) is not None]
+            listed = await self._models()
         takes_seeds = "seed" in self._fields() and first.error is None
         seed_runs = await self._with_seeds() if takes_seeds else []
         sampled = "temperature" in self._fields()
@@ -171,8 +175,15 @@ class Trials:
                 found.append(await self._ask(replica, number, "seed", {**fields, "seed": seed}))
         return found
 
-    def _model_in(self, props: EngineProps) -> ModelProps | None:
-        return next((model for model in props.models if model.name == self._task["model"]), None)
+    async def _models(self) -> list[ModelProps]:
+        """Return what each replica tells of the model, asked for by name; nothing of those that do not know it."""
+        found = []
+        for replica in self._replicas:
+            with suppress(ModelNotFound, NotReady, Unsupported):
+                model = await replica.adapter.model_props(self._task["model"])
+                if model.capabilities:
+                    found.append(model)
+        return found
 
     def _fields(self) -> dict[str, Any]:
         kept = {name: value for name, value in self._profile.items() if name not in self._left_out}

@@ -8,8 +8,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from adapter_api import Capability, EngineProps, ModelProps, WorkerAdapter
-from worker_adapter.checkup import Checkup, Note, examine
+from adapter_api import Capability, ConfigurationError, EngineProps, ModelProps, WorkerAdapter
+from worker_adapter.checkup import Checkup, Note, examine, with_note
 from worker_adapter.engine_command import ChosenEngine, engine_command, tell
 from worker_adapter.engine_options import JsonOption
 from worker_adapter.exit_codes import ExitCode
@@ -25,6 +25,8 @@ _PROMISES = (
     ("GUIDED", Capability.RESPONSE_FORMAT),
     ("IMAGES", Capability.IMAGES),
 )
+_NAMED_AT_MOST = 20
+"""Models that are named beside what is found of all of them."""
 _YES, _NO, _UNKNOWN = "✓", "–", "?"
 _CANCELS = {"hard": "hard", "on_next_chunk": "next chunk", "client_only": _NO, None: _UNKNOWN}
 _STYLES: dict[str, Style] = {"error": "red", "warning": "yellow", "hint": "cyan"}
@@ -45,12 +47,36 @@ def doctor(
     """
     if target is not None:
         engine.url = target
-    where = engine.url or _url_in_settings(engine.adapter)
-    found = engine.ask(lambda opened: examine(opened, url=where, canary=canary))
+    found = _examine_each(engine, canary=canary) if engine.claimants else _examine(engine, canary=canary)
     tell(found, _print, as_json=as_json)
     if not found.reachable:
         return ExitCode.UNREACHABLE
     return ExitCode.FAILED if found.has_errors else ExitCode.DONE
+
+
+def _examine(engine: ChosenEngine, *, canary: bool) -> Checkup:
+    where = engine.url or _url_in_settings(engine.adapter)
+    return engine.ask(lambda opened: examine(opened, url=where, canary=canary))
+
+
+def _examine_each(engine: ChosenEngine, *, canary: bool) -> Checkup:
+    """Try the adapters that serve the URL's scheme in their order, and tell of the first that gets an answer."""
+    names = engine.claimants
+    silent: Checkup | None = None
+    wrong: ConfigurationError | None = None
+    for name in names:
+        try:
+            found = _examine(engine.spoken_to_by(name), canary=canary)
+        except ConfigurationError as exc:
+            wrong = exc  # options that are another adapter's
+            continue
+        if found.reachable:
+            said = f"{', '.join(names)} serve such URLs; {name} got an answer"
+            return with_note(found, said, f"give the other commands --adapter {name}")
+        silent = silent or found
+    if silent is None:
+        raise wrong or ConfigurationError(f"none of {', '.join(names)} can be used")
+    return with_note(silent, f"{', '.join(names)} serve such URLs, and none got an answer", "name one with --adapter")
 
 
 def _url_in_settings(adapter: WorkerAdapter) -> str | None:
@@ -80,7 +106,11 @@ def _print(found: Checkup) -> None:
 def _print_models(props: EngineProps) -> None:
     print()
     headings = ("MODEL", "READY", "DIALECT", "CANCEL", *(heading for heading, _ in _PROMISES))
-    print_table(headings, [_row(model) for model in props.models], {_YES: "green"})
+    # Of thousands, those of which only the name is known tell nothing here.
+    told = [model for model in props.models if model.capabilities or not model.ready]
+    print_table(headings, [_row(model) for model in told], {_YES: "green"})
+    if len(told) < len(props.models):
+        print(f"and {len(props.models) - len(told)} more, which `worker-adapter models` lists")
     speaking = [model for model in props.models if model.dialect is not None and model.dialect_reason]
     if speaking:
         print()
@@ -113,7 +143,8 @@ def _print_notes(notes: tuple[Note, ...]) -> None:
     for note in notes:
         alike.setdefault(msgspec.structs.replace(note, model=None), []).extend([note.model] if note.model else [])
     for note, models in alike.items():
-        subject = f"{', '.join(models)}: " if models else ""
+        more = f" and {len(models) - _NAMED_AT_MOST} more" if len(models) > _NAMED_AT_MOST else ""
+        subject = f"{', '.join(models[:_NAMED_AT_MOST])}{more}: " if models else ""
         label = styled(f"{note.severity:<7}", _STYLES[note.severity], sys.stdout)
         print(f"{label}  {one_line(f'{subject}{note.message}')}")
         if note.advice:

@@ -23,16 +23,23 @@ def health(
 ) -> int:
     """Say how an engine is. Exits 0 when it takes work, 1 when it does not, 3 when it cannot be reached."""
     report = engine.ask(lambda opened: opened.health(canary=canary))
-    tell(report, _print, as_json=as_json)
-    return _exit_code(report)
+    absent = _absent(report, getattr(getattr(engine.adapter, "settings", None), "model", None))
+    tell(report, lambda told: _print(told, absent), as_json=as_json)
+    return ExitCode.FAILED if absent and report.ready else _exit_code(report)
 
 
-def _print(report: HealthReport) -> None:
+def _absent(report: HealthReport, model: object) -> str | None:
+    """Return the model that was asked for, if the engine says that it is not ready."""
+    said = [each.ready for each in report.models if each.name == model]
+    return str(model) if said and not any(said) else None
+
+
+def _print(report: HealthReport, absent: str | None) -> None:
     capacity = report.capacity
     fields = [
         ("state", report.state.value),
         ("live", "yes" if report.live else "no"),
-        ("ready", "yes" if report.ready else "no"),
+        ("ready", f"no: {absent} is not" if absent and report.ready else "yes" if report.ready else "no"),
         ("answered in", f"{report.latency_s * 1e3:.1f} ms"),
         ("detail", report.detail),
         ("slots free", "" if capacity.slots_free is None else f"{capacity.slots_free} of {capacity.slots_total}"),

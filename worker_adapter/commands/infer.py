@@ -15,7 +15,9 @@ from adapter_api import (
     InferRequest,
     InferResponse,
     InvalidRequest,
+    ModelNotFound,
     ModelProps,
+    NotReady,
     RequestedOutput,
     Sequence,
     Unsupported,
@@ -34,7 +36,7 @@ from worker_adapter.engine_options import (
 from worker_adapter.exit_codes import ExitCode, code_for_task
 from worker_adapter.reporting import print_error, write_json
 from worker_adapter.task_input import parse_parameter
-from worker_adapter.tensor_input import read_inputs
+from worker_adapter.tensor_input import is_law, read_inputs
 from worker_adapter.terminal import note
 
 _OUTPUT = "Output"
@@ -153,17 +155,18 @@ class _Printer:
 
 
 async def _declared(adapter: WorkerAdapter, model: str) -> ModelProps:
-    """Return what is known of the model; nothing, when the engine does not list it: then its own answer says more."""
-    for each in (await adapter.props()).models:
-        if each.name == model:
-            return each
-    return ModelProps(name=model)
+    """Return what is known of the model; nothing, when the engine does not tell: then its own answer says more."""
+    try:
+        return await adapter.model_props(model)
+    except (ModelNotFound, NotReady, Unsupported):
+        return ModelProps(name=model)
 
 
 def _outputs(names: list[str], classification: int | None, model: ModelProps) -> tuple[RequestedOutput, ...]:
     known = [spec.name for spec in model.outputs]
+    certain = known and is_law(model.outputs)
     for name in names:
-        if known and name not in known:
+        if certain and name not in known:
             raise InvalidRequest(f"model {model.name!r} has no output {name!r}; it has {', '.join(known)}")
     if classification is None:
         return tuple(map(RequestedOutput, names))
