@@ -1,0 +1,68 @@
+"""Make the environment of a foreign server of the v2 protocol, which some long tests run: `foreign_servers.py NAME`.
+
+Each goes into a folder of its own under `~/.cache/worker-adapter/engines` (`XDG_CACHE_HOME` moves it), outside the
+checkout, and is made once. Together they take a gigabyte.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REQUIREMENTS = {
+    "mlserver": ("mlserver==1.7.1",),
+    "kserve": ("kserve==0.21.*",),
+    "dynamo": ("ai-dynamo-runtime==1.6.1",),
+}
+_INSTALL_S = 900.0
+
+
+def environment_of(name: str) -> Path:
+    """Return the folder of a server's environment, whether it is there or not."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    python = f"py{sys.version_info.major}.{sys.version_info.minor}"
+    version = REQUIREMENTS[name][0].partition("==")[2].removesuffix(".*")
+    return cache / "worker-adapter" / "engines" / f"{name}-{version}-{python}"
+
+
+def make(name: str) -> Path:
+    """Return the Python of a server's environment, made if it is not there.
+
+    Raises:
+        RuntimeError: It cannot be installed; the message has pip's last words.
+    """
+    folder = environment_of(name)
+    python, done = folder / "bin" / "python", folder / "complete"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the processes that share the tests may want it at once
+        if not done.exists():
+            _run(sys.executable, "-m", "venv", str(folder))
+            _run(str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS[name])
+            done.touch()
+    return python
+
+
+def _run(*command: str) -> None:
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_S)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"it took longer than {_INSTALL_S:g} s") from None
+    if ended.returncode:
+        raise RuntimeError((ended.stderr.strip().splitlines() or ["pip failed"])[-1])
+
+
+def main(names: list[str]) -> int:
+    if not names or any(name not in REQUIREMENTS for name in names):
+        print(f"which? {', '.join(REQUIREMENTS)}", file=sys.stderr)
+        return 2
+    for name in names:
+        print(f"{name}: {make(name)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
