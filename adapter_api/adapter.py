@@ -289,7 +289,7 @@ class WorkerAdapter(ABC):
         for found in props.models:
             if found.name == model:
                 return found
-        if not props.models_listed:
+        if not (props.models_listed and props.models):
             return ModelProps(name=model)  # it may be there: nothing is known of it
         known = ", ".join([each.name for each in props.models][:_NAMED_AT_MOST]) or "none"
         raise ModelNotFound(f"the engine has no model {model!r}; there are {known}")
