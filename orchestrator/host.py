@@ -147,7 +147,7 @@ class Orchestrator:
         """Return the task's stream; never raises for a `TaskRequest`: a refusal arrives as the stream's `Error`.
 
         The task takes its place in the queue now, its time counts from now, and it runs as the stream is read. Drop the
-        stream, or close it, to cancel the task.
+        stream, or close it, to cancel the task. Of large messages see `accept`.
         """
         try:
             return self.accept(task)
@@ -156,6 +156,10 @@ class Orchestrator:
 
     def accept(self, task: TaskRequest, *, owner: str | None = None, pool_id: str | None = None) -> TokenStream:
         """Return the task's stream like `submit`, or raise why the task is not even queued.
+
+        Messages that take more than a moment to become a prompt become one as the stream is read, beside the event loop
+        and in the slot that the task got: what the pool's template says against them is then the stream's `Error`.
+        `admit` makes the prompt first.
 
         Args:
             task: What to run.
@@ -172,6 +176,19 @@ class Orchestrator:
             AdapterClosed: The orchestrator is not open.
         """
         return self._tasks.accept(task, owner=owner, pool_id=pool_id)
+
+    async def admit(self, task: TaskRequest, *, owner: str | None = None) -> TokenStream:
+        """Return the task's stream like `accept`, once its messages are a prompt, where its model takes text.
+
+        Large messages are rendered in a thread beside the event loop, before the task takes a place, and while its time
+        does not count yet.
+
+        Raises:
+            AdapterError: As `accept` does.
+            DeadlineExceeded: Too many large messages are before these ones: they were no prompt within the pool's
+                `queue.timeout_s`, or the task's own time.
+        """
+        return await self._tasks.admit(task, owner=owner)
 
     async def cancel(self, job_id: str) -> CancelReceipt:
         """Stop a task, queued or running, and say what that did; an unknown or ended one is `found=False`.

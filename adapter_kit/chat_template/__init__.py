@@ -7,10 +7,13 @@ makes one of a setting and finds its faults then; `prompt_of` renders a task:
     prompt = prompt_of(task, template)
 
 `source.py` reads settings and files, `template.py` renders, `values.py` makes a template's values of messages,
-`analysis.py` finds out which of them it expects, `sandbox.py` runs it and keeps it in bounds, `plain.py` goes without.
-jinja2 is imported when the first template is made.
+`analysis.py` finds out which of them it expects, `sandbox.py` runs it, `bounds.py` keeps it in bounds, `beside.py`
+keeps it from holding up an event loop (`rendered`), `plain.py` goes without. jinja2 is imported when the first
+template is made.
 """
 
+from adapter_kit.chat_template.beside import render_at_once, render_beside, rendered
+from adapter_kit.chat_template.bounds import TakesLong
 from adapter_kit.chat_template.plain import PlainLayout
 from adapter_kit.chat_template.source import TemplateSource, read_chat_template, read_source
 from adapter_kit.chat_template.template import ChatTemplate, Template, prompt_of
@@ -18,9 +21,13 @@ from adapter_kit.chat_template.template import ChatTemplate, Template, prompt_of
 __all__ = [
     "ChatTemplate",
     "PlainLayout",
+    "TakesLong",
     "Template",
     "TemplateSource",
     "prompt_of",
     "read_chat_template",
     "read_source",
+    "render_at_once",
+    "render_beside",
+    "rendered",
 ]

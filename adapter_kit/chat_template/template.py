@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from adapter_api import ConfigurationError, InvalidRequest, Message, TaskRequest, Unsupported
+from adapter_kit.chat_template.bounds import Meter, TakesLong, TooMuch
 from adapter_kit.chat_template.plain import PlainLayout
 from adapter_kit.chat_template.values import plain, value_of, value_of_tool
 from adapter_kit.foreign_text import one_line
@@ -37,7 +38,10 @@ class Template(Protocol):
         ...
 
     def render(self, task: TaskRequest) -> str:
-        """Return the prompt; raises `InvalidRequest` or `Unsupported` when the messages cannot be one."""
+        """Return the prompt; raises `InvalidRequest` or `Unsupported` when the messages cannot be one.
+
+        May run in a thread beside the event loop (`beside.py`).
+        """
         ...
 
 
@@ -149,14 +153,16 @@ class _Compiled:
         sandbox = self._sandbox
         refused = f"the chat template of model {model!r} does not take these messages"
         try:
-            prompt: str = sandbox.run(self._template, values, sandbox.Meter())
+            prompt: str = sandbox.run(self._template, values, Meter())
             prompt.encode()
             return prompt
+        except TakesLong:
+            raise
         except sandbox.Refused as exc:
             if words := self._own_words(str(exc)):
                 refused = f"the chat template of model {model!r} refuses these messages: {words}"
             raise InvalidRequest(refused) from exc
-        except sandbox.TooMuch as exc:
+        except TooMuch as exc:
             raise InvalidRequest(f"{refused}: {exc}") from exc
         except Exception as exc:  # a template is a stranger's program: whatever it does to these messages
             raise InvalidRequest(refused) from exc
@@ -170,7 +176,7 @@ class _Compiled:
         if not self.expected.parts:
             return False
         sandbox = self._sandbox
-        meter = sandbox.Meter(renders=8)
+        meter = Meter(renders=8)
         for index, message in enumerate(messages):
             for image in range(len(message.images)):
                 without = [*values["messages"]]
@@ -178,8 +184,10 @@ class _Compiled:
                 try:
                     if sandbox.run(self._template, {**values, "messages": without}, meter) == prompt:
                         return False
-                except sandbox.TooMuch as exc:
+                except TooMuch as exc:
                     raise InvalidRequest("these are too many images, or too much text beside them") from exc
+                except TakesLong:
+                    raise
                 except Exception:  # so it was needed
                     continue
         return True

@@ -63,7 +63,7 @@ async def _complete(
     service, client = service_of(request), client_of(request)
     client.count_request()
     asked = await read_json(request, lambda fields: parse(fields, request.headers))
-    accepted = service.accept(asked.task, client, history=asked.history)
+    accepted = await service.accept(asked.task, client, history=asked.history)
     if asked.stream:
         return Chunks(kind, asked, accepted, service.settings)
     return await _whole(request, kind, accepted)

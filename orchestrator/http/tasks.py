@@ -19,7 +19,7 @@ from orchestrator.http.reading import trace_of, whole_number
 from orchestrator.http.service import client_of, read_json, service_of, share_of
 from orchestrator.http.sse import task_frames
 from orchestrator.pools.status import TaskStatus
-from orchestrator.work.keep import EventLog, Numbered
+from orchestrator.work.keep import EventLog, KeptTasks, Numbered
 
 router = APIRouter(tags=["tasks"])
 
@@ -41,11 +41,16 @@ async def submit(request: Request) -> Response:
     service, client = service_of(request), client_of(request)
     client.count_request()
     task, keep, history = await read_json(request, partial(_parse, trace=trace_of(request.headers)))
-    if keep and service.kept.full:
-        raise Refused("overloaded", "too many tasks are kept for clients that left; try again later", retry_after_s=5)
-    accepted = service.accept(task, client, history=history)
+    if keep:
+        _require_room(service.kept)
+    accepted = await service.accept(task, client, history=history)
     headers = accepted.headers
     if keep:
+        try:
+            _require_room(service.kept)  # others may have come while this one's messages were rendered
+        except Refused:
+            await accepted.close()
+            raise
         share = share_of(request)
         share.hold()
 
@@ -120,6 +125,11 @@ def _parse(fields: dict[str, Any], trace: dict[str, str]) -> tuple[TaskRequest, 
     if "traceparent" not in fields:
         fields = {**trace, **fields}
     return TaskRequest.parse(fields), keep, history
+
+
+def _require_room(kept: KeptTasks) -> None:
+    if kept.full:
+        raise Refused("overloaded", "too many tasks are kept for clients that left; try again later", retry_after_s=5)
 
 
 def _answer(log: EventLog, start: int, settings: ServerSettings, headers: dict[str, str]) -> TaskEvents:

@@ -10,6 +10,7 @@ from typing import Any
 from adapter_api import Capability, ModelProps, TaskRequest, Unsupported
 from adapter_kit.chat_template import Template
 from orchestrator.config.settings import PoolSettings
+from orchestrator.pools.prompts import Prompts
 
 TemplateReader = Callable[[str | Path | None, Mapping[str, Any]], Template]
 """Makes a template of what a pool's settings say."""
@@ -24,7 +25,9 @@ def suits(task: TaskRequest, props: ModelProps | None, template: Template | None
     return not props.capabilities or _needs(task, props, template) <= props.capabilities | props.uncertain
 
 
-def fit(task: TaskRequest, props: ModelProps | None, pool: PoolSettings, template: Template | None) -> TaskRequest:
+def fit(
+    task: TaskRequest, props: ModelProps | None, pool: PoolSettings, template: Template | None, prompts: Prompts
+) -> TaskRequest:
     """Return the task as the model takes it: its messages as one prompt, by the pool's template, where need be.
 
     A template that the settings name is used for every model that takes text; without one it is only for models that
@@ -32,6 +35,7 @@ def fit(task: TaskRequest, props: ModelProps | None, pool: PoolSettings, templat
 
     Raises:
         InvalidRequest: The template refuses the messages.
+        Unmade: The prompt is still to be made, beside the event loop.
         Unsupported: There is something among them that it has no place for, or an image, and the model takes text only.
     """
     if task.messages is None or template is None or props is None or Capability.TEXT not in props.capabilities:
@@ -43,7 +47,7 @@ def fit(task: TaskRequest, props: ModelProps | None, pool: PoolSettings, templat
     return task.model_copy(
         update={
             "messages": None,
-            "prompt": template.render(task),
+            "prompt": prompts.by(template),
             "prompt_images": task.images,
             # These are in the prompt now.
             "tools": (),

@@ -23,6 +23,7 @@ from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.admission import WaitingLine
 from orchestrator.pools.claim import Claim, Work
 from orchestrator.pools.fit import fit, suits
+from orchestrator.pools.prompts import Prompts, Unmade
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.routing import Candidate, choose_replica
 from orchestrator.pools.status import PoolStatus
@@ -107,12 +108,33 @@ class Pool:
         template = self.template
         return any(suits(task, replica.model_props(task.model), template) for replica in self.replicas.values())
 
-    def fit(self, task: TaskRequest, replica: Replica) -> TaskRequest:
-        """Return the task as the replica's model takes it; raises as `fit.fit` does."""
-        return fit(task, replica.model_props(task.model), self.settings, self.template)
+    async def fit(self, task: TaskRequest, replica: Replica, prompts: Prompts) -> TaskRequest:
+        """Return the task as the replica's model takes it, by the template that is in force when this returns.
 
-    def check(self, task: TaskRequest) -> None:
-        """Refuse a task that no replica's model could take; raises `InvalidRequest` or `Unsupported`."""
+        Raises:
+            AdapterError: As `fit.fit` does.
+        """
+        while True:
+            try:
+                return self._fit(task, replica, prompts)
+            except Unmade as unmade:
+                await prompts.make(unmade.template)
+
+    async def make_prompt(self, task: TaskRequest, prompts: Prompts) -> None:
+        """Make the prompt that `check` looks at, where that takes longer than the event loop may stand still."""
+        while True:
+            try:
+                return self.check(task, prompts)
+            except Unmade as unmade:
+                await prompts.make(unmade.template)
+
+    def check(self, task: TaskRequest, prompts: Prompts) -> None:
+        """Refuse a task that no replica's model could take.
+
+        Raises:
+            InvalidRequest, Unsupported: That is so.
+            Unmade: It takes a prompt to know, which is still to be made.
+        """
         limits = [
             props.max_tokens
             for replica in self.replicas.values()
@@ -125,12 +147,15 @@ class Pool:
         refusal: AdapterError | None = None
         for replica in self.replicas.values():
             try:
-                self.fit(task, replica)
+                self._fit(task, replica, prompts)
                 return
             except AdapterError as exc:
                 refusal = exc
         if refusal is not None:
             raise refusal
+
+    def _fit(self, task: TaskRequest, replica: Replica, prompts: Prompts) -> TaskRequest:
+        return fit(task, replica.model_props(task.model), self.settings, self.template, prompts)
 
     # -- admission ----------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from adapter_api import (
     TokenEvent,
     TokenStream,
 )
+from orchestrator.pools.prompts import Prompts
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
 from orchestrator.pools.told import tell, told
@@ -50,13 +51,13 @@ class Dispatcher:
         self._on_moved = on_moved
         self._random = random
 
-    async def run(self, ticket: Ticket, task: TaskRequest) -> AsyncIterator[list[TokenEvent]]:
+    async def run(self, ticket: Ticket, task: TaskRequest, prompts: Prompts) -> AsyncIterator[list[TokenEvent]]:
         """Yield the task's events in batches, ready for the guard of the submitter's stream. Raises `AdapterError`."""
         rounds = 0
         while True:
             try:
                 replica = await ticket.pool.grant(ticket)
-                fitted = ticket.pool.fit(task, replica)
+                fitted = await ticket.pool.fit(task, replica, prompts)
             except AdapterError as exc:
                 raise tell(ticket.failed(exc), ticket)
             ticket.attempts += 1

@@ -52,16 +52,10 @@ class Intake:
             AdapterError: As `Orchestrator.accept` does.
             KeyError: There is no pool `pool_id`.
         """
-        session = SessionKey(owner, work.model, work.session_id) if work.session_id else None
+        session = _session(work, owner)
         pool: Pool | None = None
         try:
-            if not self.open:
-                raise AdapterClosed("the orchestrator is not open: use `async with orchestrator:`")
-            self._jobs.require_new(work.job_id)
-            if pool_id is not None:
-                pool = self._fleet.require(pool_id)
-            else:
-                pool = self._pools.choose(work, session, bound=bound, suits=suits)
+            pool = self.choose(work, owner=owner, pool_id=pool_id, bound=bound, suits=suits)
             check(pool)
             ticket = Ticket(
                 work, pool, timeout_s or pool.settings.task_timeout_s, owner=owner, session=session, bound=bound
@@ -73,6 +67,23 @@ class Intake:
             raise
         self._jobs.add(ticket)
         return ticket
+
+    def choose(
+        self,
+        work: Work,
+        *,
+        owner: str | None = None,
+        pool_id: str | None = None,
+        bound: bool = False,
+        suits: Callable[[Pool], bool] = lambda pool: True,
+    ) -> Pool:
+        """Return the pool that the work would be admitted to now; see `admit`."""
+        if not self.open:
+            raise AdapterClosed("the orchestrator is not open: use `async with orchestrator:`")
+        self._jobs.require_new(work.job_id)
+        if pool_id is not None:
+            return self._fleet.require(pool_id)
+        return self._pools.choose(work, _session(work, owner), bound=bound, suits=suits)
 
     def finish(self, ticket: Ticket, tokens: int, said: Terminal | None = None) -> None:
         """Count the work out and give its slot back. Does so once per ticket.
@@ -94,3 +105,7 @@ class Intake:
         if not self.open:
             return Error.from_exception(AdapterClosed("the orchestrator was closed", retryable=True))
         return End(finish_reason="cancelled")
+
+
+def _session(work: Work, owner: str | None) -> SessionKey | None:
+    return SessionKey(owner, work.model, work.session_id) if work.session_id else None

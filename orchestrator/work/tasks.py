@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from math import inf
 from time import perf_counter
 
 import anyio
 import msgspec
 
-from adapter_api import AdapterClosed, CancelReceipt, End, TaskRequest, TokenStream
+from adapter_api import AdapterClosed, AdapterError, CancelReceipt, DeadlineExceeded, End, TaskRequest, TokenStream
 from orchestrator.pools.fleet import Fleet
+from orchestrator.pools.pool import Pool
+from orchestrator.pools.prompts import Prompts, Unmade
 from orchestrator.pools.ticket import Ticket
 from orchestrator.rollout.shadow import Shadows
 from orchestrator.work.dispatch import Dispatcher
@@ -33,19 +37,51 @@ class Tasks:
         self._dispatcher = dispatcher
         self._shadows = shadows
 
-    def accept(self, task: TaskRequest, *, owner: str | None = None, pool_id: str | None = None) -> TokenStream:
+    async def admit(self, task: TaskRequest, *, owner: str | None = None) -> TokenStream:
+        prompts = Prompts(task)
+        if task.messages is not None:
+            await self._make_prompt(task, owner, prompts)
+        return self.accept(task, owner=owner, prompts=prompts)
+
+    async def _make_prompt(self, task: TaskRequest, owner: str | None, prompts: Prompts) -> None:
+        pool: Pool | None = None
+        try:
+            pool = self._intake.choose(task, owner=owner, suits=lambda pool: pool.suits(task))
+            longest = min(task.timeout_s or inf, pool.settings.queue.timeout_s)
+            with anyio.fail_after(longest):
+                await pool.make_prompt(task, prompts)
+        except AdapterError:
+            pass  # for whichever reason it is refused, `accept` says so
+        except TimeoutError as exc:
+            assert pool is not None
+            late = DeadlineExceeded(
+                f"the messages were not a prompt within {longest:g} s: many large ones came at once; try again later",
+                stage="queue",
+            )
+            self._ledger.refused(task, pool.id, late)
+            raise late from exc
+
+    def accept(
+        self, task: TaskRequest, *, owner: str | None = None, pool_id: str | None = None, prompts: Prompts | None = None
+    ) -> TokenStream:
+        prompts = prompts or Prompts(task)
+
+        def check(pool: Pool) -> None:
+            with suppress(Unmade):  # the task's own stream makes it then, and tells what comes of it
+                pool.check(task, prompts)
+
         ticket = self._intake.admit(
             task,
             task.timeout_s,
             owner=owner,
             pool_id=pool_id,
             suits=lambda pool: pool.suits(task),
-            check=lambda pool: pool.check(task),
+            check=check,
         )
         traceparent = self._ledger.accepted(ticket, task.traceparent)
         if traceparent != task.traceparent:
             task = task.model_copy(update={"traceparent": traceparent})
-        batches = self._dispatcher.run(ticket, task)
+        batches = self._dispatcher.run(ticket, task, prompts)
         if shadows := self._fleet.shadows_of(ticket.pool.id):
             batches = self._shadows.copies(batches, task, ticket.pool.id, shadows)
         stream = TokenStream(

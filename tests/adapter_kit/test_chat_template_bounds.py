@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from adapter_api import InvalidRequest, Message, TaskRequest
-from adapter_kit.chat_template import ChatTemplate, sandbox
+from adapter_kit.chat_template import ChatTemplate, bounds
 
 pytestmark = pytest.mark.spec("ORCH-3064-029")
 
@@ -63,8 +63,8 @@ ENORMOUS = {
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "STEPS", 100_000)
-    monkeypatch.setattr(sandbox, "CPU_S", 0.5)
+    monkeypatch.setattr(bounds, "STEPS", 100_000)
+    monkeypatch.setattr(bounds, "CPU_S", 0.5)
 
 
 @pytest.mark.usefixtures("_impatient")

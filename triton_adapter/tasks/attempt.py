@@ -16,11 +16,12 @@ from adapter_api import (
     TaskRequest,
     Unsupported,
 )
+from adapter_kit.chat_template import rendered
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from triton_adapter.engine.draining import Drainable, answer_or_follow, give_up
 from triton_adapter.engine.engine import Engine
-from triton_adapter.schema import Reply
+from triton_adapter.schema import ModelSchema, Reply
 from triton_adapter.tasks.plan import Plan, make_plan
 from triton_adapter.transports.base import StreamCall, settle
 from triton_adapter.wire.status import error_for
@@ -74,7 +75,7 @@ class Attempt:
             except AdapterError as exc:
                 if not await self._retries.again(exc, ends=self._ends):
                     raise
-        self.plan = make_plan(task, schema, engine.override(task.model))
+        self.plan = await self._make_plan(schema)
         return self.plan.started(engine.settings, await engine.version(schema))
 
     async def send(self) -> None:
@@ -184,9 +185,13 @@ class Attempt:
         schema = await engine.schemas.get(task.model, task.model_version)
         if schema == self.plan.schema:
             return False
-        self.plan = make_plan(task, schema, engine.override(task.model))
+        self.plan = await self._make_plan(schema)
         self.call = None
         return True
+
+    async def _make_plan(self, schema: ModelSchema) -> Plan:
+        task, override = self.task, self.engine.override(self.task.model)
+        return await rendered(task, lambda: make_plan(task, schema, override))  # which runs a template, or a tokenizer
 
     def _expire(self) -> None:
         if self.call is not None:

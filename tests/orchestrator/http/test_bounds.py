@@ -18,7 +18,7 @@ from orchestrator.http.pending import Pending, Share
 from orchestrator.http.problems import Refused
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.http.test_guard import KEYS, bearer, key
-from tests.orchestrator.pools.test_monitor import eventually
+from tests.orchestrator.pools.test_monitor import eventually, plugin_host
 
 pytestmark = pytest.mark.anyio
 
@@ -121,6 +121,46 @@ async def test_the_loop_goes_on_whatever_is_in_a_body(serve: Serve, name: str) -
     async with serve() as host:
         plain = await standstill(host, TASKS, task(prompt="p" * len(body)), 200)
         worst = await standstill(host, path, body, status)
+
+    assert worst < MOST_S
+    assert worst < TIMES * max(plain, 0.02), (worst, plain)
+
+
+ORDINARY = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{% endfor %}"
+CUBIC = (
+    "{% for a in messages %}{% for b in messages %}{% for c in messages %}"
+    "{% if c.role == 'none' %}.{% endif %}{% endfor %}{% endfor %}{% endfor %}x"
+)
+PARTS = (
+    "{% for m in messages %}{% for p in m.content %}{{ p.text if p.type == 'text' else '<i>' }}{% endfor %}{% endfor %}"
+)
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+TEMPLATES: dict[str, tuple[str, Body, int]] = {
+    "much text": (ORDINARY, lambda: chat(messages=[message("x " * (SIZE // 512))] * 256), 200),
+    "many messages": (ORDINARY, lambda: chat(messages=[message("x")] * MAX_MESSAGES), 200),
+    "many messages, looked at again for each": (CUBIC, lambda: chat(messages=[message("x")] * 1000), 400),
+    "few messages, looked at again for each": (CUBIC, lambda: chat(messages=[message("x")] * 200), 400),
+    "many images": (PARTS, lambda: chat(messages=[{"role": "user", "content": [PICTURE] * 2000}]), 400),
+    "a large tool": (
+        "{{ tools | tojson(indent=1) }}",
+        lambda: chat(
+            messages=[message("x")],
+            tools=[{"type": "function", "function": {"name": "f", "parameters": {"enum": [["x"]] * 45_000}}}],
+        ),
+        200,
+    ),
+}
+
+
+@pytest.mark.spec("ORCH-3064-033")
+@pytest.mark.parametrize("name", TEMPLATES)
+async def test_the_loop_goes_on_however_hard_messages_are_for_a_template(serve: Serve, name: str) -> None:
+    template, made, status = TEMPLATES[name]
+    body = made()
+    plugins = plugin_host(seeing="tests.orchestrator.pools.test_fit:Seeing")
+    async with serve(pool={"adapter": "seeing", "chat_template": template}, plugins=plugins) as host:
+        plain = await standstill(host, TASKS, task(prompt="p" * len(body)), 200)
+        worst = await standstill(host, CHAT, body, status)
 
     assert worst < MOST_S
     assert worst < TIMES * max(plain, 0.02), (worst, plain)

@@ -26,6 +26,7 @@ from adapter_kit.chat_template import read_chat_template
 from orchestrator import Orchestrator, OrchestratorSettings
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.fit import fit, suits
+from orchestrator.pools.prompts import Prompts
 from tests.orchestrator.pooling import adapter_of
 from tests.orchestrator.pools.test_monitor import plugin_host
 
@@ -77,7 +78,8 @@ def test_messages_become_text_where_the_model_or_the_settings_want_it(
 ) -> None:
     settings = pool(template if named else None)
 
-    fitted = fit(chat(), model(*capabilities), settings, read_chat_template(settings.chat_template))
+    task = chat()
+    fitted = fit(task, model(*capabilities), settings, read_chat_template(settings.chat_template), Prompts(task))
 
     assert fitted.prompt == prompt
     assert (fitted.messages is None) == (prompt is not None)
@@ -91,14 +93,14 @@ def test_images_go_beside_the_prompt_with_marks_in_their_places_or_are_refused(t
     named, marking = pool(template), read_chat_template(template)
 
     for capabilities in ((TEXT, MESSAGES, IMAGES), (TEXT, IMAGES)):
-        fitted = fit(task, model(*capabilities), named, marking)
+        fitted = fit(task, model(*capabilities), named, marking, Prompts(task))
         assert (fitted.prompt, fitted.prompt_images, fitted.messages) == ("what?<image>", (IMAGE,), None)
-    assert fit(task, model(TEXT, MESSAGES, IMAGES), pool(), plain) is task
-    assert fit(task, model(TEXT, IMAGES), pool(), plain).prompt_images == (IMAGE,)
+    assert fit(task, model(TEXT, MESSAGES, IMAGES), pool(), plain, Prompts(task)) is task
+    assert fit(task, model(TEXT, IMAGES), pool(), plain, Prompts(task)).prompt_images == (IMAGE,)
     with pytest.raises(Unsupported, match="takes text only"):
-        fit(task, model(TEXT), named, marking)
+        fit(task, model(TEXT), named, marking, Prompts(task))
     with pytest.raises(Unsupported, match="no place for images"):
-        fit(task, model(TEXT, IMAGES), named, read_chat_template(TEMPLATE))
+        fit(task, model(TEXT, IMAGES), named, read_chat_template(TEMPLATE), Prompts(task))
 
 
 def test_what_is_not_known_of_a_model_is_not_held_against_it() -> None:
