@@ -13,7 +13,7 @@ from adapter_api.testing import MockAdapter, find_violation, text_of
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.http.sse_reading import Frame, frames, read_all
 from tests.orchestrator.pooling import adapter_of
-from tests.orchestrator.pools.test_monitor import eventually
+from tests.orchestrator.pools.test_monitor import eventually, plugin_host
 
 pytestmark = pytest.mark.anyio
 
@@ -265,6 +265,29 @@ async def test_kept_tasks_are_bounded(serve: Serve) -> None:
             refused = await host.client.post("/v2/tasks", json={**TASK, "on_disconnect": "keep"})
 
     assert refused.status_code == 429
+
+
+async def test_kept_tasks_are_bounded_also_where_several_are_rendered_at_a_time(serve: Serve) -> None:
+    template = "{% for a in messages %}{% for b in messages %}{{ b.content }}{% endfor %}{% endfor %}"
+    chat = {"model": "mock", "messages": [{"role": "user", "content": "hi"}] * 300, "on_disconnect": "keep"}
+    plugins = plugin_host(text="tests.orchestrator.pools.test_fit:TextOnly")
+    pool = {"adapter": "text", "chat_template": template}
+    statuses: list[int] = []
+
+    async def send() -> None:
+        async with host.client.stream("POST", "/v2/tasks", json=chat) as response:
+            statuses.append(response.status_code)
+            await eventually(lambda: len(statuses) == 3)
+
+    limits = {"keep_tasks": 1}
+    async with serve({"hang_after": 0}, pool=pool, plugins=plugins, server={"limits": limits}) as host:
+        async with anyio.create_task_group() as senders:
+            for _ in range(3):
+                senders.start_soon(send)
+        in_flight = host.orchestrator.pools[0].in_flight
+
+    assert sorted(statuses) == [200, 429, 429]
+    assert in_flight == 1
 
 
 async def test_a_session_with_history_gets_its_conversation(serve: Serve) -> None:
