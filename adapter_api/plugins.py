@@ -110,8 +110,9 @@ class PluginHost:
                 f"speaks to this engine, as in --adapter {names[0]}"
             )
         known = ", ".join(f"{s}://" for adapter in self.adapters for s in adapter.url_schemes) or "none"
-        raise UnknownAdapter(f"no adapter serves a URL that begins {scheme + '://' if scheme else 'without a scheme'!r}"
-                             f" (there are: {known})")  # fmt: skip
+        if not scheme:
+            raise UnknownAdapter(f"the URL says no scheme, by which its adapter is found: begin it with one of {known}")
+        raise UnknownAdapter(f"no adapter serves a URL that begins {scheme + '://'!r} (there are: {known})")
 
     def call(self, hook: str, **arguments: Any) -> list[Any]:
         """Call one hook on every loaded plugin and return the results that are not `None`.

@@ -73,7 +73,7 @@ def _summary(pool: PoolSettings, replica: ReplicaSettings, adapter: str) -> Repl
 
 def _access(server: ServerSettings) -> str:
     where = "this machine only" if server.is_loopback else "other machines too"
-    keys = f"{len(server.api_keys)} API keys" if server.api_keys else "no API keys"
+    keys = {0: "no API keys", 1: "1 API key"}.get(len(server.api_keys), f"{len(server.api_keys)} API keys")
     return f"{where}, {keys}, {'TLS' if server.tls else 'no TLS'}"
 
 

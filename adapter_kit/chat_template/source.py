@@ -54,6 +54,8 @@ def read_source(setting: str | Path) -> TemplateSource:
     """Return the template that a setting names, as it is written; raises `ConfigurationError` when it cannot."""
     if isinstance(setting, str) and _A_TEXT.search(setting):
         return TemplateSource(setting)
+    if not str(setting).strip():
+        raise ConfigurationError("the chat template is empty: leave the setting out, or name a template")
     path = Path(setting).expanduser()
     if path.is_dir():
         return _of_folder(path)

@@ -43,16 +43,14 @@ def load_settings(path: Path | None, environ: Mapping[str, str], *, adapters: Co
     sections = [name for name in HostSettings.model_fields if name != "pools"]
     origins = environment.overlay(fields, environ, adapters, sections)
     if "pools" not in fields:
-        where = str(path) if path else "no file"
-        raise ConfigurationError(
-            f"no pools: {where} has no [[pools]], and no variable such as ORCHD_TRITON_URL names an engine"
-        )
+        lacking = f"{path} has no [[pools]]" if path else "no file was given (--config)"
+        raise ConfigurationError(f"no pools: {lacking}, and no variable such as ORCHD_TRITON_URL names an engine")
     secrets: set[str] = set()
     fields = fetch_secrets(fields, environ, secrets)
     try:
         settings = HostSettings.model_validate(fields)
     except ValidationError as exc:
-        raise ConfigurationError(_describe(exc, text, path, origins)) from exc
+        raise ConfigurationError(_describe(exc, fields, text, path, origins)) from exc
     return Loaded(settings=settings, secrets=frozenset(secrets), path=path)
 
 
@@ -74,9 +72,12 @@ def _parse(text: str, path: Path | None) -> dict[str, Any]:
         raise ConfigurationError(f"{path} is not TOML: {exc}") from exc
 
 
-def _describe(exc: ValidationError, text: str, path: Path | None, origins: Mapping[toml_lines.Path, str]) -> str:
+def _describe(
+    exc: ValidationError, fields: dict[str, Any], text: str, path: Path | None, origins: Mapping[toml_lines.Path, str]
+) -> str:
     lines = toml_lines.lines_of_keys(text)
-    faults = []
+    faults: list[str] = []
+    told: set[toml_lines.Path] = set()
     errors = exc.errors(include_url=False, include_context=False, include_input=False)
     for error in errors:
         loc = error["loc"]
@@ -84,12 +85,28 @@ def _describe(exc: ValidationError, text: str, path: Path | None, origins: Mappi
             len(other["loc"]) > len(loc) == _shared(other["loc"], loc) for other in errors
         ):
             continue  # its items are wrong, which pydantic counts as there being none
+        if error["type"] != "missing" and (given := _given(loc, fields)) != loc:
+            # Pydantic tells each kind that the value might have been: the first says what is expected.
+            if given in told:
+                continue
+            told.add(given)
+            loc = given
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             message = "unknown key"
         name = ".".join(str(step) for step in loc)
         faults.append(f"{_place(loc, path, lines, origins)}{name}: {message}" if name else message)
     return "invalid settings:\n  " + "\n  ".join(faults)
+
+
+def _given(loc: toml_lines.Path, fields: object) -> toml_lines.Path:
+    """Return as much of a place as was given: after it come pydantic's own names of the kinds in a union."""
+    for depth, step in enumerate(loc):
+        try:
+            fields = fields[step]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            return loc[:depth]
+    return loc
 
 
 def _shared(one: toml_lines.Path, other: toml_lines.Path) -> int:

@@ -169,6 +169,14 @@ def test_a_url_nobody_serves_is_refused_with_the_schemes_there_are(url: str) -> 
         host.adapter_for_url(url)
 
 
+@pytest.mark.spec("ORCH-3054-019")
+def test_a_url_without_a_scheme_is_told_what_it_lacks() -> None:
+    host = load_plugins(block=(), entry_points=[entry("mock", "adapter_api.mock_plugin")])
+
+    with pytest.raises(UnknownAdapter, match=r"says no scheme.*mock://"):
+        host.adapter_for_url("localhost:8001")
+
+
 @pytest.mark.spec("ORCH-3054-020")
 def test_a_url_that_several_serve_is_given_to_none_of_them() -> None:
     host = PluginHost()

@@ -145,3 +145,9 @@ def test_variables_without_a_template_and_reserved_ones_are_refused() -> None:
         read_chat_template(None, {"enable_thinking": True})
     with pytest.raises(ConfigurationError, match="'messages' is not for settings to choose"):
         read_chat_template("x\n", {"messages": []})
+
+
+@pytest.mark.spec("ORCH-3064-030")
+def test_an_empty_setting_is_no_template_and_not_the_folder_one_happens_to_be_in() -> None:
+    with pytest.raises(ConfigurationError, match="the chat template is empty"):
+        read_source(" ")

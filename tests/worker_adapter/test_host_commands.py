@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.worker_adapter.program import PROGRAM, Running, environment, is_gone, run
+from worker_adapter.commands.rollout import figures
 
 GOOD = """
 [server]
@@ -185,3 +186,8 @@ def test_a_host_that_is_not_there_is_told(url: str, code: int) -> None:
 
     assert result.code == code
     assert "Traceback" not in result.err
+
+
+def test_large_figures_of_the_rollout_report_are_written_out() -> None:
+    assert figures({"count": 3, "p50": 0.4175, "p90": 999.6, "p99": 12124.3}) == "0.417 / 1000 / 12124"
+    assert figures({"count": 0, "p50": None, "p90": None, "p99": None}) == ""

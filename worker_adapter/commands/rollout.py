@@ -76,7 +76,7 @@ def _render(document: bytes) -> str:
 def _print(found: dict[str, Any]) -> None:
     rows = [
         (pool["pool_id"], pool["shadow_of"] or f"weight {pool['weight']}", str(pool["tasks"]), str(pool["failed"]),
-         _three(pool["ttft_ms"]), _three(pool["total_ms"]), _three(pool["tokens_per_s"]))
+         figures(pool["ttft_ms"]), figures(pool["total_ms"]), figures(pool["tokens_per_s"]))
         for pool in found["pools"]
     ]  # fmt: skip
     print_table(("POOL", "SHARE", "TASKS", "FAILED", "FIRST TOKEN MS", "WHOLE TASK MS", "TOKENS/S"), rows)
@@ -85,6 +85,11 @@ def _print(found: dict[str, Any]) -> None:
         say(f"{each['shadow_id']} as shadow of {each['pool_id']}: {share}, {each['skipped']} tasks left out")
 
 
-def _three(spread: dict[str, Any]) -> str:
-    figures = (spread["p50"], spread["p90"], spread["p99"])
-    return " / ".join(f"{figure:.4g}" for figure in figures) if spread["count"] else ""
+def figures(spread: dict[str, Any]) -> str:
+    """Return the median, the 90th and the 99th percentile for people; nothing where nothing was measured."""
+    three = (spread["p50"], spread["p90"], spread["p99"])
+    return (
+        " / ".join(f"{figure:.0f}" if figure >= 999.5 else f"{figure:.3g}" for figure in three)
+        if spread["count"]
+        else ""
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from contextlib import closing
@@ -150,9 +151,9 @@ class Show:
 
     def _show_what_next(self) -> None:
         self._view.step("What to try next")
-        program = _program()
+        typed = program()
         for what, command in _NEXT:
-            self._view.tell(f"{what}: {program} {command}")
+            self._view.tell(f"{what}: {typed} {command}")
 
     def _show_health(self, report: HealthReport) -> None:
         ready = sum(model.ready for model in report.models)
@@ -195,15 +196,16 @@ async def _leave_on_signal(interrupt: Interrupt, scope: anyio.CancelScope) -> No
     scope.cancel()
 
 
-def _program() -> str:
+def program() -> str:
     """Return what to type for this program: its name, or the way to it from here, as `make demo` went."""
     name = "worker-adapter"
     if shutil.which(name) is not None:
         return name
     started = Path(sys.argv[0])
-    return (
-        os.path.relpath(started) if started.name == name and started.exists() else f"python -m {name.replace('-', '_')}"
-    )
+    if started.name == name and started.exists():
+        near = os.path.relpath(started)
+        return shlex.quote(str(started.absolute()) if near.startswith(os.pardir) else near)
+    return f"python -m {name.replace('-', '_')}"
 
 
 def _show_cursor() -> None:

@@ -87,6 +87,10 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     [
         ("pools = [", "is not TOML"),
         ("", "no pools: "),
+        (
+            '[[pools]]\nadapter = "mock"\nchat_template = 3\n[[pools.replicas]]\nid = "r0"\n',
+            ":3: pools.0.chat_template: Input should be a valid string",
+        ),
         ('[[pools]]\nadapter = "mock"\nreplicas = []\n', ":3: pools.0.replicas"),
         (POOL + '[[pools.replicas]]\nid = "r0"\n', "two replicas are called 'r0'"),
         (POOL + POOL, "two pools are called 'default'"),

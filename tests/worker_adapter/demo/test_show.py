@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import subprocess
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ import pytest
 from adapter_api import decode_event
 from adapter_api.testing import find_violation
 from tests.worker_adapter.program import DEADLINE_S, PROGRAM, Finished, Running, environment, is_gone, run
+from worker_adapter.demo.show import program
 
 pytestmark = pytest.mark.live
 
@@ -133,3 +135,22 @@ def _read_until(terminal: int, pattern: bytes) -> bytes:
         assert ready, f"the terminal did not show {pattern!r} in time"
         found += os.read(terminal, 65536)
     return found
+
+
+def test_what_to_type_next_can_be_pasted_from_a_path_with_a_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = tmp_path / "my code" / "worker-adapter"
+    started.parent.mkdir()
+    started.touch()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [str(started)])
+
+    monkeypatch.chdir(tmp_path)
+    near = program()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    far = program()
+
+    assert near == "'my code/worker-adapter'"
+    assert far == f"'{started}'"

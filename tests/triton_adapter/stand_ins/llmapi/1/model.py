@@ -8,7 +8,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[5] / "triton_adapter/embedded/model_code"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[5] / "triton_adapter/embedded/model_code"))
 
 import triton_python_backend_utils as pb_utils
 from tiny import serving

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[5] / "triton_adapter/embedded/model_code"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[5] / "triton_adapter/embedded/model_code"))
 
 from tiny import serving
 from tiny.generation import Generation

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[5] / "triton_adapter/embedded/model_code"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[5] / "triton_adapter/embedded/model_code"))
 
 import triton_python_backend_utils as pb_utils
 from tiny import serving
