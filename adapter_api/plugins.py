@@ -110,8 +110,8 @@ class PluginHost:
                 f"speaks to this engine, as in --adapter {names[0]}"
             )
         known = ", ".join(f"{s}://" for adapter in self.adapters for s in adapter.url_schemes) or "none"
-        raise UnknownAdapter(f"no adapter serves a URL that begins {scheme + '://' if scheme else 'without a scheme'!r}"
-                             f" (there are: {known})")  # fmt: skip
+        what = f"no adapter serves a URL that begins {scheme + '://'!r}" if scheme else "the URL has no scheme"
+        raise UnknownAdapter(f"{what} (there are: {known})")
 
     def call(self, hook: str, **arguments: Any) -> list[Any]:
         """Call one hook on every loaded plugin and return the results that are not `None`.
@@ -139,6 +139,7 @@ class PluginHost:
             self._manager.register(plugin, name=name)
             self._manager.check_pending()
             adapters = _registered_by(self._manager, plugin)
+            _refuse_unmarked(plugin)
         except FAULTS as exc:
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
@@ -240,6 +241,14 @@ def _registered_by(manager: pluggy.PluginManager, plugin: object) -> tuple[Adapt
                     raise TypeError(f"worker_adapter_register returned {type(adapter).__name__}, not AdapterPlugin")
             return adapters
     return ()
+
+
+def _refuse_unmarked(plugin: object) -> None:
+    """Raise for a hook without its mark: it would never be called, and the plugin seem to provide nothing."""
+    for name in vars(hookspecs):
+        function = getattr(plugin, name, None) if name.startswith(f"{PROJECT}_") else None
+        if callable(function) and not hasattr(function, f"{PROJECT}_impl"):
+            raise TypeError(f"{name} is not marked: write @hookimpl above it (from adapter_api import hookimpl)")
 
 
 def _is_compatible(api_version: str) -> bool:
