@@ -140,6 +140,7 @@ class PluginHost:
             self._manager.register(plugin, name=name)
             self._manager.check_pending()
             adapters = _registered_by(self._manager, plugin)
+            _refuse_unmarked(plugin)
         except FAULTS as exc:
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
@@ -241,6 +242,14 @@ def _registered_by(manager: pluggy.PluginManager, plugin: object) -> tuple[Adapt
                     raise TypeError(f"worker_adapter_register returned {type(adapter).__name__}, not AdapterPlugin")
             return adapters
     return ()
+
+
+def _refuse_unmarked(plugin: object) -> None:
+    """Raise for a hook without its mark: it would never be called, and the plugin seem to provide nothing."""
+    for name in vars(hookspecs):
+        function = getattr(plugin, name, None) if name.startswith(f"{PROJECT}_") else None
+        if callable(function) and not hasattr(function, f"{PROJECT}_impl"):
+            raise TypeError(f"{name} is not marked: write @hookimpl above it (from adapter_api import hookimpl)")
 
 
 def _is_compatible(api_version: str) -> bool:

@@ -73,6 +73,10 @@ class MockSettings(BaseModel):
     fail_after: int = Field(default=0, ge=0, description="that many tokens come before `fail`")
     fail_times: int | None = Field(default=None, ge=0, description="only the first so many tasks fail; None: all")
     hang_after: int | None = Field(default=None, ge=0, description="say nothing more after so many tokens")
+    echo: str | None = Field(
+        default=None, description="one more model, which answers each task with its own JSON form, whole"
+    )
+    responses: int = Field(default=1, ge=1, description="of each stream of tensors")
 
 
 class MockAdapter(WorkerAdapter):
@@ -101,8 +105,10 @@ class MockAdapter(WorkerAdapter):
         settings = self.settings
         self.submitted.append(task)
         self._check(task)
-        words = self._words(task)
-        text, reason = _cut(words, task.stop, task.max_tokens or settings.default_max_tokens)
+        if task.model == settings.echo:
+            text, reason = _echo(task)
+        else:
+            text, reason = _cut(self._words(task), task.stop, task.max_tokens or settings.default_max_tokens)
         failure = self._next_failure()
         self.running.add(task.job_id)
         try:
@@ -140,7 +146,7 @@ class MockAdapter(WorkerAdapter):
             state=state,
             live=state not in (HealthState.UNREACHABLE, HealthState.STOPPED),
             ready=ready,
-            models=tuple(ModelHealth(name=name, ready=ready, version="1") for name in self.settings.models),
+            models=tuple(ModelHealth(name=name, ready=ready, version="1") for name in self._models()),
             capacity=self._capacity(),
         )
 
@@ -159,7 +165,7 @@ class MockAdapter(WorkerAdapter):
                     capabilities=_CAPABILITIES,
                     cancel_mode="hard",
                 )
-                for name in self.settings.models
+                for name in self._models()
             ),
             slots_total=capacity.slots_total,
             slots_free=capacity.slots_free,
@@ -177,7 +183,8 @@ class MockAdapter(WorkerAdapter):
         )
 
     async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
-        yield await self._infer(request)
+        for _ in range(self.settings.responses):
+            yield await self._infer(request)
 
     def _capacity(self) -> Capacity:
         slots = self.settings.slots
@@ -185,6 +192,8 @@ class MockAdapter(WorkerAdapter):
 
     def _check(self, task: TaskRequest) -> None:
         self._check_model(task.model)
+        if task.model_version not in (None, "1"):
+            raise ModelNotFound(f"no version {task.model_version!r} of model {task.model!r} here; there is 1")
         for field, given in (
             ("images", task.images),
             ("logprobs", task.logprobs is not None),
@@ -199,9 +208,13 @@ class MockAdapter(WorkerAdapter):
         if len(self.running) >= self.settings.slots:
             raise errors.Overloaded(f"all {self.settings.slots} slots are busy")
 
+    def _models(self) -> tuple[str, ...]:
+        echo = self.settings.echo
+        return self.settings.models if echo is None else (*self.settings.models, echo)
+
     def _check_model(self, model: str) -> None:
-        if model not in self.settings.models:
-            raise ModelNotFound(f"no model {model!r} here; there are {', '.join(self.settings.models)}")
+        if model not in self._models():
+            raise ModelNotFound(f"no model {model!r} here; there are {', '.join(self._models())}")
 
     def _words(self, task: TaskRequest) -> Iterable[str]:
         if self.settings.reply is not None:
@@ -251,6 +264,12 @@ def _split(text: str) -> list[str]:
     for word in text.split(" "):
         pieces.append(word if not pieces else f" {word}")
     return pieces
+
+
+def _echo(task: TaskRequest) -> tuple[list[str], FinishReason]:
+    """Return what the task asked for, as text: a token of at most sixteen characters each."""
+    text = task.model_dump_json(exclude_none=True, exclude_defaults=True)
+    return [text[at : at + 16] for at in range(0, len(text), 16)], "stop"
 
 
 def _cut(words: Iterable[str], stop: tuple[str, ...], max_tokens: int) -> tuple[list[str], FinishReason]:

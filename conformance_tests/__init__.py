@@ -18,20 +18,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from conformance_tests.harness import Harness, KnownResponses, KnownTensors, KnownText
+    from conformance_tests.harness import Echo, Harness, KnownResponses, KnownTensors, KnownText
     from conformance_tests.outcome import Skipped
     from conformance_tests.report import Report, read_report
     from conformance_tests.tensor_cases import echo_tensors, sample_tensor
 
 __all__ = [
     # what an author writes
-    "Harness", "KnownText", "KnownTensors", "KnownResponses", "Skipped", "echo_tensors", "sample_tensor",
+    "Harness", "Echo", "KnownText", "KnownTensors", "KnownResponses", "Skipped", "echo_tensors", "sample_tensor",
     # what comes of it
     "Report", "read_report",
 ]  # fmt: skip
 
 _HOMES = {
-    "Harness": "harness", "KnownText": "harness", "KnownTensors": "harness", "KnownResponses": "harness",
+    "Harness": "harness", "Echo": "harness",
+    "KnownText": "harness", "KnownTensors": "harness", "KnownResponses": "harness",
     "Skipped": "outcome", "echo_tensors": "tensor_cases", "sample_tensor": "tensor_cases",
     "Report": "report", "read_report": "report",
 }  # fmt: skip

@@ -15,8 +15,9 @@ from conformance_tests.catalog import ALWAYS, Requirement
 from conformance_tests.checks import Check
 from conformance_tests.harness import Harness
 from conformance_tests.outcome import Blocked, Failed, HarnessBroke, NotApplicable, Outcome, Status, Verdict
-from conformance_tests.subject import Facts, Subject
-from conformance_tests.watchdog import interrupting
+from conformance_tests.promises import settings_problem
+from conformance_tests.subject import Facts, Subject, Trust
+from conformance_tests.watchdog import WAITING, interrupting
 
 DEFAULT_TIMEOUT_S = 60.0
 
@@ -34,6 +35,7 @@ class Session:
         self.seed = seed
         self.timeout_s = timeout_s
         self._facts: Facts | None = None
+        self._trust = Trust()
         self._started = False
         self._broken: HarnessBroke | None = None
 
@@ -87,7 +89,7 @@ class Session:
     def _attempt(self, check: Check, requirement: Requirement | None) -> Verdict | None:
         try:
             self._start()
-            subject = Subject(self.harness, self.facts, seed=self.seed)
+            subject = Subject(self.harness, self.facts, seed=self.seed, trust=self._trust)
             if requirement is not None and requirement.when != ALWAYS:
                 subject.only_with(Capability(requirement.when))
             # The same numbers on every run, whichever checks run before.
@@ -106,6 +108,9 @@ class Session:
             return
         self._started = True
         try:
+            problem = settings_problem(self.harness)
+            if problem is not None:
+                raise HarnessBroke(f"{type(self.harness).__qualname__}.{problem}")
             self.harness.start()
         except HarnessBroke as exc:
             self._broken = exc
@@ -130,6 +135,11 @@ class Session:
             except Exception:
                 if not blocked_at:
                     raise
+        if blocked_at and blocked_at[0] == WAITING:
+            raise Failed(
+                f"the check could not be ended within {limit_s:g} s: something waits that no cancellation reaches, "
+                "shielded or in a loop that catches it; the event loop itself was free"
+            )
         if blocked_at:
             raise Failed(f"the event loop was blocked for {limit_s:g} s, at {blocked_at[0]}: nothing may wait in it")
 

@@ -32,6 +32,7 @@ from adapter_api import (
     load_plugins,
 )
 from conformance_tests.outcome import HarnessBroke, Skipped, Verdict
+from conformance_tests.promises import broken_promise
 
 Backend = Literal["asyncio", "trio"]
 
@@ -59,6 +60,17 @@ class KnownResponses(msgspec.Struct, frozen=True, kw_only=True):
     responses: tuple[tuple[Tensor, ...], ...]
 
 
+class Echo(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine's echoing model says it was sent for one task."""
+
+    text: str
+    """The prompt; of messages, all that the model got of them as text, with their roles if it got those."""
+    fields: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    """The options that the engine was sent with it, under the names that they have in `TaskRequest`."""
+    model_version: str | None = None
+    """The version of the model that answered; `None` where models have no versions."""
+
+
 class Harness(ABC):
     """Makes adapters for the suite, knows tasks that suit the engine, and breaks the engine on demand.
 
@@ -78,7 +90,10 @@ class Harness(ABC):
     """A model that takes text tasks."""
 
     prompt: str = "Say something about rivers."
-    """What `task` and `long_task` ask. The answer has at least three tokens."""
+    """What `task` and `long_task` ask. The answer has at least three tokens, every time."""
+
+    task_seed: int | None = None
+    """The seed of `task`, for a model that takes one: a run that answers otherwise each time may fail by chance."""
 
     backend: Backend = "asyncio"
     """The event loop that checks run on, by anyio's name."""
@@ -90,8 +105,12 @@ class Harness(ABC):
     settle_s: float = 2.0
     """Seconds that the engine may take to show an effect: a slot freed after a cancel, readiness after a restart."""
 
-    long_tokens: int = 400
-    """`max_tokens` of `long_task`: it must run long enough to be cancelled, paused and lost in the middle."""
+    long_tokens: int = 2000
+    """`max_tokens` of `long_task`. Left alone it must go on for more than twice `settle_s`, which the suite measures:
+    what leaves the engine by itself within that time proves no cancel."""
+
+    echo_versions: tuple[str, ...] = ()
+    """Versions of the model of `echo_task` that can be asked for; with fewer than two nothing tells them apart."""
 
     most_ahead: int | None = None
     """How many tokens may be on their way from the engine to a reader that does not read; `None` where nobody knows,
@@ -131,10 +150,12 @@ class Harness(ABC):
     def task(self, **changes: Any) -> TaskRequest:
         """Return a short text task, with the given fields changed; it produces at least three tokens and ends."""
         fields: dict[str, Any] = {"model": self.model, "prompt": self.prompt, "max_tokens": 8}
+        if self.task_seed is not None and changes.get("model", self.model) == self.model:
+            fields["seed"] = self.task_seed
         return TaskRequest(**(fields | changes))
 
     def long_task(self, **changes: Any) -> TaskRequest:
-        """Return a text task that goes on for at least a second, or hundreds of tokens."""
+        """Return a text task that goes on for more than twice `settle_s` when nobody ends it."""
         return self.task(**({"max_tokens": self.long_tokens} | changes))
 
     def messages_task(self, **changes: Any) -> TaskRequest:
@@ -168,8 +189,25 @@ class Harness(ABC):
         _cannot("tell the exact answer of a task", "known_text")
 
     def split_text(self) -> KnownText:
-        """Return a task whose answer has characters of several bytes, which the engine cuts between two pieces."""
+        """Return a task whose answer has characters of several bytes, its last one among them, each of which the engine
+        cuts between two pieces."""
         _cannot("make the engine cut a character in two", "split_text")
+
+    def cut_text(self) -> KnownText:
+        """Return a task whose answer stops inside a character; `text` is all that comes before that character."""
+        _cannot("make the engine stop inside a character", "cut_text")
+
+    def echo_task(self, **changes: Any) -> TaskRequest:
+        """Return a task for a model that answers with what it was sent, so that the suite can read it.
+
+        A few lines in most engines, and they show what no other check can: options that were dropped, messages that
+        were left out, what is another task's. The answer must be told whole, whatever `max_tokens` asks.
+        """
+        _cannot("have the engine answer with what it was sent", "echo_task")
+
+    def echoed(self, answer: str) -> Echo:
+        """Return what the answer to an `echo_task` says; by itself, the answer is JSON with the fields of `Echo`."""
+        return msgspec.json.decode(answer, type=Echo)
 
     def known_tensors(self, datatype: Datatype, shape: tuple[int, ...] | None = None) -> KnownTensors:
         """Return an inference whose only input has that datatype, and that shape if given, with its exact outputs."""
@@ -178,6 +216,10 @@ class Harness(ABC):
     def named_tensors(self) -> KnownTensors:
         """Return an inference with at least two inputs and two outputs that are told apart by name only."""
         _cannot("tell the outputs of an inference with several inputs and outputs", "named_tensors")
+
+    def slow_tensors(self) -> InferRequest:
+        """Return an inference that takes the engine half a second or more; `in_flight` counts it once it was sent."""
+        _cannot("name an inference that takes a while", "slow_tensors")
 
     def stray_tensors(self) -> InferRequest:
         """Return an inference with an input, the first, that the model does not have."""
@@ -248,6 +290,10 @@ class Harness(ABC):
         """
         _cannot(f"make a task fail with {code}", "fail_next")
 
+    async def fail_quoting(self) -> None:
+        """Make the engine fail the next task with an error of its own that repeats the task's prompt."""
+        _cannot("make the engine repeat a prompt in an error", "fail_quoting")
+
     # -- what the adapter must keep to itself, and how it is found ----------------------------------------------------
 
     def secrets(self) -> Iterable[str]:
@@ -270,10 +316,16 @@ def _cannot(what: str, method: str) -> NoReturn:
 
 
 def _told_apart(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Let an exception out of a harness method be told from one out of the adapter."""
+    """Let an exception out of a harness method, or an empty task, be told from a fault of the adapter."""
 
     def broke(exc: Exception) -> HarnessBroke:
         return HarnessBroke(f"harness method {method.__qualname__} raised {type(exc).__name__}: {exc}")
+
+    def kept(given: Any) -> Any:
+        problem = broken_promise(method.__name__, given)
+        if problem is not None:
+            raise HarnessBroke(f"harness method {method.__qualname__} returned {problem}")
+        return given
 
     if inspect.iscoroutinefunction(method):
 
@@ -291,7 +343,7 @@ def _told_apart(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def synchronous(*args: Any, **kwargs: Any) -> Any:
         try:
-            return method(*args, **kwargs)
+            return kept(method(*args, **kwargs))
         except Verdict:
             raise
         except Exception as exc:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from adapter_api import Capability
 from conformance_tests.outcome import Status
+from conformance_tests.proofs import PROOFS
 from conformance_tests.report import Conformity, Report, Result
 
 MOST_LISTED = 12
@@ -31,8 +33,9 @@ def render(report: Report) -> str:
     """Return the report as Markdown that fits a screen."""
     under = report.under
     lines = [
-        f"# {under.adapter}: {report.verdict}",
+        f"# {under.adapter}: {verdict_line(report)}",
         "",
+        *_what_is_missing(report),
         f"{_counted(report)}. Engine: {under.engine_label}. {report.started_at}, {report.duration_s:.1f} s, "
         f"on {under.backend}, seed {report.seed}, suite {report.suite_version}{', strict' if report.strict else ''}.",
         "",
@@ -45,6 +48,33 @@ def render(report: Report) -> str:
     if not_run:
         lines += ["", f"Not run: {_listed(not_run)}."]
     return "\n".join(lines) + "\n"
+
+
+def verdict_line(report: Report) -> str:
+    """Return the verdict with what it rests on: how many requirements were proved, skipped, and cannot be proved."""
+    counts = report.counts
+    undecided = sum(counts.get(status, 0) for status in (Status.BLOCKED, Status.BROKEN, Status.NOT_RUN))
+    parts = [
+        f"{counts.get(Status.PASSED, 0)} proved",
+        f"{counts.get(Status.SKIPPED, 0)} skipped",
+        *([f"{undecided} undecided"] if undecided else []),
+        f"{len(report.proved)} of {_declared(report)} capabilities proved",
+        f"not provable: {', '.join(report.not_provable) or 'none'}",
+    ]
+    return f"{report.verdict} ({', '.join(parts)})"
+
+
+def _declared(report: Report) -> int:
+    return len(report.under.capabilities)
+
+
+def _what_is_missing(report: Report) -> Iterable[str]:
+    """Say which proofs a verdict waits for, and what they need."""
+    if not report.under.capabilities:
+        yield from ("The adapter declares no capability, or could not be asked: nothing of it is proved.", "")
+    if report.unproved:
+        needs = [f"{name} ({PROOFS[Capability(name)]})" for name in report.unproved]
+        yield from (f"Declared and not proved: {', '.join(needs)}. The reasons are below.", "")
 
 
 def badge(report: Report) -> str:

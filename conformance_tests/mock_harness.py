@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import cast
+import json
+from typing import Any, cast
 
-from adapter_api import Datatype, HealthState, InferRequest, Tensor, WorkerAdapter
+from adapter_api import Datatype, HealthState, InferRequest, TaskRequest, Tensor, WorkerAdapter
 from adapter_api.testing import ErrorCode, MockAdapter, MockSettings
-from conformance_tests.harness import Harness, KnownTensors
+from conformance_tests.harness import Echo, Harness, KnownResponses, KnownTensors
 from conformance_tests.outcome import Skipped
 from conformance_tests.tensor_cases import echo_tensors
+
+ECHO = "echo"
 
 
 class MockHarness(Harness):
     name = "mock"
     plugin = "mock"
     model = "mock"
+    settle_s = 0.5
+    """It lets go at once, and its long task takes two seconds."""
 
     def __init__(self) -> None:
         self._adapters: list[MockAdapter] = []
@@ -23,7 +28,7 @@ class MockHarness(Harness):
         self._adapters.clear()
 
     def adapter(self) -> WorkerAdapter:
-        adapter = MockAdapter(MockSettings(delay_s=0.001))
+        adapter = MockAdapter(MockSettings(delay_s=0.001, echo=ECHO, responses=3))
         self._adapters.append(adapter)
         return adapter
 
@@ -36,6 +41,18 @@ class MockHarness(Harness):
 
     def stray_tensors(self) -> InferRequest:
         raise Skipped("the mock takes inputs of any name")
+
+    def known_stream(self) -> KnownResponses:
+        tensor = Tensor.from_bytes_elements("one", [b"1"])
+        return KnownResponses(request=InferRequest(model="mock", inputs=(tensor,)), responses=((tensor,),) * 3)
+
+    def echo_task(self, **changes: Any) -> TaskRequest:
+        return self.task(**({"model": ECHO} | changes))
+
+    def echoed(self, answer: str) -> Echo:
+        task = json.loads(answer)
+        turns = (f"{turn['role']}: {turn['content']}" for turn in task.pop("messages", ()))
+        return Echo(text=task.pop("prompt", None) or "\n".join(turns), fields=task)
 
     async def in_flight(self) -> int:
         return sum(len(adapter.running) for adapter in self._adapters)

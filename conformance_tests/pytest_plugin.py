@@ -81,8 +81,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     found = [value for name, value in report.user_properties if name == "conformance"]
+    state = _configs[-1].stash.get(_STATE, None)
     if found:
         _state(_configs[-1]).heard(report, str(found[-1]))
+    elif report.failed and state is not None:
+        state.failed(report)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -22,10 +22,13 @@ from conformance_tests.harness import Harness
 from conformance_tests.markdown import render
 from conformance_tests.outcome import Outcome, Status
 from conformance_tests.plugin_harness import harness_for
-from conformance_tests.report import Report, Under, make_report
+from conformance_tests.report import EXIT_CODES, Report, Under, make_report
 
 MOST_OPEN = 4
 """How many harnesses stay started: a fixture of function scope makes one for every test."""
+
+_SEVERITY = (0, 2, 3, 1)
+"""Exit codes of verdicts, the worst last: an adapter that is known to be wrong outweighs one that is not known."""
 
 _SKIPS = (Status.SKIPPED, Status.NOT_APPLICABLE)
 
@@ -85,6 +88,7 @@ class ConformanceRun:
         self._present: set[str] = set()
         self._left_out: set[str] = set()
         self._reports: list[Report] = []
+        self._others_failed = False
 
     # -- collection ---------------------------------------------------------------------------------------------------
 
@@ -143,6 +147,10 @@ class ConformanceRun:
 
     # -- results ------------------------------------------------------------------------------------------------------
 
+    def failed(self, report: pytest.TestReport) -> None:
+        """Note a failure that is none of the suite's, or none of its verdict's: it keeps pytest's exit status."""
+        self._others_failed = True
+
     def heard(self, report: pytest.TestReport, said: str) -> None:
         """Take what a test says of itself, in this process or in another of pytest-xdist."""
         if report.when == "call":
@@ -158,9 +166,12 @@ class ConformanceRun:
             return
         self._reports = self._make_reports()
         self._write()
-        bad = any(report.verdict == "not conformant" for report in self._reports)
-        if (bad or self._missing()) and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        verdict = max((report.exit_code for report in self._reports), key=_SEVERITY.index, default=0)
+        if self._missing() and verdict == 0:
+            verdict = EXIT_CODES["incomplete"]
+        own = session.exitstatus == pytest.ExitCode.TESTS_FAILED and not self._others_failed
+        if self._reports and (own or session.exitstatus == pytest.ExitCode.OK):
+            session.exitstatus = verdict
 
     def summarise(self, terminal: Any) -> None:
         """Print the reports."""
@@ -170,7 +181,7 @@ class ConformanceRun:
         missing = self._missing()
         if missing and self._reports:
             terminal.write_line(
-                f"\nThe run fails: {len(missing)} tests of the suite are missing or overridden in it "
+                f"\nThe run is incomplete: {len(missing)} tests of the suite are missing or overridden in it "
                 f"({', '.join(missing[:5])}{', …' if len(missing) > 5 else ''})."
             )
 

@@ -15,6 +15,7 @@ import msgspec
 from conformance_tests.catalog import Catalog, encode
 from conformance_tests.deviations import expected
 from conformance_tests.outcome import Outcome, Status
+from conformance_tests.proofs import proofs_of
 
 FORMAT = "1"
 """Version of the JSON form; a reader refuses another one."""
@@ -65,7 +66,11 @@ class Under(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `catalog` is the digest of the catalog: reports of two catalogs are about different requirements."""
+    """One run. `catalog` is the digest of the catalog: reports of two catalogs are about different requirements.
+
+    `proved`, `unproved` and `not_provable` are the capabilities that the adapter declares: whose proof passed, whose
+    proof was not tried or came to nothing, and for which this version of the suite has none.
+    """
 
     format: Literal["1"] = "1"
     suite_version: str
@@ -78,6 +83,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Conformity
     counts: dict[str, int]
     results: tuple[Result, ...]
+    proved: tuple[str, ...] = ()
+    unproved: tuple[str, ...] = ()
+    not_provable: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -117,6 +125,7 @@ def make_report(
                 check=outcome.check,
             )
         )
+    proofs = proofs_of(under.capabilities, {result.id: result.status for result in results})
     return Report(
         suite_version=_version(),
         catalog=hashlib.sha256(encode(catalog)).hexdigest()[:16],
@@ -125,20 +134,24 @@ def make_report(
         duration_s=round(duration_s, 3),
         seed=seed,
         strict=strict,
-        verdict=judge(results, strict=strict),
+        verdict=judge(results, strict=strict, all_proved=bool(proofs.proved) and not proofs.unproved),
         counts={status: count for status, count in sorted(Counter(result.status for result in results).items())},
         results=tuple(results),
+        proved=proofs.proved,
+        unproved=proofs.unproved,
+        not_provable=proofs.not_provable,
     )
 
 
-def judge(results: Iterable[Result], *, strict: bool) -> Conformity:
+def judge(results: Iterable[Result], *, strict: bool, all_proved: bool) -> Conformity:
     """Return the verdict on a whole catalog of results.
 
     Not conformant: a MUST fails, or a deviation that is listed passes. Incomplete: something was not tried that could
-    have been. `strict` adds the SHOULDs to the former and what the harness cannot do to the latter.
+    have been, or not `all_proved`: the adapter declares a capability that no check has proved, or none at all. `strict`
+    adds the SHOULDs to the former and what the harness cannot do to the latter.
     """
     undecided = {Status.NOT_RUN, Status.BLOCKED, Status.BROKEN} | ({Status.SKIPPED} if strict else set())
-    found: set[Conformity] = {"conformant"}
+    found: set[Conformity] = {"conformant" if all_proved else "incomplete"}
     for result in results:
         optional = result.keyword.startswith("SHOULD") and not strict
         if result.status is Status.UNEXPECTED_PASS or (result.status is Status.FAILED and not optional):

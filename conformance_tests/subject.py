@@ -15,6 +15,9 @@ from conformance_tests.harness import Harness, KnownText
 from conformance_tests.outcome import Blocked, Failed, NotApplicable, Skipped
 from conformance_tests.recording import Recording, Tap
 
+TRIED_S = 0.5
+"""Seconds for which an engine that should be gone or hang is tried, to see whether it is."""
+
 CLEANUP_S = 10.0
 """Seconds that mending a fault may take before the check goes on without it."""
 
@@ -26,13 +29,31 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
+class Trust:
+    """What the suite found out about the harness itself in this run, once each: a check proves something only if an
+    adapter that does nothing would have failed it."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, str | None] = {}
+        """What was looked at, and what is wrong with it."""
+
+    async def ascertain(self, what: str, look: Callable[[], Awaitable[str | None]]) -> None:
+        """Block the check when `look`, which is asked once, says that something is wrong."""
+        if what not in self.known:
+            self.known[what] = await look()
+        problem = self.known[what]
+        if problem is not None:
+            raise Blocked(problem)
+
+
 class Subject:
     """One check's view of the adapter under test."""
 
-    def __init__(self, harness: Harness, facts: Facts, *, seed: int = 0) -> None:
+    def __init__(self, harness: Harness, facts: Facts, *, seed: int = 0, trust: Trust | None = None) -> None:
         self.harness = harness
         self.facts = facts
         self.seed = seed
+        self._trust = trust or Trust()
         # By identity: an author's adapter may be a dataclass, which has no hash.
         self._taps: dict[int, tuple[WorkerAdapter, Tap]] = {}
 
@@ -127,6 +148,8 @@ class Subject:
         recording = await self.run(adapter, task or self.harness.task())
         if not isinstance(recording.terminal, End):
             raise Blocked(f"a plain task does not work: {recording.summary()}")
+        if task is None and not recording.text:
+            raise Blocked("a plain task is answered with no text, which proves nothing; see Harness.task")
         return recording
 
     async def succeed(self, adapter: WorkerAdapter, task: TaskRequest, what: str) -> Recording:
@@ -171,7 +194,8 @@ class Subject:
         return KnownText(task=renamed(task), text=first.text)
 
     async def failures(self, adapter: WorkerAdapter, *codes: str, prompt: str | None = None) -> list[Recording]:
-        """Return tasks that failed in those ways, as far as the harness can inject them."""
+        """Return tasks that failed in those ways, as far as the harness can inject them and the adapter fails at them;
+        blocks the check when failures are injected and no task fails."""
         changes = {} if prompt is None else {"prompt": prompt}
         recordings = []
         for code in codes:
@@ -180,7 +204,10 @@ class Subject:
             except Skipped:
                 continue
             recordings.append(await self.run(adapter, self.harness.task(**changes)))
-        return recordings
+        failed = [recording for recording in recordings if recording.error is not None]
+        if recordings and not failed:
+            raise Blocked(f"the harness injected {len(recordings)} failures, and no task failed")
+        return failed
 
     async def unknown_model(self, adapter: WorkerAdapter, **changes: Any) -> Recording:
         """Return a task that failed because the engine has no such model: the one failure every engine has."""
@@ -202,6 +229,63 @@ class Subject:
     async def engine_is_idle(self) -> bool:
         return await self.harness.in_flight() == 0
 
+    async def can_prove_cancels(self) -> None:
+        """Block the check unless the engine would still be at work on the long task if nobody cancelled it.
+
+        The first time in a run, one is left alone for longer than any check waits, and the engine asked about it.
+        """
+        await self._trust.ascertain("the long task", self._long_task_problem)
+
+    async def _long_task_problem(self) -> str | None:
+        least_s = 2 * self.harness.settle_s
+        if not await self._eventually_idle():
+            return f"the engine does not become idle within {self.harness.settle_s:g} s; see Harness.in_flight"
+        async with self.open() as adapter, self.streaming(adapter) as recording, anyio.create_task_group() as beside:
+            if not await self.harness.in_flight():
+                return (
+                    "the engine is said to work on nothing while the long task runs, or is done with it when its first "
+                    "token comes; see Harness.in_flight and Harness.long_task"
+                )
+            # Read all the time, lest the engine wait for a reader.
+            beside.start_soon(recording.rest)
+            began = anyio.current_time()
+            with anyio.move_on_after(least_s):
+                while recording.terminal is None:  # noqa: ASYNC110 - whoever reads must not be interrupted
+                    await anyio.sleep(0.05)
+            lasted_s = anyio.current_time() - began
+            done = recording.terminal is not None or not await self.harness.in_flight()
+            await adapter.cancel(recording.task.job_id)
+        # Whether it can be stopped is not asked here: what is still at work belongs to no other check.
+        await self.harness.reset()
+        with contextlib.suppress(Failed):
+            await self.eventually(self.engine_is_idle, "", within_s=10 * self.harness.settle_s)
+        if done:
+            return (
+                f"the long task ended by itself after {lasted_s:.1f} s, and a cancel has {least_s / 2:g} s to show: "
+                f"make Harness.long_task last more than {least_s:g} s, or lower Harness.settle_s"
+            )
+        return None
+
+    async def _eventually_idle(self) -> bool:
+        try:
+            await self.eventually(self.engine_is_idle, "")
+        except Failed:
+            return False
+        return True
+
+    async def must_work_on(self, tasks: int = 1) -> None:
+        """Block the check unless the engine works on so many tasks now: only what is at work can be stopped."""
+        busy = await self.harness.in_flight()
+        if busy < tasks:
+            raise Blocked(f"the engine works on {busy} tasks where {tasks} should run: there is nothing to be stopped")
+
+    def secrets(self) -> list[str]:
+        """Return the credentials that must not show; skips the check when there are none to look for."""
+        secrets = [secret for secret in self.harness.secrets() if secret]
+        if not secrets:
+            raise Skipped("there is nothing to look for: Harness.secrets names no credential")
+        return secrets
+
     async def must_be_at_work(self) -> None:
         """Block the check when the engine is known to be done with its tasks: there is nothing left to break."""
         try:
@@ -214,12 +298,27 @@ class Subject:
     @asynccontextmanager
     async def engine_stopped(self) -> AsyncIterator[None]:
         async with self._fault(self.harness.stop_engine, self.harness.start_engine):
+            await self._trust.ascertain("stop", lambda: self._still_answers("stopped", 2 * TRIED_S))
             yield
 
     @asynccontextmanager
     async def engine_paused(self) -> AsyncIterator[None]:
         async with self._fault(self.harness.pause_engine, self.harness.resume_engine):
+            await self._trust.ascertain("pause", lambda: self._still_answers("paused", TRIED_S))
             yield
+
+    async def _still_answers(self, state: str, within_s: float) -> str | None:
+        """Say that an engine which should not does answer a task."""
+        said = 0
+        # An adapter that cannot even begin without its engine is another requirement's matter.
+        with contextlib.suppress(Blocked), anyio.move_on_after(within_s):
+            async with self.open() as adapter:
+                recording = self.submit(adapter, self.harness.task())
+                try:
+                    await recording.rest()
+                finally:
+                    said = len(recording.tokens)
+        return f"the engine is said to be {state} and answers a task with {said} tokens" if said else None
 
     @asynccontextmanager
     async def engine_unready(self) -> AsyncIterator[None]:

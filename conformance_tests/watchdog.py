@@ -17,6 +17,13 @@ AGAIN_S = 5.0
 """Seconds after which what blocks is interrupted again, should something have swallowed the first time."""
 
 
+WAITING = "waiting"
+"""What is told instead of a place when nothing blocks the loop: something in it waits, and cannot be cancelled."""
+
+_LOOPS = ("selectors.py", "_io_epoll.py", "_io_kqueue.py", "_run.py", "runners.py", "base_events.py")
+"""Files in which event loops wait for something to happen."""
+
+
 class EventLoopBlocked(TimeoutError):
     """Raised in what blocks the event loop. As an `OSError` it is what adapters expect of a call that fails."""
 
@@ -35,7 +42,7 @@ def interrupting(after_s: float) -> Iterator[list[str]]:
         if over:
             return
         place = "nowhere" if frame is None else f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
-        places.append(place)
+        places.append(WAITING if frame is None or _is_loop_waiting(frame) else place)
         raise EventLoopBlocked(f"the event loop was blocked for {after_s:g} s at {place}")
 
     if not _is_free():
@@ -58,3 +65,8 @@ def _is_free() -> bool:
         and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
         and signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, signal.SIG_IGN)
     )
+
+
+def _is_loop_waiting(frame: FrameType) -> bool:
+    """Whether the event loop itself has control: uvloop's is not Python, and shows as whoever runs it."""
+    return frame.f_code.co_filename.rpartition("/")[2] in _LOOPS

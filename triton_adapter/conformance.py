@@ -26,7 +26,16 @@ from adapter_api import (
     TextPart,
     WorkerAdapter,
 )
-from conformance_tests import Harness, KnownResponses, KnownTensors, KnownText, Skipped, echo_tensors, sample_tensor
+from conformance_tests import (
+    Echo,
+    Harness,
+    KnownResponses,
+    KnownTensors,
+    KnownText,
+    Skipped,
+    echo_tensors,
+    sample_tensor,
+)
 from triton_adapter.adapter import TritonAdapter
 from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.settings import TritonSettings
@@ -43,8 +52,15 @@ _FAILURES = {
 }
 """What the model that fails on demand says, in Triton's own words, by the contract's code."""
 
+_QUOTING = "quoting"
+"""A failure that repeats the prompt."""
+
 _LATE = "engine_failed"
 """The failure that comes after tokens."""
+
+_SEED = 7
+_MUCH = 32768
+"""Bytes of a tensor that are seen to pass, whatever else does."""
 
 _TOKEN = "conformance-bearer-5309"
 
@@ -64,6 +80,7 @@ class TritonHarness(Harness):
     name = "triton"
     plugin = "triton"
     settle_s = 5.0
+    echo_versions = ("1", "2")
 
     def __init__(
         self,
@@ -76,12 +93,16 @@ class TritonHarness(Harness):
     ) -> None:
         self.model = model
         self.prompt = prompt
+        # Without one the language model says something else each time, and now and then nothing at all.
+        self.task_seed = None if url else _SEED
         self._url = url
         self._kills = kill.lower() in ("1", "true", "yes")
         self._server = server
         self._proxy: FaultProxy | None = None
         self._stack = ExitStack()
         self._failing: str | None = None
+        self._sent_before: int | None = None
+        """How many bytes had gone to the server when the tensors that take long were made."""
 
     # -- around the run -----------------------------------------------------------------------------------------------
 
@@ -98,6 +119,7 @@ class TritonHarness(Harness):
 
     async def reset(self) -> None:
         self._failing = None
+        self._sent_before = None
         if self._proxy is not None:
             self._proxy.heal()
 
@@ -111,12 +133,13 @@ class TritonHarness(Harness):
 
     def task(self, **changes: Any) -> TaskRequest:
         code, self._failing = self._failing, None
-        return super().task(**changes) if code is None else _failing_task(code, changes.get("prompt", self.prompt))
+        return super().task(**changes) if code is None else _failing_task(code, changes.get("prompt") or self.prompt)
 
     def long_task(self, **changes: Any) -> TaskRequest:
         if self._server is None:
             return super().long_task(**changes)
-        fields = {"model": "slow", "max_tokens": 100, "parameters": {"triton.delay_ms": 20}}
+        # Twenty seconds: whoever waits for its end has waited more than twice as long as a cancel may take.
+        fields = {"model": "slow", "max_tokens": 1000, "parameters": {"triton.delay_ms": 20}}
         return self.task(**(fields | changes))
 
     def images_task(self) -> TaskRequest:
@@ -134,8 +157,30 @@ class TritonHarness(Harness):
 
     def split_text(self) -> KnownText:
         self._own_server()
-        text = "naïve 日本 🙂 end"
+        text = "naïve 日本 🙂 the end…"
         return KnownText(task=self.task(model="splitter", prompt=text, max_tokens=None), text=text)
+
+    def cut_text(self) -> KnownText:
+        self._own_server()
+        text = "a moon 🙂 and half of another "
+        fields = {"model": "splitter", "prompt": f"{text}🌙", "max_tokens": None}
+        return KnownText(task=self.task(**fields, parameters={"triton.drop_bytes": 1}), text=text)
+
+    def echo_task(self, **changes: Any) -> TaskRequest:
+        self._own_server()
+        return self.task(**({"model": "echo"} | changes))
+
+    def echoed(self, answer: str) -> Echo:
+        told = json.loads(answer)
+        inputs = told["inputs"]
+        fields = json.loads(inputs.get("sampling_parameters", "{}"))
+        return Echo(text=inputs["text_input"], fields=fields, model_version=told["version"])
+
+    def slow_tensors(self) -> InferRequest:
+        self._own_server()
+        self._sent_before = self._fault_proxy().bytes_to_server
+        tensor = Tensor("UINT8_IN", "UINT8", (1, _MUCH), bytes(_MUCH))
+        return InferRequest(model="tensors", inputs=(tensor,), parameters={"delay_ms": 2000})
 
     def known_tensors(self, datatype: Datatype, shape: tuple[int, ...] | None = None) -> KnownTensors:
         self._own_server()
@@ -178,8 +223,13 @@ class TritonHarness(Harness):
         )
         async with self._observer() as observer, observer.infer_stream(request) as stream:
             async for response in stream:
-                return int(json.loads(response["text_output"].elements()[0])["running"])
+                return int(json.loads(response["text_output"].elements()[0])["running"]) + self._tensors_sent()
         raise Skipped("the demo model did not answer the probe")
+
+    def _tensors_sent(self) -> int:
+        """Whether the tensors that take long, of which the server does not tell, have been passed on to it."""
+        before = self._sent_before
+        return int(before is not None and self._fault_proxy().bytes_to_server - before > _MUCH)
 
     async def inferences(self) -> int:
         async with self._observer() as observer:
@@ -218,6 +268,10 @@ class TritonHarness(Harness):
             raise Skipped(f"a real Triton cannot be made to fail one task with {code}")
         self._failing = code
 
+    async def fail_quoting(self) -> None:
+        self._own_server()
+        self._failing = _QUOTING
+
     def secrets(self) -> Iterable[str]:
         self._own_server()
         return (_TOKEN,)
@@ -247,6 +301,7 @@ def _failing_task(code: str, prompt: str) -> TaskRequest:
     if code == "context_length_exceeded":
         return TaskRequest(model="tinylm", prompt=" ".join([prompt] * 3000), max_tokens=8)
     tokens = 3 if code == _LATE else 0
+    message = f"tokenization failed at: {prompt}" if code == _QUOTING else _FAILURES[code]
     # In digits: a text that the task brought is not taken for the engine's own.
-    parameters = {"triton.message_hex": _FAILURES[code].encode().hex(), "triton.tokens": tokens}
+    parameters = {"triton.message_hex": message.encode().hex(), "triton.tokens": tokens}
     return TaskRequest(model="midfail", prompt=prompt, parameters=parameters)

@@ -136,7 +136,8 @@ def _run() -> int:
 
 def _sentence(exc: Any) -> str:
     place = exc.ctx.command_path if exc.ctx else "worker-adapter"
-    message = exc.format_message().strip().rstrip(".")
+    # A group of commands that is called alone has shown its help, and says nothing.
+    message = exc.format_message().strip().rstrip(".") or "name one of its commands"
     if message.startswith("Got unexpected extra argument"):
         # Its words are a prompt that was not quoted, and prompts are not repeated.
         message = "too many arguments: put a prompt of several words in quotes"

@@ -8,7 +8,9 @@ from typing import Literal
 
 import msgspec
 
-Mode = Literal["sequential", "concurrent", "seed"]
+Mode = Literal["sequential", "concurrent", "seed", "beside_unseeded", "beside_different"]
+"""How a run was made. The last three have a seed that matters: alone, while a task without a seed runs, and while a
+different, greedy one does."""
 
 _CONTEXT_BYTES = 24
 
@@ -50,12 +52,20 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
 class SeedVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """What came of the seeds: `ignored` says how one can tell; `None` when they work, or nothing can be told.
 
-    `distinct` counts the different texts that the `seeds` gave.
+    `distinct` counts the different texts that the `seeds` gave. `beside_unseeded` and `beside_different` say whether a
+    seed gave the same text as alone while another task ran; `None` when that was not tried, or not answered.
     """
 
     ignored: str | None = None
     seeds: tuple[int, ...] = ()
     distinct: int = 0
+    beside_unseeded: bool | None = None
+    beside_different: bool | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether a seed does what it should, as far as it was tried."""
+        return self.ignored is None and self.beside_unseeded is not False and self.beside_different is not False
 
 
 def first_divergence(runs: Sequence[Run]) -> Divergence | None:
@@ -84,7 +94,7 @@ def judge_seeds(runs: Sequence[Run], *, sampled: bool = True) -> SeedVerdict:
     """
     texts: dict[int, list[str]] = {}
     for run in runs:
-        if run.seed is not None and run.text is not None:
+        if run.mode == "seed" and run.seed is not None and run.text is not None:
             texts.setdefault(run.seed, []).append(run.text)
     seeds = tuple(sorted(texts))
     distinct = len({text for group in texts.values() for text in group})
@@ -95,7 +105,18 @@ def judge_seeds(runs: Sequence[Run], *, sampled: bool = True) -> SeedVerdict:
         ignored = f"{len(seeds)} different seeds gave one and the same text"
     else:
         ignored = None
-    return SeedVerdict(ignored=ignored, seeds=seeds, distinct=distinct)
+    return SeedVerdict(
+        ignored=ignored,
+        seeds=seeds,
+        distinct=distinct,
+        beside_unseeded=_same_beside(runs, texts, "beside_unseeded"),
+        beside_different=_same_beside(runs, texts, "beside_different"),
+    )
+
+
+def _same_beside(runs: Sequence[Run], alone: dict[int, list[str]], mode: Mode) -> bool | None:
+    beside = [run for run in runs if run.mode == mode and run.text is not None and run.seed in alone]
+    return all(run.text in alone[run.seed or 0] for run in beside) if beside else None
 
 
 def _divergence(run: Run, reference: bytes, text: bytes) -> Divergence:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from adapter_api import End, Error, Started, Token, TokenEvent, encode_event
+from adapter_api import End, Error, Started, Timings, Token, TokenEvent, encode_event
 from worker_adapter.reporting import print_error, write_json
 from worker_adapter.terminal import note, without_controls
 
@@ -66,10 +66,23 @@ def summary(end: End, token_events: int, *, model: str | None = None) -> str:
     parts.append(f"{tokens} token{'' if tokens == 1 else 's'}")
     timings = end.timings
     if timings is not None:
-        if timings.decode_time_ms and tokens > 1:
-            parts.append(f"{(tokens - 1) / timings.decode_time_ms * 1e3:.1f} tok/s")
+        rate = _rate(tokens, token_events, timings)
+        if rate is not None:
+            parts.append(rate)
         if timings.time_to_first_token_ms is not None:
             parts.append(f"first token {timings.time_to_first_token_ms:.0f} ms")
         parts.append(f"{timings.total_ms / 1e3:.2f} s")
     parts.append(f"finish: {end.finish_reason}")
     return " · ".join(parts)
+
+
+def _rate(tokens: int, token_events: int, timings: Timings) -> str | None:
+    """Return how fast the tokens came: from the first one on, if each came by itself.
+
+    Else nobody knows how many the first event held, for which no time is told, and they count over the whole task.
+    """
+    if tokens < 2:
+        return None
+    if tokens <= token_events:
+        return f"{(tokens - 1) / timings.decode_time_ms * 1e3:.1f} tok/s" if timings.decode_time_ms else None
+    return f"{tokens / timings.total_ms * 1e3:.1f} tok/s in all" if timings.total_ms else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import anyio
@@ -27,8 +27,13 @@ from adapter_api import (
 from worker_adapter.determinism import Divergence, Mode, Run, SeedVerdict, distinct_texts, first_divergence, judge_seeds
 
 _SEEDS = 4
+_OTHER_PROMPT = "List the planets from the sun outwards, with one sentence about each."
 _SEED_TEMPERATURE = 1.0
 _AT_ONCE = 16
+_BESIDE = 2
+"""How often a seed is tried beside each kind of other task."""
+_COMPANION_TOKENS = 4
+"""How much longer than the task itself the one beside it may be."""
 
 
 class Replica(NamedTuple):
@@ -68,9 +73,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_deterministic(self) -> bool:
-        """Whether every run answered, all answers are the same, and no seed is ignored."""
-        ignored = self.seeds is not None and self.seeds.ignored is not None
-        return bool(self.runs) and not (self.failures or self.divergence or ignored)
+        """Whether every run answered, all answers are the same, and each seed gave its text whatever ran beside it."""
+        lost = self.seeds is not None and not self.seeds.holds
+        return bool(self.runs) and not (self.failures or self.divergence or lost)
 
 
 class Trials:
@@ -173,7 +178,43 @@ class Trials:
         for replica in self._replicas:
             for number, seed in enumerate(seeds, 1):
                 found.append(await self._ask(replica, number, "seed", {**fields, "seed": seed}))
+            found += await self._beside(replica, {**fields, "seed": seeds[0]})
         return found
+
+    async def _beside(self, replica: Replica, fields: dict[str, Any]) -> list[Run]:
+        """Use a seed while a task without one runs, and while a different, greedy one does: some engines lose it."""
+        longer = {"max_tokens": fields["max_tokens"] * _COMPANION_TOKENS} if "max_tokens" in fields else {}
+        unseeded = {name: value for name, value in fields.items() if name != "seed"} | longer
+        different = fields | longer | {"prompt": _OTHER_PROMPT, "seed": fields["seed"] + _SEEDS}
+        if "temperature" in fields:
+            different["temperature"] = 0.0
+        kinds: tuple[tuple[Mode, dict[str, Any]], ...] = (
+            ("beside_unseeded", unseeded), ("beside_different", different),
+        )  # fmt: skip
+        found = []
+        for mode, companion in kinds:
+            for number in range(1, _BESIDE + 1):
+                async with self._running(replica, companion):
+                    found.append(await self._ask(replica, number, mode, fields))
+        return found
+
+    @asynccontextmanager
+    async def _running(self, replica: Replica, fields: dict[str, Any]) -> AsyncIterator[None]:
+        """Have another task run, from its first token on; what becomes of it is not told."""
+        begun = anyio.Event()
+
+        async def read() -> None:
+            async with replica.adapter.submit(TaskRequest.parse({**self._task, **fields})) as stream:
+                async for event in stream:
+                    if isinstance(event, Token | End | Error):
+                        begun.set()
+            begun.set()
+
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(read)
+            await begun.wait()
+            yield
+            beside.cancel_scope.cancel()
 
     async def _models(self) -> list[ModelProps]:
         """Return what each replica tells of the model, asked for by name; nothing of those that do not know it."""

@@ -36,7 +36,7 @@ class HurryingHarness(ReferenceHarness):
     """Runs on a clock that jumps over every wait, so that an adapter that hangs costs no time."""
 
     settle_s = 10.0
-    long_tokens = 100
+    long_tokens = 300
     streams = 20
 
     def __init__(

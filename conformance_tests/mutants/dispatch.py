@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import codecs
+from dataclasses import replace
+from typing import Any
 
 import anyio
 import msgspec
 
 from adapter_api import (
     Capability,
+    End,
     EngineFailed,
     InvalidRequest,
+    Message,
     ModelNotFound,
     Started,
     TaskRequest,
     TokenStream,
     Unsupported,
+    Usage,
     WorkerAdapter,
 )
 from conformance_tests.mutants.breaking import breaks
 from conformance_tests.reference import ReferenceAdapter
-from conformance_tests.reference.engine import Job, Order, Piece
+from conformance_tests.reference.engine import MIRROR, VERSIONS, Job, Order, Piece
+from conformance_tests.suite.sent import OPTIONS
 
 
 def _raises_at_once(self: WorkerAdapter, task: TaskRequest) -> TokenStream:
@@ -194,3 +200,149 @@ class NeedsALimit(ReferenceAdapter):
         if task.max_tokens is None:
             raise TypeError("'<' not supported between instances of 'int' and 'NoneType'")
         return super()._order(task)
+
+
+class _Crowded(ReferenceAdapter):
+    """Does something else when many tasks run."""
+
+    def _other(self, job: Job) -> Job:
+        """Return the job that is taken for this one."""
+        running = list(self.jobs.values())
+        return running[0] if len(running) > 5 else job
+
+
+@breaks("ORCH-3055-042")
+class CountsAnothersTokens(_Crowded):
+    """Tells the usage of another task when many run."""
+
+    def _usage(self, job: Job) -> Usage:
+        return super()._usage(self._other(job))
+
+
+@breaks("ORCH-3055-042")
+class EndsForAnothersReason(_Crowded):
+    """Tells the finish reason of another task when many run."""
+
+    def _end(self, job: Job, usage: Usage) -> End:
+        return super()._end(self._other(job), usage)
+
+
+class _Saying(ReferenceAdapter):
+    """Sends other messages."""
+
+    def _prompt(self, task: TaskRequest) -> str:
+        if task.messages is None:
+            return super()._prompt(task)
+        return super()._prompt(task.model_copy(update={"messages": self._messages(task.messages)}))
+
+    def _messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        return messages
+
+
+@breaks("ORCH-3055-043")
+class SendsTheLastMessage(_Saying):
+    """Sends the last message only."""
+
+    def _messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        return messages[-1:]
+
+
+@breaks("ORCH-3055-043")
+class TakesAllForTheUsers(_Saying):
+    """Sends every message as the user's."""
+
+    def _messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        return tuple(message.model_copy(update={"role": "user"}) for message in messages)
+
+
+@breaks("ORCH-3055-043")
+class SendsBackwards(_Saying):
+    """Sends the latest message first."""
+
+    def _messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        return messages[::-1]
+
+
+@breaks("ORCH-3055-043")
+class RepeatsTheLast(_Saying):
+    """Sends the last of several messages twice."""
+
+    def _messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        return messages if len(messages) < 4 else (*messages, messages[-1])
+
+
+@breaks("ORCH-3055-044")
+class SendsTheConversationBefore(_Saying):
+    """Sends a conversation of several turns with the next one as well."""
+
+    before: tuple[Message, ...] = ()
+
+    def _messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        sent, self.before = (*self.before, *messages), messages if len(messages) == 3 else ()
+        return sent
+
+
+@breaks("ORCH-3055-044")
+class SendsThePromptBefore(ReferenceAdapter):
+    """Sends the prompt of a task for the echoing model with the next one as well."""
+
+    before = ""
+
+    def _prompt(self, task: TaskRequest) -> str:
+        prompt = super()._prompt(task)
+        if task.model != MIRROR or task.prompt is None:
+            return prompt
+        sent, self.before = f"{self.before}{prompt}", prompt
+        return sent
+
+
+@breaks("ORCH-3055-044")
+class KeepsOptions(ReferenceAdapter):
+    """Sends the options of one task with the next as well."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.kept: dict[str, Any] = {}
+
+    def _options(self, task: TaskRequest) -> dict[str, Any]:
+        self.kept |= super()._options(task)
+        return dict(self.kept)
+
+
+def _loses(option: str) -> None:
+    class Loses(ReferenceAdapter):
+        def _options(self, task: TaskRequest) -> dict[str, Any]:
+            return {name: value for name, value in super()._options(task).items() if name != option}
+
+    Loses.__name__ = f"Loses{option.title().replace('_', '')}"
+    breaks("ORCH-3055-045")(Loses)
+
+
+for _option in OPTIONS:
+    _loses(_option)
+
+
+@breaks("ORCH-3055-045")
+class RoundsTheTemperature(ReferenceAdapter):
+    """Sends a whole number as temperature."""
+
+    def _options(self, task: TaskRequest) -> dict[str, Any]:
+        options = super()._options(task)
+        return options | ({"temperature": round(options["temperature"])} if "temperature" in options else {})
+
+
+@breaks("ORCH-3055-046")
+class AsksForNoVersion(ReferenceAdapter):
+    """Takes whatever version the engine chooses."""
+
+    def _order(self, task: TaskRequest) -> Order:
+        return replace(super()._order(task), model_version=None)
+
+
+@breaks("ORCH-3055-046")
+class AsksForTheLatest(ReferenceAdapter):
+    """Asks for the latest version where the asked one exists."""
+
+    def _order(self, task: TaskRequest) -> Order:
+        order = super()._order(task)
+        return replace(order, model_version=None) if order.model_version in VERSIONS else order

@@ -209,3 +209,13 @@ class FearsZeroBytes(ReferenceAdapter):
         if "\x00" in (task.prompt or ""):
             raise ValueError("embedded null byte")
         return super()._order(task)
+
+
+@breaks("ORCH-3058-030")
+class PassesOnWhatTheEngineSays(ReferenceAdapter):
+    """Makes the engine's own words the message."""
+
+    def _error(self, fault: Fault) -> AdapterError:
+        error = super()._error(fault)
+        error.message = f"{error.message}: {fault}"
+        return error

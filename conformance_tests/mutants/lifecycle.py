@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 import weakref
@@ -318,3 +319,14 @@ class BreaksWhereItShouldReport(ReferenceAdapter):
         if not report.live:
             raise RuntimeError("no connection")
         return report
+
+
+@breaks("ORCH-3056-026")
+class KeepsItsSockets(ReferenceAdapter):
+    """Does not close what it has opened."""
+
+    opened: ClassVar[list[tuple[socket.socket, socket.socket]]] = []
+
+    async def _open(self) -> None:
+        await super()._open()
+        self.opened.append(socket.socketpair())

@@ -28,7 +28,7 @@ class LogsTheAnswer(ReferenceAdapter):
     """Logs the answer."""
 
     def _end(self, job: Job, usage: Usage) -> End:
-        _log.debug("the engine said %s", b"".join(job.answer.pieces).decode())
+        _log.debug("the engine said %s", b"".join(job.answer.pieces).decode(errors="replace"))
         return super()._end(job, usage)
 
 

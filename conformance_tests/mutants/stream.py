@@ -17,12 +17,14 @@ from adapter_api import (
     AdapterError,
     CancelReceipt,
     Capability,
+    ConnectFailed,
     End,
     EngineFailed,
     Error,
     FinishReason,
     Metrics,
     ModelNotFound,
+    ProtocolViolation,
     Started,
     TaskRequest,
     Token,
@@ -416,7 +418,7 @@ class _CutsItself(ReferenceAdapter):
         return Order(**(vars(super()._order(task)) | {"stop": ()}))
 
     async def _submit(self, task: TaskRequest) -> AsyncGenerator[TokenEvent]:
-        held, index = "", 0
+        held, index, taken = "", 0, 0
         async with aclosing(super()._submit(task)) as events:
             async for event in events:
                 if not isinstance(event, Token):
@@ -424,12 +426,14 @@ class _CutsItself(ReferenceAdapter):
                         yield Token(index, held)
                     yield event
                     continue
+                taken += 1
                 ready, held, found = self._cut(held + event.text, task.stop)
                 if ready:
                     yield msgspec.structs.replace(event, index=index, text=ready)
                     index += 1
                 if found:
-                    yield End(finish_reason=self.reason)
+                    usage = Usage(tokens_in=len(self._prompt(task).split()), tokens_out=taken)
+                    yield End(finish_reason=self.reason, usage=usage)
                     return
 
     def _cut(self, text: str, stops: tuple[str, ...]) -> tuple[str, str, bool]:
@@ -691,3 +695,98 @@ class NeverAnswers(ReferenceAdapter):
 
     async def _begin(self, task: TaskRequest) -> Job:
         raise EngineFailed("the engine is in a bad mood")
+
+
+@breaks("ORCH-3059-051")
+class WaitsForAnotherPiece(ReferenceAdapter):
+    """Holds a character of several bytes back until something follows it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.held: dict[int, str] = {}
+
+    def _decode(self, decoder: codecs.IncrementalDecoder, piece: Piece) -> str:
+        text = self.held.pop(id(decoder), "") + super()._decode(decoder, piece)
+        if text and not text[-1].isascii():
+            self.held[id(decoder)] = text[-1]
+            return text[:-1]
+        return text
+
+    def _rest(self, decoder: codecs.IncrementalDecoder) -> str:
+        self.held.pop(id(decoder), None)
+        return super()._rest(decoder)
+
+
+@breaks("ORCH-3059-052")
+class FailsAtHalfACharacter(ReferenceAdapter):
+    """Fails an answer that stops inside a character."""
+
+    def _rest(self, decoder: codecs.IncrementalDecoder) -> str:
+        if super()._rest(decoder):
+            raise ProtocolViolation("the engine sent bytes that are no UTF-8")
+        return ""
+
+
+@breaks("ORCH-3059-052")
+class ShowsHalfACharacter(ReferenceAdapter):
+    """Shows the bytes of a character that is not complete as characters of their own."""
+
+    def _rest(self, decoder: codecs.IncrementalDecoder) -> str:
+        return decoder.getstate()[0].decode("latin-1")
+
+
+class _TryingAgain(ReferenceAdapter):
+    """Tries a task once more that the engine refused or whose connection broke."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.tried: set[str] = set()
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        try:
+            return await super()._begin(task)
+        except ConnectFailed:
+            self.tried.add(task.job_id)
+            return await super()._begin(task)
+
+
+@breaks("ORCH-3059-053")
+class CountsItsTrials(_TryingAgain):
+    """Counts on from the try before."""
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        return super()._token(task, index + (task.job_id in self.tried), text, piece)
+
+
+@breaks("ORCH-3059-053")
+class StartsEachTry(_TryingAgain):
+    """Says started for each try."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncGenerator[TokenEvent]:
+        async with aclosing(super()._submit(task)) as events:
+            async for event in events:
+                yield event
+                if isinstance(event, Started) and task.job_id in self.tried:
+                    yield event
+
+
+@breaks("ORCH-3059-054")
+class CountsNothingBesideStops(ReferenceAdapter):
+    """Tells no usage of a task with stop strings."""
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        job = await super()._begin(task)
+        job.stopped = bool(task.stop)  # type: ignore[attr-defined]
+        return job
+
+    def _usage(self, job: Job) -> Usage:
+        return Usage() if job.stopped else super()._usage(job)  # type: ignore[attr-defined]
+
+
+@breaks("ORCH-3059-054")
+class CountsWhatWasCutOff(CountsNothingBesideStops):
+    """Counts more than a task with stop strings has had."""
+
+    def _usage(self, job: Job) -> Usage:
+        usage = ReferenceAdapter._usage(self, job)
+        return Usage(tokens_in=usage.tokens_in, tokens_out=100) if job.stopped else usage  # type: ignore[attr-defined]

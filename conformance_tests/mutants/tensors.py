@@ -12,6 +12,7 @@ import msgspec
 from adapter_api import (
     Capability,
     ConnectFailed,
+    ConnectionLost,
     EngineFailed,
     InferRequest,
     InferResponse,
@@ -265,3 +266,14 @@ class BlamesTheEngine(ReferenceAdapter):
             return await super()._outputs(request)
         except ConnectFailed as exc:
             raise EngineFailed(exc.message) from exc.__cause__
+
+
+@breaks("ORCH-3061-025")
+class InfersTwice(ReferenceAdapter):
+    """Sends an inference again when its connection broke."""
+
+    async def _outputs(self, request: InferRequest) -> list[Tensor]:
+        try:
+            return await super()._outputs(request)
+        except ConnectionLost:
+            return await super()._outputs(request)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import anyio
 import msgspec
@@ -44,11 +45,16 @@ from adapter_api import (
     WorkerAdapter,
 )
 from adapter_api.testing import error_named
-from conformance_tests.reference.engine import Engine, Fault, Job, Mode, Order, Piece, Unreachable
+from conformance_tests.reference.engine import Broken, Engine, Fault, Job, Mode, Order, Piece, Unreachable
 
 CAPABILITIES = frozenset(Capability) - {Capability.SHARED_MEMORY, Capability.MODEL_CONTROL}
 
 TEXT_MODEL = "tiny"
+
+_OPTIONS = (
+    "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty",
+    "repetition_penalty",
+)  # fmt: skip
 
 
 class ReferenceSettings(BaseModel):
@@ -86,6 +92,8 @@ class ReferenceAdapter(WorkerAdapter):
                 if text:
                     yield self._token(task, index, text, piece)
                     index += 1
+            if text := self._rest(decoder):
+                yield Token(index, text)
             if job.answer.reason is None:
                 raise StreamIncomplete("the engine closed the stream before it said that the answer is complete")
             usage = self._usage(job)
@@ -124,13 +132,24 @@ class ReferenceAdapter(WorkerAdapter):
     def _order(self, task: TaskRequest) -> Order:
         return Order(
             model=task.model,
-            prompt=_prompt(task),
+            prompt=self._prompt(task),
             max_tokens=task.max_tokens or 16,
             stop=task.stop,
             seed=task.seed,
             json=task.response_format is not None,
             tools=bool(task.tools),
+            options=self._options(task),
+            model_version=task.model_version,
         )
+
+    def _prompt(self, task: TaskRequest) -> str:
+        if task.prompt is not None:
+            return task.prompt
+        return "\n".join(f"{message.role}: {message.text}" for message in task.messages or ())
+
+    def _options(self, task: TaskRequest) -> dict[str, Any]:
+        """Return what the task asks for beside its text; the engine has its own defaults for the rest."""
+        return {name: value for name in _OPTIONS if (value := getattr(task, name)) is not None}
 
     def _started(self, task: TaskRequest) -> Started:
         return Started(job_id=task.job_id, engine=self.engine, engine_version=self.version, model=task.model)
@@ -140,6 +159,10 @@ class ReferenceAdapter(WorkerAdapter):
             return decoder.decode(piece.data)
         except UnicodeDecodeError as exc:
             raise ProtocolViolation("the engine sent bytes that are no UTF-8") from exc
+
+    def _rest(self, decoder: codecs.IncrementalDecoder) -> str:
+        """Return what stands for a character of which the rest does not come."""
+        return "\ufffd" if decoder.getstate()[0] else ""
 
     def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
         if task.logprobs is None:
@@ -226,6 +249,8 @@ class ReferenceAdapter(WorkerAdapter):
     async def _outputs(self, request: InferRequest) -> list[Tensor]:
         try:
             return await self.server.infer(request.model, request.inputs, request.sequence)
+        except Broken as exc:
+            raise ConnectionLost("the connection to the engine broke while it worked on the inference") from exc
         except Unreachable as exc:
             raise ConnectFailed("the engine cannot be reached; is it running?") from exc
         except Fault as exc:
@@ -252,7 +277,3 @@ class ReferenceAdapter(WorkerAdapter):
         for byte in bytes(tensor.data):
             row = Tensor(tensor.name, "UINT8", (1,), bytes([byte]))
             yield await self._infer(msgspec.structs.replace(request, inputs=(row,)))
-
-
-def _prompt(task: TaskRequest) -> str:
-    return task.prompt if task.prompt is not None else "\n".join(message.text for message in task.messages or ())

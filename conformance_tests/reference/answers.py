@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple
 
 Reason = Literal["stop", "length", "tool_calls"]
 
-ECHO, SPLIT, NOTHING = "echo:", "split:", "nothing:"
-"""Prompts that begin so are answered with the rest: word by word, byte by byte, or not at all."""
+ECHO, SPLIT, CUT, NOTHING = "echo:", "split:", "cut:", "nothing:"
+"""Prompts that begin so are answered with the rest: word by word, byte by byte, the same without the last byte, or not
+at all."""
 
 _WORDS = ("river", "stone", "cloud", "bridge", "winter", "lamp", "paper", "seven", "north", "salt")
 
@@ -31,8 +32,16 @@ def answer_to(prompt: str, max_tokens: int, stop: tuple[str, ...], seed: int | N
     if prompt.startswith(SPLIT):
         data = prompt.removeprefix(SPLIT).encode()
         return Answer(tuple(data[at : at + 1] for at in range(len(data))), "stop", tokens_in)
+    if prompt.startswith(CUT):
+        data = prompt.removeprefix(CUT).encode()[:-1]
+        return Answer(tuple(data[at : at + 1] for at in range(len(data))), "stop", tokens_in)
     pieces, reason = _cut(_pieces(prompt, seed, json), stop, max_tokens)
     return Answer(tuple(piece.encode() for piece in pieces), reason, tokens_in)
+
+
+def mirrored(told: bytes) -> Answer:
+    """Return what a model says that answers with what it was told: whole, in small pieces."""
+    return Answer(tuple(told[at : at + 16] for at in range(0, len(told), 16)), "stop", 1)
 
 
 def _pieces(prompt: str, seed: int | None, json: bool) -> Iterable[str]:

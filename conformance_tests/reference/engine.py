@@ -5,27 +5,42 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
 import anyio
 import anyio.lowlevel
+import msgspec
 
 from adapter_api import Sequence, Tensor
-from conformance_tests.reference.answers import Answer, answer_to
+from conformance_tests.reference.answers import Answer, answer_to, mirrored
+
+MIRROR, SLOW = "mirror", "slow"
+"""Models: one answers with what it was told; one takes its time, for tensors."""
+
+SLOW_S = 0.8
+VERSIONS = ("1", "2")
+"""Of every model, the default last."""
 
 
 class Unreachable(Exception):
     """The engine is not there, or the connection to it broke."""
 
 
-class Fault(Exception):
-    """The engine refuses or fails; `kind` says how in words of its own, which happen to be the contract's."""
+class Broken(Unreachable):
+    """The connection broke while the engine was at work."""
 
-    def __init__(self, kind: str, retry_after_s: float | None = None, subject: str = "the task") -> None:
-        super().__init__(f"the engine says {kind} to {subject}")
+
+class Fault(Exception):
+    """The engine refuses or fails; `kind` says how in words of its own, which happen to be the contract's. `quotes` are
+    words of the task that it repeats."""
+
+    def __init__(
+        self, kind: str, retry_after_s: float | None = None, subject: str = "the task", quotes: str = ""
+    ) -> None:
+        super().__init__(f"the engine says {kind} to {subject} {quotes}".rstrip())
         self.kind = kind
         self.subject = subject
         self.retry_after_s = retry_after_s
@@ -42,6 +57,9 @@ class Order:
     seed: int | None = None
     json: bool = False
     tools: bool = False
+    options: Mapping[str, object] = field(default_factory=dict)
+    """What else the task asks for, by name."""
+    model_version: str | None = None
 
 
 class Piece(NamedTuple):
@@ -65,13 +83,19 @@ class Engine:
 
     release_s: float = 0.0
     """Seconds that the engine takes to let go of an aborted job."""
-    models: tuple[str, ...] = ("tiny", "echo", "swap", "repeat", "sum")
+    models: tuple[str, ...] = ("tiny", "echo", "swap", "repeat", "sum", MIRROR, SLOW)
     slots: int = 1000
     pace_s: float = 0.002
     """Seconds that the engine takes for one piece, or for an inference."""
     mode: Mode = Mode.UP
     jobs: list[Job] = field(default_factory=list)
     inferences: int = 0
+    inferring: int = 0
+    """Inferences that it works on now."""
+    cuts: int = 0
+    """How often the connections were cut."""
+    quotes: bool = False
+    """Whether the next failure repeats the prompt."""
     emitted: int = 0
     failures: deque[Fault] = field(default_factory=deque)
     sequences: dict[int | str, bytes] = field(default_factory=dict)
@@ -87,6 +111,7 @@ class Engine:
         for job in self.jobs:
             job.broken = True
         self.jobs.clear()
+        self.cuts += 1
         self._notify()
 
     def busy(self) -> list[Job]:
@@ -106,8 +131,11 @@ class Engine:
             raise failure
         if self.mode is Mode.UNREADY:
             raise Fault("not_ready")
-        if order.model not in self.models:
+        if order.model not in self.models or order.model_version not in (None, *VERSIONS):
             raise Fault("model_not_found")
+        if self.quotes:
+            self.quotes = False
+            raise Fault("engine_failed", quotes=order.prompt)
         if len(self.busy()) >= self.slots:
             raise Fault("overloaded")
         job = Job(self, order, failure)
@@ -127,7 +155,14 @@ class Engine:
                 raise Fault("invalid_request", subject=tensor.name)
         if sequence is not None:
             inputs = (self._add_up(sequence, inputs[0]),)
-        await anyio.sleep(self.pace_s)
+        cuts = self.cuts
+        self.inferring += 1
+        try:
+            await anyio.sleep(SLOW_S if model == SLOW else self.pace_s)
+        finally:
+            self.inferring -= 1
+        if self.cuts != cuts:
+            raise Broken("connection reset")
         return [Tensor(t.name.replace("INPUT", "OUTPUT"), t.datatype, t.shape, bytes(t.data)) for t in inputs[::-1]]
 
     def _add_up(self, sequence: Sequence, tensor: Tensor) -> Tensor:
@@ -162,7 +197,11 @@ class Job:
     """One order in the engine. It holds a slot until its last piece is taken or it is aborted."""
 
     def __init__(self, engine: Engine, order: Order, failure: Fault | None) -> None:
-        self.answer: Answer = answer_to(order.prompt, order.max_tokens, order.stop, order.seed, order.json, order.tools)
+        self.answer: Answer = (
+            mirrored(_told(order))
+            if order.model == MIRROR
+            else answer_to(order.prompt, order.max_tokens, order.stop, order.seed, order.json, order.tools)
+        )
         self.broken = False
         self.gone_at: float | None = None
         self._engine = engine
@@ -206,3 +245,9 @@ class Job:
     def _cut(self, rng: random.Random) -> Iterator[Piece]:
         for data in self.answer.pieces:
             yield Piece(data, token_id=len(data), logprob=-math.log(1 + rng.randrange(1, 9)))
+
+
+def _told(order: Order) -> bytes:
+    """Return what a model answers that answers with what it was told."""
+    version = VERSIONS[-1] if order.model_version is None else order.model_version
+    return msgspec.json.encode({"text": order.prompt, "fields": dict(order.options), "model_version": version})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint
+from typing import Any
 
 import msgspec
 
@@ -26,8 +27,8 @@ from adapter_api.hookspecs import PROJECT
 from conformance_tests.harness import Backend, Harness, KnownResponses, KnownTensors, KnownText
 from conformance_tests.outcome import Skipped
 from conformance_tests.reference.adapter import CAPABILITIES, ReferenceAdapter, ReferenceSettings
-from conformance_tests.reference.answers import ECHO, NOTHING, SPLIT
-from conformance_tests.reference.engine import Engine, Fault, Mode
+from conformance_tests.reference.answers import CUT, ECHO, NOTHING, SPLIT
+from conformance_tests.reference.engine import MIRROR, SLOW, VERSIONS, Engine, Fault, Mode
 from conformance_tests.tensor_cases import echo_tensors, sample_tensor
 
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -41,6 +42,7 @@ class ReferenceHarness(Harness):
     most_ahead = 1000
     control_timeout_s = 0.5
     settle_s = 1.0
+    echo_versions = VERSIONS
     plugin_module = "conformance_tests.reference.plugin"
     """What the entry point names; none is installed, so that the reference is in nobody's list of adapters."""
 
@@ -79,8 +81,18 @@ class ReferenceHarness(Harness):
         return KnownText(task=self.task(prompt=ECHO + text, max_tokens=64), text=text, tokens_in=9, tokens_out=8)
 
     def split_text(self) -> KnownText:
-        text = "naïve 日本 🙂 end"
+        text = "naïve 日本 🙂 the end…"
         return KnownText(task=self.task(prompt=SPLIT + text, max_tokens=64), text=text)
+
+    def cut_text(self) -> KnownText:
+        text = "un café et la moitié d'un "
+        return KnownText(task=self.task(prompt=f"{CUT}{text}é"), text=text)
+
+    def echo_task(self, **changes: Any) -> TaskRequest:
+        return self.task(**({"model": MIRROR} | changes))
+
+    def slow_tensors(self) -> InferRequest:
+        return InferRequest(model=SLOW, inputs=(sample_tensor("INPUT0", "FP32", (1,)),))
 
     def known_tensors(self, datatype: Datatype, shape: tuple[int, ...] | None = None) -> KnownTensors:
         return echo_tensors("echo", datatype, shape=(2, 3) if shape is None else shape)
@@ -111,7 +123,7 @@ class ReferenceHarness(Harness):
         return KnownTensors(request=InferRequest(model="swap", inputs=(first, second)), outputs=outputs)
 
     async def in_flight(self) -> int:
-        return len(self.engine.busy())
+        return len(self.engine.busy()) + self.engine.inferring
 
     async def inferences(self) -> int:
         return self.engine.inferences
@@ -144,6 +156,9 @@ class ReferenceHarness(Harness):
         if code in ("closed", "adapter_failed", "job_conflict"):
             raise Skipped(f"no engine fails with {code}")
         self.engine.failures.append(Fault(code, retry_after_s))
+
+    async def fail_quoting(self) -> None:
+        self.engine.quotes = True
 
     def load_plugins(self) -> PluginHost:
         return load_plugins(block=(), entry_points=[EntryPoint("reference", self.plugin_module, PROJECT)])

@@ -12,8 +12,21 @@ Two ways to run them with pytest: `pytest --pyargs conformance_tests.suite --ada
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import sys
 from types import ModuleType
+
+if (
+    "pytest" in sys.modules
+    and "conformance_tests.pytest_plugin" not in sys.modules
+    and (os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD") or "--disable-plugin-autoload" in sys.argv)
+):
+    # Once here, rather than as a fixture that every single test misses.
+    raise ImportError(
+        "pytest loads no plugins by itself in this run (PYTEST_DISABLE_PLUGIN_AUTOLOAD), and the suite needs its own: "
+        "add -p conformance_tests.pytest_plugin"
+    )
 
 _modules: list[ModuleType] = [
     importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)

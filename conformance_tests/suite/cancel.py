@@ -11,17 +11,26 @@ import anyio
 from adapter_api import CancelReceipt, Capability, End, Error, Token, WorkerAdapter
 from adapter_api.stream import CLOSE_GRACE_S
 from conformance_tests.checks import requirement
-from conformance_tests.outcome import Blocked, expect
+from conformance_tests.outcome import Blocked, Skipped, expect
 from conformance_tests.recording import Recording
 from conformance_tests.subject import Subject, renamed
 
 BURST = 50
+LIMIT_S = 0.15
+"""The time of a task that is to run out of it."""
 SLACK_S = 3.0
 """What a busy machine may add to a limit."""
 
 
 async def _cancel(adapter: WorkerAdapter, recording: Recording) -> CancelReceipt:
     return await adapter.cancel(recording.task.job_id)
+
+
+async def _started(subject: Subject) -> int | None:
+    try:
+        return await subject.harness.inferences()
+    except Skipped:
+        return None
 
 
 def _terminals(recording: Recording) -> list[str]:
@@ -225,8 +234,9 @@ async def test_a_hard_cancel_that_is_not_declared_is_not_claimed(subject: Subjec
 async def test_a_cancelled_task_leaves_the_engine(subject: Subject) -> None:
     """Cancel a running task and ask the engine what it works on."""
     subject.only_with(Capability.CANCEL_HARD, subject.harness.long_task().model)
-    await subject.harness.in_flight()
+    await subject.can_prove_cancels()
     async with subject.open() as adapter, subject.streaming(adapter) as recording:
+        await subject.must_work_on()
         await _cancel(adapter, recording)
         await subject.eventually(subject.engine_is_idle, "the engine still works on a task that was cancelled")
 
@@ -235,10 +245,11 @@ async def test_a_cancelled_task_leaves_the_engine(subject: Subject) -> None:
 async def test_a_reader_that_is_cancelled_stops_its_task(subject: Subject) -> None:
     """Cancel the scope in which a stream is being read and ask the engine what it works on."""
     subject.only_with(Capability.CANCEL_HARD, subject.harness.long_task().model)
-    await subject.harness.in_flight()
+    await subject.can_prove_cancels()
     async with subject.open() as adapter:
         recording = subject.submit(adapter, subject.harness.long_task())
         await recording.until_token()
+        await subject.must_work_on()
         async with anyio.create_task_group() as readers:
             readers.start_soon(recording.rest)
             await anyio.sleep(0.02)
@@ -251,9 +262,9 @@ async def test_a_task_that_outlives_its_time_says_so(subject: Subject) -> None:
     """Give a long task a fraction of the time it takes."""
     async with subject.open() as adapter:
         await subject.complete(adapter)
-        recording = await subject.run(adapter, subject.harness.long_task(timeout_s=0.15))
+        recording = await subject.run(adapter, subject.harness.long_task(timeout_s=LIMIT_S))
     if isinstance(recording.terminal, End):
-        raise Blocked("the harness's long task was done within 0.15 s; make it longer")
+        raise Blocked(f"the harness's long task was done within {LIMIT_S:g} s; make it longer")
 
     error = recording.error
     expect(
@@ -266,17 +277,22 @@ async def test_a_task_that_outlives_its_time_says_so(subject: Subject) -> None:
 async def test_a_task_whose_time_is_up_leaves_the_engine(subject: Subject) -> None:
     """Let the time of a long task run out and ask the engine what it works on."""
     subject.only_with(Capability.CANCEL_HARD, subject.harness.long_task().model)
-    await subject.harness.in_flight()
+    await subject.can_prove_cancels()
     async with subject.open() as adapter:
-        await subject.run(adapter, subject.harness.long_task(timeout_s=0.15))
+        before = await _started(subject)
+        recording = await subject.run(adapter, subject.harness.long_task(timeout_s=LIMIT_S))
+        after = await _started(subject)
+        if not recording.tokens and before == after:
+            raise Blocked(f"the engine was sent nothing within the {LIMIT_S:g} s of the task: it has nothing to stop")
         await subject.eventually(subject.engine_is_idle, "the engine still works on a task whose time was up")
 
 
 @requirement("ORCH-3060-020")
 async def test_released_is_said_only_of_what_the_engine_let_go(subject: Subject) -> None:
     """Cancel a running task and, if the receipt says released, ask the engine at once."""
-    await subject.harness.in_flight()
+    await subject.can_prove_cancels()
     async with subject.open() as adapter, subject.streaming(adapter) as recording:
+        await subject.must_work_on()
         receipt = await _cancel(adapter, recording)
         busy = await subject.harness.in_flight()
 

@@ -211,10 +211,23 @@ async def test_no_message_contains_the_prompt(subject: Subject) -> None:
         expect(CANARY not in _told(recording), f"the message of {_code(recording)} contains text of the prompt")
 
 
+@requirement("ORCH-3058-030")
+async def test_no_message_passes_on_a_prompt_that_the_engine_repeats(subject: Subject) -> None:
+    """Let the engine fail a task with an error that repeats its conspicuous prompt and search the message."""
+    async with subject.open() as adapter:
+        if CANARY in _told(await subject.unknown_model(adapter, prompt=f"say {CANARY} please")):
+            raise Blocked("the adapter repeats prompts by itself")
+        await subject.harness.fail_quoting()
+        recording = await subject.run(adapter, subject.harness.task(prompt=f"say {CANARY} please"))
+
+    code = _code(recording)
+    expect(CANARY not in _told(recording), f"the message of {code} passes on the prompt that the engine repeats")
+
+
 @requirement("ORCH-3058-015")
 async def test_no_message_contains_a_credential(subject: Subject) -> None:
     """Let tasks fail in every way the harness has and search the messages for its secrets."""
-    secrets = [secret for secret in subject.harness.secrets() if secret]
+    secrets = subject.secrets()
     for recording in await _all_failures(subject, subject.harness.prompt):
         leaked = any(secret in _told(recording) for secret in secrets)
         expect(not leaked, f"the message of {_code(recording)} contains a credential")

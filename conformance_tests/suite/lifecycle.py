@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import sys
 import threading
 
@@ -123,10 +125,11 @@ async def test_closing_is_bounded_while_the_engine_hangs(subject: Subject) -> No
 async def test_closing_stops_the_tasks_in_the_engine(subject: Subject) -> None:
     """Close an adapter with a running task and ask the engine what it works on."""
     subject.only_with(Capability.CANCEL_HARD, subject.harness.long_task().model)
-    await subject.harness.in_flight()
+    await subject.can_prove_cancels()
     async with subject.open() as adapter:
         recording = subject.submit(adapter, subject.harness.long_task())
         await recording.until_token()
+        await subject.must_work_on()
         await subject.close(adapter)
         await subject.eventually(
             subject.engine_is_idle, "the engine still works on a task of an adapter that is closed"
@@ -153,10 +156,11 @@ async def test_a_job_id_is_free_after_its_task(subject: Subject) -> None:
 async def test_closing_a_stream_stops_its_task_in_the_engine(subject: Subject) -> None:
     """Close a stream after its first token and ask the engine what it works on."""
     subject.only_with(Capability.CANCEL_HARD, subject.harness.long_task().model)
-    await subject.harness.in_flight()
+    await subject.can_prove_cancels()
     async with subject.open() as adapter:
         recording = subject.submit(adapter, subject.harness.long_task())
         await recording.until_token()
+        await subject.must_work_on()
         await recording.stream.aclose()
         await subject.eventually(subject.engine_is_idle, "the engine still works on a task whose stream was closed")
 
@@ -270,6 +274,37 @@ def _names(running: set[object]) -> str:
         f"thread {one.name!r}" if isinstance(one, threading.Thread) else f"task {getattr(one, 'get_name', str)()!r}"
         for one in list(running)[:5]
     )
+
+
+@requirement("ORCH-3056-026")
+async def test_closing_leaves_no_socket_open(subject: Subject) -> None:
+    """Open, use and close an adapter twice, and compare the sockets of the process after each."""
+    await _open_use_close(subject)
+    before = _sockets()
+    await _open_use_close(subject)
+
+    async def gone() -> bool:
+        return not _sockets() - before
+
+    try:
+        await subject.eventually(gone, "")
+    except Failed:
+        raise Failed(f"a closed adapter leaves {len(_sockets() - before)} sockets open") from None
+
+
+def _sockets() -> set[tuple[int, int]]:
+    """Return the sockets that this process has open, by what the system calls them."""
+    try:
+        files = os.listdir("/dev/fd")
+    except OSError as exc:
+        raise Skipped(f"this system does not list the files that a process has open: {exc}") from exc
+    found = set()
+    for name in files:
+        with contextlib.suppress(OSError, ValueError):
+            status = os.fstat(int(name))
+            if stat.S_ISSOCK(status.st_mode):
+                found.add((status.st_dev, status.st_ino))
+    return found
 
 
 @requirement("ORCH-3056-021")

@@ -95,7 +95,7 @@ async def test_logs_hold_no_text_of_prompts_or_answers(subject: Subject) -> None
 @requirement("ORCH-3062-002")
 async def test_logs_hold_no_credential(subject: Subject) -> None:
     """Use the adapter and search every log record for the harness's secrets."""
-    secrets = [secret for secret in subject.harness.secrets() if secret]
+    secrets = subject.secrets()
     with _log_records() as texts:
         await _use(subject, subject.harness.prompt)
 
@@ -106,7 +106,7 @@ async def test_logs_hold_no_credential(subject: Subject) -> None:
 @requirement("ORCH-3062-003")
 async def test_repr_holds_no_credential(subject: Subject) -> None:
     """Look at the `repr` of an adapter, closed and open."""
-    secrets = [secret for secret in subject.harness.secrets() if secret]
+    secrets = subject.secrets()
     async with subject.open() as adapter:
         told = f"{adapter!r} {adapter}"
     told += f"{subject.adapter()!r}"
@@ -210,7 +210,7 @@ async def test_the_logging_of_the_process_is_left_alone(subject: Subject) -> Non
 @requirement("ORCH-3062-015")
 async def test_health_tells_no_credential(subject: Subject) -> None:
     """Probe an engine that works, one that loads and one that is gone, and search the reports for the secrets."""
-    secrets = [secret for secret in subject.harness.secrets() if secret]
+    secrets = subject.secrets()
     async with subject.open() as adapter:
         told = [await _told_by_health(adapter)]
         for fault in (subject.engine_unready, subject.engine_stopped):

@@ -5,6 +5,7 @@ What the adapter itself says (`recording.said`) is looked at here, not what the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -23,7 +24,8 @@ from adapter_api import (
     encode_event,
 )
 from conformance_tests.checks import requirement
-from conformance_tests.outcome import Blocked, Skipped, expect
+from conformance_tests.harness import KnownText
+from conformance_tests.outcome import Blocked, NotApplicable, Skipped, expect
 from conformance_tests.recording import Recording
 from conformance_tests.subject import Subject, renamed
 
@@ -172,11 +174,99 @@ async def test_no_token_holds_a_part_of_a_character(subject: Subject) -> None:
     async with subject.open() as adapter:
         recording = await subject.succeed(adapter, known.task, "the task with cut characters")
 
-    # As sets: whether blanks are lost, or pieces repeated, is another requirement's matter.
+    problem = _broken_characters(recording, known)
+    expect(problem is None, problem or "")
+
+
+def _broken_characters(recording: Recording, known: KnownText) -> str | None:
+    """Say what became of characters before the last.
+
+    They are compared as sets: whether blanks are lost, or pieces repeated, is another requirement's matter.
+    """
     strange = sorted(set(recording.answer) - set(known.text))
-    missing = sorted(set(known.text) - set(recording.answer) - {" "})
-    expect(not strange, f"the tokens hold characters that the answer does not have: {strange!r}")
-    expect(not missing, f"characters of the answer are lost: {missing!r}")
+    if strange:
+        return f"the tokens hold characters that the answer does not have: {strange!r}"
+    missing = sorted(set(known.text[:-1]) - set(recording.answer) - {" "})
+    return f"characters of the answer are lost: {missing!r}" if missing else None
+
+
+@requirement("ORCH-3059-051")
+async def test_a_cut_character_at_the_very_end_is_delivered(subject: Subject) -> None:
+    """Run a task whose answer the engine cuts inside its last character, and look at the end of the text."""
+    known = subject.harness.split_text()
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, known.task, "the task with cut characters")
+    if (problem := _broken_characters(recording, known)) is not None:
+        raise Blocked(problem)
+
+    last = known.text[-1]
+    expect(recording.answer.endswith(last), f"the answer ends in {last!r}, and the tokens in {recording.answer[-1:]!r}")
+
+
+@requirement("ORCH-3059-052")
+async def test_an_answer_that_stops_inside_a_character_ends_in_order(subject: Subject) -> None:
+    """Run a task whose answer stops inside a character, and compare what comes before that."""
+    known = subject.harness.cut_text()
+    async with subject.open() as adapter:
+        await _expect_whole_text(subject, adapter)
+        with contextlib.suppress(Skipped):
+            split = subject.harness.split_text()
+            if (problem := _broken_characters(await subject.complete(adapter, split.task), split)) is not None:
+                raise Blocked(problem)
+        recording = await subject.succeed(adapter, known.task, "a task whose answer stops inside a character")
+
+    if any("\ud800" <= character <= "\udfff" for character in recording.answer):
+        raise Blocked("characters come in halves")
+    expect(
+        recording.answer.rstrip("\ufffd") == known.text,
+        f"of an answer of {len(known.text)} whole characters and a part of one {len(recording.answer)} came: "
+        "what is whole has to come, and of the rest nothing, or U+FFFD",
+    )
+
+
+@requirement("ORCH-3059-053")
+async def test_a_task_that_is_tried_again_looks_like_one_that_was_not(subject: Subject) -> None:
+    """Let the engine refuse a task, and break its connection before it answers; look at those that end in order."""
+    (_, plain), *others = await _several(subject)
+    if any(_differs(other, plain) for _, other in others):
+        raise Blocked("tasks that are not tried again differ from one another as well")
+    async with subject.open() as adapter:
+        recordings = []
+        for code in ("connect_failed", "not_ready", "overloaded", "connection_lost"):
+            with contextlib.suppress(Skipped):
+                await subject.harness.fail_next(code)
+                recordings.append(await subject.run(adapter, subject.harness.task()))
+        with contextlib.suppress(Skipped):
+            recordings.append(await _cut_before_it_is_answered(subject, adapter))
+    if not recordings:
+        raise Skipped("the harness cannot make a task fail in a way that is worth trying again")
+    again = [recording for recording in recordings if isinstance(recording.terminal, End)]
+    if not again:
+        raise NotApplicable("the adapter tries no task again")
+
+    for recording in again:
+        odd = _differs(recording, plain)
+        expect(odd is None, f"a task that was tried again {odd}")
+
+
+def _differs(recording: Recording, plain: Recording) -> str | None:
+    """Say what a task shows that one which was not tried again does not: whether that is right is another's matter."""
+    starts = sum(isinstance(event, Started) for event in recording.said)
+    if starts != sum(isinstance(event, Started) for event in plain.said):
+        return f"says started {starts} times"
+    indices, usual = ([token.index for token in one.tokens] for one in (recording, plain))
+    shorter = min(len(indices), len(usual))
+    return None if indices[:shorter] == usual[:shorter] else f"counts its tokens {indices[:5]}"
+
+
+async def _cut_before_it_is_answered(subject: Subject, adapter: WorkerAdapter) -> Recording:
+    recording = subject.submit(adapter, subject.harness.task())
+    async with anyio.create_task_group() as readers:
+        async with subject.engine_paused():
+            readers.start_soon(recording.rest)
+            await anyio.sleep(0.2)
+            await subject.harness.drop_streams()
+    return recording
 
 
 @requirement("ORCH-3059-012")
@@ -325,9 +415,9 @@ async def test_the_text_ends_before_a_stop_string(subject: Subject) -> None:
             _expect_cut(recording.answer, whole.answer[: whole.answer.find(stop)], stop)
 
 
-async def _stoppable(subject: Subject, adapter: WorkerAdapter) -> Recording:
+async def _stoppable(subject: Subject, adapter: WorkerAdapter, capability: Capability = Capability.STOP) -> Recording:
     """Return a repeatable task, run without a stop string, on a model that takes some."""
-    known = await subject.repeatable(adapter, Capability.STOP)
+    known = await subject.repeatable(adapter, capability)
     subject.only_with(Capability.STOP, known.task.model)
     whole = await subject.complete(adapter, renamed(known.task))
     if whole.text != known.text:
@@ -444,14 +534,27 @@ async def test_a_json_schema_is_kept(subject: Subject) -> None:
     async with subject.open() as adapter:
         await _expect_whole_text(subject, adapter)
         recording = await subject.succeed(adapter, task, "a task with a response format")
+    schema = (task.response_format.json_schema if task.response_format else None) or {}
     try:
         value = json.loads(recording.answer)
     except ValueError as exc:
         value = None
+        if _was_cut(recording) and recording.answer.lstrip().startswith(_JSON_BEGINS.get(schema.get("type", ""), "")):
+            raise Blocked(f"the JSON was cut at max_tokens={task.max_tokens}; allow more in Harness.json_task") from exc
         expect(False, f"the text is not JSON: {exc}")
-    schema = task.response_format.json_schema if task.response_format else None
-    problem = _schema_problem(value, schema or {})
+    problem = _schema_problem(value, schema)
     expect(problem is None, f"the JSON does not conform to the schema: {problem}")
+
+
+_JSON_BEGINS = {"object": "{", "array": "[", "string": '"'}
+
+
+def _was_cut(recording: Recording) -> bool:
+    """Whether an answer may have been ended by its `max_tokens`, as told, or as counted where nothing is told."""
+    reason, limit, counted = recording.end.finish_reason, recording.task.max_tokens, recording.end.usage.tokens_out
+    if reason == "unknown":
+        return limit is not None and max(len(recording.tokens), counted or 0) >= limit
+    return reason == "length"
 
 
 async def _expect_whole_text(subject: Subject, adapter: WorkerAdapter) -> None:
@@ -532,7 +635,9 @@ async def test_only_events_of_the_contract_are_said(subject: Subject) -> None:
 async def test_every_event_survives_its_json_form(subject: Subject) -> None:
     """Encode and decode every event of a task."""
     async with subject.open() as adapter:
-        recording = await subject.complete(adapter)
+        recording = await subject.run(adapter, subject.harness.task())
+    if not recording.said:
+        raise Blocked(f"a plain task says nothing: {recording.summary()}")
 
     for event in recording.said:
         if not isinstance(event, TokenEvent):
@@ -576,6 +681,8 @@ async def test_a_reader_that_stops_reading_does_not_fill_memory(subject: Subject
         before = await subject.harness.emitted()
         async with subject.streaming(adapter, task):
             ahead, last = await subject.harness.emitted() - before, -1
+            if not ahead:
+                raise Blocked("Harness.emitted does not count the token that was read")
             # Until it stops running ahead, or has run too far.
             while last != ahead <= limit:
                 await anyio.sleep(0.2)
@@ -637,6 +744,28 @@ async def test_an_answer_cut_at_a_stop_string_is_stop(subject: Subject) -> None:
 
     reason = recording.end.finish_reason
     expect(reason == "stop", f"the answer was cut at a stop string and the finish reason is {reason}")
+
+
+@requirement("ORCH-3059-054")
+async def test_usage_is_counted_beside_a_stop_string_too(subject: Subject) -> None:
+    """Run a repeatable task again, with a word of its own answer as stop string, and compare the counts."""
+    async with subject.open() as adapter:
+        whole = await _stoppable(subject, adapter, Capability.USAGE)
+        subject.only_with(Capability.USAGE, whole.task.model)
+        counted = whole.end.usage
+        if not counted.tokens_in or not counted.tokens_out:
+            raise Blocked(f"usage is {counted} without a stop string")
+        recording = await _run_with_stops(subject, adapter, whole, _word_within(whole.answer))
+    if len(recording.answer) >= len(whole.answer):
+        raise Blocked("the stop string did not cut the answer")
+
+    usage = recording.end.usage
+    expect(usage.tokens_in, f"tokens_in is {usage.tokens_in} with a stop string, and {counted.tokens_in} without")
+    expect(
+        usage.tokens_out is not None and len(recording.tokens) <= usage.tokens_out <= counted.tokens_out,
+        f"tokens_out is {usage.tokens_out} for an answer that a stop string cut after {len(recording.tokens)} token "
+        f"events; whole it has {counted.tokens_out}",
+    )
 
 
 @requirement("ORCH-3059-047")

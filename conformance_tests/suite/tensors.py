@@ -315,6 +315,39 @@ async def test_a_sequence_keeps_its_order(subject: Subject) -> None:
             expect(problem is None, f"request {at} of a sequence of {len(known)}: {problem}")
 
 
+@requirement("ORCH-3061-025")
+async def test_an_inference_is_not_sent_again_once_the_engine_has_it(subject: Subject) -> None:
+    """Break the connection while the engine works on an inference, and see what comes of it."""
+    request = subject.harness.slow_tensors()
+    outcome: list[str] = []
+    async with subject.open() as adapter, anyio.create_task_group() as beside:
+
+        async def infer() -> None:
+            error = await _raised(adapter.infer(_another(request)))
+            outcome.append(error.code if error else "answer")
+
+        beside.start_soon(infer)
+        try:
+            await subject.eventually(lambda: _is_at_work(subject), "")
+        except Failed:
+            beside.cancel_scope.cancel()
+            raise Blocked(f"the engine does not work on Harness.slow_tensors: {outcome or 'no answer yet'}") from None
+        before = await subject.harness.inferences()
+        await subject.harness.drop_streams()
+    sent = await subject.harness.inferences() - before
+
+    told = outcome[0] if outcome else "nothing"
+    expect(
+        # An engine may count an inference when it is done with it.
+        told != "answer" and sent <= 1,
+        f"the connection broke while the engine worked on an inference, which was sent again; it came to: {told}",
+    )
+
+
+async def _is_at_work(subject: Subject) -> bool:
+    return not await subject.engine_is_idle()
+
+
 @requirement("ORCH-3061-023")
 async def test_an_inference_on_an_engine_out_of_reach_is_connect_failed(subject: Subject) -> None:
     """Run an inference, stop the engine, and send another by a new adapter, which has no connection to lose."""

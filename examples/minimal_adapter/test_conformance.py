@@ -13,7 +13,7 @@ import pytest
 from parrot_adapter.adapter import ParrotAdapter, ParrotSettings
 
 from adapter_api import TaskRequest, WorkerAdapter
-from conformance_tests import Harness, KnownText, Skipped
+from conformance_tests import Echo, Harness, KnownText, Skipped
 from conformance_tests.suite import *  # noqa: F403 - the tests
 
 
@@ -26,6 +26,7 @@ class ParrotHarness(Harness):
     plugin = "parrot"
     model = "polly"
     url = ""
+    settle_s = 1.0  # what a cancel may take to show; the long task below takes more than twice that
 
     def start(self) -> None:
         port = self.url.rpartition(":")[2] or "0"
@@ -42,13 +43,20 @@ class ParrotHarness(Harness):
         return ParrotAdapter(ParrotSettings(url=self.url))
 
     def long_task(self, **changes: Any) -> TaskRequest:
-        return super().long_task(**({"prompt": "la " * 200} | changes))
+        return super().long_task(**({"prompt": "la " * 300} | changes))
 
     # Everything below is optional: each method makes more checks possible.
 
     def known_text(self) -> KnownText:
         task = self.task(prompt="pretty bird", max_tokens=64)
         return KnownText(task=task, text="bird pretty bird pretty bird pretty", tokens_in=2, tokens_out=6)
+
+    def echo_task(self, **changes: Any) -> TaskRequest:
+        return self.task(**({"model": "echo"} | changes))
+
+    def echoed(self, answer: str) -> Echo:
+        question = json.loads(answer)
+        return Echo(text=question["say"], fields={"max_tokens": question["words"]})
 
     async def in_flight(self) -> int:
         return (await self.ask({"count": True}))["running"]

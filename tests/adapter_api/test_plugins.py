@@ -73,8 +73,21 @@ def test_the_installed_plugins_are_found() -> None:
         ("import adapter_api\n@adapter_api.hookimpl\ndef worker_adapter_register(): return 'x'", "not AdapterPlugin"),
         ("import adapter_api\n@adapter_api.hookimpl\ndef worker_adapter_regsiter(): pass", "worker_adapter_regsiter"),
         ("import adapter_api\n@adapter_api.hookimpl\ndef worker_adapter_task_ended(nonsense): pass", "nonsense"),
+        ("def worker_adapter_register(): pass", "write @hookimpl above it"),
+        ("import adapter_api\ndef worker_adapter_collectors(): pass", "worker_adapter_collectors is not marked"),
     ],
-    ids=["import", "syntax", "exit", "hook raises", "hook exits", "hook returns", "unknown hook", "unknown argument"],
+    ids=[
+        "import",
+        "syntax",
+        "exit",
+        "hook raises",
+        "hook exits",
+        "hook returns",
+        "unknown hook",
+        "unknown argument",
+        "unmarked",
+        "unmarked collectors",
+    ],
 )
 def test_a_broken_plugin_is_reported_and_hides_nothing(package: Path, source: str, said: str) -> None:
     module = f"broken_{abs(hash(source))}"
@@ -160,12 +173,15 @@ def test_an_unknown_adapter_is_named_with_those_there_are() -> None:
 
 
 @pytest.mark.spec("ORCH-3054-019")
-@pytest.mark.parametrize("url", ["gopher://x", "localhost:8001", ""])
-def test_a_url_nobody_serves_is_refused_with_the_schemes_there_are(url: str) -> None:
+@pytest.mark.parametrize(
+    "url, said",
+    [("gopher://x", "begins 'gopher://'"), ("localhost:8001", "the URL has no scheme"), ("", "the URL has no scheme")],
+)
+def test_a_url_nobody_serves_is_refused_with_the_schemes_there_are(url: str, said: str) -> None:
     host = load_plugins(block=(), entry_points=[entry("mock", "adapter_api.mock_plugin")])
 
     assert host.adapter_for_url("mock://x").name == "mock"
-    with pytest.raises(UnknownAdapter, match="mock://"):
+    with pytest.raises(UnknownAdapter, match=f"{said}.*mock://"):
         host.adapter_for_url(url)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 
+import anyio
 import pytest
 
 from conformance_tests.checks import Check
@@ -39,6 +40,22 @@ def test_a_check_that_blocks_the_event_loop_ends_and_says_where(
 
     assert outcome.status is Status.FAILED
     assert "the event loop was blocked for 0.3 s, at threading.py:" in outcome.reason
+
+
+async def _waits_where_no_cancel_comes(subject: Subject) -> None:
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(3600)
+
+
+# Not on trio: what raises in the midst of its loop leaves pieces of it behind, which other tests would stumble over.
+def test_a_shielded_wait_is_not_told_as_a_blocked_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conformance_tests.execution.MENDING_S", 0.2)
+
+    outcome = Session(ReferenceHarness(), timeout_s=0.1).run(Check("ORCH-3057-001", _waits_where_no_cancel_comes), None)
+
+    assert outcome.status is Status.FAILED
+    assert "something waits that no cancellation reaches" in outcome.reason
+    assert "was blocked" not in outcome.reason
 
 
 def test_what_swallows_the_interruption_is_interrupted_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -61,12 +62,15 @@ class Foreign:
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(textwrap.dedent(text), encoding="utf-8")
 
-    def pytest(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    def pytest(
+        self, *arguments: str, without_report: bool = False, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+        report = [] if without_report else ["--conformance-report=report"]
         return subprocess.run(
             # Hypothesis comes along in our environment only, and takes a quarter of a second each time.
-            [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "--conformance-report=report", *arguments],
-            cwd=self.folder, capture_output=True, text=True, timeout=240, env=environment,
+            [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", *report, *arguments],
+            cwd=self.folder, capture_output=True, text=True, timeout=240, env=kept | dict(environment or {}),
         )  # fmt: skip
 
     def report(self) -> Report:
@@ -121,9 +125,35 @@ def test_a_deselected_test_is_not_run_and_the_verdict_incomplete(foreign: Foreig
 
     ran = foreign.pytest("-k", "not cancelled_task_leaves")
 
-    assert ran.returncode == 0, ran.stdout
+    assert ran.returncode == 2, ran.stdout
     assert foreign.report().verdict == "incomplete"
     assert [r.id for r in foreign.report().results if r.status == "not_run"] == ["ORCH-3060-014"]
+
+
+def test_a_skipped_proof_is_incomplete_for_pytest_too(foreign: Foreign) -> None:
+    skips = """
+    class Skips(HurryingHarness):
+        def images_task(self):
+            from conformance_tests import Skipped
+            raise Skipped("there is no picture")
+"""
+    foreign.write("test_conformance.py", (TWO_LINES_AND_A_FIXTURE + skips).replace("HurryingHarness()", "Skips()"))
+
+    ran = foreign.pytest()
+
+    assert ran.returncode == 2, ran.stdout
+    assert (foreign.report().verdict, foreign.report().unproved) == ("incomplete", ("images",))
+    assert "Declared and not proved: images (ORCH-3059-025)" in ran.stdout
+
+
+def test_a_failure_beside_the_suite_keeps_the_exit_status_of_pytest(foreign: Foreign) -> None:
+    foreign.write("test_conformance.py", TWO_LINES_AND_A_FIXTURE)
+    foreign.write("test_theirs.py", "def test_theirs():\n    assert not 'mine'\n")
+
+    ran = foreign.pytest()
+
+    assert ran.returncode == pytest.ExitCode.TESTS_FAILED
+    assert foreign.report().verdict == "conformant"
 
 
 def test_an_overridden_test_fails_the_run(foreign: Foreign) -> None:
@@ -132,7 +162,7 @@ def test_an_overridden_test_fails_the_run(foreign: Foreign) -> None:
 
     ran = foreign.pytest()
 
-    assert ran.returncode == 1
+    assert ran.returncode == 2
     assert foreign.report().verdict == "incomplete"
     assert "missing or overridden in it (ORCH-3060-014)" in ran.stdout
 
@@ -149,7 +179,7 @@ def test_a_test_that_poses_as_one_of_the_suite_does_not_count(foreign: Foreign) 
 
     ran = foreign.pytest()
 
-    assert ran.returncode == 1
+    assert ran.returncode == 2
     assert foreign.report().verdict == "incomplete"
 
 
@@ -158,7 +188,7 @@ def test_a_deleted_test_fails_the_run(foreign: Foreign) -> None:
 
     ran = foreign.pytest()
 
-    assert ran.returncode == 1
+    assert ran.returncode == 2
     assert [r.id for r in foreign.report().results if r.status == "not_run"] == ["ORCH-3059-001"]
 
 
@@ -178,7 +208,7 @@ def test_an_overridden_test_fails_the_run_of_several_processes_too(foreign: Fore
 
     ran = foreign.pytest("-p", "xdist", "-n", "2", "-k", "engine")
 
-    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert ran.returncode == 2, ran.stdout + ran.stderr
     assert "missing or overridden in it (ORCH-3060-014)" in ran.stdout
 
 
@@ -215,7 +245,8 @@ def test_a_harness_of_function_scope_is_fine(foreign: Foreign) -> None:
 
     ran = foreign.pytest("-k", "stream or token")
 
-    assert ran.returncode == 0, ran.stdout
+    assert ran.returncode == 2, ran.stdout
+    assert foreign.report().counts.keys() <= {"passed", "not_applicable", "not_run"}
 
 
 def test_two_adapters_in_one_run_have_a_report_each(foreign: Foreign) -> None:
@@ -228,6 +259,21 @@ def test_two_adapters_in_one_run_have_a_report_each(foreign: Foreign) -> None:
     assert ran.returncode == 0, ran.stdout
     for name in ("reference", "mock"):
         assert read_report(foreign.folder / "report" / name / "report.json").verdict == "conformant"
+
+
+def test_without_plugins_the_run_says_once_what_to_add(foreign: Foreign) -> None:
+    foreign.write("test_conformance.py", TWO_LINES_AND_A_FIXTURE)
+    without = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+    ran = foreign.pytest(without_report=True, environment=without)
+
+    assert ran.returncode == pytest.ExitCode.INTERRUPTED
+    assert "add -p conformance_tests.pytest_plugin" in ran.stdout
+    assert "1 error" in ran.stdout
+
+    added = foreign.pytest("-p", "conformance_tests.pytest_plugin", "-k", "started_is_said_once", environment=without)
+
+    assert "1 passed" in added.stdout
 
 
 def test_without_an_adapter_the_run_says_what_to_do(foreign: Foreign) -> None:

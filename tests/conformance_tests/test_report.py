@@ -12,12 +12,14 @@ import jsonschema
 import msgspec
 import pytest
 
+from adapter_api import Capability
 from conformance_tests.catalog import load
 from conformance_tests.command_line import MATRIX_BEGINS, MATRIX_ENDS, main
 from conformance_tests.comparison import compare, render_matrix
 from conformance_tests.junit import render_junit
 from conformance_tests.markdown import badge, render
 from conformance_tests.outcome import Outcome, Status
+from conformance_tests.proofs import NOT_PROVABLE, PROOFS
 from conformance_tests.report import SCHEMA, Report, Under, encode_report, make_report, read_report, report_schema
 
 no_spec = "it is about the reports of the suite"
@@ -36,7 +38,7 @@ def report_of(
     return make_report(
         [outcome for outcome in outcomes if outcome.status is not Status.NOT_RUN],
         catalog=load(),
-        under=Under(adapter="acme", engine="acme", engine_version="1.2"),
+        under=Under(adapter="acme", engine="acme", engine_version="1.2", capabilities=("stop", "text")),
         deviations=deviations or {},
         started_at=time.time(),
         duration_s=1.5,
@@ -56,6 +58,11 @@ def report_of(
         ({"ORCH-3059-001": Status.BROKEN}, False, "incomplete", 3),
         ({"ORCH-3059-001": Status.SKIPPED}, False, "conformant", 0),
         ({"ORCH-3059-001": Status.SKIPPED}, True, "incomplete", 2),
+        # The proof of a declared capability, and of one that is not.
+        ({"ORCH-3059-022": Status.SKIPPED}, False, "incomplete", 2),
+        ({"ORCH-3059-022": Status.NOT_APPLICABLE}, False, "incomplete", 2),
+        ({"ORCH-3059-022": Status.FAILED}, False, "not conformant", 1),
+        ({"ORCH-3059-044": Status.SKIPPED}, False, "conformant", 0),
         ({"ORCH-3059-001": Status.NOT_APPLICABLE}, True, "conformant", 0),
         ({SHOULD: Status.FAILED}, False, "conformant", 0),
         ({SHOULD: Status.FAILED}, True, "not conformant", 1),
@@ -67,6 +74,33 @@ def test_the_verdict_follows_from_the_whole_catalog(
     report = report_of(changes=changes, strict=strict)
 
     assert (report.verdict, report.exit_code) == (verdict, exit_code)
+
+
+def test_a_proof_that_fails_as_the_deviations_file_says_is_a_deviation() -> None:
+    report = report_of(changes={"ORCH-3059-022": Status.FAILED}, deviations={"ORCH-3059-022": "known"})
+
+    assert (report.verdict, report.unproved) == ("conformant with deviations", ())
+
+
+def test_every_capability_has_a_proof_or_a_reason_why_not() -> None:
+    of_suite = {r.id: r.when for r in load().requirements if r.verify == "conformance"}
+
+    assert PROOFS.keys() | NOT_PROVABLE.keys() == set(Capability)
+    assert not PROOFS.keys() & NOT_PROVABLE.keys()
+    assert set(PROOFS.values()) <= of_suite.keys()
+
+
+def test_a_report_names_what_no_check_can_prove() -> None:
+    capabilities = ("shared_memory", "text")
+
+    report = make_report(
+        [Outcome(requirement=id, status=Status.PASSED) for id in load().ids],
+        catalog=load(), under=Under(adapter="a", capabilities=capabilities), deviations={}, started_at=0.0,
+        duration_s=0.0, seed=0, strict=False,
+    )  # fmt: skip
+
+    assert (report.verdict, report.proved, report.not_provable) == ("conformant", ("text",), ("shared_memory",))
+    assert "not provable: shared_memory" in render(report).splitlines()[0]
 
 
 def test_a_rerun_that_passes_does_not_hide_a_failure() -> None:

@@ -24,6 +24,7 @@ from tests.worker_adapter.program import Finished, run
 from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.testing import FakeTriton
 from worker_adapter.checkup import Checkup, examine
+from worker_adapter.commands.doctor import _row
 
 pytestmark = pytest.mark.anyio
 no_spec = "what the program makes of a report is its own affair; what is in it is ORCH-3057"
@@ -145,6 +146,14 @@ def test_a_healthy_engine_exits_0_with_what_its_models_can_do() -> None:
 
 def test_an_engine_that_takes_no_work_exits_1() -> None:
     assert run("doctor", "--adapter", "mock", "--option", "state=draining").code == 1
+
+
+def test_a_hard_cancel_that_is_declared_without_a_mode_is_shown() -> None:
+    declared = ModelProps(name="m", ready=True, capabilities=frozenset({Capability.CANCEL_HARD}))
+    silent = ModelProps(name="m", ready=True)
+
+    assert ("hard" in _row(declared), "?" in _row(declared)) == (True, False)
+    assert "?" in _row(silent)
 
 
 def test_a_port_where_nothing_listens_exits_3_and_says_so(closed_url: str) -> None:

@@ -18,7 +18,19 @@ def test_the_figures_are_the_engines_own_where_it_counts() -> None:
 
     line = summary(end, 5, model="m")
 
-    assert line == "m · 11 tokens · 10.0 tok/s · first token 20 ms · 1.50 s · finish: length"
+    assert line == "m · 11 tokens · 7.3 tok/s in all · first token 20 ms · 1.50 s · finish: length"
+
+
+def test_the_rate_is_from_the_first_token_on_where_each_came_by_itself() -> None:
+    timings = Timings(total_ms=1500, time_to_first_token_ms=500, decode_time_ms=1000)
+
+    assert "· 10.0 tok/s ·" in summary(End(finish_reason="stop", usage=Usage(tokens_out=11), timings=timings), 11)
+
+
+def test_an_answer_in_one_event_has_no_rate_of_its_own() -> None:
+    timings = Timings(total_ms=2000, time_to_first_token_ms=1999, decode_time_ms=0.001)
+
+    assert "· 16.0 tok/s in all ·" in summary(End(finish_reason="stop", usage=Usage(tokens_out=32), timings=timings), 1)
 
 
 def test_figures_that_are_not_known_are_left_out() -> None:

@@ -163,6 +163,13 @@ def test_serve_brings_an_engine_of_its_own_and_takes_it_away_again() -> None:
     assert is_gone(ready["pid"])
 
 
+def test_rollout_alone_says_what_is_missing() -> None:
+    result = run("rollout")
+
+    assert result.code == 2
+    assert "name one of its commands; `worker-adapter rollout --help` shows what there is" in result.err
+
+
 def test_rollout_report_compares_the_pools_of_a_running_host(tmp_path: Path) -> None:
     shadow = '\n[[pools]]\nid = "twin"\nadapter = "mock"\nshadow_of = "default"\n[[pools.replicas]]\nid = "r0"\n'
     with Running("serve", "--config", config(tmp_path, GOOD + shadow), "--json") as host:

@@ -29,6 +29,7 @@ DEMO_MODELS = (
     DemoModel("slow", "repeats the words of the prompt slowly, and reports who was cancelled", "generic", True),
     DemoModel("splitter", "repeats the prompt in pieces that cut characters", "generic", True),
     DemoModel("midfail", "streams a few tokens, then fails as it is asked to", "generic", True),
+    DemoModel("echo", "answers with what it was sent, as JSON, in two versions", "vllm", True),
     DemoModel("tensors", "identity for every datatype", "tensors", False),
     DemoModel("addsub", "sum and difference of two FP32 tensors", "tensors", False),
 )

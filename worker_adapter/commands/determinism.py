@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from adapter_api import WorkerAdapter
-from worker_adapter.determinism import Divergence, Run
+from worker_adapter.determinism import Divergence, Run, SeedVerdict
 from worker_adapter.engine_options import AdapterOption, JsonOption, SettingsOption, make_adapter
 from worker_adapter.exit_codes import ExitCode
 from worker_adapter.reporting import write_json
@@ -53,7 +53,7 @@ def determinism(
     """Send one request many times to one or more replicas and compare the answers byte by byte.
 
     Seeds are tried at a higher temperature too: one that is ignored is told. Exits 0 when every answer is the same, 1
-    when not, or when a task failed or the seed is ignored, 3 when a replica cannot be reached.
+    when not, or when a task failed or the seed does not hold, 3 when a replica cannot be reached.
     """
     replicas = _replicas(url or [None], adapter, option)
     task: dict[str, Any] = {"model": model, "prompt": prompt or _PROMPT, "timeout_s": timeout}
@@ -115,6 +115,8 @@ def _print(report: Report) -> None:
     compared = sum(run.mode != "seed" and run.text is not None for run in report.runs)
     rows.append(("answers", f"{compared}, {report.distinct} different" if report.distinct > 1 else f"{compared}"))
     rows.append(("seed", _of_seeds(report)))
+    if report.seeds is not None:
+        rows.append(("holds", _of_company(report.seeds)))
     print_fields(rows)
     print()
     _print_divergence(report)
@@ -140,6 +142,16 @@ def _of_seeds(report: Report) -> str:
     return f"works: {seeds} seeds gave {report.seeds.distinct} texts, and each the same again"
 
 
+def _of_company(seeds: SeedVerdict) -> str:
+    """Say which of the three hold: the same text again alone, beside a task without a seed, beside a different one."""
+    tried = (
+        ("alone", seeds.ignored is None),
+        ("beside a task without a seed", seeds.beside_unseeded),
+        ("beside a different task", seeds.beside_different),
+    )
+    return ", ".join(f"{how}: {'not told' if holds is None else 'yes' if holds else 'NO'}" for how, holds in tried)
+
+
 def _print_divergence(report: Report) -> None:
     found = report.divergence
     if found is None:
@@ -152,4 +164,4 @@ def _print_divergence(report: Report) -> None:
 
 
 def _name(run: Run | Divergence) -> str:
-    return f"{run.mode} run {run.number} of {run.replica}"
+    return f"{run.mode.replace('_', ' ')} run {run.number} of {run.replica}"

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from adapter_api import Capability, ConfigurationError, EngineProps, ModelProps, WorkerAdapter
+from adapter_api import CancelMode, Capability, ConfigurationError, EngineProps, ModelProps, WorkerAdapter
 from worker_adapter.checkup import Checkup, Note, examine, with_note
 from worker_adapter.engine_command import ChosenEngine, engine_command, tell
 from worker_adapter.engine_options import JsonOption
@@ -122,7 +122,7 @@ def _row(model: ModelProps) -> tuple[str, ...]:
         model.name,
         {True: _YES, False: _NO, None: _UNKNOWN}[model.ready],
         model.dialect or _NO,
-        _CANCELS[model.cancel_mode],
+        _CANCELS[_cancel_mode(model)],
         *(_promise(model, capability) for _, capability in _PROMISES),
     )
 
@@ -152,3 +152,10 @@ def _print_notes(notes: tuple[Note, ...]) -> None:
     counts = {severity: sum(note.severity == severity for note in alike) for severity in _STYLES}
     print()
     print(", ".join(f"{n} {severity}{'' if n == 1 else 's'}" for severity, n in counts.items()))
+
+
+def _cancel_mode(model: ModelProps) -> CancelMode | None:
+    """Return what a cancel can do: an adapter that declares hard cancels has told, with or without a mode."""
+    if model.cancel_mode is None and Capability.CANCEL_HARD in model.capabilities:
+        return "hard"
+    return model.cancel_mode

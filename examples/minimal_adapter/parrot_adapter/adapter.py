@@ -15,6 +15,10 @@ import adapter_api as api
 from parrot_adapter.plugin import worker_adapter_register
 
 CAPABILITIES = worker_adapter_register().capabilities
+UNHEARD = (
+    "model_version", "min_tokens", "temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty",
+    "repetition_penalty",
+)  # fmt: skip
 ERRORS = {"unknown parrot": api.ModelNotFound, "busy": api.Overloaded, "tired": api.EngineFailed}
 
 
@@ -37,6 +41,9 @@ class ParrotAdapter(api.WorkerAdapter):
             raise api.Unsupported(f"a parrot cannot take {', '.join(sorted(missing))}")
         for name in task.parameters_for(self.engine):
             raise api.InvalidRequest(f"a parrot has no parameter {name!r}")
+        for name in UNHEARD:
+            if getattr(task, name) is not None:
+                raise api.Unsupported(f"a parrot does not heed {name!r}; leave it out")
         question = {"parrot": task.model, "say": task.prompt, "words": task.max_tokens or 16}
         self._in_flight += 1
         try:

@@ -1,4 +1,5 @@
 """The engine: parrots, which say the words they heard backwards, three times over, one every few milliseconds.
+The parrot called echo says what it was asked, as JSON, whole.
 
 `python -m parrot_adapter.engine [PORT]` prints where it listens and serves until it is stopped.
 """
@@ -11,7 +12,7 @@ import json
 import sys
 from typing import Any
 
-PARROTS = ["polly"]
+PARROTS = ["polly", "echo"]
 counts = {"running": 0, "asked": 0, "said": 0}
 troubles: list[str] = []
 
@@ -45,7 +46,10 @@ async def answer(question: dict[str, Any], writer: asyncio.StreamWriter, gone: a
         counts["asked"] += 1
         counts["running"] += 1
         try:
-            await say(question["say"].split() or ["squawk"], question["words"], writer, gone)
+            if question["parrot"] == "echo":
+                repeat(json.dumps(question), writer)
+            else:
+                await say(question["say"].split() or ["squawk"], question["words"], writer, gone)
         finally:
             counts["running"] -= 1
 
@@ -67,6 +71,12 @@ async def say(heard: list[str], most: int, writer: asyncio.StreamWriter, gone: a
         await writer.drain()
     reason = "stop" if len(words) <= most else "length"
     tell(writer, done=reason, heard=len(heard), said=min(most, len(words)))
+
+
+def repeat(text: str, writer: asyncio.StreamWriter) -> None:
+    tell(writer, began=True)
+    tell(writer, index=0, word=text)
+    tell(writer, done="stop", heard=1, said=1)
 
 
 def tell(writer: asyncio.StreamWriter, **line: Any) -> None:

@@ -68,6 +68,7 @@ def _slow(request: RecordedRequest) -> list[Step]:
 
 def _split(request: RecordedRequest) -> list[Step]:
     (prompt,) = request.inputs["text_input"].elements()
+    prompt = prompt[: len(prompt) - int(request.parameters.get("drop_bytes", 0))]
     return [*(_text(bytes([byte])) for byte in prompt), Finish()]
 
 

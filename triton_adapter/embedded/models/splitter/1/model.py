@@ -1,4 +1,7 @@
-"""Repeats the prompt, bytes and all, in pieces of `piece_bytes` (a request parameter), wherever that cuts it."""
+"""Repeats the prompt, bytes and all, in pieces of `piece_bytes` (a request parameter), wherever that cuts it.
+
+With `drop_bytes`, another request parameter, so many bytes at the end are left out, wherever that cuts it.
+"""
 
 import asyncio
 import sys
@@ -17,7 +20,9 @@ class TritonPythonModel(serving.StreamingModel):
 
     async def _repeat(self, request, sender):
         prompt = bytes(pb_utils.get_input_tensor_by_name(request, "text_input").as_numpy()[0])
-        size = max(1, int(serving.parameters(request).get("piece_bytes", self._piece_bytes)))
+        options = serving.parameters(request)
+        prompt = prompt[: len(prompt) - int(options.get("drop_bytes", 0))]
+        size = max(1, int(options.get("piece_bytes", self._piece_bytes)))
         pieces = [prompt[at : at + size] for at in range(0, len(prompt), size)]
         for piece in pieces:
             await asyncio.sleep(0)
