@@ -18,14 +18,15 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic, time
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import msgspec
 
-from adapter_api import ConfigurationError, End, Error, Terminal, TokenEvent, decode_event, encode_event
+from adapter_api import ConfigurationError, Error, Terminal, TokenEvent, encode_event
 from orchestrator.config import RetentionSettings
 from orchestrator.pools.status import TaskStatus
+from orchestrator.work.journal_rows import Damaged, Kept, read_status, read_task, status_of
 
 _log = logging.getLogger("orchestrator.work.journal")
 
@@ -35,6 +36,7 @@ _TASK_BYTES = 1024
 """What a task is counted as beside its events: its row, its status, its place in the indices."""
 _AT_ONCE = 500
 _WELL_AFTER_S = 10.0
+_LOOK_EVERY_S = 1.0
 _SCHEMA = """
 CREATE TABLE tasks (
     job_id TEXT PRIMARY KEY, owner TEXT, status BLOB NOT NULL, ended_at REAL
@@ -51,13 +53,14 @@ ResultT = TypeVar("ResultT")
 Step = Callable[[sqlite3.Connection], Any]
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """A task as the journal has it: its events from number `first` on."""
+class _Asked(NamedTuple):
+    step: Step
+    done: Future[Any]
+    only_reads: bool
 
-    owner: str | None
-    status: TaskStatus
-    first: int
-    events: list[TokenEvent]
+
+class FileGone(sqlite3.OperationalError):
+    """What is written to the file from now on, nobody finds again."""
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -65,7 +68,7 @@ class Recovered(msgspec.Struct, frozen=True):
 
     finished: int
     unfinished: int
-    """Tasks that ran when the host died; each has ended in one `Error` by now."""
+    """Tasks that ran when the host died; each ends in one `Error`, as soon as the disk takes that."""
 
 
 class Journal:
@@ -86,7 +89,11 @@ class Journal:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
         self._event_limit = events
-        self._steps: queue.SimpleQueue[tuple[Step, Future[Any]] | None] = queue.SimpleQueue()
+        self._steps: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._file: tuple[int, ...] | None = None
+        self._unfinished: list[tuple[str, bytes]] = []
+        """Tasks that the last host left, for as long as their end cannot be written."""
+        self._look_again_at = 0.0
         self._failed_at: float | None = None
         self.failures = 0
         self.recovered = Recovered(0, 0)
@@ -114,7 +121,8 @@ class Journal:
         journal = cls(connection, path, max_bytes=max_bytes, max_age_s=max_age_s, events=events)
         try:
             journal._prepare()
-            journal.recovered = journal._recover()
+            journal._find_unfinished()
+            journal._commit([])
         except sqlite3.Error as exc:
             connection.close()
             raise ConfigurationError(journal._why_unusable(exc)) from exc
@@ -167,11 +175,11 @@ class Journal:
 
     async def status(self, job_id: str) -> TaskStatus | None:
         """Return how an ended task ended; `None` when the journal has none of that name."""
-        return await self._run(lambda c: _status(c, job_id), otherwise=None)
+        return await self._run(lambda c: read_status(c, job_id), otherwise=None, only_reads=True)
 
     async def read(self, job_id: str) -> Kept | None:
         """Return an ended task with its events; `None` when the journal has none of that name."""
-        return await self._run(lambda c: _read(c, job_id), otherwise=None)
+        return await self._run(lambda c: read_task(c, job_id), otherwise=None, only_reads=True)
 
     async def aclose(self) -> None:
         """Write what is left and close the file."""
@@ -181,20 +189,22 @@ class Journal:
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
-    async def _run(self, step: Callable[[sqlite3.Connection], ResultT], *, otherwise: ResultT) -> ResultT:
+    async def _run(
+        self, step: Callable[[sqlite3.Connection], ResultT], *, otherwise: ResultT, only_reads: bool = False
+    ) -> ResultT:
         """Return what `step` returns once its transaction is written, or `otherwise` when it cannot be."""
         done: Future[ResultT] = Future()
-        self._steps.put((step, done))
+        self._steps.put(_Asked(step, done, only_reads))
         try:
             return await asyncio.wrap_future(done)
-        except sqlite3.Error:
+        except Exception:  # logged by the thread
             return otherwise
 
     def _write(self) -> None:
         pause_s = max(0.05, min(60.0, self._max_age_s / 2))
         open_ = True
         while open_:
-            steps: list[tuple[Step, Future[Any]]] = []
+            steps: list[_Asked] = []
             try:
                 step = self._steps.get(timeout=pause_s)
                 while step is not None:
@@ -208,24 +218,45 @@ class Journal:
                 pass
             self._commit(steps)
 
-    def _commit(self, steps: list[tuple[Step, Future[Any]]]) -> None:
+    def _commit(self, steps: list[_Asked]) -> None:
+        """Take the steps that write as one transaction, then those that only read."""
+        writes = [asked for asked in steps if not asked.only_reads]
         before = self._bytes
+        failure: sqlite3.Error | None = None
         try:
+            self._require_file()
             self._connection.execute("BEGIN IMMEDIATE")
-            results = [step(self._connection) for step, _ in steps]
+            self._recover()
+            results = [_done(asked.step, self._connection) for asked in writes]
             self._forget_old()
             self._connection.execute("COMMIT")
+            self._unfinished = []
         except sqlite3.Error as exc:
-            self._bytes = before
+            self._bytes, failure = before, exc
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            self._told(exc)
-            for _, done in steps:
-                _settle(done, exc)
+        self._told(failure)
+        for asked, result in zip(writes, [(failure, None)] * len(writes) if failure else results, strict=True):
+            _settle(asked.done, *result)
+        for asked in steps:
+            if asked.only_reads:
+                _settle(asked.done, *_read(asked.step, self._connection))
+
+    def _require_file(self) -> None:
+        """Raise when the file is not the one any more that was opened: SQLite writes to one that was deleted and says
+        nothing."""
+        now = monotonic()
+        if now < self._look_again_at:
             return
-        self._told(None)
-        for (_, done), result in zip(steps, results, strict=True):
-            _settle(done, None, result)
+        identity: tuple[int, ...] | None
+        try:
+            identity = _identity(self._path)
+        except OSError:
+            identity = None
+        self._file = self._file or identity
+        if identity is None or identity != self._file:
+            raise FileGone(f"somebody deleted {self._path} or its -wal, or put another file in its place")
+        self._look_again_at = now + _LOOK_EVERY_S
 
     def _told(self, failure: sqlite3.Error | None) -> None:
         """Log a failure, and, once none has followed for a while, that all is well again: not each step, since small
@@ -235,7 +266,7 @@ class Journal:
             if self._failed_at is None:
                 _log.error(
                     "the journal of kept tasks cannot be written (%s): kept tasks go on in memory only, and would be "
-                    "lost if the host died now; make room on its disk", _reason(failure),
+                    "lost if the host died now; %s", _reason(failure), _advice(failure),
                 )  # fmt: skip
             self._failed_at = monotonic()
         elif self._failed_at is not None and monotonic() - self._failed_at >= _WELL_AFTER_S:
@@ -291,7 +322,8 @@ class Journal:
                 f"retention.file {str(self._path)!r} is a database of something else, or of another version: "
                 "name another file, or move it away"
             )
-        connection.execute("PRAGMA auto_vacuum = FULL")
+        if empty:  # of no use later, and a write that a full disk refuses
+            connection.execute("PRAGMA auto_vacuum = FULL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA journal_size_limit = 4194304")
@@ -300,19 +332,22 @@ class Journal:
                 f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_VERSION}; COMMIT;"
             )
 
-    def _recover(self) -> Recovered:
+    def _find_unfinished(self) -> None:
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        unfinished = connection.execute("SELECT job_id, status FROM tasks WHERE ended_at IS NULL").fetchall()
-        for job_id, status in unfinished:
-            self._end_unfinished(job_id, status)
+        self._unfinished = connection.execute("SELECT job_id, status FROM tasks WHERE ended_at IS NULL").fetchall()
         tasks = connection.execute("SELECT count(*) FROM tasks").fetchone()[0]
         events = connection.execute("SELECT coalesce(sum(length(events)), 0) FROM batches").fetchone()[0]
         self._bytes = events + tasks * _TASK_BYTES
-        self._forget_old()
-        finished = connection.execute("SELECT count(*) FROM tasks").fetchone()[0] - len(unfinished)
-        connection.execute("COMMIT")
-        return Recovered(max(finished, 0), len(unfinished))
+        self.recovered = Recovered(tasks - len(self._unfinished), len(self._unfinished))
+
+    def _recover(self) -> None:
+        """Within a transaction: end what the last host left unfinished."""
+        for job_id, status in self._unfinished:
+            try:
+                self._end_unfinished(job_id, status)
+            except Damaged as exc:
+                _log.warning("%s: it is forgotten", exc)
+                self._forget(job_id)
 
     def _end_unfinished(self, job_id: str, status: bytes) -> None:
         connection = self._connection
@@ -323,13 +358,12 @@ class Journal:
             retryable=True,
         )
         now = time()
+        blob = encode_event(error)
         connection.execute(
-            "INSERT INTO batches (job_id, first, count, events) VALUES (?, ?, 1, ?)",
-            (job_id, last or 0, encode_event(error)),
+            "INSERT INTO batches (job_id, first, count, events) VALUES (?, ?, 1, ?)", (job_id, last or 0, blob)
         )
-        ended = msgspec.structs.replace(
-            msgspec.json.decode(status, type=TaskStatus), state="ended", ended_at=now, terminal=error
-        )
+        self._bytes += len(blob)
+        ended = status_of(connection, job_id, status, now)
         connection.execute(
             "UPDATE tasks SET ended_at = ?, status = ? WHERE job_id = ?", (now, msgspec.json.encode(ended), job_id)
         )
@@ -338,6 +372,8 @@ class Journal:
         name = f"retention.file {str(self._path)!r}"
         if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
             return f"{name} is in use by another host: give each host a file of its own"
+        if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return f"{name} cannot be made ({_reason(exc)}): make room on its disk, or name a file on another one"
         return f"{name} cannot be used ({_reason(exc)}): name another file, or move it away"
 
 
@@ -358,8 +394,8 @@ async def journal_in(settings: RetentionSettings, events: int) -> AsyncIterator[
 
     journal = await anyio.to_thread.run_sync(open_)
     _log.info(
-        "kept tasks are written to %s: %d that ended can be read again, %d that ran when the host stopped have ended "
-        "in an error", path, journal.recovered.finished, journal.recovered.unfinished,
+        "kept tasks are written to %s: %d that ended can be read again, %d that ran when the host stopped end in an "
+        "error", path, journal.recovered.finished, journal.recovered.unfinished,
     )  # fmt: skip
     try:
         yield journal
@@ -368,40 +404,32 @@ async def journal_in(settings: RetentionSettings, events: int) -> AsyncIterator[
             await journal.aclose()
 
 
-def _read(connection: sqlite3.Connection, job_id: str) -> Kept | None:
-    row = connection.execute("SELECT owner FROM tasks WHERE job_id = ?", (job_id,)).fetchone()
-    status = _status(connection, job_id)
-    if row is None or status is None:
-        return None
-    first = following = 0
-    events: list[TokenEvent] = []
-    for start, count, blob in connection.execute(
-        "SELECT first, count, events FROM batches WHERE job_id = ? ORDER BY first", (job_id,)
-    ):
-        if start != following or not events:
-            # What lies before a gap cannot be told from what is gone.
-            first, events = start, []
-        events += map(decode_event, blob.split(b"\n"))
-        following = start + count
-    return Kept(row[0], status, first, events)
+def _done(step: Step, connection: sqlite3.Connection) -> tuple[Exception | None, Any]:
+    """Return what a step did. What is wrong with one task must not cost the others their place."""
+    try:
+        return None, step(connection)
+    except sqlite3.Error:
+        raise
+    except Exception as exc:
+        if not isinstance(exc, Damaged):
+            _log.exception("the journal of kept tasks failed at one step")
+        else:
+            _log.warning("%s", exc)
+        return exc, None
 
 
-def _status(connection: sqlite3.Connection, job_id: str) -> TaskStatus | None:
-    row = connection.execute(
-        "SELECT status, ended_at, (SELECT events FROM batches WHERE batches.job_id = tasks.job_id "
-        "ORDER BY first DESC LIMIT 1) FROM tasks WHERE job_id = ? AND ended_at IS NOT NULL",
-        (job_id,),
-    ).fetchone()
-    if row is None:
-        return None
-    status = msgspec.json.decode(row[0], type=TaskStatus)
-    if status.state == "ended":
-        return status
-    # The host died between the task's last event and its last status.
-    last = decode_event(row[2].rpartition(b"\n")[2])
-    return msgspec.structs.replace(
-        status, state="ended", ended_at=row[1], terminal=last if isinstance(last, End | Error) else None
-    )
+def _read(step: Step, connection: sqlite3.Connection) -> tuple[Exception | None, Any]:
+    try:
+        return _done(step, connection)
+    except sqlite3.Error as exc:
+        _log.error("the journal of kept tasks cannot be read: %s", _reason(exc))
+        return exc, None
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Return what tells the file and its write-ahead log from others that are put in their place."""
+    files = [path.stat(), Path(f"{path}-wal").stat()]
+    return tuple(number for found in files for number in (found.st_dev, found.st_ino))
 
 
 def _settle(done: Future[Any], failure: Exception | None, result: object = None) -> None:
@@ -415,3 +443,12 @@ def _settle(done: Future[Any], failure: Exception | None, result: object = None)
 
 def _reason(exc: Exception) -> str:
     return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+
+
+def _advice(failure: sqlite3.Error) -> str:
+    code = (getattr(failure, "sqlite_errorcode", None) or 0) & 0xFF
+    if isinstance(failure, FileGone):
+        return "restart the host to begin a new one"
+    if code == sqlite3.SQLITE_FULL:
+        return "make room on its disk"
+    return "look after its disk and the rights of its file and folder, then restart the host if this does not end"
