@@ -37,6 +37,8 @@ _TASK_BYTES = 1024
 _AT_ONCE = 500
 _WELL_AFTER_S = 10.0
 _LOOK_EVERY_S = 1.0
+_PATIENCE_S = 5.0
+"""How long a task, or the end of the host, waits for a disk that hangs."""
 _SCHEMA = """
 CREATE TABLE tasks (
     job_id TEXT PRIMARY KEY, owner TEXT, status BLOB NOT NULL, ended_at REAL
@@ -94,6 +96,8 @@ class Journal:
         self._unfinished: list[tuple[str, bytes]] = []
         """Tasks that the last host left, for as long as their end cannot be written."""
         self._look_again_at = 0.0
+        self._stalled = False
+        """Whether a step has hung for so long that nobody waits for the file; until the next transaction is done."""
         self._failed_at: float | None = None
         self.failures = 0
         self.recovered = Recovered(0, 0)
@@ -182,10 +186,11 @@ class Journal:
         return await self._run(lambda c: read_task(c, job_id), otherwise=None, only_reads=True)
 
     async def aclose(self) -> None:
-        """Write what is left and close the file."""
+        """Write what is left and close the file; a disk that hangs is left alone."""
         self._steps.put(None)
-        await anyio.to_thread.run_sync(self._thread.join)
-        self._connection.close()
+        await anyio.to_thread.run_sync(self._thread.join, _PATIENCE_S)
+        if not self._thread.is_alive():
+            self._connection.close()
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
@@ -193,12 +198,27 @@ class Journal:
         self, step: Callable[[sqlite3.Connection], ResultT], *, otherwise: ResultT, only_reads: bool = False
     ) -> ResultT:
         """Return what `step` returns once its transaction is written, or `otherwise` when it cannot be."""
+        if self._stalled:  # what would be put behind the step that hangs would only fill the memory
+            return otherwise
         done: Future[ResultT] = Future()
         self._steps.put(_Asked(step, done, only_reads))
         try:
-            return await asyncio.wrap_future(done)
+            with anyio.fail_after(_PATIENCE_S):
+                return await asyncio.wrap_future(done)
+        except TimeoutError:
+            self._stall()
+            return otherwise
         except Exception:  # logged by the thread
             return otherwise
+
+    def _stall(self) -> None:
+        if not self._stalled:
+            self._stalled = True
+            self.failures += 1
+            _log.error(
+                "the journal of kept tasks was not written for %g s: kept tasks go on in memory only until it is, and "
+                "would be lost if the host died now; look after the disk of %s", _PATIENCE_S, self._path,
+            )  # fmt: skip
 
     def _write(self) -> None:
         pause_s = max(0.05, min(60.0, self._max_age_s / 2))
@@ -235,6 +255,9 @@ class Journal:
             self._bytes, failure = before, exc
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+        if self._stalled:
+            self._stalled = False
+            _log.warning("the disk of the journal of kept tasks answers again")
         self._told(failure)
         for asked, result in zip(writes, [(failure, None)] * len(writes) if failure else results, strict=True):
             _settle(asked.done, *result)

@@ -18,6 +18,7 @@ from orchestrator.pools.status import TaskStatus
 from orchestrator.work import journal as module
 from orchestrator.work.journal import Journal
 from orchestrator.work.keep import KeptTasks
+from tests.orchestrator.pools.test_monitor import eventually
 from tests.orchestrator.work.test_keep import close, read_all, tokens
 
 pytestmark = pytest.mark.anyio
@@ -420,3 +421,45 @@ async def test_whoever_asks_for_a_task_that_is_being_written_down_waits_for_that
     assert waited
     assert found is log
     assert log.ended_at is not None
+
+
+@pytest.mark.spec("ORCH-3064-027")
+async def test_a_disk_that_hangs_costs_the_journal_and_no_task(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
+    held = threading.Event()
+    async with opened(tmp_path / "j") as journal:
+        hanging = asyncio.ensure_future(journal._run(lambda connection: held.wait(30), otherwise=False))
+        kept = KeptTasks(tasks=9, events=100, keep_s=60, journal=journal, status_of=status)
+        async with anyio.create_task_group() as kept.group:
+            with anyio.fail_after(10):
+                logs = [await kept.start(name, None, talking(), close) for name in "ab"]
+                read = [await read_all(log, 0) for log in logs]
+            waiting = journal._steps.qsize()
+            kept.group.cancel_scope.cancel()
+        assert await hanging is False
+        held.set()
+        await eventually(lambda: "answers again" in caplog.text)
+        monkeypatch.setattr(module, "_PATIENCE_S", 10.0)
+        await finish(journal, "after")
+        after = await journal.read("after")
+
+    assert [[event for _, event in each] for each in read] == [[Token(0, "x" * 9_000), END]] * 2
+    assert waiting <= 1, "nothing piles up behind it"
+    assert caplog.text.count("was not written for") == 1
+    assert after is not None
+
+
+async def test_a_disk_that_hangs_does_not_keep_the_host_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.1)
+    held = threading.Event()
+    journal = Journal.open(tmp_path / "j", max_bytes=PLENTY, max_age_s=60.0, events=1000)
+    await journal._run(lambda connection: held.wait(30), otherwise=False)
+    with anyio.fail_after(10):
+        await journal.aclose()
+        held.set()
+        await anyio.to_thread.run_sync(journal._thread.join)
+    journal._connection.close()
