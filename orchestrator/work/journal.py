@@ -26,12 +26,11 @@ import msgspec
 from adapter_api import ConfigurationError, Error, Terminal, TokenEvent, encode_event
 from orchestrator.config import RetentionSettings
 from orchestrator.pools.status import TaskStatus
+from orchestrator.work.journal_file import FileGone, advice, identity, prepare, reason, why_unusable
 from orchestrator.work.journal_rows import Damaged, Kept, read_status, read_task, status_of
 
 _log = logging.getLogger("orchestrator.work.journal")
 
-_APPLICATION_ID = 0x774A726E  # "wJrn", so that no other database is taken for a journal
-_VERSION = 1
 _TASK_BYTES = 1024
 """What a task is counted as beside its events: its row, its status, its place in the indices."""
 _AT_ONCE = 500
@@ -39,18 +38,6 @@ _WELL_AFTER_S = 10.0
 _LOOK_EVERY_S = 1.0
 _PATIENCE_S = 5.0
 """How long a task, or the end of the host, waits for a disk that hangs."""
-_SCHEMA = """
-CREATE TABLE tasks (
-    job_id TEXT PRIMARY KEY, owner TEXT, status BLOB NOT NULL, ended_at REAL
-) WITHOUT ROWID;
-CREATE TABLE batches (
-    number INTEGER PRIMARY KEY, job_id TEXT NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,
-    events BLOB NOT NULL
-);
-CREATE INDEX batches_of ON batches (job_id, first);
-CREATE INDEX tasks_by_end ON tasks (ended_at);
-"""
-
 ResultT = TypeVar("ResultT")
 Step = Callable[[sqlite3.Connection], Any]
 
@@ -59,10 +46,6 @@ class _Asked(NamedTuple):
     step: Step
     done: Future[Any]
     only_reads: bool
-
-
-class FileGone(sqlite3.OperationalError):
-    """What is written to the file from now on, nobody finds again."""
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -121,15 +104,15 @@ class Journal:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
         except (OSError, sqlite3.Error) as exc:
-            raise ConfigurationError(f"retention.file {str(path)!r} cannot be opened: {_reason(exc)}") from exc
+            raise ConfigurationError(f"retention.file {str(path)!r} cannot be opened: {reason(exc)}") from exc
         journal = cls(connection, path, max_bytes=max_bytes, max_age_s=max_age_s, events=events)
         try:
-            journal._prepare()
+            prepare(connection, path)
             journal._find_unfinished()
             journal._commit([])
         except sqlite3.Error as exc:
             connection.close()
-            raise ConfigurationError(journal._why_unusable(exc)) from exc
+            raise ConfigurationError(why_unusable(path, exc)) from exc
         except ConfigurationError:
             connection.close()
             raise
@@ -271,13 +254,13 @@ class Journal:
         now = monotonic()
         if now < self._look_again_at:
             return
-        identity: tuple[int, ...] | None
+        found: tuple[int, ...] | None
         try:
-            identity = _identity(self._path)
+            found = identity(self._path)
         except OSError:
-            identity = None
-        self._file = self._file or identity
-        if identity is None or identity != self._file:
+            found = None
+        self._file = self._file or found
+        if found is None or found != self._file:
             raise FileGone(f"somebody deleted {self._path} or its -wal, or put another file in its place")
         self._look_again_at = now + _LOOK_EVERY_S
 
@@ -289,7 +272,7 @@ class Journal:
             if self._failed_at is None:
                 _log.error(
                     "the journal of kept tasks cannot be written (%s): kept tasks go on in memory only, and would be "
-                    "lost if the host died now; %s", _reason(failure), _advice(failure),
+                    "lost if the host died now; %s", reason(failure), advice(failure),
                 )  # fmt: skip
             self._failed_at = monotonic()
         elif self._failed_at is not None and monotonic() - self._failed_at >= _WELL_AFTER_S:
@@ -333,28 +316,6 @@ class Journal:
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        connection = self._connection
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        # Deleted answers must not lie about in free pages.
-        connection.execute("PRAGMA secure_delete = ON")
-        found = tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if not empty and found != (_APPLICATION_ID, _VERSION):
-            raise ConfigurationError(
-                f"retention.file {str(self._path)!r} is a database of something else, or of another version: "
-                "name another file, or move it away"
-            )
-        if empty:  # of no use later, and a write that a full disk refuses
-            connection.execute("PRAGMA auto_vacuum = FULL")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA journal_size_limit = 4194304")
-        if empty:
-            connection.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_VERSION}; COMMIT;"
-            )
-
     def _find_unfinished(self) -> None:
         connection = self._connection
         self._unfinished = connection.execute("SELECT job_id, status FROM tasks WHERE ended_at IS NULL").fetchall()
@@ -390,14 +351,6 @@ class Journal:
         connection.execute(
             "UPDATE tasks SET ended_at = ?, status = ? WHERE job_id = ?", (now, msgspec.json.encode(ended), job_id)
         )
-
-    def _why_unusable(self, exc: sqlite3.Error) -> str:
-        name = f"retention.file {str(self._path)!r}"
-        if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-            return f"{name} is in use by another host: give each host a file of its own"
-        if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            return f"{name} cannot be made ({_reason(exc)}): make room on its disk, or name a file on another one"
-        return f"{name} cannot be used ({_reason(exc)}): name another file, or move it away"
 
 
 @asynccontextmanager
@@ -445,14 +398,8 @@ def _read(step: Step, connection: sqlite3.Connection) -> tuple[Exception | None,
     try:
         return _done(step, connection)
     except sqlite3.Error as exc:
-        _log.error("the journal of kept tasks cannot be read: %s", _reason(exc))
+        _log.error("the journal of kept tasks cannot be read: %s", reason(exc))
         return exc, None
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    """Return what tells the file and its write-ahead log from others that are put in their place."""
-    files = [path.stat(), Path(f"{path}-wal").stat()]
-    return tuple(number for found in files for number in (found.st_dev, found.st_ino))
 
 
 def _settle(done: Future[Any], failure: Exception | None, result: object = None) -> None:
@@ -462,16 +409,3 @@ def _settle(done: Future[Any], failure: Exception | None, result: object = None)
         done.set_exception(failure)
     else:
         done.set_result(result)
-
-
-def _reason(exc: Exception) -> str:
-    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
-
-
-def _advice(failure: sqlite3.Error) -> str:
-    code = (getattr(failure, "sqlite_errorcode", None) or 0) & 0xFF
-    if isinstance(failure, FileGone):
-        return "restart the host to begin a new one"
-    if code == sqlite3.SQLITE_FULL:
-        return "make room on its disk"
-    return "look after its disk and the rights of its file and folder, then restart the host if this does not end"
