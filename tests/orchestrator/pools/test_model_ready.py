@@ -53,7 +53,7 @@ def last(events: list[TokenEvent]) -> Error | End:
     return events[-1]
 
 
-@pytest.mark.spec("ORCH-3055-042")
+@pytest.mark.spec("ORCH-3055-047")
 async def test_a_task_for_a_model_that_is_ready_nowhere_ends_in_not_ready_and_not_with_the_queues_time() -> None:
     async with loading({}, {}, queue=SHORT) as host:
         with anyio.fail_after(10):
@@ -69,7 +69,7 @@ async def test_a_task_for_a_model_that_is_ready_nowhere_ends_in_not_ready_and_no
         assert said in late.message
 
 
-@pytest.mark.spec("ORCH-3055-042")
+@pytest.mark.spec("ORCH-3055-047")
 async def test_a_task_waits_for_its_model_as_long_as_for_a_replica() -> None:
     async with loading({}, queue={**SHORT, "not_ready_wait_s": 10}) as host:
         stream = host.submit(task(model="late"))
@@ -80,7 +80,7 @@ async def test_a_task_waits_for_its_model_as_long_as_for_a_replica() -> None:
     assert isinstance(last(events), End)
 
 
-@pytest.mark.spec("ORCH-3055-042")
+@pytest.mark.spec("ORCH-3055-047")
 async def test_a_model_that_goes_while_its_tasks_wait_for_a_slot_shortens_their_wait() -> None:
     async with loading({"slots": 1, "hang_after": 1}, queue=SHORT) as host:
         late_of(host).late_is_ready = True
@@ -107,7 +107,7 @@ async def test_a_model_that_goes_while_its_tasks_wait_for_a_slot_shortens_their_
     assert error.code == "not_ready"
 
 
-@pytest.mark.spec("ORCH-3055-042")
+@pytest.mark.spec("ORCH-3055-047")
 async def test_tasks_of_a_replica_that_alone_has_their_model_do_not_wait_behind_others_that_are_ready() -> None:
     """As when its breaker is open, or it is drained: that others take work does not help these tasks."""
     async with loading({}, {"models": ["mock", "only"]}, queue=SHORT) as host:
@@ -121,7 +121,7 @@ async def test_tasks_of_a_replica_that_alone_has_their_model_do_not_wait_behind_
         assert said in error.message
 
 
-@pytest.mark.spec("ORCH-3055-042")
+@pytest.mark.spec("ORCH-3055-047")
 async def test_a_pool_where_the_model_is_ready_is_chosen_before_one_where_it_is_not() -> None:
     plugins = plugin_host(
         loading="tests.orchestrator.pools.test_model_ready:Loading", mock="adapter_api.testing:MockAdapter"
