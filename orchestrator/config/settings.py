@@ -89,7 +89,7 @@ class QueueSettings(Frozen):
     )
     timeout_s: Seconds = Field(default=60.0, description="longest wait in the queue")
     not_ready_wait_s: SecondsOrZero = Field(
-        default=2.0, description="longest wait while no replica is ready at all; then the task ends in `not_ready`"
+        default=2.0, description="longest wait while no replica has the model ready; then the task ends in `not_ready`"
     )
 
 

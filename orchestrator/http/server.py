@@ -6,22 +6,30 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 import anyio
+import msgspec
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from adapter_api import ConfigurationError
 from orchestrator.config import ServerSettings
+from orchestrator.http.problems import Refused, body_of, status_of
+from orchestrator.http.request_ids import HEADER
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
-_HEADERS_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_NO_HTTP = Refused("invalid_request", "these bytes are no HTTP/1.1 request")
+_HEADERS_TOO_LARGE = Refused(
+    "headers_too_many", "the headers are too large: the limit is server.limits.max_header_bytes"
+)
 
 
 class Server(uvicorn.Server):
@@ -140,8 +148,10 @@ class _Protocol(HttpToolsProtocol):
             self._header_bytes += len(data)
             if self._header_bytes > self.max_header_bytes:
                 self._got_headers()
-                self.transport.write(_HEADERS_TOO_LARGE)
-                self.transport.close()
+                self._refuse(_HEADERS_TOO_LARGE)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(_NO_HTTP)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -169,6 +179,21 @@ class _Protocol(HttpToolsProtocol):
         if cycle.scope["http_version"] == "1.0":
             cycle.send = _UntilTheEnd(cycle)  # type: ignore[method-assign]
         super()._start_asgi_task(cycle, app)
+
+    def _refuse(self, refused: Refused) -> None:
+        """Answer what never becomes a request that a face could answer, and close the connection."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # none before the first request
+        if cycle is not None and cycle.response_started and not cycle.response_complete:
+            self.transport.close()  # it came behind a request whose answer is on its way, and must not get into that
+            return
+        status = HTTPStatus(status_of(refused.error.code))
+        body = msgspec.json.encode(body_of(refused.error, ""))
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n{HEADER}: {uuid4().hex}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
     def _expect_headers(self) -> None:
         self._headers_due = self.loop.call_later(self.header_timeout_s, self.transport.close)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+import anyio
 import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -22,6 +23,9 @@ from orchestrator.pools.status import TaskStatus
 from orchestrator.work.keep import EventLog, KeptTasks, Numbered
 
 router = APIRouter(tags=["tasks"])
+
+_SETTLE_S = 1.0
+"""How long a receipt may wait for a slow disk."""
 
 
 class TaskEvents(StreamingAnswer):
@@ -81,7 +85,12 @@ async def look_at_all(request: Request) -> Response:
 async def cancel(request: Request, job_id: str) -> Response:
     """Cancel a task and return the receipt; 404 when no such task is known."""
     await _status(request, job_id)
-    return _json(await service_of(request).orchestrator.cancel(job_id))
+    service = service_of(request)
+    receipt = await service.orchestrator.cancel(job_id)
+    # What a kept task said last may still be on its way through the journal; nothing shall be shown after the receipt.
+    with anyio.move_on_after(_SETTLE_S):
+        await service.kept.wait_until_ended(job_id)
+    return _json(receipt)
 
 
 @router.get("/v2/tasks/{job_id}/events")

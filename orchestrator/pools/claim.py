@@ -45,6 +45,8 @@ class Claim:
         """Whether it may only run where its session ran before, if that is known."""
         self.arrived = perf_counter()
         self.waiting_since = self.arrived
+        self.unready_since: float | None = None
+        """Since when it has waited without a replica that has its model ready; `None` while there is one."""
         self.queue_position = 0
         self.predicted_start_ms: float | None = 0.0
         self.granted_at: float | None = None

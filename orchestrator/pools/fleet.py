@@ -268,10 +268,7 @@ class Fleet:
         pool = self.pools.get(replica.pool_id)
         if pool is None or pool.replicas.get(replica.id) is not replica:
             return  # not in service: being tried for a reload, or on its way out
-        if changed:
-            pool.readiness_changed()
-        else:
-            pool.serve()  # a breaker's or an overloaded replica's time may be up
+        pool.readiness_changed()  # that of a model, or a breaker's time is up, though the replica's state is the same
         self._listener(pool, replica, report, changed)
 
 

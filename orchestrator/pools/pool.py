@@ -54,7 +54,6 @@ class Pool:
         self._affinity = affinity
         self._pinned_version: str | None = None
         self._mean_task_s: float | None = None
-        self._not_ready_since: float | None = None
 
     # -- what it serves -----------------------------------------------------------------------------------------------
 
@@ -185,7 +184,7 @@ class Pool:
 
         Raises:
             DeadlineExceeded: It waited `queue.timeout_s`; stage `queue`.
-            NotReady: No replica was ready for `queue.not_ready_wait_s`.
+            NotReady: No replica had its model ready for `queue.not_ready_wait_s`.
             Overloaded: It was driven out of the line.
         """
         while claim.replica is None:
@@ -203,7 +202,7 @@ class Pool:
 
     def rejoin(self, claim: Claim) -> None:
         """Give a claim that gave its slot back another one, or the first place in the line."""
-        claim.waiting_since = perf_counter()
+        claim.waiting_since, claim.unready_since = perf_counter(), None
         if not self._place(claim):
             self.line.rejoin(claim, claim.work.priority)
 
@@ -235,15 +234,23 @@ class Pool:
             pass
 
     def readiness_changed(self) -> None:
-        """Call it when a replica's state changed: those who wait look anew at how long they may."""
+        """Call it when replicas or models may be ready that were not, or the other way round: those who wait for them
+        look anew at how long they may."""
         self.serve()
-        if self._can_serve:
-            self._not_ready_since = None
-            return
-        if self._not_ready_since is None:
-            self._not_ready_since = perf_counter()
+        ready: dict[tuple[str, str | None], bool] = {}
         for claim in self.line:
-            claim.wake()
+            model = (claim.work.model, claim.work.model_version)
+            if model not in ready:
+                ready[model] = self.is_ready_for(claim.work)
+            if ready[model] != (claim.unready_since is None) or self._is_gone:
+                claim.wake()
+
+    def is_ready_for(self, work: Work) -> bool:
+        """Whether a replica takes work and has the model ready, trusted or not."""
+        return any(
+            not self._why_not_served_by(replica) and replica.model_is_ready(work.model, work.model_version)
+            for replica in self.replicas.values()
+        )
 
     def has_slot_at(self, replica_id: str) -> bool:
         """Whether a replica is there, takes work, and has a free slot."""
@@ -276,7 +283,9 @@ class Pool:
             replica.name_models(settings.models)
         self.line.settings = settings.queue
         self._pinned_version = None
-        self.readiness_changed()
+        self.serve()
+        for claim in self.line:
+            claim.wake()
 
     # -- figures ------------------------------------------------------------------------------------------------------
 
@@ -363,22 +372,37 @@ class Pool:
     def _waits_until(self, claim: Claim) -> float:
         queue = self.settings.queue
         longest = claim.waiting_since + queue.timeout_s
-        if self._can_serve:
+        if self.is_ready_for(claim.work):
+            claim.unready_since = None
             return longest
-        if all(replica.retired.is_set() for replica in self.replicas.values()):
-            return 0.0  # a reload took the pool away: nothing can come of waiting
-        # From when the last replica went, not from its last change of state: one that flaps must not prolong the wait.
-        since = max(claim.waiting_since, self._not_ready_since or 0.0)
-        return min(longest, since + queue.not_ready_wait_s)
+        if self._is_gone:
+            return 0.0
+        # From when it was last ready, not from the last change: a replica or model that flaps without ever being ready
+        # must not prolong the wait.
+        if claim.unready_since is None:
+            claim.unready_since = perf_counter()
+        return min(longest, claim.unready_since + queue.not_ready_wait_s)
+
+    @property
+    def _is_gone(self) -> bool:
+        """Whether a reload took the pool away: nothing can come of waiting."""
+        return all(replica.retired.is_set() for replica in self.replicas.values())
 
     def _waited_in_vain(self, claim: Claim) -> Exception:
         if not self._can_serve:
             return NotReady(f"no replica of pool {self.id!r} is ready ({self.why_not_ready()}); try again later")
+        model, version = claim.work.model, claim.work.model_version
+        if not self.is_ready_for(claim.work):
+            reasons = "; ".join(
+                f"{replica.id}: {self._why_not_served_by(replica) or replica.why_model_is_not_ready(model, version)}"
+                for replica in self.replicas.values()
+            )
+            return NotReady(
+                f"model {model!r} is not ready on any replica of pool {self.id!r} ({reasons}); load it, or try again "
+                "later"
+            )
         if not self._able(claim.work):
-            model = claim.work.model
-            if any(replica.trust.rests(model) for replica in self.replicas.values()):
-                return Overloaded(f"every replica of pool {self.id!r} has too much to do for model {model!r}")
-            return NotReady(f"model {model!r} is not ready on any replica of pool {self.id!r}; try again later")
+            return Overloaded(f"every replica of pool {self.id!r} has too much to do for model {model!r}")
         return DeadlineExceeded(
             f"no slot of pool {self.id!r} became free within {self.settings.queue.timeout_s:g} s", stage="queue"
         )

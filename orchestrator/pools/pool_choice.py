@@ -88,7 +88,8 @@ class ServingPools:
         """Return the pool that gets the work, of those that have its model.
 
         That is the one whose replica served the session last, while that replica has a free slot (or always, if the
-        work is `bound` to it); else one by weight, among those that are ready and that the work suits, if any is.
+        work is `bound` to it); else one by weight, among those that have the model ready and that the work suits, if
+        there is one.
 
         Raises:
             ModelNotFound: No pool has the model.
@@ -103,8 +104,9 @@ class ServingPools:
             return holder
         pools = [pool for pool in pools if pool.settings.weight and suits(pool)] or pools
         # A pool of weight 0 gets nothing, also when it alone is ready: tasks wait for the others then.
-        able = [pool for pool in pools if pool.ready and pool.settings.weight] or pools
-        able = [pool for pool in able if pool.trusts(work.model)] or able
+        able = [pool for pool in pools if pool.ready and pool.settings.weight]
+        able = [pool for pool in able if pool.is_ready_for(work)] or able
+        able = [pool for pool in able if pool.trusts(work.model)] or able or pools
         if place is not None and holder in able and holder.settings.weight and holder.has_slot_at(place.replica_id):
             return holder
         chosen = choose_pool([(pool.id, pool.settings.weight) for pool in able], work.session_id or work.job_id)

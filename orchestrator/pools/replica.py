@@ -154,6 +154,16 @@ class Replica:
             for model in self.report.models
         )
 
+    def why_model_is_not_ready(self, name: str, version: str | None) -> str:
+        """Return what the last probe said of a model that it did not find ready."""
+        found = [m for m in (self.report.models if self.report else ()) if m.name == name]
+        found = [m for m in found if version is None or m.version in (None, version)] or found
+        if not found:
+            return "it does not have the model"
+        model = found[0]
+        said = ": ".join(filter(None, (model.state, model.reason)))
+        return f"version {model.version or version or 'any'} is not ready" + (f" ({said})" if said else "")
+
     # -- what happens to it -------------------------------------------------------------------------------------------
 
     def observe(self, report: HealthReport) -> bool:

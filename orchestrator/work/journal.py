@@ -18,46 +18,34 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic, time
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import msgspec
 
-from adapter_api import ConfigurationError, End, Error, Terminal, TokenEvent, decode_event, encode_event
+from adapter_api import ConfigurationError, Error, Terminal, TokenEvent, encode_event
 from orchestrator.config import RetentionSettings
 from orchestrator.pools.status import TaskStatus
+from orchestrator.work.journal_file import FileGone, advice, identity, prepare, reason, why_unusable
+from orchestrator.work.journal_rows import Damaged, Kept, read_status, read_task, status_of
 
 _log = logging.getLogger("orchestrator.work.journal")
 
-_APPLICATION_ID = 0x774A726E  # "wJrn", so that no other database is taken for a journal
-_VERSION = 1
 _TASK_BYTES = 1024
 """What a task is counted as beside its events: its row, its status, its place in the indices."""
 _AT_ONCE = 500
 _WELL_AFTER_S = 10.0
-_SCHEMA = """
-CREATE TABLE tasks (
-    job_id TEXT PRIMARY KEY, owner TEXT, status BLOB NOT NULL, ended_at REAL
-) WITHOUT ROWID;
-CREATE TABLE batches (
-    number INTEGER PRIMARY KEY, job_id TEXT NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,
-    events BLOB NOT NULL
-);
-CREATE INDEX batches_of ON batches (job_id, first);
-CREATE INDEX tasks_by_end ON tasks (ended_at);
-"""
-
+_LOOK_EVERY_S = 1.0
+_PATIENCE_S = 5.0
+"""How long a task, or the end of the host, waits for a disk that hangs."""
 ResultT = TypeVar("ResultT")
 Step = Callable[[sqlite3.Connection], Any]
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """A task as the journal has it: its events from number `first` on."""
-
-    owner: str | None
-    status: TaskStatus
-    first: int
-    events: list[TokenEvent]
+class _Asked(NamedTuple):
+    step: Step
+    done: Future[Any]
+    only_reads: bool
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -65,7 +53,7 @@ class Recovered(msgspec.Struct, frozen=True):
 
     finished: int
     unfinished: int
-    """Tasks that ran when the host died; each has ended in one `Error` by now."""
+    """Tasks that ran when the host died; each ends in one `Error`, as soon as the disk takes that."""
 
 
 class Journal:
@@ -86,7 +74,13 @@ class Journal:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
         self._event_limit = events
-        self._steps: queue.SimpleQueue[tuple[Step, Future[Any]] | None] = queue.SimpleQueue()
+        self._steps: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._file: tuple[int, ...] | None = None
+        self._unfinished: list[tuple[str, bytes]] = []
+        """Tasks that the last host left, for as long as their end cannot be written."""
+        self._look_again_at = 0.0
+        self._stalled = False
+        """Whether a step has hung for so long that nobody waits for the file; until the next transaction is done."""
         self._failed_at: float | None = None
         self.failures = 0
         self.recovered = Recovered(0, 0)
@@ -110,14 +104,15 @@ class Journal:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
         except (OSError, sqlite3.Error) as exc:
-            raise ConfigurationError(f"retention.file {str(path)!r} cannot be opened: {_reason(exc)}") from exc
+            raise ConfigurationError(f"retention.file {str(path)!r} cannot be opened: {reason(exc)}") from exc
         journal = cls(connection, path, max_bytes=max_bytes, max_age_s=max_age_s, events=events)
         try:
-            journal._prepare()
-            journal.recovered = journal._recover()
+            prepare(connection, path)
+            journal._find_unfinished()
+            journal._commit([])
         except sqlite3.Error as exc:
             connection.close()
-            raise ConfigurationError(journal._why_unusable(exc)) from exc
+            raise ConfigurationError(why_unusable(path, exc)) from exc
         except ConfigurationError:
             connection.close()
             raise
@@ -167,34 +162,52 @@ class Journal:
 
     async def status(self, job_id: str) -> TaskStatus | None:
         """Return how an ended task ended; `None` when the journal has none of that name."""
-        return await self._run(lambda c: _status(c, job_id), otherwise=None)
+        return await self._run(lambda c: read_status(c, job_id), otherwise=None, only_reads=True)
 
     async def read(self, job_id: str) -> Kept | None:
         """Return an ended task with its events; `None` when the journal has none of that name."""
-        return await self._run(lambda c: _read(c, job_id), otherwise=None)
+        return await self._run(lambda c: read_task(c, job_id), otherwise=None, only_reads=True)
 
     async def aclose(self) -> None:
-        """Write what is left and close the file."""
+        """Write what is left and close the file; a disk that hangs is left alone."""
         self._steps.put(None)
-        await anyio.to_thread.run_sync(self._thread.join)
-        self._connection.close()
+        await anyio.to_thread.run_sync(self._thread.join, _PATIENCE_S)
+        if not self._thread.is_alive():
+            self._connection.close()
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
-    async def _run(self, step: Callable[[sqlite3.Connection], ResultT], *, otherwise: ResultT) -> ResultT:
+    async def _run(
+        self, step: Callable[[sqlite3.Connection], ResultT], *, otherwise: ResultT, only_reads: bool = False
+    ) -> ResultT:
         """Return what `step` returns once its transaction is written, or `otherwise` when it cannot be."""
-        done: Future[ResultT] = Future()
-        self._steps.put((step, done))
-        try:
-            return await asyncio.wrap_future(done)
-        except sqlite3.Error:
+        if self._stalled:  # what would be put behind the step that hangs would only fill the memory
             return otherwise
+        done: Future[ResultT] = Future()
+        self._steps.put(_Asked(step, done, only_reads))
+        try:
+            with anyio.fail_after(_PATIENCE_S):
+                return await asyncio.wrap_future(done)
+        except TimeoutError:
+            self._stall()
+            return otherwise
+        except Exception:  # logged by the thread
+            return otherwise
+
+    def _stall(self) -> None:
+        if not self._stalled:
+            self._stalled = True
+            self.failures += 1
+            _log.error(
+                "the journal of kept tasks was not written for %g s: kept tasks go on in memory only until it is, and "
+                "would be lost if the host died now; look after the disk of %s", _PATIENCE_S, self._path,
+            )  # fmt: skip
 
     def _write(self) -> None:
         pause_s = max(0.05, min(60.0, self._max_age_s / 2))
         open_ = True
         while open_:
-            steps: list[tuple[Step, Future[Any]]] = []
+            steps: list[_Asked] = []
             try:
                 step = self._steps.get(timeout=pause_s)
                 while step is not None:
@@ -208,24 +221,48 @@ class Journal:
                 pass
             self._commit(steps)
 
-    def _commit(self, steps: list[tuple[Step, Future[Any]]]) -> None:
+    def _commit(self, steps: list[_Asked]) -> None:
+        """Take the steps that write as one transaction, then those that only read."""
+        writes = [asked for asked in steps if not asked.only_reads]
         before = self._bytes
+        failure: sqlite3.Error | None = None
         try:
+            self._require_file()
             self._connection.execute("BEGIN IMMEDIATE")
-            results = [step(self._connection) for step, _ in steps]
+            self._recover()
+            results = [_done(asked.step, self._connection) for asked in writes]
             self._forget_old()
             self._connection.execute("COMMIT")
+            self._unfinished = []
         except sqlite3.Error as exc:
-            self._bytes = before
+            self._bytes, failure = before, exc
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            self._told(exc)
-            for _, done in steps:
-                _settle(done, exc)
+        if self._stalled:
+            self._stalled = False
+            _log.warning("the disk of the journal of kept tasks answers again")
+        self._told(failure)
+        for asked, result in zip(writes, [(failure, None)] * len(writes) if failure else results, strict=True):
+            _settle(asked.done, *result)
+        for asked in steps:
+            if asked.only_reads:
+                _settle(asked.done, *_read(asked.step, self._connection))
+
+    def _require_file(self) -> None:
+        """Raise when the file is not the one any more that was opened: SQLite writes to one that was deleted and says
+        nothing."""
+        now = monotonic()
+        if now < self._look_again_at:
             return
-        self._told(None)
-        for (_, done), result in zip(steps, results, strict=True):
-            _settle(done, None, result)
+        found: tuple[int, ...] | None
+        try:
+            found = identity(self._path)
+        except OSError:
+            found = None
+        self._file = self._file or found
+        if found is None or found != self._file:
+            raise FileGone(f"somebody deleted {self._path} or its -wal, or put another file in its place")
+        self._look_again_at = now + _LOOK_EVERY_S
 
     def _told(self, failure: sqlite3.Error | None) -> None:
         """Log a failure, and, once none has followed for a while, that all is well again: not each step, since small
@@ -235,7 +272,7 @@ class Journal:
             if self._failed_at is None:
                 _log.error(
                     "the journal of kept tasks cannot be written (%s): kept tasks go on in memory only, and would be "
-                    "lost if the host died now; make room on its disk", _reason(failure),
+                    "lost if the host died now; %s", reason(failure), advice(failure),
                 )  # fmt: skip
             self._failed_at = monotonic()
         elif self._failed_at is not None and monotonic() - self._failed_at >= _WELL_AFTER_S:
@@ -279,40 +316,22 @@ class Journal:
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
+    def _find_unfinished(self) -> None:
         connection = self._connection
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        # Deleted answers must not lie about in free pages.
-        connection.execute("PRAGMA secure_delete = ON")
-        found = tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if not empty and found != (_APPLICATION_ID, _VERSION):
-            raise ConfigurationError(
-                f"retention.file {str(self._path)!r} is a database of something else, or of another version: "
-                "name another file, or move it away"
-            )
-        connection.execute("PRAGMA auto_vacuum = FULL")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA journal_size_limit = 4194304")
-        if empty:
-            connection.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_VERSION}; COMMIT;"
-            )
-
-    def _recover(self) -> Recovered:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        unfinished = connection.execute("SELECT job_id, status FROM tasks WHERE ended_at IS NULL").fetchall()
-        for job_id, status in unfinished:
-            self._end_unfinished(job_id, status)
+        self._unfinished = connection.execute("SELECT job_id, status FROM tasks WHERE ended_at IS NULL").fetchall()
         tasks = connection.execute("SELECT count(*) FROM tasks").fetchone()[0]
         events = connection.execute("SELECT coalesce(sum(length(events)), 0) FROM batches").fetchone()[0]
         self._bytes = events + tasks * _TASK_BYTES
-        self._forget_old()
-        finished = connection.execute("SELECT count(*) FROM tasks").fetchone()[0] - len(unfinished)
-        connection.execute("COMMIT")
-        return Recovered(max(finished, 0), len(unfinished))
+        self.recovered = Recovered(tasks - len(self._unfinished), len(self._unfinished))
+
+    def _recover(self) -> None:
+        """Within a transaction: end what the last host left unfinished."""
+        for job_id, status in self._unfinished:
+            try:
+                self._end_unfinished(job_id, status)
+            except Damaged as exc:
+                _log.warning("%s: it is forgotten", exc)
+                self._forget(job_id)
 
     def _end_unfinished(self, job_id: str, status: bytes) -> None:
         connection = self._connection
@@ -323,22 +342,15 @@ class Journal:
             retryable=True,
         )
         now = time()
+        blob = encode_event(error)
         connection.execute(
-            "INSERT INTO batches (job_id, first, count, events) VALUES (?, ?, 1, ?)",
-            (job_id, last or 0, encode_event(error)),
+            "INSERT INTO batches (job_id, first, count, events) VALUES (?, ?, 1, ?)", (job_id, last or 0, blob)
         )
-        ended = msgspec.structs.replace(
-            msgspec.json.decode(status, type=TaskStatus), state="ended", ended_at=now, terminal=error
-        )
+        self._bytes += len(blob)
+        ended = status_of(connection, job_id, status, now)
         connection.execute(
             "UPDATE tasks SET ended_at = ?, status = ? WHERE job_id = ?", (now, msgspec.json.encode(ended), job_id)
         )
-
-    def _why_unusable(self, exc: sqlite3.Error) -> str:
-        name = f"retention.file {str(self._path)!r}"
-        if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-            return f"{name} is in use by another host: give each host a file of its own"
-        return f"{name} cannot be used ({_reason(exc)}): name another file, or move it away"
 
 
 @asynccontextmanager
@@ -358,8 +370,8 @@ async def journal_in(settings: RetentionSettings, events: int) -> AsyncIterator[
 
     journal = await anyio.to_thread.run_sync(open_)
     _log.info(
-        "kept tasks are written to %s: %d that ended can be read again, %d that ran when the host stopped have ended "
-        "in an error", path, journal.recovered.finished, journal.recovered.unfinished,
+        "kept tasks are written to %s: %d that ended can be read again, %d that ran when the host stopped end in an "
+        "error", path, journal.recovered.finished, journal.recovered.unfinished,
     )  # fmt: skip
     try:
         yield journal
@@ -368,40 +380,26 @@ async def journal_in(settings: RetentionSettings, events: int) -> AsyncIterator[
             await journal.aclose()
 
 
-def _read(connection: sqlite3.Connection, job_id: str) -> Kept | None:
-    row = connection.execute("SELECT owner FROM tasks WHERE job_id = ?", (job_id,)).fetchone()
-    status = _status(connection, job_id)
-    if row is None or status is None:
-        return None
-    first = following = 0
-    events: list[TokenEvent] = []
-    for start, count, blob in connection.execute(
-        "SELECT first, count, events FROM batches WHERE job_id = ? ORDER BY first", (job_id,)
-    ):
-        if start != following or not events:
-            # What lies before a gap cannot be told from what is gone.
-            first, events = start, []
-        events += map(decode_event, blob.split(b"\n"))
-        following = start + count
-    return Kept(row[0], status, first, events)
+def _done(step: Step, connection: sqlite3.Connection) -> tuple[Exception | None, Any]:
+    """Return what a step did. What is wrong with one task must not cost the others their place."""
+    try:
+        return None, step(connection)
+    except sqlite3.Error:
+        raise
+    except Exception as exc:
+        if not isinstance(exc, Damaged):
+            _log.exception("the journal of kept tasks failed at one step")
+        else:
+            _log.warning("%s", exc)
+        return exc, None
 
 
-def _status(connection: sqlite3.Connection, job_id: str) -> TaskStatus | None:
-    row = connection.execute(
-        "SELECT status, ended_at, (SELECT events FROM batches WHERE batches.job_id = tasks.job_id "
-        "ORDER BY first DESC LIMIT 1) FROM tasks WHERE job_id = ? AND ended_at IS NOT NULL",
-        (job_id,),
-    ).fetchone()
-    if row is None:
-        return None
-    status = msgspec.json.decode(row[0], type=TaskStatus)
-    if status.state == "ended":
-        return status
-    # The host died between the task's last event and its last status.
-    last = decode_event(row[2].rpartition(b"\n")[2])
-    return msgspec.structs.replace(
-        status, state="ended", ended_at=row[1], terminal=last if isinstance(last, End | Error) else None
-    )
+def _read(step: Step, connection: sqlite3.Connection) -> tuple[Exception | None, Any]:
+    try:
+        return _done(step, connection)
+    except sqlite3.Error as exc:
+        _log.error("the journal of kept tasks cannot be read: %s", reason(exc))
+        return exc, None
 
 
 def _settle(done: Future[Any], failure: Exception | None, result: object = None) -> None:
@@ -411,7 +409,3 @@ def _settle(done: Future[Any], failure: Exception | None, result: object = None)
         done.set_exception(failure)
     else:
         done.set_result(result)
-
-
-def _reason(exc: Exception) -> str:
-    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)

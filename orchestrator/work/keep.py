@@ -82,6 +82,10 @@ class EventLog:
             else:
                 await self._news.wait()
 
+    async def wait_until_ended(self) -> None:
+        while self.ended_at is None:
+            await self._news.wait()
+
     def _forget_first(self) -> None:
         self.bytes -= _size(self._events.popleft())
 
@@ -127,6 +131,8 @@ class KeptTasks:
         self._journal = journal
         self._status_of = status_of
         self._logs: OrderedDict[str, EventLog] = OrderedDict()
+        self._beginning: dict[str, anyio.Event] = {}
+        """Tasks that are being written down for the first time; set when that is done."""
         self._bytes = 0
         self.group: anyio.abc.TaskGroup | None = None
 
@@ -139,7 +145,8 @@ class KeptTasks:
     def full(self) -> bool:
         """Whether as many tasks run for absent clients as may."""
         self.forget_old()
-        return sum(log.ended_at is None for log in self._logs.values()) >= self._tasks
+        running = sum(log.ended_at is None for log in self._logs.values())
+        return running + len(self._beginning) >= self._tasks
 
     async def start(
         self,
@@ -154,12 +161,19 @@ class KeptTasks:
             JobConflict: The journal has a task of that `job_id` already.
         """
         assert self.group is not None, "the host is not running"
-        log: EventLog = await self.group.start(self._record, job_id, owner, batches, close)
-        return log
+        self._beginning[job_id] = begun = anyio.Event()
+        try:
+            log: EventLog = await self.group.start(self._record, job_id, owner, batches, close)
+            return log
+        finally:
+            self._beginning.pop(job_id, None)
+            begun.set()
 
     async def get(self, job_id: str) -> EventLog | None:
         """Return the events of a task; `None` when it is not kept, or no longer."""
         self.forget_old()
+        while (begun := self._beginning.get(job_id)) is not None:
+            await begun.wait()
         log = self._logs.get(job_id)
         if log is not None or self._journal is None or (kept := await self._journal.read(job_id)) is None:
             return log
@@ -171,6 +185,13 @@ class KeptTasks:
     async def status(self, job_id: str) -> TaskStatus | None:
         """Return how a kept task ended that only the journal knows; `None` when it does not."""
         return await self._journal.status(job_id) if self._journal is not None else None
+
+    async def wait_until_ended(self, job_id: str) -> None:
+        """Wait until a task's readers have been given its last event, if it is kept and not only in the journal."""
+        while (begun := self._beginning.get(job_id)) is not None:
+            await begun.wait()
+        if (log := self._logs.get(job_id)) is not None:
+            await log.wait_until_ended()
 
     def forget_old(self) -> None:
         """Forget the tasks whose time is up."""

@@ -74,8 +74,9 @@ class Ledger:
     def cancelled(self, ticket: Ticket, receipt: CancelReceipt, tokens_after: int) -> None:
         self._metrics.task_cancelled(ticket.pool.id, receipt, tokens_after)
         _log.info(
-            "cancelled job %s (%s) within %.1f ms", ticket.work.job_id, receipt.mode, receipt.after_ms,
-            extra={"job_id": ticket.work.job_id, "pool_id": ticket.pool.id},
+            "cancelled job %s (%s) within %.1f ms", ticket.work.job_id, receipt.mode or "no engine had it yet",
+            receipt.after_ms,
+            extra={"job_id": ticket.work.job_id, "request_id": ticket.request_id, "pool_id": ticket.pool.id},
         )  # fmt: skip
 
     def ended(self, ticket: Ticket, tokens: int) -> None:

@@ -209,7 +209,7 @@ async def test_metrics_and_the_log_of_a_real_engine_carry_its_version(triton: Em
 @pytest.mark.spec("ORCH-3055-010", "ORCH-3057-024")
 async def test_a_model_that_is_unloaded_gets_no_work_until_it_is_loaded_again() -> None:
     with EmbeddedTriton(model_control_mode="explicit", load_models=["splitter", "tinylm"]) as server:
-        async with orchestrating(server.grpc_url, queue={"not_ready_wait_s": 0.2, "timeout_s": 0.5}) as host:
+        async with orchestrating(server.grpc_url, queue={"not_ready_wait_s": 0.2}) as host:
             await control(server, "unload")
             await eventually(lambda: not host.model_is_ready("tinylm"))
             refused = await collect(host.submit(TaskRequest(model="tinylm", prompt="The", max_tokens=2)))

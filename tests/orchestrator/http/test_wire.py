@@ -107,6 +107,55 @@ async def test_headers_without_end_are_cut_off(serve: Serve) -> None:
         answer = await exchange(host, endless)
 
     assert status_of(answer) == 431
+    assert refusal_of(answer)["code"] == "headers_too_many"
+
+
+def refusal_of(answer: bytes) -> dict[str, object]:
+    """The error of an answer that has to be as typed and as traceable as any other."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"\r\nX-Request-Id: " in head
+    assert b"\r\nContent-Type: application/json" in head
+    error: dict[str, object] = json.loads(body)["error"]
+    return error
+
+
+@pytest.mark.spec("ORCH-3064-024")
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"post /v2/tasks HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost : localhost\r\n\r\n",
+        b"POST /v2/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"POST /v2/tasks HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    ],
+)
+async def test_bytes_that_are_no_request_are_told_so_in_a_typed_error(serve: Serve, garbage: bytes) -> None:
+    async with serve() as host:
+        answer = await exchange(host, garbage)
+
+    assert status_of(answer) == 400
+    assert refusal_of(answer)["code"] == "invalid_request"
+
+
+@pytest.mark.spec("ORCH-3064-024")
+async def test_garbage_behind_a_request_does_not_get_into_its_answer(serve: Serve) -> None:
+    body = json.dumps({**TASK, "max_tokens": 3}).encode()
+    request = b"POST /v2/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with serve({"hang_after": 1}) as host:
+        address, _, port = host.url.removeprefix("http://").partition(":")
+        async with await anyio.connect_tcp(address, int(port)) as stream:
+            answer = b""
+            with anyio.fail_after(10):
+                await stream.send(request + body)
+                while b"event: token" not in answer:
+                    answer += await stream.receive()
+                await stream.send(b"\x00garbage\r\n\r\n")
+                async for piece in stream:
+                    answer += piece
+
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 async def test_a_large_body_is_not_taken_for_headers(serve: Serve) -> None:

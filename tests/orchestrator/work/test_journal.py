@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import stat
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,11 +13,12 @@ from pathlib import Path
 import anyio
 import pytest
 
-from adapter_api import ConfigurationError, End, Error, JobConflict, Token, TokenEvent, Usage
+from adapter_api import ConfigurationError, End, Error, JobConflict, Started, Token, TokenEvent, Usage
 from orchestrator.pools.status import TaskStatus
 from orchestrator.work import journal as module
 from orchestrator.work.journal import Journal
 from orchestrator.work.keep import KeptTasks
+from tests.orchestrator.pools.test_monitor import eventually
 from tests.orchestrator.work.test_keep import close, read_all, tokens
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +96,19 @@ async def test_a_task_that_did_not_end_ends_in_one_error_when_the_file_is_opened
             assert journal.recovered.unfinished == (0 if times else 1)
 
 
+@pytest.mark.spec("ORCH-3064-025")
+async def test_a_task_that_did_not_end_is_known_as_far_as_it_was_shown(tmp_path: Path) -> None:
+    started = Started(job_id="a", engine="e", model="m", pool_id="other", replica_id="r7")
+    async with opened(tmp_path / "j") as journal:
+        await run(journal, "a", [started, *tokens(0, 1)], tokens(2, 4))
+
+    async with opened(tmp_path / "j") as journal:
+        found = await journal.status("a")
+
+    assert found is not None
+    assert (found.tokens_out, found.pool_id, found.replica_id, found.attempts) == (5, "other", "r7", 1)
+
+
 async def test_the_end_counts_though_the_host_died_before_the_last_status_was_written(tmp_path: Path) -> None:
     async with opened(tmp_path / "j") as journal:
         await run(journal, "a", [*tokens(0, 1), END])
@@ -101,7 +117,7 @@ async def test_the_end_counts_though_the_host_died_before_the_last_status_was_wr
         found = await journal.status("a")
 
     assert found is not None
-    assert (found.state, found.terminal) == ("ended", END)
+    assert (found.state, found.terminal, found.tokens_out) == ("ended", END, 2)
 
 
 async def test_a_task_that_runs_is_not_read_from_the_file(tmp_path: Path) -> None:
@@ -307,3 +323,143 @@ async def test_a_job_id_that_the_file_has_is_taken(tmp_path: Path) -> None:
     assert closed == ["a"], "the engine must not work on it"
     assert before is not None
     assert len(before.events) == 2
+
+
+@pytest.mark.spec("ORCH-3064-027")
+async def test_a_host_that_finds_the_disk_full_starts_and_reads_what_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path / "j") as journal:
+        await finish(journal, "ended", text="x" * 9_000)
+        for number in range(40):
+            await run(journal, f"ran {number}", tokens(0, 1))
+    find = Journal._find_unfinished
+
+    def find_then_fill_the_disk(journal: Journal) -> None:
+        find(journal)
+        pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
+        journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    monkeypatch.setattr(Journal, "_find_unfinished", find_then_fill_the_disk)
+    async with opened(tmp_path / "j") as journal:
+        whole, cut = await journal.read("ended"), await journal.read("ran 0")
+        assert "make room on its disk" in caplog.text
+        assert whole is not None
+        assert [len(event.text) for event in whole.events if isinstance(event, Token)] == [9_000]
+        assert cut is None, "it has no end yet"
+        journal._connection.execute("PRAGMA max_page_count = 1000000")
+        await finish(journal, "new")
+        told = await journal.read("ran 0")
+
+    assert told is not None
+    assert [event.code for event in told.events if isinstance(event, Error)] == ["stream_incomplete"]
+
+
+@pytest.mark.spec("ORCH-3064-027")
+@pytest.mark.parametrize("ending", ["", "-wal"])
+async def test_a_file_that_is_deleted_under_the_host_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.0)
+    async with opened(tmp_path / "j") as journal:
+        await finish(journal, "before")
+        (tmp_path / f"j{ending}").unlink()
+        await finish(journal, "after")
+        await finish(journal, "later")
+
+        assert journal.failures
+        assert caplog.text.count("somebody deleted") == 1
+        assert "restart the host" in caplog.text
+        assert await journal.read("before") is not None
+
+
+@pytest.mark.spec("ORCH-3064-027")
+@pytest.mark.parametrize("column", ["tasks SET status", "batches SET events"])
+async def test_a_task_that_is_damaged_in_the_file_costs_no_other_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str
+) -> None:
+    async with opened(tmp_path / "j") as journal:
+        for name in ("damaged", "whole"):
+            await finish(journal, name)
+            await run(journal, f"{name}, running", tokens(0, 1))
+    connection = sqlite3.connect(tmp_path / "j")
+    connection.execute(f"UPDATE {column} = x'00ff7b' WHERE job_id LIKE 'damaged%'")
+    connection.commit()
+    connection.close()
+
+    async with opened(tmp_path / "j") as journal:
+        assert await journal.read("damaged") is None
+        assert await journal.read("damaged, running") is None
+        assert "job damaged is damaged" in caplog.text
+        assert await journal.read("whole") is not None
+        assert await journal.read("whole, running") is not None
+        await finish(journal, "new")
+        assert await journal.read("new") is not None
+
+
+@pytest.mark.spec("ORCH-3060-002", "ORCH-3064-025")
+async def test_whoever_asks_for_a_task_that_is_being_written_down_waits_for_that(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as journal:
+        kept = KeptTasks(tasks=1, events=100, keep_s=60, journal=journal, status_of=status)
+        held = threading.Event()
+        slow = asyncio.ensure_future(journal._run(lambda connection: held.wait(10), otherwise=False))
+        async with anyio.create_task_group() as kept.group:
+            starting = asyncio.ensure_future(kept.start("a", None, talking(), close))
+            await anyio.wait_all_tasks_blocked()
+            asking = asyncio.ensure_future(kept.get("a"))
+            ending = asyncio.ensure_future(kept.wait_until_ended("a"))
+            await anyio.wait_all_tasks_blocked()
+            full, waited = kept.full, not asking.done() and not ending.done()
+            held.set()
+            with anyio.fail_after(10):
+                log, found = await starting, await asking
+                await ending
+            await slow
+            kept.group.cancel_scope.cancel()
+
+    assert full, "it counts as one that is kept"
+    assert waited
+    assert found is log
+    assert log.ended_at is not None
+
+
+@pytest.mark.spec("ORCH-3064-027")
+async def test_a_disk_that_hangs_costs_the_journal_and_no_task(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
+    held = threading.Event()
+    async with opened(tmp_path / "j") as journal:
+        hanging = asyncio.ensure_future(journal._run(lambda connection: held.wait(30), otherwise=False))
+        kept = KeptTasks(tasks=9, events=100, keep_s=60, journal=journal, status_of=status)
+        async with anyio.create_task_group() as kept.group:
+            with anyio.fail_after(10):
+                logs = [await kept.start(name, None, talking(), close) for name in "ab"]
+                read = [await read_all(log, 0) for log in logs]
+            waiting = journal._steps.qsize()
+            kept.group.cancel_scope.cancel()
+        assert await hanging is False
+        held.set()
+        await eventually(lambda: "answers again" in caplog.text)
+        monkeypatch.setattr(module, "_PATIENCE_S", 10.0)
+        await finish(journal, "after")
+        after = await journal.read("after")
+
+    assert [[event for _, event in each] for each in read] == [[Token(0, "x" * 9_000), END]] * 2
+    assert waiting <= 1, "nothing piles up behind it"
+    assert caplog.text.count("was not written for") == 1
+    assert after is not None
+
+
+async def test_a_disk_that_hangs_does_not_keep_the_host_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.1)
+    held = threading.Event()
+    journal = Journal.open(tmp_path / "j", max_bytes=PLENTY, max_age_s=60.0, events=1000)
+    await journal._run(lambda connection: held.wait(30), otherwise=False)
+    with anyio.fail_after(10):
+        await journal.aclose()
+        held.set()
+        await anyio.to_thread.run_sync(journal._thread.join)
+    journal._connection.close()
