@@ -175,7 +175,11 @@ def test_an_unknown_adapter_is_named_with_those_there_are() -> None:
 @pytest.mark.spec("ORCH-3054-019")
 @pytest.mark.parametrize(
     "url, said",
-    [("gopher://x", "begins 'gopher://'"), ("localhost:8001", "the URL says no scheme"), ("", "the URL says no scheme")],
+    [
+        ("gopher://x", "begins 'gopher://'"),
+        ("localhost:8001", "the URL says no scheme"),
+        ("", "the URL says no scheme"),
+    ],
 )
 def test_a_url_nobody_serves_is_refused_with_the_schemes_there_are(url: str, said: str) -> None:
     host = load_plugins(block=(), entry_points=[entry("mock", "adapter_api.mock_plugin")])

@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,7 +52,10 @@ def test_its_tasks_run_at_once_and_each_stream_is_lawful(documents: list[dict[st
 
     assert len(jobs) > 3
     assert all(find_violation([event for owner, event in events if owner == job]) is None for job in jobs)
-    assert max(order.index(job) for job in jobs) < min(len(order) - order[::-1].index(job) for job in jobs)
+    # On a busy machine a short task may be over before a long one has its first token; but one after the other, no task
+    # would ever come back after another one was seen.
+    came_back = sum(before != now for before, now in pairwise(order)) - (len(jobs) - 1)
+    assert came_back > 0
 
 
 def test_one_task_is_cancelled_and_the_receipt_says_what_that_did(documents: list[dict[str, Any]]) -> None:
