@@ -54,6 +54,7 @@ def test_all_clients_agree_on_the_tokens_of_the_real_server() -> None:
     assert [row["row"] for row in found] == ["Triton 1×20", "Triton, task after task"]
 
 
+@pytest.mark.long
 @pytest.mark.live
 def test_a_short_soak_leaves_nothing_behind() -> None:
     found = run("soak.py", "--tasks", "20", "--streams", "10", "--times", "1", "--allowed-mib", "64")

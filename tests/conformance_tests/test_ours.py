@@ -30,7 +30,7 @@ def bad(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
     return {id: outcome for id, outcome in outcomes.items() if outcome.status not in fine}
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", ["asyncio", pytest.param("trio", marks=pytest.mark.long)])
 def test_the_reference_keeps_every_requirement_with_nothing_skipped(backend: Backend) -> None:
     outcomes = outcomes_on(ReferenceHarness(backend=backend))
 
@@ -38,7 +38,7 @@ def test_the_reference_keeps_every_requirement_with_nothing_skipped(backend: Bac
     assert [id for id, outcome in outcomes.items() if outcome.status is Status.SKIPPED] == []
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", [pytest.param("asyncio", marks=pytest.mark.long), "trio"])
 def test_the_mock_is_conformant(backend: Backend) -> None:
     harness = MockHarness()
     harness.backend = backend
@@ -46,6 +46,7 @@ def test_the_mock_is_conformant(backend: Backend) -> None:
     assert bad(outcomes_on(harness)) == {}
 
 
+@pytest.mark.long
 def test_an_adapter_without_a_harness_of_its_own_can_be_tried() -> None:
     harness = PluginHarness(load_plugins().adapter("mock"), {"delay_s": "0.001"})
 

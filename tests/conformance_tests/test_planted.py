@@ -19,7 +19,7 @@ from triton_adapter.conformance import TritonHarness
 from triton_adapter.embedded import EmbeddedTriton
 
 no_spec = "it is about the checks of several requirements"
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]  # on the reference each has a mutant, which is quick
 
 
 class Planted(TritonHarness):

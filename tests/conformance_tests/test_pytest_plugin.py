@@ -101,6 +101,7 @@ def test_the_suite_runs_by_its_package_name(foreign: Foreign) -> None:
     assert (foreign.report().under.adapter, foreign.report().verdict) == ("mock", "conformant")
 
 
+@pytest.mark.long
 def test_foreign_settings_have_no_say_in_it(foreign: Foreign) -> None:
     foreign.write("pytest.ini", FOREIGN_SETTINGS)
 
@@ -249,6 +250,7 @@ def test_a_harness_of_function_scope_is_fine(foreign: Foreign) -> None:
     assert foreign.report().counts.keys() <= {"passed", "not_applicable", "not_run"}
 
 
+@pytest.mark.long
 def test_two_adapters_in_one_run_have_a_report_each(foreign: Foreign) -> None:
     foreign.write("test_reference.py", TWO_LINES_AND_A_FIXTURE)
     other = TWO_LINES_AND_A_FIXTURE.replace("conformance_tests.mutants.breaking", "conformance_tests.mock_harness")

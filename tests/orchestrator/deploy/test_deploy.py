@@ -67,6 +67,7 @@ async def rules(client: httpx.AsyncClient) -> list[Any]:
 
 
 @pytest.mark.spec("ORCH-3062-009")
+@pytest.mark.long  # test_alerts has each of them fire, with time scaled down
 @needs("prometheus")
 async def test_a_real_prometheus_evaluates_every_alert_and_sees_a_dead_replica(tmp_path: Path) -> None:
     settings = HostSettings.model_validate({

@@ -152,8 +152,14 @@ TEMPLATES: dict[str, tuple[str, Body, int]] = {
 }
 
 
+SLOW = ("many messages, looked at again for each", "many images")
+"""Those whose templates are run to their limit of time, many times over."""
+
+
 @pytest.mark.spec("ORCH-3064-033")
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in SLOW else []) for name in TEMPLATES]
+)
 async def test_the_loop_goes_on_however_hard_messages_are_for_a_template(serve: Serve, name: str) -> None:
     template, made, status = TEMPLATES[name]
     body = made()

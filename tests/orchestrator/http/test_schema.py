@@ -112,7 +112,13 @@ async def test_every_answer_is_as_the_schema_says(serve: Serve) -> None:
 
 
 @pytest.mark.spec("ORCH-3064-041")
-@pytest.mark.parametrize("options", [{"state": "unreachable"}, {"fail": "engine_failed"}, {"fail": "overloaded"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"state": "unreachable"},
+        *(pytest.param({"fail": code}, marks=pytest.mark.long) for code in ("engine_failed", "overloaded")),
+    ],
+)
 async def test_the_answers_of_a_host_in_trouble_are_told_too(serve: Serve, options: dict[str, Any]) -> None:
     pool = {"queue": {"not_ready_wait_s": 0}, "retry": {"attempts": 1}}
     keys = {"api_keys": [key("alice"), key("root", admin=True)]}

@@ -243,7 +243,9 @@ def test_the_server_runs_with_a_python_that_is_not_ours(
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("found_by", ["path", "variable", "argument"])
+@pytest.mark.parametrize(
+    "found_by", ["variable", *(pytest.param(way, marks=pytest.mark.long) for way in ("path", "argument"))]
+)
 def test_a_server_that_is_installed_is_run_with_its_own_backends(
     tmp_path: Path, bare_python: Path, monkeypatch: pytest.MonkeyPatch, found_by: str
 ) -> None:

@@ -85,7 +85,11 @@ def test_a_crash_of_the_server_is_seen_and_tidied_up(repository: Path) -> None:
     assert not any(traces.left().values()), traces.left()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)],
+    ids=lambda number: number.name,
+)
 def test_the_server_does_not_outlive_the_program_that_started_it(repository: Path, number: signal.Signals) -> None:
     program = (
         "import signal, sys, threading\n"
