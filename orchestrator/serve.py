@@ -34,6 +34,7 @@ from orchestrator.pools.fleet import ReloadReport
 from orchestrator.sessions.conversation import Conversations
 from orchestrator.sessions.history import Histories
 from orchestrator.work.journal import Journal, journal_in
+from orchestrator.work.journal_metrics import JournalMetrics
 
 if TYPE_CHECKING:
     from orchestrator.observability.tracing import Tracing
@@ -91,6 +92,8 @@ async def serving(
             journal_in(settings.retention, settings.server.limits.keep_events) as journal,
             _serving(orchestrator, settings, load, on_reloaded, journal) as running,
         ):
+            if journal is not None:
+                orchestrator.metrics.add_collectors([JournalMetrics(journal)])
             yield running
 
 

@@ -124,6 +124,11 @@ class Journal:
         """How much it holds, counted as `max_bytes` is."""
         return self._bytes
 
+    @property
+    def writable(self) -> bool:
+        """Whether what is kept now is in the file, as far as is known."""
+        return self._failed_at is None and not self._stalled
+
     async def begin(self, job_id: str, owner: str | None, status: TaskStatus | None) -> bool:
         """Write down that a task runs; returns false, and writes nothing, when the journal has one of that `job_id`."""
         if status is None:
