@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 WHERE = "grpc://gpu-7.corp.example:8001"
 LOG = "/opt/engine/logs/server.log"
 MESSAGE = f"model 'mock' on {WHERE}: it broke; last address ipv4:10.1.2.3:8001, see {LOG}"
-SECRETS = ("gpu-7", "10.1.2.3", "8001", "/opt/engine")
+SECRETS = ("gpu-7", "10.1.2.3", ":8001", "/opt/engine")
 
 INFER = {"inputs": [{"name": "x", "datatype": "INT8", "shape": [1], "data": [1]}]}
 CHAT = {"model": "mock", "messages": [{"role": "user", "content": "p"}]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -136,7 +137,8 @@ def test_a_log_keeps_no_more_bytes_than_it_may() -> None:
         log.append([Token(index, "x" * 1000)])
 
     assert log.bytes <= 10_000
-    assert (log.written, log.first) == (100, 100 - log.bytes // 1249)
+    # A text takes eight bytes less from Python 3.12 on.
+    assert (log.written, log.first) == (100, 100 - log.bytes // (200 + sys.getsizeof("x" * 1000)))
 
 
 def has_ended(log: EventLog) -> bool:
