@@ -19,7 +19,6 @@ from orchestrator.http.openai_answers import (
     finish_reason_of,
     logprobs_of,
     no_piece,
-    piece_of_reasoning,
     piece_of_text,
     piece_of_tool_call,
     usage_of,
@@ -96,12 +95,14 @@ class Chunks(StreamingAnswer):
             "model": asked.task.model,
         }
         self._head = head
-        # A token's chunk is the same up to its text: it is encoded once.
+        # A token's chunk, and a thought's, is the same up to its text: it is encoded once.
         open_choice = '"delta":{"content":' if kind == "chat" else '"text":'
         encoded = msgspec.json.encode(head)[:-1].decode()
         self._token_head = f'data: {encoded},"choices":[{{"index":0,{open_choice}'.encode()
         close_delta = "}" if kind == "chat" else ""
         self._token_tail = f'{close_delta},"logprobs":null,"finish_reason":null}}]}}\n\n'.encode()
+        open_thought = '"delta":{' if kind == "chat" else '"text":"",'
+        self._thought_head = f'data: {encoded},"choices":[{{"index":0,{open_thought}"reasoning_content":'.encode()
         self._greeted = kind != "chat"
         self._calls = False
 
@@ -118,7 +119,8 @@ class Chunks(StreamingAnswer):
                 else:
                     frames.append(b"%b%b%b" % (self._token_head, encode(event.text), self._token_tail))
             elif isinstance(event, Reasoning):
-                frames.append(self._chunk(piece_of_reasoning(self._kind, event.text), None))
+                thought = encode(event.text)
+                frames.append(b'%b%b,"reasoning":%b%b' % (self._thought_head, thought, thought, self._token_tail))
             elif isinstance(event, ToolCallDelta):
                 self._calls = True
                 frames.append(self._chunk(piece_of_tool_call(self._kind, event), None))

@@ -29,10 +29,6 @@ def piece_of_text(kind: Kind, text: str) -> dict[str, Any]:
     return {"delta": {"content": text}} if kind == "chat" else {"text": text}
 
 
-def piece_of_reasoning(kind: Kind, text: str) -> dict[str, Any]:
-    return _beside_text(kind, _reasoning(text))
-
-
 def piece_of_tool_call(kind: Kind, piece: ToolCallDelta) -> dict[str, Any]:
     """Return a piece of a tool call; what the first one says is not said again, for clients join it."""
     call: dict[str, Any] = {"index": piece.call}
