@@ -276,7 +276,7 @@ class Orchestrator:
         replica = self._fleet.require(pool_id, replica_id).replicas[replica_id]
         if replica.adapter is None:
             return replica.report or HealthReport(state=replica.health.state, live=False, ready=False)
-        return await replica.adapter.health(canary=canary)
+        return replica.names.health(await replica.adapter.health(canary=canary))
 
     def require_pool(self, pool_id: str) -> None:
         """Raise `KeyError`, naming those there are, when there is no such pool."""

@@ -82,6 +82,7 @@ def _overlay_adapter(
         if not isinstance(options, dict):
             return
         options["url"] = url
+        replica.pop("url", None)
     if metrics_url := environ.get(f"{PREFIX}{stem}_METRICS_URL"):
         replica["metrics_url"] = metrics_url
     variable = f"{PREFIX}{stem}_URL" if url else f"{stem}_ENABLED"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+
+import msgspec
 
 from adapter_api import AdapterError, ModelNotFound, ModelProps, NotReady
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.claim import Work
+from orchestrator.pools.demand import Demand
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.routing import choose_pool
@@ -40,29 +43,39 @@ class ServingPools:
         return bool(self._with_model(model, None))
 
     def model_props(self, model: str) -> tuple[PoolSettings, ModelProps] | None:
-        """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
-        for pool in self:
-            for replica in pool.replicas.values():
-                if pool.may_serve(model) and (props := replica.model_props(model)) is not None:
-                    return pool.settings, props
-        return None
+        """Return what replicas told of a model, with the settings of the first pool that has it; `None` when none told
+        anything.
+
+        Its capabilities are those of any replica that gets tasks, for each task goes to one that is capable of it.
+        """
+        told = [
+            (pool.settings, props)
+            for pool in self
+            if pool.may_serve(model)
+            for replica in pool.replicas.values()
+            if (props := replica.model_props(model)) is not None
+        ]
+        told = [each for each in told if each[0].weight] or told
+        return (told[0][0], _joined([props for _, props in told])) if told else None
 
     async def ask_for(self, model: str) -> ModelProps | None:
         """Return what an engine that does not list its models tells of one, asked for by its name.
 
         `None` when no such engine could be asked; raises `ModelNotFound` when those asked do not have it.
         """
-        adapters = [
-            replica.adapter
+        asked = [
+            (replica.adapter, own)
             for pool in self
             if pool.may_serve(model)
             for replica in pool.replicas.values()
-            if replica.adapter is not None and not replica.lists_models
+            if replica.adapter is not None
+            and not replica.lists_models
+            and (own := replica.names.own(model)) is not None
         ]
         absent: ModelNotFound | None = None
-        for adapter in adapters[:_ASKED_AT_MOST]:
+        for adapter, own in asked[:_ASKED_AT_MOST]:
             try:
-                return await adapter.model_props(model)
+                return msgspec.structs.replace(await adapter.model_props(own), name=model)
             except ModelNotFound as exc:
                 absent = exc
             except AdapterError:
@@ -84,7 +97,7 @@ class ServingPools:
             for pool in self
         )
 
-    def choose(self, work: Work, session: SessionKey | None, *, bound: bool, suits: Callable[[Pool], bool]) -> Pool:
+    def choose(self, work: Work, demand: Demand, session: SessionKey | None, *, bound: bool) -> Pool:
         """Return the pool that gets the work, of those that have its model.
 
         That is the one whose replica served the session last, while that replica has a free slot (or always, if the
@@ -102,10 +115,10 @@ class ServingPools:
         holder = next((pool for pool in pools if place is not None and pool.id == place.pool_id), None)
         if bound and holder is not None:
             return holder
-        pools = [pool for pool in pools if pool.settings.weight and suits(pool)] or pools
+        pools = [pool for pool in pools if pool.settings.weight and pool.suits(demand)] or pools
         # A pool of weight 0 gets nothing, also when it alone is ready: tasks wait for the others then.
         able = [pool for pool in pools if pool.ready and pool.settings.weight]
-        able = [pool for pool in able if pool.is_ready_for(work)] or able
+        able = [pool for pool in able if pool.is_ready_for(demand)] or able
         able = [pool for pool in able if pool.trusts(work.model)] or able or pools
         if place is not None and holder in able and holder.settings.weight and holder.has_slot_at(place.replica_id):
             return holder
@@ -125,3 +138,18 @@ class ServingPools:
         if work.model in known:
             return ModelNotFound(f"model {work.model!r} has no version {work.model_version!r} on any replica")
         return ModelNotFound(f"no replica has a model {work.model!r}; there are {', '.join(known) or 'none'}")
+
+
+def _joined(told: list[ModelProps]) -> ModelProps:
+    """Return what a model can do wherever it runs."""
+    if len(told) == 1:
+        return told[0]
+    capabilities = frozenset().union(*(props.capabilities for props in told))
+    limits = [props.max_tokens for props in told]
+    return msgspec.structs.replace(
+        next((props for props in told if props.inputs), told[0]),
+        versions=tuple(dict.fromkeys(version for props in told for version in props.versions)),
+        capabilities=capabilities,
+        uncertain=frozenset().union(*(props.uncertain for props in told)) - capabilities,
+        max_tokens=None if None in limits else max(limit for limit in limits if limit is not None),
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from adapter_api import AdapterError, End, Error, Terminal, TokenStream
 from orchestrator.pools.claim import Claim, Work
+from orchestrator.pools.demand import Demand
 from orchestrator.pools.pool import Pool
 from orchestrator.sessions.affinity import SessionKey
 
@@ -23,6 +24,7 @@ class Ticket(Claim):
     def __init__(
         self,
         work: Work,
+        demand: Demand,
         pool: Pool,
         timeout_s: float | None,
         *,
@@ -30,7 +32,7 @@ class Ticket(Claim):
         session: SessionKey | None,
         bound: bool,
     ) -> None:
-        super().__init__(work, session=session, bound=bound)
+        super().__init__(work, demand, session=session, bound=bound)
         self.pool = pool
         self.owner = owner
         """Who submitted it, where the host knows; only they may see or cancel it."""

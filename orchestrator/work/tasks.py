@@ -13,6 +13,7 @@ import anyio
 import msgspec
 
 from adapter_api import AdapterClosed, AdapterError, CancelReceipt, DeadlineExceeded, End, TaskRequest, TokenStream
+from orchestrator.pools.demand import Demand
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.prompts import Prompts, Unmade
@@ -46,7 +47,7 @@ class Tasks:
     async def _make_prompt(self, task: TaskRequest, owner: str | None, prompts: Prompts) -> None:
         pool: Pool | None = None
         try:
-            pool = self._intake.choose(task, owner=owner, suits=lambda pool: pool.suits(task))
+            pool = self._intake.choose(task, Demand.of(task), owner=owner)
             longest = min(task.timeout_s or inf, pool.settings.queue.timeout_s)
             with anyio.fail_after(longest):
                 await pool.make_prompt(task, prompts)
@@ -72,10 +73,10 @@ class Tasks:
 
         ticket = self._intake.admit(
             task,
+            Demand.of(task),
             task.timeout_s,
             owner=owner,
             pool_id=pool_id,
-            suits=lambda pool: pool.suits(task),
             check=check,
         )
         traceparent = self._ledger.accepted(ticket, task.traceparent)

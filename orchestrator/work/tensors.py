@@ -12,6 +12,7 @@ import msgspec
 from adapter_api import (
     AdapterClosed,
     AdapterError,
+    Capability,
     DeadlineExceeded,
     End,
     Error,
@@ -22,6 +23,7 @@ from adapter_api import (
     judge,
 )
 from adapter_api.task import TraceHeaders
+from orchestrator.pools.demand import Demand
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
 from orchestrator.pools.told import tell
@@ -58,7 +60,7 @@ class Tensors:
         self._ledger = ledger
 
     async def infer(self, request: InferRequest, owner: str | None) -> InferResponse:
-        ticket = self._admit(request, owner)
+        ticket = self._admit(request, owner, Capability.TENSORS)
         try:
             return await infer(ticket, self._traced(ticket, request))
         except AdapterError as exc:
@@ -67,7 +69,7 @@ class Tensors:
             self._intake.finish(ticket, 0)
 
     async def infer_stream(self, request: InferRequest, owner: str | None) -> AsyncIterator[InferResponse]:
-        ticket = self._admit(request, owner)
+        ticket = self._admit(request, owner, Capability.TENSORS, Capability.TENSOR_STREAM)
         try:
             async with aclosing(infer_stream(ticket, self._traced(ticket, request))) as responses:
                 async for response in responses:
@@ -77,9 +79,10 @@ class Tensors:
         finally:
             self._intake.finish(ticket, 0)
 
-    def _admit(self, request: InferRequest, owner: str | None) -> Ticket:
+    def _admit(self, request: InferRequest, owner: str | None, *needs: Capability) -> Ticket:
         bound = request.sequence is not None and not request.sequence.start
-        return self._intake.admit(TensorWork.of(request), request.timeout_s, owner=owner, bound=bound)
+        demand = Demand(model=request.model, model_version=request.model_version, needs=frozenset(needs))
+        return self._intake.admit(TensorWork.of(request), demand, request.timeout_s, owner=owner, bound=bound)
 
     def _traced(self, ticket: Ticket, request: InferRequest) -> InferRequest:
         return msgspec.structs.replace(request, traceparent=self._ledger.accepted(ticket, request.traceparent))
@@ -92,14 +95,14 @@ async def infer(ticket: Ticket, request: InferRequest) -> InferResponse:
             replica = await ticket.pool.grant(ticket)
             began = perf_counter()
             try:
-                response = await _adapter(replica).infer(_with_time_left(ticket, request))
+                response = await _adapter(replica).infer(_as_taken(ticket, replica, request))
             except AdapterError as exc:
                 if not _failed(ticket, replica, exc):
                     raise
                 _move(ticket)
             else:
                 _succeeded(ticket, began)
-                return response
+                return _as_asked(response, request)
     ticket.raise_refusal()
     raise _out_of_time(ticket)
 
@@ -114,10 +117,10 @@ async def infer_stream(ticket: Ticket, request: InferRequest) -> AsyncGenerator[
             raise _out_of_time(ticket)
         began = perf_counter()
         try:
-            async with _adapter(replica).infer_stream(_with_time_left(ticket, request)) as stream:
+            async with _adapter(replica).infer_stream(_as_taken(ticket, replica, request)) as stream:
                 async for response in stream:
                     ticket.shown = True
-                    yield response
+                    yield _as_asked(response, request)
             _succeeded(ticket, began)
             return
         except AdapterError as exc:
@@ -132,9 +135,16 @@ def _adapter(replica: Replica) -> WorkerAdapter:
     return replica.adapter
 
 
-def _with_time_left(ticket: Ticket, request: InferRequest) -> InferRequest:
+def _as_taken(ticket: Ticket, replica: Replica, request: InferRequest) -> InferRequest:
+    """Return the request for one more attempt: by the name that the replica's engine has for its model."""
     ticket.attempts += 1
-    return msgspec.structs.replace(request, timeout_s=ticket.remaining_s)
+    model = replica.names.own(request.model) or request.model
+    return msgspec.structs.replace(request, model=model, timeout_s=ticket.remaining_s)
+
+
+def _as_asked(response: InferResponse, request: InferRequest) -> InferResponse:
+    """Return the response under the name of the model that was asked for."""
+    return response if response.model == request.model else msgspec.structs.replace(response, model=request.model)
 
 
 def _succeeded(ticket: Ticket, began: float) -> None:

@@ -66,7 +66,7 @@ WORST: dict[str, tuple[str, Body, int]] = {
     "unknown fields": (TASKS, lambda: task(**{f"k{n}": 1 for n in range(SIZE // 12)}), 400),
     "stop strings beyond the bound": (TASKS, lambda: task(stop=[str(n) for n in range(SIZE // 8)]), 400),
     "stop strings": (TASKS, lambda: task(stop=["a" * 30 + chr(0x4E00 + n) for n in range(MAX_STOP_STRINGS)]), 200),
-    "lists in a tool": (TASKS, lambda: task(tools=[{"name": "f", "parameters": {"a": [[1]] * 45_000}}]), 200),
+    "lists in a tool": (TASKS, lambda: task(tools=[{"name": "f", "parameters": {"a": [[1]] * 45_000}}]), 400),
     "quotes in a text, and depth": (
         TASKS, lambda: task(prompt='"' * (SIZE // 2), x=json.loads("[" * 70 + "]" * 70)), 400
     ),
