@@ -95,9 +95,14 @@ class Orchestrator:
         self._serving = ServingPools(self._fleet, self._affinity)
         self._intake = Intake(self._fleet, self._serving, self._jobs, self._ledger)
         self._shadows = Shadows(lambda task, pool_id: self.accept(task, pool_id=pool_id))
-        dispatcher = Dispatcher(on_started=self._ledger.started, on_moved=self._ledger.moved, random=Random())
+        dispatcher = Dispatcher(
+            on_started=self._ledger.started,
+            on_moved=self._ledger.moved,
+            other_pool=self._serving.other_for,
+            random=Random(),
+        )
         self._tasks = Tasks(self._fleet, self._intake, self._jobs, self._ledger, dispatcher, self._shadows)
-        self._tensors = Tensors(self._intake, self._ledger)
+        self._tensors = Tensors(self._intake, self._ledger, self._serving.other_for)
         self._exit = AsyncExitStack()
         self.changes = self._ledger.changes
         """Tells what changes for tasks."""

@@ -13,6 +13,7 @@ from orchestrator.pools.demand import Demand
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.routing import choose_pool
+from orchestrator.pools.ticket import Ticket
 from orchestrator.sessions.affinity import Affinity, SessionKey
 
 _ASKED_AT_MOST = 2
@@ -126,6 +127,24 @@ class ServingPools:
         if chosen is None:
             raise NotReady(f"every pool that serves model {work.model!r} has weight 0; give one some weight")
         return self._fleet.pools[chosen]
+
+    def other_for(self, ticket: Ticket) -> Pool | None:
+        """Return another pool for what its own cannot run: one by weight that takes it now; `None` if none does."""
+        if not ticket.may_leave:
+            return None
+        demand = ticket.demand
+        able = [
+            pool
+            for pool in self._with_model(demand.model, demand.model_version)
+            if pool is not ticket.pool
+            and pool.id not in ticket.pools_left
+            and pool.settings.weight
+            and pool.ready
+            and pool.is_ready_for(demand)
+            and pool.trusts(demand.model)
+        ]
+        chosen = choose_pool([(pool.id, pool.settings.weight) for pool in able], ticket.work.job_id) if able else None
+        return None if chosen is None else self._fleet.pools[chosen]
 
     def _with_model(self, model: str, version: str | None) -> list[Pool]:
         # A pool whose engines were never reached may have it: better "not ready" than "no such model".

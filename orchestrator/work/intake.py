@@ -59,8 +59,9 @@ class Intake:
             pool = self.choose(work, demand, owner=owner, pool_id=pool_id, bound=bound)
             check(pool)
             ticket = Ticket(
-                work, demand, pool, timeout_s or pool.settings.task_timeout_s, owner=owner, session=session, bound=bound
-            )
+                work, demand, pool, timeout_s or pool.settings.task_timeout_s, owner=owner, session=session,
+                bound=bound, may_leave=pool_id is None,
+            )  # fmt: skip
             ticket.request_id = request_id.get()
             pool.admit(ticket)
         except AdapterError as exc:
