@@ -33,6 +33,7 @@ from orchestrator.observability.metrics import OrchestratorMetrics
 from orchestrator.observability.scrape import EngineMetrics
 from orchestrator.pools.fit import TemplateReader
 from orchestrator.pools.fleet import DrainReport, Fleet, ReloadReport
+from orchestrator.pools.held import Held
 from orchestrator.pools.pool_choice import ServingPools
 from orchestrator.pools.status import PoolStatus, TaskStatus, Totals
 from orchestrator.rollout.report import RolloutReport
@@ -94,7 +95,7 @@ class Orchestrator:
         )
         self._serving = ServingPools(self._fleet, self._affinity)
         self._intake = Intake(self._fleet, self._serving, self._jobs, self._ledger)
-        self._shadows = Shadows(lambda task, pool_id: self.accept(task, pool_id=pool_id))
+        self._shadows = Shadows(lambda task, pool_id, held: self.accept(task, pool_id=pool_id, held=held))
         dispatcher = Dispatcher(
             on_started=self._ledger.started,
             on_moved=self._ledger.moved,
@@ -159,7 +160,9 @@ class Orchestrator:
         except AdapterError as exc:
             return _refused(task, exc)
 
-    def accept(self, task: TaskRequest, *, owner: str | None = None, pool_id: str | None = None) -> TokenStream:
+    def accept(
+        self, task: TaskRequest, *, owner: str | None = None, pool_id: str | None = None, held: Held | None = None
+    ) -> TokenStream:
         """Return the task's stream like `submit`, or raise why the task is not even queued.
 
         Messages that take more than a moment to become a prompt become one as the stream is read, beside the event loop
@@ -170,6 +173,7 @@ class Orchestrator:
             task: What to run.
             owner: Who submits it; kept with the job. Sessions of different owners never meet.
             pool_id: Run it in this pool rather than where the weights send it.
+            held: Counts the memory that it takes, also that of its copies for shadows.
 
         Raises:
             JobConflict: Its `job_id` was accepted before.
@@ -180,9 +184,9 @@ class Orchestrator:
             NotReady: The pool is draining, or has no weight.
             AdapterClosed: The orchestrator is not open.
         """
-        return self._tasks.accept(task, owner=owner, pool_id=pool_id)
+        return self._tasks.accept(task, owner=owner, pool_id=pool_id, held=held)
 
-    async def admit(self, task: TaskRequest, *, owner: str | None = None) -> TokenStream:
+    async def admit(self, task: TaskRequest, *, owner: str | None = None, held: Held | None = None) -> TokenStream:
         """Return the task's stream like `accept`, once its messages are a prompt, where its model takes text.
 
         Large messages are rendered in a thread beside the event loop, before the task takes a place, and while its time
@@ -193,7 +197,7 @@ class Orchestrator:
             DeadlineExceeded: Too many large messages are before these ones: they were no prompt within the pool's
                 `queue.timeout_s`, or the task's own time.
         """
-        return await self._tasks.admit(task, owner=owner)
+        return await self._tasks.admit(task, owner=owner, held=held)
 
     async def cancel(self, job_id: str) -> CancelReceipt:
         """Stop a task, queued or running, and say what that did; an unknown or ended one is `found=False`.

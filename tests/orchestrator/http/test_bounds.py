@@ -13,9 +13,9 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
+from adapter_api import Overloaded
 from adapter_api.bounds import MAX_MESSAGES, MAX_STOP_STRINGS
 from orchestrator.http.pending import Pending, Share
-from orchestrator.http.problems import Refused
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.http.test_guard import KEYS, bearer, key
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host
@@ -237,7 +237,7 @@ def test_a_share_is_counted_until_all_have_let_go_of_it() -> None:
     share.hold()
 
     share.release()
-    with pytest.raises(Refused):
+    with pytest.raises(Overloaded):
         Share(pending).take(41)
     share.release()
 

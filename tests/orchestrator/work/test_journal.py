@@ -29,6 +29,7 @@ from adapter_api import (
 from orchestrator.pools.status import TaskStatus
 from orchestrator.work import journal as module
 from orchestrator.work.journal import Journal
+from orchestrator.work.journal_store import Store
 from orchestrator.work.keep import KeptTasks
 from tests.orchestrator.pools.test_monitor import eventually
 from tests.orchestrator.work.test_keep import close, read_all, tokens
@@ -345,14 +346,14 @@ async def test_a_host_that_finds_the_disk_full_starts_and_reads_what_ended(
         await finish(journal, "ended", text="x" * 9_000)
         for number in range(40):
             await run(journal, f"ran {number}", tokens(0, 1))
-    find = Journal._find_unfinished
+    find = Store.find_unfinished
 
-    def find_then_fill_the_disk(journal: Journal) -> None:
-        find(journal)
-        pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
-        journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+    def find_then_fill_the_disk(store: Store) -> None:
+        find(store)
+        pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
+        store.connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    monkeypatch.setattr(Journal, "_find_unfinished", find_then_fill_the_disk)
+    monkeypatch.setattr(Store, "find_unfinished", find_then_fill_the_disk)
     async with opened(tmp_path / "j") as journal:
         whole, cut = await journal.read("ended"), await journal.read("ran 0")
         assert "make room on its disk" in caplog.text
