@@ -29,11 +29,11 @@ from adapter_api import (
     load_plugins,
 )
 from orchestrator.config.settings import OrchestratorSettings, PoolSettings
+from orchestrator.held import Held
 from orchestrator.observability.metrics import OrchestratorMetrics
 from orchestrator.observability.scrape import EngineMetrics
 from orchestrator.pools.fit import TemplateReader
 from orchestrator.pools.fleet import DrainReport, Fleet, ReloadReport
-from orchestrator.pools.held import Held
 from orchestrator.pools.pool_choice import ServingPools
 from orchestrator.pools.status import PoolStatus, TaskStatus, Totals
 from orchestrator.rollout.report import RolloutReport

@@ -6,7 +6,7 @@ from sys import getsizeof
 
 from adapter_api import AdapterError, TaskRequest
 from adapter_kit.chat_template import TakesLong, Template, render_at_once, render_beside
-from orchestrator.pools.held import Held
+from orchestrator.held import Held
 
 
 class Unmade(Exception):

@@ -26,7 +26,7 @@ from adapter_api import (
 )
 from adapter_api.task import new_job_id
 from orchestrator.config.settings import PoolSettings
-from orchestrator.pools.held import Held
+from orchestrator.held import Held
 from orchestrator.rollout.report import Answer, Comparisons
 
 _log = logging.getLogger("orchestrator.rollout.shadow")

@@ -13,9 +13,9 @@ import anyio
 import msgspec
 
 from adapter_api import AdapterClosed, AdapterError, CancelReceipt, DeadlineExceeded, End, TaskRequest, TokenStream
+from orchestrator.held import Held
 from orchestrator.pools.demand import Demand
 from orchestrator.pools.fleet import Fleet
-from orchestrator.pools.held import Held
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.prompts import Prompts, Unmade
 from orchestrator.pools.ticket import Ticket
