@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import msgspec
 
-from adapter_api import Capability, ModelProps, TaskRequest
+from adapter_api import Capability, ModelProps, TaskRequest, Unsupported
 from adapter_kit.chat_template import Template
 
 _BY_TEMPLATE = frozenset({Capability.MESSAGES, Capability.TOOLS, Capability.CHAT_TEMPLATE_KWARGS})
@@ -45,6 +46,10 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
                 words.append(f"more than {props.max_tokens} max_tokens")
         return tuple(words)
 
+    def is_doubtful(self, props: ModelProps | None) -> bool:
+        """Whether nobody can tell before it is tried if a model is capable of it."""
+        return props is not None and bool(self.needs & (props.uncertain - props.capabilities))
+
     def _needs(self, props: ModelProps, template: Template | None) -> frozenset[Capability]:
         needs = self.needs
         if Capability.MESSAGES not in needs or Capability.TEXT not in props.capabilities:
@@ -55,3 +60,17 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
             needs -= {Capability.TOOLS} if template.takes_tools else set()
             needs -= {Capability.CHAT_TEMPLATE_KWARGS} if template.takes_variables else set()
         return needs
+
+
+def takes_no(lacking: Sequence[str], whom: str) -> str:
+    """Return a few words about what somebody is not capable of."""
+    return f"{whom} takes no {' and no '.join(lacking)}"
+
+
+def unsupported(pool_id: str, demand: Demand, lacking: Mapping[str, Sequence[str]]) -> Unsupported:
+    """Return the error of a demand that no replica of a pool can meet; `lacking` says what each is not capable of."""
+    if len(set(lacking.values())) == 1:
+        said = takes_no(next(iter(lacking.values())), f"model {demand.model!r}")
+        return Unsupported(f"{said} on any replica of pool {pool_id!r}")
+    each = "; ".join(takes_no(words, replica_id) for replica_id, words in lacking.items())
+    return Unsupported(f"no replica of pool {pool_id!r} can do all that this asks of model {demand.model!r}: {each}")

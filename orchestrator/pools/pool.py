@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from math import inf
 from time import perf_counter
 
@@ -23,7 +23,7 @@ from adapter_kit.chat_template import Template
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.admission import WaitingLine
 from orchestrator.pools.claim import Claim
-from orchestrator.pools.demand import Demand
+from orchestrator.pools.demand import Demand, takes_no, unsupported
 from orchestrator.pools.fit import fit
 from orchestrator.pools.prompts import Prompts, Unmade
 from orchestrator.pools.replica import Replica
@@ -353,7 +353,8 @@ class Pool:
             and not replica.trust.rests(model)
             and not self._unmet(demand, replica)
         ]
-        return [replica for replica in able if replica.trust.trusts(model)] or able
+        able = [replica for replica in able if replica.trust.trusts(model)] or able
+        return [each for each in able if not demand.is_doubtful(each.model_props(model))] or able
 
     def _place(self, claim: Claim) -> bool:
         session = claim.session
@@ -400,14 +401,7 @@ class Pool:
         return all(replica.retired.is_set() for replica in self.replicas.values())
 
     def _unsupported(self, demand: Demand) -> Unsupported:
-        lacking = {replica.id: self._unmet(demand, replica) for replica in self.replicas.values()}
-        if len(set(lacking.values())) == 1:
-            what = _and(next(iter(lacking.values())))
-            return Unsupported(f"model {demand.model!r} takes no {what} on any replica of pool {self.id!r}")
-        each = "; ".join(f"{replica_id} takes no {_and(words)}" for replica_id, words in lacking.items())
-        return Unsupported(
-            f"no replica of pool {self.id!r} can do all that this asks of model {demand.model!r}: {each}"
-        )
+        return unsupported(self.id, demand, {each.id: self._unmet(demand, each) for each in self.replicas.values()})
 
     def _waited_in_vain(self, claim: Claim) -> Exception:
         if not self._can_serve:
@@ -431,7 +425,7 @@ class Pool:
         if reason := self._why_not_served_by(replica):
             return reason
         if replica.model_is_ready(demand.model, demand.model_version) and (lacking := self._unmet(demand, replica)):
-            return f"it takes no {_and(lacking)}"
+            return takes_no(lacking, "it")
         return replica.why_model_is_not_ready(demand.model, demand.model_version)
 
     def _pin(self) -> str | None:
@@ -446,7 +440,3 @@ class Pool:
         elif wanted not in (None, "first"):
             self._pinned_version = wanted
         return self._pinned_version
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and no ".join(words)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from adapter_api import AdapterError, ModelNotFound, ModelProps, NotReady
+from adapter_api import AdapterError, Capability, ModelNotFound, ModelProps, NotReady
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.claim import Work
 from orchestrator.pools.demand import Demand
@@ -18,6 +18,11 @@ from orchestrator.sessions.affinity import Affinity, SessionKey
 
 _ASKED_AT_MOST = 2
 """Replicas that are asked for a model that nobody lists: a name is soon made up, and each costs a call."""
+
+_PROMISES = frozenset({
+    Capability.STREAMING, Capability.CANCEL_HARD, Capability.USAGE, Capability.FINISH_REASON, Capability.SHARED_MEMORY,
+})  # fmt: skip
+"""Capabilities that no task asks for: what holds for it depends on where it goes."""
 
 
 class ServingPools:
@@ -47,7 +52,8 @@ class ServingPools:
         """Return what replicas told of a model, with the settings of the first pool that has it; `None` when none told
         anything.
 
-        Its capabilities are those of any replica that gets tasks, for each task goes to one that is capable of it.
+        It is capable of what a task may ask for where any replica that gets tasks is, for each goes to one that is.
+        What no task asks for, as a hard cancel, must hold at all of them, and is uncertain otherwise.
         """
         told = [
             (pool.settings, props)
@@ -163,12 +169,16 @@ def _joined(told: list[ModelProps]) -> ModelProps:
     """Return what a model can do wherever it runs."""
     if len(told) == 1:
         return told[0]
-    capabilities = frozenset().union(*(props.capabilities for props in told))
+    anywhere = frozenset().union(*(props.capabilities for props in told))
+    everywhere = told[0].capabilities.intersection(*(props.capabilities for props in told[1:]))
+    capabilities = (anywhere - _PROMISES) | everywhere
+    modes = {props.cancel_mode for props in told}
     limits = [props.max_tokens for props in told]
     return msgspec.structs.replace(
         next((props for props in told if props.inputs), told[0]),
         versions=tuple(dict.fromkeys(version for props in told for version in props.versions)),
         capabilities=capabilities,
-        uncertain=frozenset().union(*(props.uncertain for props in told)) - capabilities,
+        uncertain=anywhere.union(*(props.uncertain for props in told)) - capabilities,
+        cancel_mode=modes.pop() if len(modes) == 1 else None,
         max_tokens=None if None in limits else max(limit for limit in limits if limit is not None),
     )

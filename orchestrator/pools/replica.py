@@ -76,6 +76,7 @@ class Replica:
         self.named_models = self._asked_about(pool.models)
         self._default_slots = pool.default_slots
         self._known_models: dict[str, set[str]] = {}
+        self._model_props: dict[str, ModelProps] = {}
         self._probe_wanted = anyio.Event()
         self._idle = anyio.Event()
 
@@ -122,7 +123,7 @@ class Replica:
         return self.report is None or (self.report.models_listed and bool(self.report.models))
 
     def model_props(self, name: str) -> ModelProps | None:
-        return next((m for m in self.props.models if m.name == name), None) if self.props else None
+        return self._model_props.get(name)
 
     def why_no_work(self) -> str:
         """Return why no task of any model may go there now; empty when one may."""
@@ -209,6 +210,7 @@ class Replica:
     def describe(self, props: EngineProps) -> None:
         """Take in what the engine is."""
         self.props = self.names.props(props)
+        self._model_props = {model.name: model for model in reversed(self.props.models)}
 
     def begin(self, model: str, job_id: str) -> Trials:
         """Count a task in; returns the breakers whose trial it is."""

@@ -18,6 +18,8 @@ from orchestrator.serve import Serving, serving
 from tests.orchestrator.pooling import adapter_of
 from tests.orchestrator.pools.test_monitor import eventually, set_state
 from tests.orchestrator.pools.test_served_as import Blue, Green
+from triton_adapter import plugin as triton_plugin
+from triton_adapter.embedded import EmbeddedTriton
 
 pytestmark = pytest.mark.anyio
 
@@ -40,22 +42,25 @@ class OpenAIMock(Green):
         super().__init__((settings or MockSettings()).model_copy(update={"models": (QWEN,)}))
 
 
+class _Only:
+    """A plugin with one adapter, under the name that the file has for it."""
+
+    def __init__(self, adapter: type[Blue]) -> None:
+        self._adapter = adapter
+
+    @hookimpl
+    def worker_adapter_register(self) -> AdapterPlugin:
+        return AdapterPlugin(
+            name=self._adapter.engine, adapter=f"{__name__}:{self._adapter.__name__}", url_schemes=("grpc", "http"),
+            settings="adapter_api.testing:MockSettings", api_version="1.0",
+        )  # fmt: skip
+
+
 def engines() -> PluginHost:
     """Adapters of the names in the file, which claim the same schemes."""
-
-    class Adapters:
-        @hookimpl
-        def worker_adapter_register(self) -> list[AdapterPlugin]:
-            return [
-                AdapterPlugin(
-                    name=each.engine, adapter=f"{__name__}:{each.__name__}", url_schemes=("grpc", "http"),
-                    settings="adapter_api.testing:MockSettings", api_version="1.0",
-                )
-                for each in (TritonMock, OpenAIMock)
-            ]  # fmt: skip
-
     plugins = PluginHost()
-    plugins.add("adapters", Adapters())
+    for adapter in (TritonMock, OpenAIMock):
+        plugins.add(adapter.engine, _Only(adapter))
     return plugins
 
 
@@ -145,6 +150,25 @@ async def test_when_one_side_dies_every_task_ends_well_on_the_other(dead: str, l
 
     assert set(early) == {(left, "end")}
     assert set(late) == {(left, "end")}
+
+
+@pytest.mark.live
+@pytest.mark.spec("ORCH-3064-048", "ORCH-3065-004")
+async def test_a_real_triton_stands_beside_the_other_server_under_the_one_name(triton: EmbeddedTriton) -> None:
+    told = settings()
+    now, *others = told.pools
+    real = now.replicas[0].model_copy(update={"url": triton.grpc_url})
+    told = told.model_copy(update={"pools": (now.model_copy(update={"replicas": (real,)}), *others)})
+    plugins = PluginHost()
+    plugins.add("triton", triton_plugin)
+    plugins.add("openai", _Only(OpenAIMock))
+    async with serving(told, plugins=plugins) as running:
+        async with httpx.AsyncClient(base_url=running.ready.url, timeout=30, trust_env=False) as client:
+            listed = [model["id"] for model in (await client.get("/v1/models")).json()["data"]]
+            placed = [await ask(client, f"job-{number}") for number in range(40)]
+
+    assert listed == ["chat"]
+    assert set(placed) == {("triton", "end"), ("vllm", "end")}
 
 
 @pytest.mark.spec("ORCH-3063-001")

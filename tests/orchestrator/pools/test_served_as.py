@@ -34,6 +34,7 @@ from adapter_api.testing import MockAdapter, collect
 from orchestrator import Orchestrator, OrchestratorSettings
 from orchestrator.config import LogSettings
 from orchestrator.observability.logging import configure_logging
+from orchestrator.pools.demand import Demand
 from orchestrator.pools.names import Names
 from tests.orchestrator.pooling import adapter_of, task
 from tests.orchestrator.pools.test_monitor import eventually
@@ -65,18 +66,27 @@ class Green(Blue):
         super()._check(task.model_copy(update={"logprobs": None}))
 
 
+class Hard(Green):
+    """A third one, whose cancels are hard."""
+
+    engine = "hard"
+    can = _TASKS | {Capability.CANCEL_HARD}
+
+
 def two_adapters() -> PluginHost:
-    """A plugin host with the adapters `blue` and `green`, which both claim `http`."""
+    """A plugin host with the adapters `blue` and `green`, which both claim `http`, and `hard`."""
 
     class Adapters:
         @hookimpl
         def worker_adapter_register(self) -> list[AdapterPlugin]:
             return [
                 AdapterPlugin(
-                    name=each.engine, adapter=f"{__name__}:{each.__name__}",
-                    settings="adapter_api.testing:MockSettings", api_version="1.0", url_schemes=("http", each.engine),
+                    name=each.engine, adapter=f"{__name__}:{each.__name__}", url_schemes=schemes,
+                    settings="adapter_api.testing:MockSettings", api_version="1.0",
                 )
-                for each in (Blue, Green)
+                for each, schemes in (
+                    (Blue, ("http", "blue")), (Green, ("http", "green")), (Hard, ("hard",)), (Unsure, ()),
+                )
             ]  # fmt: skip
 
     plugins = PluginHost()
@@ -286,6 +296,44 @@ async def test_a_task_does_not_move_to_a_replica_that_is_not_capable_of_it() -> 
         assert asked(host, "b") == []
     assert isinstance(events[-1], Error)
     assert events[-1].code == "connect_failed"
+
+
+@pytest.mark.spec("ORCH-3064-049")
+async def test_what_holds_at_one_engine_only_is_uncertain_where_a_task_may_go_to_either() -> None:
+    async with mixed({"replicas": [BLUE, {**GREEN, "adapter": "hard"}]}) as host:
+        told = host.model_props("chat")
+
+    assert told is not None
+    assert Capability.CANCEL_HARD not in told[1].capabilities
+    assert Capability.CANCEL_HARD in told[1].uncertain
+    assert Capability.STREAMING in told[1].capabilities
+
+
+class Unsure(Blue):
+    """Nobody knows whether its model takes log-probabilities."""
+
+    engine = "unsure"
+
+    async def _props(self) -> EngineProps:
+        props = await super()._props()
+        unsure = frozenset({Capability.LOGPROBS})
+        return msgspec.structs.replace(
+            props, models=tuple(msgspec.structs.replace(model, uncertain=unsure) for model in props.models)
+        )
+
+
+@pytest.mark.spec("ORCH-3064-049")
+async def test_a_task_goes_where_its_model_is_known_to_be_capable_before_it_goes_where_it_may_be() -> None:
+    demand = Demand.of(chat(logprobs=1))
+    async with mixed({"replicas": [{**BLUE, "id": "a", "adapter": "unsure"}, GREEN]}) as host:
+        sure = started(await collect(host.submit(chat(logprobs=1)))).engine
+        assert host._fleet.pools["default"].suits(demand)
+        await host.drain("default", "g")
+        tried = await collect(host.submit(chat(logprobs=1)))
+
+    assert sure == "green"
+    assert isinstance(tried[-1], Error), "it was sent, and the engine refused it"
+    assert tried[-1].code == "unsupported"
 
 
 # -- rollout ----------------------------------------------------------------------------------------------------------
