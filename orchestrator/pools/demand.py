@@ -36,6 +36,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
             template: What makes a prompt of messages for it.
             most: All that the adapter can do with any engine; empty where that is not told.
         """
+        if props is not None and props.max_tokens is None and self.needs <= props.capabilities:
+            return ()  # as nearly always, and it is asked several times per task
         if props is None or not props.capabilities:
             lacking = self.needs - most - _BY_TEMPLATE if most else frozenset()
         else:

@@ -262,6 +262,11 @@ class Pool:
             for replica in self.replicas.values()
         )
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more piece of work would find a slot, or a place in the line."""
+        return self._has_free_slot() or len(self.line) < self.settings.queue.limit
+
     def has_slot_at(self, replica_id: str) -> bool:
         """Whether a replica is there, takes work, and has a free slot."""
         replica = self.replicas.get(replica_id)

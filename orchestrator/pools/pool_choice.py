@@ -148,6 +148,7 @@ class ServingPools:
             and pool.ready
             and pool.is_ready_for(demand)
             and pool.trusts(demand.model)
+            and pool.has_room
         ]
         chosen = choose_pool([(pool.id, pool.settings.weight) for pool in able], ticket.work.job_id) if able else None
         return None if chosen is None else self._fleet.pools[chosen]
