@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
@@ -127,9 +127,8 @@ class Journal:
     async def append(self, job_id: str, first: int, events: Sequence[TokenEvent]) -> None:
         """Write down events that follow each other, the first of them number `first`. A terminal one ends the task."""
         blob = b"\n".join(map(encode_event, events))
-        ended_at = time() if isinstance(events[-1], Terminal) else None
-        count = len(events)
-        await self._run(lambda store: store.append(job_id, first, count, blob, ended_at), otherwise=None)
+        count, last = len(events), isinstance(events[-1], Terminal)
+        await self._run(lambda store: store.append(job_id, first, count, blob, last=last), otherwise=None)
 
     async def end(self, job_id: str, status: TaskStatus | None) -> None:
         """Write down how a task is known from now on. Without a terminal event before, it ends in an error later on."""

@@ -50,16 +50,16 @@ class Store:
         self.bytes += _TASK_BYTES if made else 0
         return made
 
-    def append(self, job_id: str, first: int, count: int, blob: bytes, ended_at: float | None) -> None:
-        """Write down `count` encoded events, the first of them number `first`; and when they ended the task, if so."""
+    def append(self, job_id: str, first: int, count: int, blob: bytes, *, last: bool) -> None:
+        """Write down `count` encoded events, the first of them number `first`, and that they ended the task, if so."""
         self.connection.execute(
             "INSERT INTO batches (job_id, first, count, events) VALUES (?, ?, ?, ?)", (job_id, first, count, blob)
         )
         self.bytes += len(blob)
         if first + count > self._event_limit:
             self._forget_batches(job_id, before=first + count - self._event_limit)
-        if ended_at is not None:
-            self.connection.execute("UPDATE tasks SET ended_at = ? WHERE job_id = ?", (ended_at, job_id))
+        if last:
+            self.connection.execute("UPDATE tasks SET ended_at = ? WHERE job_id = ?", (time(), job_id))
 
     def end(self, job_id: str, status: TaskStatus) -> None:
         """Write down how a task is known from now on."""

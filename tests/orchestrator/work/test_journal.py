@@ -183,8 +183,7 @@ async def test_one_task_keeps_no_more_events_than_it_may(tmp_path: Path) -> None
 @pytest.mark.spec("ORCH-3064-026")
 async def test_a_task_goes_when_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
-    for each in (module, store_module):
-        monkeypatch.setattr(each, "time", lambda: now)
+    monkeypatch.setattr(store_module, "time", lambda: now)
     async with opened(tmp_path / "j", max_age_s=60) as journal:
         await finish(journal, "a")
         now += 59
@@ -198,8 +197,7 @@ async def test_a_task_goes_when_it_is_old(tmp_path: Path, monkeypatch: pytest.Mo
 
 async def test_what_was_deleted_is_nowhere_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
-    for each in (module, store_module):
-        monkeypatch.setattr(each, "time", lambda: now)
+    monkeypatch.setattr(store_module, "time", lambda: now)
     async with opened(tmp_path / "j", max_age_s=60) as journal:
         await finish(journal, "a", text="a telling answer")
         now += 100
