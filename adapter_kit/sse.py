@@ -130,7 +130,7 @@ class SseReader:
         """Drop comments from what is kept, which some servers send for hours without a blank line, and see its size."""
         tail = self._tail
         if has_line:
-            while tail[:1] in (b":", b"\n") and (end := tail.find(b"\n")) >= 0:
+            while tail and tail[0] in (_COLON, _LF) and (end := tail.find(b"\n")) >= 0:
                 del tail[: end + 1]
         if len(tail) > self.max_event_bytes:
             raise self._too_long()

@@ -9,9 +9,10 @@ One `HttpClient` speaks to one origin and belongs to one event loop:
     answer = await client.request("GET", "/models", timeout_s=5)   # the whole body, bounded
     await client.aclose()
 
-`settings` is how to connect and what is allowed, `client` what callers use, `answer` what they read. Below them: `pool`
-keeps connections, `connecting` makes them (`proxies` says through whom), `connection` is one of them, `received` takes
-an answer apart, `request_head` and `origin` check what callers give, `inflating` unpacks.
+`settings` is how to connect and what is allowed, `client` what callers use, `answer` what they read. Below them:
+`exchange` is a request and its answer, `connections` has what they need (`pool` keeps, `connecting` makes, `proxies`
+says through whom), `connection` is one of them, `received` takes an answer apart, `deadlines` watches, `request` and
+`origin` check what callers give, `packing` and `inflating` compress.
 """
 
 from adapter_kit.http.answer import HttpAnswer, WholeAnswer

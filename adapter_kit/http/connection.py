@@ -15,9 +15,7 @@ from adapter_api import (
     Unauthenticated,
 )
 from adapter_kit.http.received import Received
-
-Buffer = bytes | bytearray | memoryview
-"""What is sent; an array goes as `memoryview(array)`."""
+from adapter_kit.http.request import Buffer
 
 _WRITE_STEP = 256 * 1024
 """What goes to the transport at once: before Python 3.12 it copies what the socket does not take."""
@@ -160,7 +158,7 @@ class Connection(asyncio.BufferedProtocol):
         target = bytearray(min(length, _SINK_FIRST))
         at = 0
         while at < length:
-            if received.pieces or received.complete or self.error is not None:
+            if received.readable or self.error is not None:
                 data = await self.next()
                 if not data:
                     break
@@ -187,7 +185,9 @@ class Connection(asyncio.BufferedProtocol):
         if received is None:
             return False
         received.forget()
-        if self.closed or self.error is not None or not received.complete or received.surplus:
+        if self.closed or self.error is not None:
+            return False
+        if not received.complete or received.surplus:
             return False
         if not received.keep_alive or self._write_paused:
             return False

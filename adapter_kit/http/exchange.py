@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterable
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from adapter_api import AdapterError, ConnectionLost, DeadlineStage, ProtocolViolation
+from adapter_api import AdapterError, ConnectionLost, ProtocolViolation
 from adapter_kit.http.answer import HttpAnswer
-from adapter_kit.http.connection import Buffer, Connection
+from adapter_kit.http.connection import Connection
+from adapter_kit.http.connections import Connections
 from adapter_kit.http.deadlines import Deadlines
 from adapter_kit.http.origin import Origin, parse_origin
 from adapter_kit.http.packing import packed
 from adapter_kit.http.received import Received
-from adapter_kit.http.request_head import checked_target
-
-if TYPE_CHECKING:
-    from adapter_kit.http.client import HttpClient
-
-Body = bytes | bytearray | memoryview | Sequence[Buffer] | AsyncIterable[bytes]
+from adapter_kit.http.request import Request, checked_target
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -29,37 +24,22 @@ _DRAIN_BYTES = 64 * 1024
 """Of a redirect's own body, read so that its connection can be used again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a caller wants sent, checked."""
-
-    method: str
-    target: str
-    lines: list[str]
-    body: Body
-    timeout_s: float
-    headers_s: float | None
-    stall_s: float | None
-    stage: DeadlineStage
-    repeatable: bool
-
-
 class Exchange:
     """An asynchronous context manager around one answer. For one use."""
 
-    __slots__ = ("_client", "_connection", "_deadlines", "_ends", "_request")
+    __slots__ = ("_connection", "_connections", "_deadlines", "_ends", "_request")
 
-    def __init__(self, client: HttpClient, request: Request) -> None:
-        self._client = client
+    def __init__(self, connections: Connections, request: Request) -> None:
+        self._connections = connections
         self._request = request
         self._connection: Connection | None = None
         self._deadlines: Deadlines | None = None
         self._ends = 0.0
 
     async def __aenter__(self) -> HttpAnswer:
-        request, client = self._request, self._client
+        request, connections = self._request, self._connections
         self._ends = asyncio.get_running_loop().time() + request.timeout_s
-        request = await packed(request, client.settings.compression)
+        request = await packed(request, connections.settings.compression)
         redirects = 0
         while True:
             answer = await self._answered(request)
@@ -67,9 +47,9 @@ class Exchange:
                 if answer.status not in _REDIRECTS or "location" not in answer.headers:
                     return answer
                 redirects += 1
-                if redirects > client.settings.max_redirects:
-                    raise ProtocolViolation(f"{client.where} redirects more than {redirects - 1} times")
-                request = _redirected(request, answer, client.origin)
+                if redirects > connections.settings.max_redirects:
+                    raise ProtocolViolation(f"{connections.where} redirects more than {redirects - 1} times")
+                request = _redirected(request, answer, connections.origin)
                 await self._drain(answer)
             except BaseException:
                 self._leave()
@@ -84,11 +64,11 @@ class Exchange:
     async def _answered(self, request: Request) -> HttpAnswer:
         fresh = False
         while True:
-            connection, kept = await self._client.acquire(self._ends, request, fresh=fresh)
+            connection, kept = await self._connections.acquire(self._ends, request, fresh=fresh)
             self._connection = connection
             try:
                 received = await self._sent(connection, request)
-                return HttpAnswer(connection, received, self._client.where)
+                return HttpAnswer(connection, received, self._connections.where)
             except BaseException as exc:
                 # A kept connection that the server closed just now. Only what may run twice is sent twice.
                 again = kept and connection.silent and isinstance(exc, ConnectionLost) and request.repeatable
@@ -98,7 +78,7 @@ class Exchange:
                 fresh = True
 
     async def _sent(self, connection: Connection, request: Request) -> Received:
-        client, settings, body = self._client, self._client.settings, request.body
+        connections, settings, body = self._connections, self._connections.settings, request.body
         connection.begin(
             Received(
                 head_only=request.method == "HEAD", max_head_bytes=settings.max_head_bytes,
@@ -106,21 +86,20 @@ class Exchange:
             )
         )  # fmt: skip
         self._deadlines = Deadlines(
-            connection, client.where, ends=self._ends, total_s=request.timeout_s, stage=request.stage,
+            connection, connections.where, ends=self._ends, total_s=request.timeout_s, stage=request.stage,
             headers_s=request.headers_s, stall_s=request.stall_s,
         )  # fmt: skip
         if isinstance(body, AsyncIterable):
             await _send_in_chunks(connection, self._head(request, "Transfer-Encoding: chunked\r\n"), body)
         else:
-            parts: Sequence[Buffer] = (body,) if isinstance(body, bytes | bytearray | memoryview) else body
+            parts = request.buffers
             length = sum(memoryview(part).nbytes for part in parts)
             framing = f"Content-Length: {length}\r\n" if length or request.method in _WITH_BODY else ""
             await connection.send(self._head(request, framing), parts)
         return await connection.head()
 
     def _head(self, request: Request, framing: str) -> bytes:
-        client = self._client
-        origin, proxy = client.origin, client.proxy
+        origin, proxy = self._connections.origin, self._connections.proxy
         target = request.target
         lines = request.lines
         ours = f"Host: {origin.authority}\r\n{framing}"
@@ -128,8 +107,8 @@ class Exchange:
             target = f"http://{origin.authority}{target}"
             if proxy.authorization is not None:
                 ours += f"Proxy-Authorization: {proxy.authorization}\r\n"
-        if not any(line[:16].lower() == "accept-encoding:" for line in lines):
-            accepted = "gzip, deflate" if client.settings.accept_compression else "identity"
+        if not request.says("accept-encoding"):
+            accepted = "gzip, deflate" if self._connections.settings.accept_compression else "identity"
             ours += f"Accept-Encoding: {accepted}\r\n"
         return f"{request.method} {target} HTTP/1.1\r\n{ours}{''.join(lines)}\r\n".encode("latin-1")
 
@@ -145,7 +124,7 @@ class Exchange:
             self._deadlines = None
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._client.release(connection)
+            self._connections.release(connection)
 
 
 async def _send_in_chunks(connection: Connection, head: bytes, body: AsyncIterable[bytes]) -> None:

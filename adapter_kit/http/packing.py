@@ -6,12 +6,9 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from adapter_kit.http.connection import Buffer
-
-if TYPE_CHECKING:
-    from adapter_kit.http.exchange import Request
+from adapter_kit.http.request import Buffer, Request
 
 _LEAST_BYTES = 1024
 """What is smaller is not worth it."""
@@ -21,12 +18,11 @@ _BESIDE_BYTES = 64 * 1024
 
 async def packed(request: Request, coding: Literal["gzip", "deflate"] | None) -> Request:
     """Return `request` with its body packed, where that was asked for and may help."""
-    body = request.body
-    if coding is None or isinstance(body, AsyncIterable):
+    if coding is None or isinstance(request.body, AsyncIterable):
         return request
-    parts: Sequence[Buffer] = (body,) if isinstance(body, bytes | bytearray | memoryview) else body
+    parts = request.buffers
     size = sum(memoryview(part).nbytes for part in parts)
-    if size < _LEAST_BYTES or any(line[:17].lower() == "content-encoding:" for line in request.lines):
+    if size < _LEAST_BYTES or request.says("content-encoding"):
         return request
     data = await asyncio.to_thread(_pack, parts, coding) if size > _BESIDE_BYTES else _pack(parts, coding)
     return replace(request, body=data, lines=[*request.lines, f"Content-Encoding: {coding}\r\n"])

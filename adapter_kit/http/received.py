@@ -54,6 +54,11 @@ class Received:
         return None if self.length is None else self.length - self.size
 
     @property
+    def readable(self) -> bool:
+        """Whether a reader need not wait: some of the body is there, or its end."""
+        return bool(self.pieces) or self.complete
+
+    @property
     def until_close(self) -> bool:
         """Whether only the end of the connection ends the body: nobody can tell then whether it is whole."""
         return self.head_done and not self.complete and self.length is None and not self.chunked

@@ -1,13 +1,17 @@
-"""The head of a request. What callers give is checked here: nothing of it can begin a line of its own."""
+"""What a caller wants sent. It is checked here: nothing of it can begin a line of its own."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from adapter_api import InvalidRequest
+from adapter_api import DeadlineStage, InvalidRequest
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+Buffer = bytes | bytearray | memoryview
+"""What is sent; an array goes as `memoryview(array)`."""
+Body = Buffer | Sequence[Buffer] | AsyncIterable[bytes]
 
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
@@ -17,6 +21,31 @@ _OURS = frozenset({
     "connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization", "te", "trailer",
     "transfer-encoding", "upgrade",
 })  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request whose parts are checked; `lines` are its headers, as they go out."""
+
+    method: str
+    target: str
+    lines: list[str]
+    body: Body
+    timeout_s: float
+    headers_s: float | None
+    stall_s: float | None
+    stage: DeadlineStage
+    repeatable: bool
+
+    @property
+    def buffers(self) -> Sequence[Buffer]:
+        """The body, unless it comes in pieces that only its maker has."""
+        assert not isinstance(self.body, AsyncIterable)
+        return (self.body,) if isinstance(self.body, bytes | bytearray | memoryview) else self.body
+
+    def says(self, name: str) -> bool:
+        """Return whether it has the header `name`, which is given in lower case."""
+        return any(line.partition(":")[0].lower() == name for line in self.lines)
 
 
 def checked_target(target: str) -> str:
