@@ -152,9 +152,8 @@ def _redirected(request: Request, answer: HttpAnswer, origin: Origin) -> Request
         )
     if keeps_method and isinstance(request.body, AsyncIterable):
         raise ProtocolViolation(f"{origin} redirects a request whose body can be sent once only")
-    location = urljoin(f"{origin}{request.target}", answer.headers["location"]).partition("#")[0]
     try:
-        parts = urlsplit(location)
+        parts = urlsplit(urljoin(f"{origin}{request.target}", answer.headers["location"]))
         there = parse_origin(f"{parts.scheme}://{parts.netloc}")
         target = checked_target((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
     except (AdapterError, ValueError):
