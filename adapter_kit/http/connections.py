@@ -61,6 +61,7 @@ class Connections:
         for connection in tuple(self._open):
             connection.abort(AdapterClosed("the client was closed during the call", retryable=True))
         if self._open:
+            self._all_closed.clear()
             try:
                 async with asyncio.timeout(_CLOSE_S):
                     await self._all_closed.wait()

@@ -57,9 +57,9 @@ class Deadlines:
         if received is not None and received.head_done:
             waiting_since = self._connection.waiting_since
             return (now if waiting_since is None else waiting_since) + (self._stall_s or float("inf"))
-        # A body may begin to stall as soon as its headers are there.
-        until_stall = now + self._stall_s if self._stall_s is not None else float("inf")
-        return self._began + self._headers_s if self._headers_s is not None else until_stall
+        # Headers may come at any time, and their body stall from then on.
+        until_headers = float("inf") if self._headers_s is None else self._began + self._headers_s
+        return until_headers if self._stall_s is None else min(until_headers, now + self._stall_s)
 
     def _look(self) -> None:
         now = self._loop.time()

@@ -69,6 +69,6 @@ def parse_origin(url: str, *, what: str = "the URL") -> Origin:
         raise ConfigurationError(f"{what} {shown!r} names no host (as in http://host:8000)")
     if port == 0:
         raise ConfigurationError(f"{what} {shown!r} has port 0")
-    if parts.query or parts.fragment or not _PATH.fullmatch(parts.path):
+    if not text.isprintable() or " " in text or "?" in text or "#" in text or not _PATH.fullmatch(parts.path):
         raise ConfigurationError(f"{what} {shown!r} ends with its path: no query, no fragment, no blanks")
     return Origin(scheme == "https", host, port or _PORTS[scheme], parts.path.rstrip("/"))

@@ -9,6 +9,9 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
+
+from adapter_kit.http import HttpClient
 
 WITHIN_S = 20.0
 """What every wait of these tests is bounded by: nothing takes that long."""
@@ -133,3 +136,10 @@ def once(answer: bytes) -> Script:
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def read_to_the_end(client: HttpClient, read: list[bytes], **times: Any) -> None:
+    """Add to `read` what comes of the answer to one request."""
+    async with client.stream("GET", "/", **times) as answer:
+        async for data in answer.chunks():
+            read.append(data)

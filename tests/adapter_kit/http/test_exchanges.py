@@ -60,7 +60,7 @@ async def test_a_connection_is_not_used_again_after_an_answer_that_forbids_it(wi
 async def test_a_large_body_goes_out_of_its_buffers_and_comes_into_one() -> None:
     async with serving(echo) as server:
         client = HttpClient(server.url)
-        parts = [b"head", memoryview(LARGE), bytearray(b"tail")]
+        parts: list[bytes | bytearray | memoryview] = [b"head", memoryview(LARGE), bytearray(b"tail")]
         answer = await client.request("POST", "/", body=parts, timeout_s=30)
 
         assert answer.body == b"head" + LARGE + b"tail"
@@ -103,7 +103,7 @@ async def test_a_refusal_in_the_middle_of_the_upload_is_the_answer() -> None:
 
 @pytest.mark.spec("ORCH-3068-006")
 @pytest.mark.parametrize(
-    ("wire", "status", "body"),
+    "wire, status, body",
     [
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK, 200, b"ok"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
@@ -144,7 +144,7 @@ async def test_a_body_that_only_the_close_ends_says_so() -> None:
 
 @pytest.mark.spec("ORCH-3068-010")
 @pytest.mark.parametrize(
-    ("path", "headers"),
+    "path, headers",
     [
         ("/a b", {}), ("/a\r\nX: y", {}), ("/\xe9", {}), ("/a#b", {}), ("/\x00", {}), ("http://elsewhere/", {}),
         ("/", {"X": "a\r\nY: b"}), ("/", {"X": "a\nb"}), ("/", {"X": "a\x00"}), ("/", {"X\r\n": "a"}),

@@ -67,7 +67,10 @@ async def test_an_https_engine_is_reached_through_a_tunnel(tmp_path: Path) -> No
                     await sink.drain()
                 sink.close()
 
-            await asyncio.gather(pass_on(peer.reader, writer), pass_on(reader, peer.writer))
+            try:
+                await asyncio.gather(pass_on(peer.reader, writer), pass_on(reader, peer.writer))
+            finally:
+                writer.close()
 
         async with serving(proxy) as server:
             settings = HttpSettings(proxy=SecretStr(server.url), tls=write(tmp_path, AUTHORITY))
@@ -81,7 +84,7 @@ async def test_an_https_engine_is_reached_through_a_tunnel(tmp_path: Path) -> No
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("said", "error"),
+    "said, error",
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", Unauthenticated),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", ConnectFailed),
@@ -106,7 +109,7 @@ async def test_a_proxy_that_opens_no_way_is_named(said: bytes, error: type[Excep
 
 
 @pytest.mark.parametrize(
-    ("environment", "engine", "expected"),
+    "environment, engine, expected",
     [
         ({}, "http://h:1", None),
         ({"HTTP_PROXY": "http://p:3128"}, "http://h:1", "http://p:3128"),

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 import trustme
 
-from adapter_api import AdapterError, ConfigurationError, ConnectFailed, ConnectionLost, ProtocolViolation, Unauthenticated
+from adapter_api import (
+    AdapterError,
+    ConfigurationError,
+    ConnectFailed,
+    ConnectionLost,
+    ProtocolViolation,
+    Unauthenticated,
+)
 from adapter_kit.http import HttpClient, HttpSettings
 from adapter_kit.tls import TlsSettings
 from tests.adapter_kit.http.peers import OK, Peer, always, serving
@@ -79,11 +86,9 @@ async def test_a_stalled_reader_bounds_what_comes_over_tls(tmp_path: Path) -> No
 
 async def test_a_server_that_we_do_not_trust_is_sent_nothing(tmp_path: Path) -> None:
     async with serving(always(OK), tls=context()) as server:
-        for settings in (
-            HttpSettings(tls=write(tmp_path, STRANGER)),
-            HttpSettings(tls=write(tmp_path, AUTHORITY).model_copy(update={"server_name": "another.name"})),
-        ):
-            client = HttpClient(server.url, settings=settings)
+        for authority, name in ((STRANGER, None), (AUTHORITY, "another.name")):
+            tls = write(tmp_path, authority).model_copy(update={"server_name": name})
+            client = HttpClient(server.url, settings=HttpSettings(tls=tls))
             with pytest.raises(Unauthenticated, match="certificate"):
                 await client.request("GET", "/", timeout_s=10)
             await client.aclose()
@@ -140,10 +145,15 @@ async def test_new_files_are_taken_while_exchanges_on_the_old_ones_go_on(
 
 async def test_tls_and_plain_text_that_meet_say_so(tmp_path: Path) -> None:
     tls = write(tmp_path, AUTHORITY)
-    async with serving(always(b"what?\r\n")) as plain, serving(always(OK), tls=context()) as secured:
+
+    async def plain_text(peer: Peer) -> None:
+        await peer.reader.read(1)
+        await peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with serving(plain_text) as plain, serving(always(OK), tls=context()) as secured:
         client = HttpClient(f"https://localhost:{plain.port}", settings=HttpSettings(tls=tls))
-        with pytest.raises(ConnectFailed):
-            await asyncio.wait_for(client.request("GET", "/", timeout_s=0.5), 10)
+        with pytest.raises(ConnectFailed, match="no TLS there"):
+            await client.request("GET", "/", timeout_s=10)
         await client.aclose()
 
         client = HttpClient(f"http://localhost:{secured.port}")

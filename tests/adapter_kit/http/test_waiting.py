@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
 
 import pytest
 
 from adapter_api import AdapterError, ConnectFailed, ConnectionLost, DeadlineExceeded, DeadlineStage, Overloaded
 from adapter_kit.http import HttpClient, HttpSettings
-from tests.adapter_kit.http.peers import OK, WITHIN_S, Peer, always, serving
+from tests.adapter_kit.http.peers import OK, WITHIN_S, Peer, always, read_to_the_end, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +29,7 @@ async def begins(peer: Peer) -> None:
 
 @pytest.mark.spec("ORCH-3068-008")
 @pytest.mark.parametrize(
-    ("stage", "times"),
+    "stage, times",
     [
         ("first_token", {"timeout_s": 30, "headers_s": 0.05}),
         ("first_token", {"timeout_s": 30, "headers_s": 0.05, "stall_s": 0.01}),
@@ -45,8 +44,7 @@ async def test_a_server_that_says_nothing_is_given_up_by_the_stage_that_is_over(
     async with serving(silent) as server:
         client = HttpClient(server.url)
         with pytest.raises(DeadlineExceeded) as caught:
-            async with client.stream("GET", "/", **times):  # type: ignore[arg-type]  # a table's row
-                pass
+            await read_to_the_end(client, [], **times)
 
         assert caught.value.stage == stage
         assert server.url in caught.value.message
@@ -55,7 +53,7 @@ async def test_a_server_that_says_nothing_is_given_up_by_the_stage_that_is_over(
 
 
 @pytest.mark.spec("ORCH-3068-008")
-@pytest.mark.parametrize(("stage", "times"), [
+@pytest.mark.parametrize("stage, times", [
     ("inter_token", {"timeout_s": 30, "stall_s": 0.05}),
     ("inter_token", {"timeout_s": 30, "headers_s": 30, "stall_s": 0.05}),
     ("total", {"timeout_s": 0.2, "stall_s": 30}),
@@ -65,11 +63,9 @@ async def test_a_server_that_falls_silent_is_given_up_after_what_it_said(
 ) -> None:
     async with serving(begins) as server:
         client = HttpClient(server.url)
-        read = []
+        read: list[bytes] = []
         with pytest.raises(DeadlineExceeded) as caught:
-            async with client.stream("GET", "/", **times) as answer:  # type: ignore[arg-type]  # a table's row
-                async for data in answer.chunks():
-                    read.append(data)
+            await read_to_the_end(client, read, **times)
 
         assert (caught.value.stage, read) == (stage, [b"one"])
         await asyncio.wait_for(server.closed.get(), WITHIN_S)
@@ -201,13 +197,11 @@ async def test_an_answer_given_up_from_outside_ends_the_read_that_waits() -> Non
 
 async def slowly(peer: Peer) -> None:
     """Answer with a rest between all parts, so that there is an await to be cancelled at for each."""
-    asked = await peer.asked()
-    for part in (b"HTTP/1.1 200 OK\r\n", b"Content-Length: 8\r\n\r\n", b"ab", b"cd", b"ef"):
-        await asyncio.sleep(0)
-        await peer.send(part)
-    await peer.send(b"gh")
-    assert asked
-    await peer.gone()
+    while True:
+        await peer.asked()
+        for part in (b"HTTP/1.1 200 OK\r\n", b"Content-Length: 8\r\n\r\n", b"ab", b"cd", b"ef", b"gh"):
+            await asyncio.sleep(0)
+            await peer.send(part)
 
 
 async def body() -> AsyncIterator[bytes]:
@@ -231,7 +225,7 @@ async def test_a_cancel_at_any_step_leaves_no_connection_and_no_slot(how: str) -
                 await client.request("POST", "/", body=body() if how == "upload" else b"x", timeout_s=30)
 
         cancelled = 0
-        for steps in itertools.count():
+        for steps in (*range(30), *(int(30 * 1.2**power) for power in range(60))):
             task = asyncio.create_task(call())
             for _ in range(steps):
                 await asyncio.sleep(0)
@@ -241,11 +235,9 @@ async def test_a_cancel_at_any_step_leaves_no_connection_and_no_slot(how: str) -
             with pytest.raises(asyncio.CancelledError):
                 await task
             cancelled += 1
-            assert client.idle_connections == 0
             # The slot is free: the next one gets it, and its end.
             await asyncio.wait_for(call(), WITHIN_S)
-            client_idle = client.idle_connections
-            assert client_idle <= 1
+            assert client.idle_connections == 1
         await task
 
         assert cancelled > 5
@@ -347,9 +339,7 @@ async def test_a_name_is_reached_by_whichever_of_its_addresses_answers(monkeypat
     async with serving(always(OK)) as server:
         monkeypatch.setattr(loop, "getaddrinfo", found)
         monkeypatch.setattr(loop, "sock_connect", connect)
-        client = HttpClient(
-            f"http://engine.test:{server.port}", settings=HttpSettings(proxy_from_environment=False)
-        )
+        client = HttpClient(f"http://engine.test:{server.port}", settings=HttpSettings(proxy_from_environment=False))
 
         assert (await client.request("GET", "/", timeout_s=10)).body == b"ok"
         assert tried == ["::1", "127.0.0.9", "engine.test"]
