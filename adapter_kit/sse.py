@@ -16,6 +16,8 @@ import msgspec
 from adapter_api import ProtocolViolation
 
 _LF, _CR, _COLON = b"\n\r:"
+_DATA = b"data: "
+_NEXT = b"\n\ndata: "
 _MARK = b"\xef\xbb\xbf"
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """The most that one event may have, its line ends and field names included."""
@@ -94,17 +96,12 @@ class SseReader:
             self._trim(b"\n" in rest)
         if len(data) > self.max_event_bytes and any(len(block) > self.max_event_bytes for block in blocks):
             raise self._too_long()
-        events, known = [], self._id
-        for block in blocks:
-            # What engines send, nearly always: one line of data.
-            if block[:6] == b"data: " and b"\n" not in block:
-                events.append(SseEvent(block[6:], "message", known))
-            elif (event := self._event(block)) is not None:
-                events.append(event)
-                known = self._id
-            else:
-                known = self._id
-        return events
+        known = self._id
+        # What engines send, nearly always: events of one line of data each. Told by two counts, and made in one go.
+        if blocks and data[:6] == _DATA and data.count(_NEXT) == len(blocks) - (rest[:6] != _DATA):
+            if data.count(b"\n") - rest.count(b"\n") == 2 * len(blocks):
+                return [SseEvent(block[6:], "message", known) for block in blocks]
+        return [event for block in blocks if (event := self._event(block)) is not None]
 
     def _event(self, block: bytes) -> SseEvent | None:
         """Return the event that some whole lines make, `None` if they make none."""

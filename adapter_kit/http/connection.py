@@ -136,7 +136,8 @@ class Connection(asyncio.BufferedProtocol):
             if pieces:
                 data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
                 pieces.clear()
-                self._emptied()
+                received.unread = 0
+                self._resume()
                 return data
             if received.complete:
                 return b""
@@ -225,10 +226,6 @@ class Connection(asyncio.BufferedProtocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _emptied(self) -> None:
-        if self._paused:
-            self._resume()
-
     def _resume(self) -> None:
         if self._paused and self._transport is not None and not self.closed:
             self._paused = False
@@ -267,15 +264,16 @@ class Connection(asyncio.BufferedProtocol):
             if len(data) > rest:
                 received.surplus = True
                 data = data[:rest]
-            received.pieces.append(bytes(data))
-            received.size += len(data)
+            piece = bytes(data)
+            received.pieces.append(piece)
+            received.count([piece])
         else:
             try:
                 received.feed(data)
             except ProtocolViolation as exc:
                 self.abort(ProtocolViolation(f"{self._where}: {exc.message}"))
                 return
-        if not self._paused and not received.complete and self._unread(received) >= self._window_bytes:
+        if not self._paused and not received.complete and received.unread >= self._window_bytes:
             assert self._transport is not None
             self._paused = True
             self._transport.pause_reading()
@@ -284,9 +282,6 @@ class Connection(asyncio.BufferedProtocol):
     def _sinking(self) -> bool:
         """Whether bytes go where they stay. Until the reader has come by, what follows a full sink does not."""
         return self._sink is not None and self._sink_at < len(self._sink)
-
-    def _unread(self, received: Received) -> int:
-        return sum(map(len, received.pieces))
 
     def pause_writing(self) -> None:
         self._write_paused = True

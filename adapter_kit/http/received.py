@@ -8,6 +8,8 @@ from adapter_api import ProtocolViolation
 
 _TOO_EARLY = 16
 """The most interim answers (1xx) before the real one."""
+_PIECE_BYTES = 64
+"""What a piece takes beside its bytes: a server may send one byte at a time."""
 
 
 class Received:
@@ -20,12 +22,16 @@ class Received:
     __slots__ = (
         "_barren", "_fruitful", "_head_bytes", "_header_count", "_interim", "_is_interim", "_max_head_bytes",
         "_max_headers", "_parser", "chunked", "complete", "head_done", "headers", "keep_alive", "length", "no_body",
-        "pieces", "reason", "size", "status", "surplus",
+        "on_body", "pieces", "reason", "size", "status", "surplus", "unread",
     )  # fmt: skip
 
     def __init__(self, *, head_only: bool, max_head_bytes: int, max_headers: int) -> None:
         import httptools  # late: whoever only imports adapter_kit needs none of it
 
+        self.pieces: list[bytes] = []
+        """The body so far, as far as nobody has taken it."""
+        # Called for each chunk of a body: nothing of ours stands between.
+        self.on_body = self.pieces.append
         self._parser: Any = httptools.HttpResponseParser(self)
         self._max_head_bytes = max_head_bytes
         self._max_headers = max_headers
@@ -43,8 +49,8 @@ class Received:
         self.keep_alive = False
         self.surplus = False
         """More came than belongs to this answer."""
-        self.pieces: list[bytes] = []
-        """The body so far, as far as nobody has taken it."""
+        self.unread = 0
+        """About how much memory `pieces` take."""
         self.size = 0
         """How many bytes of body have come through here."""
 
@@ -68,6 +74,7 @@ class Received:
         import httptools
 
         self._fruitful = False
+        known = len(self.pieces)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -81,13 +88,22 @@ class Received:
                 raise ProtocolViolation(f"its answer breaks off into what is no HTTP ({exc})") from None
             else:
                 raise ProtocolViolation(f"what listens there does not speak HTTP/1.1 ({exc})") from None
-        if not self._fruitful and not self.complete:
+        if new := self.pieces[known:]:
+            self.count(new)
+            self._barren = 0
+        elif not self._fruitful and not self.complete:
             # Heads, trailers and the names of chunks: they may go on for ever without llhttp telling.
             self._barren += len(data)
             if self._barren > self._max_head_bytes:
                 raise ProtocolViolation(
                     f"its {'chunks' if self.head_done else 'headers'} go on for more than {self._max_head_bytes} bytes"
                 )
+
+    def count(self, new: list[bytes]) -> None:
+        """Take note of pieces of the body."""
+        size = sum(map(len, new))
+        self.size += size
+        self.unread += size + _PIECE_BYTES * len(new)
 
     def end(self) -> bool:
         """Take note that the connection ended in order; return whether that ends the answer."""
@@ -150,12 +166,6 @@ class Received:
             if not (length.isascii() and length.isdigit()) or len(length) > 18:
                 raise ProtocolViolation("its Content-Length is no number")
             self.length = int(length)
-
-    def on_body(self, data: bytes) -> None:
-        self.pieces.append(data)
-        self.size += len(data)
-        self._barren = 0
-        self._fruitful = True
 
     def on_message_complete(self) -> None:
         if self._is_interim:

@@ -44,7 +44,8 @@ def by_the_standard(stream: bytes) -> list[Told]:
 
 STREAM = (
     "\ufeff: hello\n\ndata: {\"a\": \"ü€😀\"}\n\nevent: error\r\nid: 7\r\ndata: one\r\ndata:two\r\n\r\n"
-    "data\n\ndata\ndata\n\nretry: 1500\n\nid\ndata:  spaced\r\rdata: x\n: in between\ndata\n\nevent: unused\n\ndata: [DONE]\n\n\n\ndata: cut"
+    "data\n\ndata\ndata\n\nretry: 1500\n\n"
+    "id\ndata:  spaced\r\rdata: x\n: in between\ndata\n\nevent: unused\n\ndata: [DONE]\n\n\n\ndata: cut"
 ).encode()  # fmt: skip
 
 
@@ -73,7 +74,8 @@ def test_events_are_the_same_wherever_the_bytes_are_cut() -> None:
 
 LINES = st.sampled_from([
     b"data: x", b"data:", b"data", b"data:  y", b"event: e", b"event", b"id: 1", b"id", b"id: \0", b": c", b"", b"",
-    b"", b"retry: 5", b"retry: x", b"other: z", b"data: \xff\xfe", "data: ü€".encode(), b"\xef\xbb\xbfdata: m", b" data: s",
+    b"", b"retry: 5", b"retry: x", b"other: z", b"data: \xff\xfe", "data: ü€".encode(),
+    b"\xef\xbb\xbfdata: m", b" data: s",
 ])  # fmt: skip
 ENDS = st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"])
 
