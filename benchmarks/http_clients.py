@@ -17,7 +17,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from time import perf_counter, process_time
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from http_cannon import EVENT
 from servers import http_cannon, pin_client
@@ -168,8 +168,7 @@ class _FloorProtocol(asyncio.Protocol):
         self.done, self.events, self.length, self.size, self.tail = done, 0, -1, 0, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.size += len(data)

@@ -20,7 +20,7 @@ class HttpSettings(BaseModel):
     tls: TlsSettings = Field(default_factory=TlsSettings, description="files for https, read again when they change")
     connect_timeout_s: Seconds = Field(default=5.0, description="for name, connection, proxy and TLS together")
     max_connections: Count = Field(default=4096, description="requests under way at once; more wait for their turn")
-    keep_idle: Annotated[int, Field(ge=0)] = Field(default=64, description="connections kept open for later")
+    keep_idle: Annotated[int, Field(ge=0)] = Field(default=256, description="connections kept open for later")
     keep_idle_s: Seconds = Field(default=15.0, description="how long; less where the server's Keep-Alive says less")
     window_bytes: Count = Field(default=256 * 1024, description="of one answer, unread, before reading pauses")
     max_head_bytes: Count = Field(default=64 * 1024, description="status line and headers; trailers too")

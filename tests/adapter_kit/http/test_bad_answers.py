@@ -155,7 +155,7 @@ async def test_what_came_before_the_cut_is_read_before_the_error() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.spec("ORCH-3068-007")
+@pytest.mark.spec("ORCH-3068-007", "ORCH-3068-017")
 @pytest.mark.parametrize("length", [10_000, 3_000_000, 10**17])
 async def test_a_length_that_lies_costs_no_memory(length: int) -> None:
     wire = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nhello" % length

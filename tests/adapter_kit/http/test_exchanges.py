@@ -56,7 +56,7 @@ async def test_a_connection_is_not_used_again_after_an_answer_that_forbids_it(wi
         await client.aclose()
 
 
-@pytest.mark.spec("ORCH-3068-017")
+@pytest.mark.spec("ORCH-3068-017", "ORCH-3068-018")
 async def test_a_large_body_goes_out_of_its_buffers_and_comes_into_one() -> None:
     async with serving(echo) as server:
         client = HttpClient(server.url)
@@ -76,7 +76,7 @@ async def pieces() -> AsyncIterator[bytes]:
         yield piece
 
 
-@pytest.mark.spec("ORCH-3068-017")
+@pytest.mark.spec("ORCH-3068-018")
 async def test_a_body_of_unknown_length_goes_out_in_chunks() -> None:
     async with serving(echo) as server:
         client = HttpClient(server.url)
@@ -85,7 +85,7 @@ async def test_a_body_of_unknown_length_goes_out_in_chunks() -> None:
         await client.aclose()
 
 
-@pytest.mark.spec("ORCH-3068-017")
+@pytest.mark.spec("ORCH-3068-018")
 async def test_a_refusal_in_the_middle_of_the_upload_is_the_answer() -> None:
     async def refuse(peer: Peer) -> None:
         await peer.reader.readuntil(b"\r\n\r\n")
@@ -124,6 +124,7 @@ async def test_interim_answers_and_answers_without_a_body_are_what_they_are(
         await client.aclose()
 
 
+@pytest.mark.spec("ORCH-3068-006")
 async def test_head_has_headers_and_no_body() -> None:
     async with serving(always(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")) as server:
         client = HttpClient(server.url)
@@ -133,6 +134,7 @@ async def test_head_has_headers_and_no_body() -> None:
         await client.aclose()
 
 
+@pytest.mark.spec("ORCH-3068-007")
 async def test_a_body_that_only_the_close_ends_says_so() -> None:
     async with serving(once(b"HTTP/1.0 200 OK\r\n\r\nall of it")) as server:
         client = HttpClient(server.url)
@@ -255,7 +257,7 @@ async def test_a_redirect_elsewhere_or_without_an_end_is_an_error(location: byte
         await client.aclose()
 
 
-@pytest.mark.spec("ORCH-3068-018")
+@pytest.mark.spec("ORCH-3068-016")
 async def test_a_client_that_is_closed_ends_what_is_under_way() -> None:
     arrived = asyncio.Event()
 
