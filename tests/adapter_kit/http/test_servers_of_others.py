@@ -45,7 +45,7 @@ class App:
             more = message.get("more_body", False)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         if scope["path"] == "/echo":
-            await send({"type": "http.response.body", "body": body})
+            await send({"type": "http.response.body", "body": body, "more_body": True})
         for number in range(3 if scope["path"] == "/events" else 0):
             await send({"type": "http.response.body", "body": b"data: %d\r\n\r\n" % number, "more_body": True})
         if scope["path"] == "/endless":
@@ -59,7 +59,7 @@ class App:
 @asynccontextmanager
 async def uvicorn_with(app: App, http: str) -> AsyncIterator[str]:
     sock = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http=http, lifespan="off", log_level="error", ws="none")  # type: ignore[arg-type]
+    config = uvicorn.Config(app, http=http, lifespan="off", log_level="error", ws="none")
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server._serve([sock]))
@@ -127,7 +127,7 @@ daemon off; pid {folder}/pid; error_log {folder}/error.log;
 events {{}}
 http {{
     access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
-    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; client_max_body_size 10m; gzip on; gzip_min_length 100;
+    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; client_max_body_size 10m; client_body_buffer_size 10m; gzip on; gzip_min_length 100;
     gzip_types *;
     server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {backend}; proxy_buffering off; }} }}
 }}
