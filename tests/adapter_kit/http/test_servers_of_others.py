@@ -127,7 +127,8 @@ daemon off; pid {folder}/pid; error_log {folder}/error.log;
 events {{}}
 http {{
     access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
-    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; client_max_body_size 10m; client_body_buffer_size 10m; gzip on; gzip_min_length 100;
+    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; client_max_body_size 10m; client_body_buffer_size 10m;
+    gzip on; gzip_min_length 100;
     gzip_types *;
     server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {backend}; proxy_buffering off; }} }}
 }}
