@@ -47,6 +47,14 @@ def test_all_clients_get_every_token_of_the_cannon() -> None:
 
 
 @pytest.mark.long
+def test_all_http_clients_get_every_event_of_the_cannon() -> None:
+    found = run("http_clients.py", "--rounds", "1", "--scale", "0.02", "--idle", "20")
+
+    assert all(set(row) == {"floor", "kit", "aiohttp", "httpx"} for row in found["rows"].values())
+    assert set(found["idle_kb"]) == {"floor", "kit", "aiohttp", "httpx"}
+
+
+@pytest.mark.long
 @pytest.mark.live
 def test_all_clients_agree_on_the_tokens_of_the_real_server() -> None:
     found = run("tokens.py", "--only", "Triton", "--rounds", "1", "--scale", "0.1")
