@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from adapter_api import (
     AdapterError,
+    CancelMode,
     ConnectFailed,
     ConnectionLost,
     DeadlineExceeded,
@@ -18,6 +19,7 @@ from adapter_api import (
     NotReady,
     Unsupported,
 )
+from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.engine.metadata import CACHE_SIZE, SchemaCache
 from triton_adapter.engine.offers import Offers
 from triton_adapter.engine.sequences import SequenceOrder
@@ -95,6 +97,10 @@ class Engine:
         """Return what the settings say about a model."""
         override: ModelOverride = self.settings.models.get(model, _NO_OVERRIDE)
         return override
+
+    def cancel_mode(self, schema: ModelSchema) -> CancelMode:
+        """Return what cancelling a call to a model does."""
+        return cancel_mode(schema, self.transport.traits)
 
     async def server(self) -> Server:
         """Return who answers; asked once in a while, however many want to know. Raises what a control call raises."""

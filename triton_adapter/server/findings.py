@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from math import inf
 
 from adapter_api import CancelMode, Capability, Finding
-from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.schema import ModelSchema, Version, parse_version
 from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Traits
 
 _CANCELS_ARE_SAFE: Version = (2, 59)
 _READERS_SLOW_MODELS_DOWN: Version = (2, 56)
@@ -70,7 +70,14 @@ def listing_findings(why_not: str, *, empty: bool, asked: int, described: int) -
 
 
 def model_findings(
-    schema: ModelSchema, capabilities: frozenset[Capability], server_version: str, *, reason: str, failure: str | None
+    schema: ModelSchema,
+    capabilities: frozenset[Capability],
+    server_version: str,
+    *,
+    reason: str,
+    failure: str | None,
+    mode: CancelMode,
+    traits: Traits,
 ) -> tuple[Finding, ...]:
     """Return what there is to say of a model.
 
@@ -80,11 +87,13 @@ def model_findings(
         server_version: As the server tells it.
         reason: Why it speaks its dialect, or none.
         failure: What its last request came to, when that makes it untrustworthy.
+        mode: What cancelling a call to it does.
+        traits: What the way to it can do.
     """
     return (
         *_of_failure(failure),
         *_of_text(schema, capabilities, reason),
-        *_of_cancels(schema, cancel_mode(schema)),
+        *_of_cancels(schema, mode, traits),
         *_of_determinism(schema),
         *_of_queue(schema),
         *_of_process(schema, parse_version(server_version)),
@@ -178,13 +187,15 @@ def _of_text(schema: ModelSchema, capabilities: frozenset[Capability], reason: s
         )  # fmt: skip
 
 
-def _of_cancels(schema: ModelSchema, mode: CancelMode) -> Iterator[Finding]:
+def _of_cancels(schema: ModelSchema, mode: CancelMode, traits: Traits) -> Iterator[Finding]:
     if mode != "client_only":
         return
     if schema.scheduling == "ensemble":
         why = f"an ensemble does not hand a cancel to its members ({', '.join(schema.ensemble_steps)})"
     elif schema.is_bls:
         why = "a BLS model's child requests do not see that their parent was cancelled"
+    elif not traits.stops_single_answers and not schema.decoupled:
+        why = f"over {traits.called} a server does not look whether anybody still waits for a single answer"
     elif not schema.backend:
         why = "the server does not tell what runs the model, so nothing is promised"
     else:

@@ -24,6 +24,7 @@ from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, Reply
 from triton_adapter.tasks.plan import Plan, make_plan
 from triton_adapter.transports.base import StreamCall, settle
+from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.status import error_for
 
 
@@ -55,7 +56,11 @@ class Attempt:
     @property
     def mode(self) -> CancelMode:
         """What cancelling the task can do."""
-        return self.plan.mode if self.sent else "hard"  # nothing is in the engine yet
+        return self._planned_mode if self.sent else "hard"  # nothing is in the engine yet
+
+    @property
+    def _planned_mode(self) -> CancelMode:
+        return self.engine.cancel_mode(self.plan.schema)
 
     @property
     def remaining_s(self) -> float:
@@ -133,13 +138,13 @@ class Attempt:
         self.sent = True
         if not self.plan.streaming:
             return
-        drained = self.plan.mode == "client_only"
+        drained = self._planned_mode == "client_only"
         # Our own deadlines come first; a call that is drained after them needs time for that.
         extra_s = 1 + (self.engine.settings.drain_timeout_s if drained else 0)
         while True:
             try:
                 call = await self.engine.transport.stream(
-                    self.plan.request(self.remaining_s),
+                    self._request(),
                     timeout_s=self.remaining_s + extra_s,
                     trace=self.task.trace_headers,
                 )
@@ -149,11 +154,14 @@ class Attempt:
                 if not await self._retries.again(exc, ends=self._ends):
                     raise
 
+    def _request(self) -> WireRequest:
+        return self.plan.request(self.remaining_s, self.engine.transport.traits)
+
     async def _answer(self) -> list[Reply]:
         sending = self.engine.transport.infer(
-            self.plan.request(self.remaining_s), timeout_s=self.remaining_s, trace=self.task.trace_headers
+            self._request(), timeout_s=self.remaining_s, trace=self.task.trace_headers
         )
-        alone = self.plan.mode == "client_only"
+        alone = self._planned_mode == "client_only"
         reply = await (answer_or_follow(self.engine.slots, sending) if alone else sending)
         reply.final = True
         return [reply]

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from adapter_api import AdapterError, DeadlineStage
+from adapter_api import AdapterError, Capability, DeadlineStage
 from adapter_api.task import TraceHeaders
+from triton_adapter.address import Way
 from triton_adapter.schema import Reply
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.rpcs import RequestT, ResponseT, Rpc
 
 _SETTLE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a way to an engine can do, whatever the server and the model can."""
+
+    way: Way
+    called: str
+    """What people call it."""
+    lacks: Mapping[Capability, str] = field(default_factory=dict)
+    """Capabilities that no model has by this way, with why not. Such work is refused as `unsupported`."""
+    limits: Mapping[Capability, str] = field(default_factory=dict)
+    """Capabilities that a model has by this way only in part: what is missing."""
+    stops_single_answers: bool = True
+    """Whether the server learns that nobody waits any more for the one answer to a request."""
+    schedules_streams: bool = True
+    """Whether priority and queue timeout of a request that streams reach the server's queue."""
 
 
 class StreamCall(Protocol):
@@ -49,6 +69,10 @@ class Transport(Protocol):
 
     Every method raises `AdapterError`s only: `ConnectFailed` when a request provably never left.
     """
+
+    @property
+    def traits(self) -> Traits:
+        """What this way can do."""
 
     @property
     def where(self) -> str:

@@ -29,6 +29,7 @@ from adapter_api.task import TraceHeaders
 from adapter_kit.tls import TlsMaterial
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.ways import GRPC
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.transports.credentials import Metadata
 from triton_adapter.wire.reply import parse_reply
@@ -48,6 +49,9 @@ _COMPRESSION = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compr
 
 class GrpcTransport:
     """A `Transport` over one gRPC channel, made in the event loop that first uses it."""
+
+    traits = GRPC
+    """What this way can do."""
 
     def __init__(self, settings: TritonSettings) -> None:
         self._settings = settings
