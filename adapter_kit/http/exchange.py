@@ -61,6 +61,10 @@ class Exchange:
     ) -> None:
         self._leave()
 
+    def close(self) -> None:
+        """Leave, as the end of the `async with` does, for whoever cannot wait; harmless when it was done already."""
+        self._leave()
+
     async def _answered(self, request: Request) -> HttpAnswer:
         fresh = False
         while True:

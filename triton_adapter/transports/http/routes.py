@@ -163,7 +163,8 @@ def _unregister(request: v2.SystemSharedMemoryUnregisterRequest) -> tuple[str, s
 
 
 def _region(name: str, then: str) -> str:
-    return f"/v2/systemsharedmemory{f'/region/{quote(name, safe="")}' if name else ''}/{then}"
+    named = f"/region/{quote(name, safe='')}" if name else ""
+    return f"/v2/systemsharedmemory{named}/{then}"
 
 
 def _trace(request: v2.TraceSettingRequest) -> tuple[str, str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from adapter_api import AdapterError
+from adapter_api import AdapterError, StreamIncomplete
 from adapter_kit.http import HttpAnswer
 from adapter_kit.sse import SseReader
 from triton_adapter.schema import Reply
@@ -53,13 +53,15 @@ class HttpStream:
             while data := await answer.next_chunk():
                 if events := self._events.feed(data):
                     return [self._read_event(event.data) for event in events]
+            if self._events.unfinished or not answer.delimited:
+                raise StreamIncomplete(f"{self._what} ended its stream where nothing says that the task is done")
         except AdapterError as exc:
-            raise await self._failed(self._transport.named(exc, self._what))
+            raise self._failed(self._transport.named(exc, self._what)) from None
         except asyncio.CancelledError:
             self.cancel()
             raise
         self._over = True
-        await self._leave()
+        self._leave()
         # The end of the body is the end of the answer: there is no other sign.
         return [Reply({}, final=True)]
 
@@ -68,11 +70,12 @@ class HttpStream:
         if self._over or self._failure is not None:
             return
         self._failure = asyncio.CancelledError()
-        if self._answer is None:
-            self._opening.cancel()
-        else:
-            self._answer.abort()
-        self._transport.over(self)
+        opening = self._opening
+        if not opening.done():
+            opening.cancel()
+        elif not opening.cancelled() and opening.exception() is None:
+            opening.result().abort()
+        self._leave()
 
     async def _opened(self) -> HttpAnswer:
         answer = await self._opening
@@ -82,12 +85,12 @@ class HttpStream:
         # An error as the first event has the status of an error, and more events may follow it.
         return answer
 
-    async def _failed(self, error: AdapterError) -> BaseException:
+    def _failed(self, error: AdapterError) -> BaseException:
         if self._failure is None:
             self._failure = error
-            await self._leave()
+            self._leave()
         return self._failure
 
-    async def _leave(self) -> None:
+    def _leave(self) -> None:
         self._transport.over(self)
-        await self._exchange.__aexit__(None, None, None)
+        self._exchange.close()

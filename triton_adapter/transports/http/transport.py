@@ -35,6 +35,9 @@ _JSON = ("content-type", "application/json")
 _BINARY = ("content-type", "application/octet-stream")
 _FAILURE_BYTES = 64 * 1024
 """Of an answer that is no success: what is read of its reason."""
+_LONGEST_EVENT = 64 * 1024 * 1024
+"""Bytes of a streamed reply, where `max_message_bytes` sets no limit."""
+_ANY = 1 << 62
 
 
 class HttpTransport:
@@ -145,9 +148,9 @@ class HttpTransport:
         self._streams.discard(call)
 
     @property
-    def event_limit(self) -> int | None:
-        """The most bytes of one event; `None` for no limit but the client's own."""
-        return None if self._limit < 0 else self._limit
+    def event_limit(self) -> int:
+        """The most bytes of one event."""
+        return _LONGEST_EVENT if self._limit < 0 else self._limit
 
     def error(
         self,
@@ -257,7 +260,6 @@ class HttpTransport:
             raise _too_large(self._limit)
 
 
-_ANY = 1 << 62
 
 
 def _too_large(limit: int) -> InvalidRequest:
