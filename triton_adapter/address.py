@@ -70,6 +70,13 @@ def scheme_of(url: str) -> str:
     return url.strip().partition("://")[0].lower() if "://" in url else ""
 
 
+def canonical(url: str) -> str:
+    """Return a URL that is meant for HTTP with a scheme that says so; one of another kind as it is."""
+    text = url.strip()
+    said = {"": "http+v2", "http": "http+v2", "https": "https+v2"}.get(scheme_of(text))
+    return text if said is None else f"{said}://{text.partition('://')[2] if '://' in text else text}"
+
+
 def parse_address(url: str, way: Way = "grpc") -> Address:
     """Return the address that a URL names, or a bare `host[:port]`.
 

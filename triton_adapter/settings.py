@@ -25,7 +25,7 @@ from adapter_api import ConfigurationError
 from adapter_api.task import describe_validation_error
 from adapter_kit.chat_template import Template, read_chat_template
 from adapter_kit.tls import TlsSettings
-from triton_adapter.address import Address, Way, parse_address, scheme_of
+from triton_adapter.address import Address, Way, canonical, parse_address, scheme_of
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -167,15 +167,16 @@ class TritonSettings(_Settings):
                 "protocol 'openai' is another adapter's: take `openai`, with an http:// URL; this one speaks 'grpc' "
                 "and 'http'"
             )
-        url = value.get("url")
-        if not isinstance(url, str):
+        url, http_url = value.get("url"), value.get("http_url")
+        if isinstance(url, str) and scheme_of(url) in _HTTP_SCHEMES:
+            value, http_url = {"protocol": "http", **value}, url
+        if value.get("protocol") != "http":
             return value
-        # The URL of an engine that is spoken to over HTTP needs no other; `http_url` stands beside one of gRPC.
-        if scheme_of(url) in _HTTP_SCHEMES:
-            return {"protocol": "http", **value, "http_url": url}
-        if value.get("protocol") == "http" and value.get("http_url") is None:
-            return {**value, "http_url": url}
-        return value
+        # One URL of HTTP is enough; `http_url` stands beside one of gRPC. Both then say where the adapter goes.
+        given = next((each for each in (http_url, url) if each is not None), cls.model_fields["http_url"].default)
+        if isinstance(given, str):
+            given = canonical(given)
+        return {**value, "url": given, "http_url": given}
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -190,7 +191,7 @@ class TritonSettings(_Settings):
     @property
     def address(self) -> Address:
         """Where the engine listens."""
-        return parse_address(self.url) if self.protocol == "grpc" else parse_address(self.http_url, "http")
+        return parse_address(self.url, self.protocol)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Self:

@@ -110,6 +110,3 @@ def _text(name: str, value: Any) -> bytes:
         return value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return value.encode("utf-8", "replace")
-
-
-

@@ -44,7 +44,12 @@ class HttpInfer:
         asked, inputs = read_request(parsed, request.body[header_size:], model)
         asked.model_version = version
         admitted = self._core.submit(asked, origin, streaming=False, inputs=inputs)
-        replies = [step async for step in _outgoing(admitted)]
+        replies: list[Outgoing] = []
+        async for step in _outgoing(admitted):
+            if isinstance(step, Raw):
+                admitted.run.cancel()
+                return HttpResponse(200, step.message, _JSON)
+            replies.append(step)
         failed = next((step for step in replies if isinstance(step, (Fail, Abort))), None)
         if failed is not None:
             raise TritonFailure(failed.code, failed.text)

@@ -29,9 +29,9 @@ from adapter_api.task import TraceHeaders
 from adapter_kit.tls import TlsMaterial
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
-from triton_adapter.transports.ways import GRPC
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.transports.credentials import Metadata
+from triton_adapter.transports.ways import GRPC
 from triton_adapter.wire.reply import parse_reply
 from triton_adapter.wire.request import WireRequest, serialize
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc

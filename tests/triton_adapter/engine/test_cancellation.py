@@ -15,6 +15,7 @@ from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.schema import ModelSchema, Reply, Scheduling
 from triton_adapter.transports.cancel_limiter import CancelLimiter
+from triton_adapter.transports.ways import GRPC, HTTP
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +39,15 @@ async def test_the_promise_depends_on_the_model(
 ) -> None:
     schema = ModelSchema("m", {}, {}, backend=backend, scheduling=scheduling, parameters=parameters)
 
-    assert cancel_mode(schema) == mode
+    assert cancel_mode(schema, GRPC) == mode
+
+
+@pytest.mark.spec("ORCH-3066-004")
+@pytest.mark.parametrize("decoupled, mode", [(True, "hard"), (False, "client_only")])
+async def test_over_http_only_a_stream_is_stopped(decoupled: bool, mode: str) -> None:
+    schema = ModelSchema("m", {}, {}, backend="python", decoupled=decoupled)
+
+    assert cancel_mode(schema, HTTP) == mode
 
 
 class CountedCall:

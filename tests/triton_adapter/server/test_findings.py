@@ -9,17 +9,27 @@ from typing import Any
 import pytest
 
 from adapter_api import Capability, Finding
+from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.schema import ModelSchema, parse_version
 from triton_adapter.server.findings import model_findings, server_findings
 from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Traits
+from triton_adapter.transports.ways import GRPC
 
 
-def of_model(*, version: str = "2.73.0", text: bool = True, failure: str | None = None, **declared: Any) -> set[str]:
+def of_model(
+    *, version: str = "2.73.0", text: bool = True, failure: str | None = None, way: Traits = GRPC, **declared: Any
+) -> set[str]:
     """Return `severity topic` of every finding about a model."""
     declared = {"backend": "python", **declared}
     schema = ModelSchema(name="m", inputs=MappingProxyType({}), outputs=MappingProxyType({}), **declared)
+    mode = cancel_mode(schema, way)
     capabilities = {Capability.TEXT, Capability.USAGE} if text else set()
-    return shown(model_findings(schema, frozenset(capabilities), version, reason="because", failure=failure))
+    return shown(
+        model_findings(
+            schema, frozenset(capabilities), version, reason="because", failure=failure, mode=mode, traits=way
+        )
+    )
 
 
 def of_server(version: str = "2.73.0", name: str = "triton", **settings: Any) -> set[str]:
@@ -138,5 +148,6 @@ def test_our_own_certificate_that_ends_is_told_before_it_does(days: float | None
 def test_slots_are_told_where_an_instance_is_busy_until_it_has_answered(declared: Any, slots: int | None) -> None:
     declared = {"instances_told": True, **declared}
     schema = ModelSchema(name="m", inputs=MappingProxyType({}), outputs=MappingProxyType({}), **declared)
+    mode = cancel_mode(schema, way)
 
     assert schema.slots == slots

@@ -33,7 +33,7 @@ class Failure(NamedTuple):
     retry_after_s: float | None = None
 
 
-def failure_of(status: int, headers: Mapping[str, str], body: bytes, *, version: str = "") -> Failure:
+def failure_of(status: int, headers: Mapping[str, str], body: bytes | bytearray, *, version: str = "") -> Failure:
     """Return what an answer of another status than success says.
 
     Args:
@@ -50,7 +50,8 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes, *, version:
             return Failure("INVALID_ARGUMENT", f"{_WRONG_VERSION} {version!r}: it is a whole number above 0")
         return Failure("UNIMPLEMENTED", f"HTTP {status}, the server has no such path", retry_after_s)
     if is_page or not text:
-        return Failure(code, f"HTTP {status}{f', a page called {text!r}' if text else ' without a reason'}", retry_after_s)
+        text = f"a page called {text!r}" if text else "without a reason"
+        return Failure(code, f"HTTP {status}, {text}", retry_after_s)
     return Failure(code, text, retry_after_s)
 
 
@@ -64,7 +65,7 @@ def _code_of(status: int) -> str:
     return known
 
 
-def _text_of(body: bytes) -> tuple[str, bool]:
+def _text_of(body: bytes | bytearray) -> tuple[str, bool]:
     """Return the words in a body, and whether it is a page for people."""
     shown = body[:_LONGEST].decode("utf-8", "replace").strip()
     if _PAGE.match(shown):

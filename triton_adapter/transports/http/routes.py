@@ -58,7 +58,7 @@ def is_flag(rpc: Rpc[RequestT, ResponseT]) -> bool:
     return bool(_ROUTES[rpc.name].flag)
 
 
-def answer(rpc: Rpc[RequestT, ResponseT], status: int, content_type: str, body: bytes) -> ResponseT:
+def answer(rpc: Rpc[RequestT, ResponseT], status: int, content_type: str, body: bytes | bytearray) -> ResponseT:
     """Return what a server answered, in gRPC's terms.
 
     Raises:

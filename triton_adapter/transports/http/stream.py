@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from adapter_api import AdapterError, StreamIncomplete
+from adapter_api import AdapterError, ProtocolViolation, StreamIncomplete
 from adapter_kit.http import HttpAnswer
-from adapter_kit.sse import SseReader
+from adapter_kit.sse import SseEvent
 from triton_adapter.schema import Reply
 from triton_adapter.transports.http.failures import EVENTS
 from triton_adapter.transports.http.generate import EventReader
@@ -35,7 +35,7 @@ class HttpStream:
         self._what = what
         self._request = request
         self._answer: HttpAnswer | None = None
-        self._events = SseReader(max_event_bytes=transport.event_limit)
+        self._events = transport.reader()
         self._failure: BaseException | None = None
         self._over = False
         self._opening = asyncio.get_running_loop().create_task(exchange.__aenter__())
@@ -51,7 +51,7 @@ class HttpStream:
         try:
             answer = self._answer or await self._opened()
             while data := await answer.next_chunk():
-                if events := self._events.feed(data):
+                if events := self._fed(data):
                     return [self._read_event(event.data) for event in events]
             if self._events.unfinished or not answer.delimited:
                 raise StreamIncomplete(f"{self._what} ended its stream where nothing says that the task is done")
@@ -84,6 +84,12 @@ class HttpStream:
             raise await self._transport.fail(answer, self._what, self._request)
         # An error as the first event has the status of an error, and more events may follow it.
         return answer
+
+    def _fed(self, data: bytes) -> list[SseEvent]:
+        try:
+            return self._events.feed(data)
+        except ProtocolViolation as exc:
+            raise self._transport.unread(exc) from None
 
     def _failed(self, error: AdapterError) -> BaseException:
         if self._failure is None:

@@ -62,7 +62,7 @@ def encode_inference(request: WireRequest, *, binary: bool) -> tuple[list[Buffer
     return [encoded, *blobs], len(encoded) if binary else None
 
 
-def decode_inference(headers: Mapping[str, str], body: bytes) -> Reply:
+def decode_inference(headers: Mapping[str, str], body: bytes | bytearray) -> Reply:
     """Return the reply in an answer.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
+from urllib.parse import quote
 
 from adapter_api import (
     AdapterClosed,
@@ -12,11 +13,13 @@ from adapter_api import (
     ConfigurationError,
     DeadlineStage,
     InvalidRequest,
+    ModelNotFound,
     ProtocolViolation,
     Unsupported,
 )
 from adapter_api.task import TraceHeaders
 from adapter_kit.http import HttpAnswer, HttpClient, HttpSettings
+from adapter_kit.sse import SseReader
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.credentials import Metadata
@@ -95,7 +98,8 @@ class HttpTransport:
             asked.method, asked.path, [asked.body], [_JSON] if asked.body else [], timeout_s, what=what, stage=stage
         )
         if status >= 300 and not (status == 400 and is_flag(rpc)):
-            raise self.error(status, headers, body, what=what, version=getattr(request, "version", ""))
+            named = getattr(request, "name", ""), getattr(request, "version", "")
+            raise self.error(status, headers, body, what=what, model=named[0], version=named[1])
         try:
             return answer(rpc, status, headers.get("content-type", "").lower(), body)
         except ProtocolViolation as exc:
@@ -114,7 +118,9 @@ class HttpTransport:
             "POST", path, parts, [*headers, *trace], left_s, what=what, request=request
         )
         if status >= 300:
-            raise self.error(status, said, body, what=what, request=request, version=request.version)
+            raise self.error(
+                status, said, body, what=what, request=request, model=request.model, version=request.version
+            )
         return decode_inference(said, body)
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> HttpStream:
@@ -147,23 +153,33 @@ class HttpTransport:
         """Take note that a stream holds no connection any more."""
         self._streams.discard(call)
 
-    @property
-    def event_limit(self) -> int:
-        """The most bytes of one event."""
-        return _LONGEST_EVENT if self._limit < 0 else self._limit
+    def reader(self) -> SseReader:
+        """Return what takes the events of a stream apart."""
+        return SseReader(max_event_bytes=_LONGEST_EVENT if self._limit < 0 else self._limit)
+
+    def unread(self, error: ProtocolViolation) -> AdapterError:
+        """Return what an event comes to that the reader does not take: there is but one reason."""
+        return error if self._limit < 0 else _too_large(self._limit)
 
     def error(
         self,
         status: int,
         headers: Mapping[str, str],
-        body: bytes,
+        body: bytes | bytearray,
         *,
         what: str,
         request: WireRequest | None = None,
+        model: str = "",
         version: str = "",
     ) -> AdapterError:
         """Return the contract's error for an answer that is no success."""
         failure = failure_of(status, headers, body, version=version)
+        escaped = quote(model, safe="")
+        if escaped != model and failure.code == "NOT_FOUND" and escaped in failure.text and model not in failure.text:
+            return ModelNotFound(
+                f"{what}: over HTTP this server takes names as a URL escapes them, so that none can be asked for that "
+                "has anything but letters, digits, `-`, `.`, `_` and `~`; use gRPC"
+            )
         private: Callable[[], Sequence[str]] = tuple if request is None else request.private
         error = error_for(
             failure.code, failure.text, what=what, hide=(*private(), *self.secrets),
@@ -185,7 +201,10 @@ class HttpTransport:
     async def fail(self, opened: HttpAnswer, what: str, request: WireRequest) -> AdapterError:
         """Return the contract's error for an answer to a stream that is no success, of which the head has come."""
         body = await self._start_of(opened)
-        return self.error(opened.status, opened.headers, body, what=what, request=request, version=request.version)
+        return self.error(
+            opened.status, opened.headers, body, what=what, request=request, model=request.model,
+            version=request.version,
+        )  # fmt: skip
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -200,7 +219,7 @@ class HttpTransport:
         what: str,
         stage: DeadlineStage = "total",
         request: WireRequest | None = None,
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    ) -> tuple[int, Mapping[str, str], bytes | bytearray]:
         """Return status, headers and body of an answer; of one that is no success no more than its reason."""
         self._check_usable()
         self._check_size(body)
@@ -214,7 +233,7 @@ class HttpTransport:
             self._binary = None  # another server may answer next
             raise self.named(exc, what)
 
-    async def _whole(self, opened: HttpAnswer) -> bytes:
+    async def _whole(self, opened: HttpAnswer) -> bytes | bytearray:
         limit = self._limit
         if limit < 0:
             return await opened.read(_ANY)
@@ -258,8 +277,6 @@ class HttpTransport:
     def _check_size(self, body: Sequence[Buffer]) -> None:
         if 0 <= self._limit < sum(map(len, body)):
             raise _too_large(self._limit)
-
-
 
 
 def _too_large(limit: int) -> InvalidRequest:
