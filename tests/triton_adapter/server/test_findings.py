@@ -148,6 +148,5 @@ def test_our_own_certificate_that_ends_is_told_before_it_does(days: float | None
 def test_slots_are_told_where_an_instance_is_busy_until_it_has_answered(declared: Any, slots: int | None) -> None:
     declared = {"instances_told": True, **declared}
     schema = ModelSchema(name="m", inputs=MappingProxyType({}), outputs=MappingProxyType({}), **declared)
-    mode = cancel_mode(schema, way)
 
     assert schema.slots == slots
