@@ -27,7 +27,7 @@ _DRAIN_BYTES = 64 * 1024
 class Exchange:
     """An asynchronous context manager around one answer. For one use."""
 
-    __slots__ = ("_connection", "_connections", "_deadlines", "_ends", "_request")
+    __slots__ = ("_connection", "_connections", "_deadlines", "_ends", "_is_sent", "_request", "patient")
 
     def __init__(self, connections: Connections, request: Request) -> None:
         self._connections = connections
@@ -35,6 +35,9 @@ class Exchange:
         self._connection: Connection | None = None
         self._deadlines: Deadlines | None = None
         self._ends = 0.0
+        self._is_sent = False
+        self.patient = False
+        """Whether the exchange outlives the cancellation of whoever waits for its headers: see `pending`."""
 
     async def __aenter__(self) -> HttpAnswer:
         request, connections = self._request, self._connections
@@ -65,6 +68,20 @@ class Exchange:
         """Leave, as the end of the `async with` does, for whoever cannot wait; harmless when it was done already."""
         self._leave()
 
+    @property
+    def pending(self) -> bool:
+        """Whether the request is sent and nobody waits for the headers of its answer any more.
+
+        Only if `patient`. `headers_came` waits for them again; `close` has to follow, and tells the engine to stop if
+        that is what closing a connection tells it.
+        """
+        return self._is_sent and self._connection is not None
+
+    async def headers_came(self) -> None:
+        """Wait for the headers; raises `AdapterError` when they do not come."""
+        if self._connection is not None:
+            await self._connection.head()
+
     async def _answered(self, request: Request) -> HttpAnswer:
         fresh = False
         while True:
@@ -74,6 +91,8 @@ class Exchange:
                 received = await self._sent(connection, request)
                 return HttpAnswer(connection, received, self._connections.where)
             except BaseException as exc:
+                if self.patient and self.pending and isinstance(exc, asyncio.CancelledError):
+                    raise
                 # A kept connection that the server closed just now. Only what may run twice is sent twice.
                 again = kept and connection.silent and isinstance(exc, ConnectionLost) and request.repeatable
                 self._leave()
@@ -100,6 +119,7 @@ class Exchange:
             length = sum(memoryview(part).nbytes for part in parts)
             framing = f"Content-Length: {length}\r\n" if length or request.method in _WITH_BODY else ""
             await connection.send(self._head(request, framing), parts)
+        self._is_sent = True
         return await connection.head()
 
     def _head(self, request: Request, framing: str) -> bytes:

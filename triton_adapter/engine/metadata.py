@@ -70,6 +70,11 @@ class SchemaCache:
             reading.add_done_callback(lambda task: self._keep(key, task))
         return await shared(reading)
 
+    def knows(self, model: str, version: str | None = None) -> bool:
+        """Return whether `get` has the answer at hand."""
+        found = self._known.get((model, version or ""))
+        return found is not None and found[0] > monotonic()
+
     @property
     def names(self) -> set[str]:
         """Models that are known. The repository index does not list those that were loaded with files of their own."""

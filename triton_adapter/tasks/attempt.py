@@ -19,7 +19,7 @@ from adapter_api import (
 from adapter_kit.chat_template import rendered
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
-from triton_adapter.engine.draining import Drainable, answer_or_follow, give_up
+from triton_adapter.engine.draining import Drainable, give_up
 from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, Reply
 from triton_adapter.tasks.plan import Plan, make_plan
@@ -158,11 +158,11 @@ class Attempt:
         return self.plan.request(self.remaining_s, self.engine.transport.traits)
 
     async def _answer(self) -> list[Reply]:
-        sending = self.engine.transport.infer(
-            self._request(), timeout_s=self.remaining_s, trace=self.task.trace_headers
-        )
-        alone = self._planned_mode == "client_only"
-        reply = await (answer_or_follow(self.engine.slots, sending) if alone else sending)
+        engine = self.engine
+        reply = await engine.transport.infer(
+            self._request(), timeout_s=self.remaining_s, trace=self.task.trace_headers,
+            follow=engine.follow(self.plan.schema),
+        )  # fmt: skip
         reply.final = True
         return [reply]
 

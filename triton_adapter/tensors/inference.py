@@ -28,7 +28,7 @@ from adapter_api.task import TraceHeaders
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from triton_adapter.codec import count_texts
-from triton_adapter.engine.draining import Drainable, answer_or_follow, give_up
+from triton_adapter.engine.draining import Drainable, give_up
 from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, RawTensor, Reply
 from triton_adapter.transports.base import StreamCall, settle
@@ -47,6 +47,8 @@ async def infer(engine: Engine, request: InferRequest) -> InferResponse:
     Repeated only when it provably never reached the engine, and never inside a sequence, whose requests go one by one.
     """
     ends = _ends(engine, request)
+    if request.sequence is None and engine.schemas.knows(request.model, request.model_version):
+        return await _infer(engine, request, ends)
     # The call has the deadline itself; this is for what comes before it, a sequence's turn above all.
     async with _ending(ends + _GRACE_S, engine.what(request.model)):
         return await _infer(engine, request, ends)
@@ -111,8 +113,7 @@ async def _ask(engine: Engine, request: InferRequest, message: WireRequest, sche
 
 
 async def _answer(engine: Engine, message: WireRequest, schema: ModelSchema, ends: float, trace: TraceHeaders) -> Reply:
-    sending = engine.transport.infer(message, timeout_s=_left(ends), trace=trace)
-    return await (answer_or_follow(engine.slots, sending) if engine.cancel_mode(schema) == "client_only" else sending)
+    return await engine.transport.infer(message, timeout_s=_left(ends), trace=trace, follow=engine.follow(schema))
 
 
 async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[InferResponse]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from adapter_api import AdapterError, Capability, DeadlineStage
 from adapter_api.task import TraceHeaders
@@ -13,6 +13,8 @@ from triton_adapter.address import Way
 from triton_adapter.schema import Reply
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.rpcs import RequestT, ResponseT, Rpc
+
+Answer = TypeVar("Answer")
 
 _SETTLE_S = 1.0
 
@@ -64,6 +66,21 @@ async def settle(call: StreamCall, within_s: float = _SETTLE_S) -> bool:
     return True
 
 
+Follow = Callable[[asyncio.Task[Any]], None]
+"""Takes over a call that the engine goes on with although nobody waits for it any more: the task ends when the engine
+is done with it, and is cancelled by whoever takes it over."""
+
+
+async def answered_or_followed(sending: Coroutine[Any, Any, Answer], follow: Follow) -> Answer:
+    """Return what `sending` comes to; when whoever waits gives up, it goes on as a task that `follow` takes over."""
+    answer = asyncio.get_running_loop().create_task(sending)
+    try:
+        return await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        follow(answer)
+        raise
+
+
 class Transport(Protocol):
     """A way to one engine. Connects by itself when first used; opening and closing belong to the adapter.
 
@@ -97,8 +114,13 @@ class Transport(Protocol):
     ) -> ResponseT:
         """Return the answer to one control call; `what` it is about and `stage` go into the error."""
 
-    async def infer(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> Reply:
-        """Return the one answer to an inference; cancelling this coroutine cancels the call."""
+    async def infer(
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = (), follow: Follow | None = None
+    ) -> Reply:
+        """Return the one answer to an inference.
+
+        Cancelling this coroutine cancels the call; with `follow` the call goes on, and is handed over.
+        """
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> StreamCall:
         """Send an inference on a stream of its own and return it; the caller must `cancel` it in a `finally`."""

@@ -29,6 +29,7 @@ from adapter_api.task import TraceHeaders
 from adapter_kit.tls import TlsMaterial
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.transports.credentials import Metadata
 from triton_adapter.transports.ways import GRPC
@@ -89,14 +90,16 @@ class GrpcTransport:
                 f"{what}: the answer to {rpc.name} does not parse; is it a server of the v2 protocol?"
             ) from exc
 
-    async def infer(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> Reply:
+    async def infer(
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = (), follow: Follow | None = None
+    ) -> Reply:
         """Return the one answer to an inference."""
         what = f"model {request.model!r} on {self.where}"
-        data = await self._unary(
+        sending = self._unary(
             MODEL_INFER, serialize(request), timeout_s, what=what, trace=trace, private=request.private,
             request_id=request.request_id,
         )  # fmt: skip
-        return parse_reply(data)
+        return parse_reply(await (sending if follow is None else answered_or_followed(sending, follow)))
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> GrpcStream:
         """Send an inference on a stream of its own."""

@@ -19,9 +19,11 @@ from adapter_api import (
 )
 from adapter_api.task import TraceHeaders
 from adapter_kit.http import HttpAnswer, HttpClient, HttpSettings
+from adapter_kit.http.exchange import Exchange
 from adapter_kit.sse import SseReader
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Follow
 from triton_adapter.transports.credentials import Metadata
 from triton_adapter.transports.http.failures import failure_of
 from triton_adapter.transports.http.generate import EventReader, encode_generation
@@ -105,17 +107,20 @@ class HttpTransport:
         except ProtocolViolation as exc:
             raise ProtocolViolation(f"{what}: {exc.message}") from None
 
-    async def infer(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> Reply:
+    async def infer(
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = (), follow: Follow | None = None
+    ) -> Reply:
         """Return the one answer to an inference."""
-        ends = asyncio.get_running_loop().time() + timeout_s
-        what = f"model {request.model!r} on {self.where}"
-        binary = await self._takes_binary(timeout_s)
-        parts, head_length = encode_inference(request, binary=binary)
+        if self._binary is None or self._binary[0] <= monotonic():
+            ends = asyncio.get_running_loop().time() + timeout_s
+            await self._ask_for_binary(timeout_s)
+            timeout_s = max(ends - asyncio.get_running_loop().time(), 0.001)
+        what = f"model {request.model!r} on {self._where}"
+        parts, head_length = encode_inference(request, binary=self._binary is not None and self._binary[1])
         headers = [_JSON] if head_length is None else [_BINARY, (HEAD_LENGTH, str(head_length))]
-        left_s = max(ends - asyncio.get_running_loop().time(), 0.001)
         path = model_path(request.model, request.version, "/infer")
         status, said, body = await self._exchange(
-            "POST", path, parts, [*headers, *trace], left_s, what=what, request=request
+            "POST", path, parts, [*headers, *trace], timeout_s, what=what, follow=follow
         )
         if status >= 300:
             raise self.error(
@@ -218,20 +223,26 @@ class HttpTransport:
         *,
         what: str,
         stage: DeadlineStage = "total",
-        request: WireRequest | None = None,
+        follow: Follow | None = None,
     ) -> tuple[int, Mapping[str, str], bytes | bytearray]:
         """Return status, headers and body of an answer; of one that is no success no more than its reason."""
         self._check_usable()
         self._check_size(body)
+        exchange = self._client.stream(
+            method, path, headers=[*headers, *self._metadata.entries()], body=body, timeout_s=timeout_s, stage=stage
+        )
+        exchange.patient = follow is not None
         try:
-            async with self._client.stream(
-                method, path, headers=[*headers, *self._metadata.entries()], body=body, timeout_s=timeout_s, stage=stage
-            ) as opened:
+            async with exchange as opened:
                 whole = opened.status < 300
                 return opened.status, opened.headers, await (self._whole(opened) if whole else self._start_of(opened))
         except AdapterError as exc:
             self._binary = None  # another server may answer next
             raise self.named(exc, what)
+        except asyncio.CancelledError:
+            if follow is not None and exchange.pending:
+                follow(asyncio.get_running_loop().create_task(_until_answered(exchange)))
+            raise
 
     async def _whole(self, opened: HttpAnswer) -> bytes | bytearray:
         limit = self._limit
@@ -255,10 +266,8 @@ class HttpTransport:
             size += len(data)
         return b"".join(parts)
 
-    async def _takes_binary(self, timeout_s: float) -> bool:
-        """Return whether the server takes binary tensors: it lists them among its extensions."""
-        if self._binary is not None and self._binary[0] > monotonic():
-            return self._binary[1]
+    async def _ask_for_binary(self, timeout_s: float) -> None:
+        """Find out whether the server takes binary tensors: it lists them among its extensions."""
         try:
             server = await self.control(
                 SERVER_METADATA, v2.ServerMetadataRequest(),
@@ -268,7 +277,6 @@ class HttpTransport:
         except (Unsupported, ProtocolViolation):
             takes = False
         self._binary = (monotonic() + self._settings.metadata_ttl_s, takes)
-        return takes
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -277,6 +285,14 @@ class HttpTransport:
     def _check_size(self, body: Sequence[Buffer]) -> None:
         if 0 <= self._limit < sum(map(len, body)):
             raise _too_large(self._limit)
+
+
+async def _until_answered(exchange: Exchange) -> None:
+    """Wait until the engine has answered a request that nobody waits for, and throw the answer away."""
+    try:
+        await exchange.headers_came()
+    finally:
+        exchange.close()
 
 
 def _too_large(limit: int) -> InvalidRequest:
