@@ -10,6 +10,7 @@ import pytest
 from adapter_api import Capability, End, Error, InferRequest, TaskRequest, Tensor, Token, TokenEvent
 from tests.triton_adapter.engine_side import probe, wait_for_state
 from tests.triton_adapter.lab import loaded, step, tensor
+from tests.triton_adapter.ways import live_over_grpc
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.engine.cancellation import cancel_mode
@@ -174,6 +175,7 @@ async def test_an_ensembles_deadline_keeps_its_slot_busy_too(triton: EmbeddedTri
     assert busy == 1
 
 
+@live_over_grpc  # over HTTP there are no streams of tensors
 @pytest.mark.live
 async def test_a_tensor_stream_that_is_left_keeps_its_slot_in_an_ensemble_busy_too(
     adapter: TritonAdapter, ensemble: str
