@@ -56,7 +56,11 @@ class Attempt:
     @property
     def mode(self) -> CancelMode:
         """What cancelling the task can do."""
-        return self._planned_mode if self.sent else "hard"  # nothing is in the engine yet
+        if not self.sent:
+            return "hard"  # nothing is in the engine yet
+        mode, traits = self._planned_mode, self.engine.transport.traits
+        unnoticed = self.plan.streaming and not self.watch.first_seen and not traits.stops_before_first_reply
+        return "on_next_chunk" if mode == "hard" and unnoticed else mode
 
     @property
     def _planned_mode(self) -> CancelMode:

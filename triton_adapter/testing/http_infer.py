@@ -161,6 +161,8 @@ def _generate_request(parsed: Mapping[str, Any], serving: Serving) -> tuple[v2.M
     """Turn a flat object into tensors where a key names an input, and into request parameters where it does not."""
     request = v2.ModelInferRequest(model_name=serving.name, id=str(parsed.get("id", "")))
     nested = parsed.get("parameters", {})
+    if request.id:
+        request.parameters["id"].string_param = request.id  # the id is a parameter as well, here only
     rest = {key: value for key, value in parsed.items() if key not in ("id", "parameters")}
     declared = {tensor.name: tensor for tensor in serving.config.input}
     inputs = []

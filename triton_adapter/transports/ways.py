@@ -20,11 +20,13 @@ HTTP = Traits(
     },
     limits={
         Capability.TENSORS: "BF16, and bytes that are no text, where the server takes binary tensors (Triton does)",
-        Capability.CANCEL_HARD: "models that stream: one that answers once is not told that nobody waits any more",
+        Capability.CANCEL_HARD: "models that stream, from their first reply on: before it the server notices when it "
+        "sends it; a model that answers once is not told at all",
         Capability.SEQUENCES: "models that answer once",
         Capability.TEXT: "a model that streams takes no FP16, BF16 or infinite numbers, and no `priority` `batch`",
     },
     stops_single_answers=False,
+    stops_before_first_reply=False,
     schedules_streams=False,
 )
 

@@ -47,7 +47,8 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes | bytearray,
     retry_after_s = _seconds(headers.get("retry-after", ""))
     if status in (404, 405) and (is_page or text.strip().lower() in _NO_ROUTE):
         if version and not version.isdecimal():
-            return Failure("INVALID_ARGUMENT", f"{_WRONG_VERSION} {version!r}: it is a whole number above 0")
+            # The path has no such version: in the words that Triton has for it over gRPC.
+            return Failure("INVALID_ARGUMENT", _WRONG_VERSION.format(version))
         return Failure("UNIMPLEMENTED", f"HTTP {status}, the server has no such path", retry_after_s)
     if is_page or not text:
         text = f"a page called {text!r}" if text else "without a reason"
@@ -55,7 +56,10 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes | bytearray,
     return Failure(code, text, retry_after_s)
 
 
-_WRONG_VERSION = "failed to get model version from specified version string"
+_WRONG_VERSION = (
+    "failed to get model version from specified version string '{}' (details: stol), version should be an integral "
+    "value > 0"
+)
 
 
 def _code_of(status: int) -> str:
