@@ -33,7 +33,7 @@ class Traits:
     stops_single_answers: bool = True
     """Whether the server learns that nobody waits any more for the one answer to a request."""
     stops_before_first_reply: bool = True
-    """Whether the server learns of a cancel before it has sent the first reply of a stream, or only when it sends it."""
+    """Whether the server learns of a cancel before it sends the first reply of a stream, or only by sending it."""
     schedules_streams: bool = True
     """Whether priority and queue timeout of a request that streams reach the server's queue."""
 
