@@ -94,6 +94,7 @@ def model_findings(
         *_of_failure(failure),
         *_of_text(schema, capabilities, reason),
         *_of_cancels(schema, mode, traits),
+        *_of_way(schema, capabilities, traits),
         *_of_determinism(schema),
         *_of_queue(schema),
         *_of_process(schema, parse_version(server_version)),
@@ -121,7 +122,9 @@ def _of_server(name: str, version: str, settings: TritonSettings, refusal: str) 
             severity="warning", topic="security",
             message=f"{address} is plaintext and not on this machine: prompts, answers"
             f"{' and the token' if secrets else ''} travel in the clear",
-            advice="start the server with --grpc-use-ssl=true and use grpcs://, or put a TLS proxy in front of it",
+            advice="start the server with --grpc-use-ssl=true and use grpcs://, or put a TLS proxy in front of it"
+            if address.way == "grpc"
+            else "put a TLS proxy in front of the server, whose HTTP has none, and use https+v2://",
         )  # fmt: skip
     if refusal:
         yield Finding(severity="hint", topic="version", message=f"the server refuses to say who it is: {refusal}")
@@ -206,6 +209,16 @@ def _of_cancels(schema: ModelSchema, mode: CancelMode, traits: Traits) -> Iterat
         advice="bound the work with max_tokens; the slot counts as busy until the engine is done"
         if schema.decoupled else "",
     )  # fmt: skip
+
+
+def _of_way(schema: ModelSchema, capabilities: frozenset[Capability], traits: Traits) -> Iterator[Finding]:
+    why = traits.lacks.get(Capability.TENSOR_STREAM)
+    if why is not None and schema.decoupled and Capability.TEXT not in capabilities:
+        yield Finding(
+            severity="warning", topic="model",
+            message=f"its responses stream, and cannot be read over {traits.called}: {why}",
+            advice="use gRPC (grpc://, Triton's port 8001)",
+        )  # fmt: skip
 
 
 def _of_determinism(schema: ModelSchema) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from triton_adapter.schema import ModelSchema, parse_version
 from triton_adapter.server.findings import model_findings, server_findings
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Traits
-from triton_adapter.transports.ways import GRPC
+from triton_adapter.transports.ways import GRPC, HTTP
 
 
 def of_model(
@@ -101,6 +101,14 @@ def test_a_python_process_that_dies_unseen_is_told_before_26_01() -> None:
 )
 def test_a_cancel_that_reaches_nobody_is_a_warning(declared: dict[str, Any]) -> None:
     assert of_model(decoupled=True, **declared) == {"warning cancel"}
+
+
+@pytest.mark.spec("ORCH-3066-003")
+def test_over_http_a_model_that_streams_tensors_and_one_that_answers_once_are_told() -> None:
+    assert "warning model" in of_model(decoupled=True, text=False, way=HTTP)
+    assert "warning model" not in of_model(decoupled=True, text=True, way=HTTP)
+    assert "hint cancel" in of_model(way=HTTP)
+    assert not {each for each in of_model() if each.endswith("cancel")}
 
 
 def test_nothing_is_promised_of_cancels_where_the_backend_is_not_told() -> None:
