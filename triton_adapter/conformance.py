@@ -104,6 +104,8 @@ class TritonHarness(Harness):
         self._protocol = protocol.lower()
         if self._protocol not in WAYS:
             raise ConfigurationError(f"option protocol: {protocol!r} is none; use {' or '.join(WAYS)}")
+        if self._protocol == "http":
+            self.name = "triton over HTTP"
         self._kills = kill.lower() in ("1", "true", "yes")
         self._server = server
         self._proxy: FaultProxy | None = None

@@ -46,7 +46,7 @@ def shown(event: TokenEvent) -> tuple[Any, ...]:
         return "metrics", event.tokens_in, event.tokens_out
     if isinstance(event, End):
         return "end", event.finish_reason, event.usage
-    return event.code, without_place(event.message), event.retryable, event.stage  # type: ignore[union-attr]
+    return event.code, without_place(event.message), event.retryable, event.stage
 
 
 def without_place(message: str) -> str:
