@@ -13,6 +13,7 @@ from adapter_api import (
     AdapterError,
     Datatype,
     End,
+    Error,
     InferRequest,
     Metrics,
     RequestedOutput,
@@ -46,6 +47,7 @@ def shown(event: TokenEvent) -> tuple[Any, ...]:
         return "metrics", event.tokens_in, event.tokens_out
     if isinstance(event, End):
         return "end", event.finish_reason, event.usage
+    assert isinstance(event, Error), event
     return event.code, without_place(event.message), event.retryable, event.stage
 
 
