@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from adapter_api import AdapterError, ProtocolViolation, StreamIncomplete
 from adapter_kit.http import HttpAnswer
-from adapter_kit.sse import SseEvent
+from adapter_kit.http.exchange import Exchange
+from adapter_kit.sse import SseEvent, SseReader
 from triton_adapter.schema import Reply
 from triton_adapter.transports.http.failures import EVENTS
 from triton_adapter.transports.http.generate import EventReader
 from triton_adapter.wire.request import WireRequest
 
-if TYPE_CHECKING:
-    from adapter_kit.http.exchange import Exchange
-    from triton_adapter.transports.http.transport import HttpTransport
+
+class Home(Protocol):
+    """What a stream needs of the transport that it belongs to."""
+
+    def reader(self) -> SseReader:
+        """Return what takes the events of a stream apart."""
+
+    def unread(self, error: ProtocolViolation) -> AdapterError:
+        """Return what an event comes to that the reader does not take."""
+
+    def named(self, error: AdapterError, what: str) -> AdapterError:
+        """Return an error of the client's with what it happened to."""
+
+    async def fail(self, opened: HttpAnswer, what: str, request: WireRequest) -> AdapterError:
+        """Return the contract's error for an answer that is no success, of which the head has come."""
+
+    def over(self, call: HttpStream) -> None:
+        """Take note that a stream holds no connection any more."""
 
 
 class HttpStream:
@@ -27,7 +43,7 @@ class HttpStream:
     )  # fmt: skip
 
     def __init__(
-        self, transport: HttpTransport, exchange: Exchange, events: EventReader, what: str, request: WireRequest
+        self, transport: Home, exchange: Exchange, events: EventReader, what: str, request: WireRequest
     ) -> None:
         self._transport = transport
         self._exchange = exchange
