@@ -18,6 +18,7 @@ from adapter_api import (
     ModelNotFound,
     Started,
     TaskRequest,
+    Token,
     TokenStream,
     Unsupported,
     Usage,
@@ -346,3 +347,22 @@ class AsksForTheLatest(ReferenceAdapter):
     def _order(self, task: TaskRequest) -> Order:
         order = super()._order(task)
         return replace(order, model_version=None) if order.model_version in VERSIONS else order
+
+
+@breaks("ORCH-3055-049")
+class LosesTheTextOfTheLastProbability(ReferenceAdapter):
+    """Tells the probability of a token whose text it holds back, and forgets the text."""
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        token = super()._token(task, index, text, piece)
+        return msgspec.structs.replace(token, text="") if token.logprob is not None and index == 1 else token
+
+
+@breaks("ORCH-3055-049")
+class TellsTextTwiceBesideProbabilities(ReferenceAdapter):
+    """Shows the token that a stop string waits for once more, where probabilities are told with it."""
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        token = super()._token(task, index, text, piece)
+        twice = token.logprob is not None and task.stop
+        return msgspec.structs.replace(token, text=text * 2) if twice else token

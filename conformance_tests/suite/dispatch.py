@@ -243,3 +243,25 @@ async def test_a_task_needs_no_max_tokens(subject: Subject) -> None:
                 pass
 
     expect(recording.error is None, f"a task without max_tokens failed: {recording.summary()}")
+
+
+@requirement("ORCH-3055-049")
+async def test_logprobs_do_not_change_the_text(subject: Subject) -> None:
+    """Run a repeatable task with and without `logprobs`, also with a stop string out of the middle of its text."""
+    async with subject.open() as adapter:
+        known = await subject.repeatable(adapter, Capability.LOGPROBS)
+        subject.only_with(Capability.LOGPROBS, known.task.model)
+        words = known.text.split()
+        ways: list[dict[str, object]] = [{}]
+        if subject.declares(Capability.STOP, known.task.model) and len(words) > 2:
+            ways.append({"stop": (words[len(words) // 2],)})
+        for changes in ways:
+            beside = " with a stop string" if changes else ""
+            plain = renamed(known.task).model_copy(update=changes)
+            asking = renamed(plain).model_copy(update={"logprobs": 0})
+            wanted = await subject.complete(adapter, plain)
+            scored = await subject.succeed(adapter, asking, f"a task with logprobs{beside}")
+            expect(
+                scored.text == wanted.text,
+                f"a task{beside} gets {len(wanted.text)} characters, and {len(scored.text)} others with logprobs",
+            )

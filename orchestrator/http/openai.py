@@ -88,6 +88,7 @@ class Chunks(StreamingAnswer):
         self._kind = kind
         self._include_usage = asked.include_usage
         self._logprobs = asked.task.logprobs is not None
+        self._offset = 0
         head = {
             "id": _ID_PREFIX[kind] + asked.task.job_id,
             "object": "chat.completion.chunk" if kind == "chat" else "text_completion",
@@ -140,7 +141,8 @@ class Chunks(StreamingAnswer):
         return [*frames, data_frame(b"[DONE]")]
 
     def _chunk(self, piece: dict[str, Any], finish_reason: str | None, tokens: list[Token] | None = None) -> bytes:
-        logprobs = logprobs_of(self._kind, tokens) if tokens else None
+        logprobs = logprobs_of(self._kind, tokens, self._offset) if tokens else None
+        self._offset += sum(len(token.text) for token in tokens or ())
         choice = {"index": 0, **piece, "logprobs": logprobs, "finish_reason": finish_reason}
         return data_frame(msgspec.json.encode({**self._head, "choices": [choice]}))
 

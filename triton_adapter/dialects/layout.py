@@ -11,7 +11,7 @@ import msgspec
 from adapter_api import Capability, ImagePart, InvalidRequest, ResponseFormat, TaskRequest, Unsupported
 from adapter_kit.chat_template import Template, prompt_of
 from triton_adapter.dialects.base import TaskDecoder
-from triton_adapter.dialects.decoding import LogprobReader, Reading, TextDecoder
+from triton_adapter.dialects.decoding import LogprobReader, Reading, ReplyScorer, TextDecoder
 from triton_adapter.dialects.request import SAMPLING_FIELDS, RequestBuilder
 from triton_adapter.schema import EncodedTask, ModelSchema
 
@@ -209,7 +209,7 @@ class LayoutDialect:
             cumulative=self.cumulative,
             stops=task.stop,
             max_tokens=task.max_tokens,
-            logprobs=self.read_logprobs(logprobs) if self.read_logprobs and logprobs else None,
+            scorer=ReplyScorer(self.read_logprobs(logprobs)) if self.read_logprobs and logprobs else None,
             figures=asks_for_figures(task),
             known=frozenset({text, finish_reason, tokens_in, tokens_out, logprobs, *self.always_asked}),
         )

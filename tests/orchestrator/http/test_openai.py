@@ -252,6 +252,33 @@ async def test_alternatives_are_told_as_openai_tells_them(serve: Serve) -> None:
     assert plain.choices[0].logprobs.content[0].top_logprobs == []
 
 
+class FourTokens(MockAdapter):
+    """Says four tokens, one of them without text."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        yield Started(job_id=task.job_id, engine="mock", model=task.model)
+        for index, text in enumerate(("Hé", "", " there", "!")):
+            yield Token(index, text, logprob=-0.5, token_id=index, alternatives=(Alternative("x", -1.0, 9),))
+        yield End(finish_reason="stop")
+
+
+@pytest.mark.spec("ORCH-3064-011")
+async def test_a_completion_says_where_each_token_begins_streamed_or_whole(serve: Serve) -> None:
+    plugins = plugin_host(mock="tests.orchestrator.http.test_openai:FourTokens")
+    async with serve(plugins=plugins) as host, client_of(host) as client:
+        whole = await client.completions.create(model="mock", prompt="Hello", logprobs=1)
+        stream = await client.completions.create(model="mock", prompt="Hello", logprobs=1, stream=True)
+        chunks = [chunk.choices[0].logprobs async for chunk in stream]
+
+    told = whole.choices[0].logprobs
+    assert told is not None
+    assert (told.tokens, told.text_offset) == (["Hé", "", " there", "!"], [0, 2, 2, 8])
+    assert told.token_logprobs == [-0.5] * 4
+    assert told.top_logprobs == [{"x": -1.0}] * 4
+    assert [offset for chunk in chunks if chunk for offset in chunk.text_offset or ()] == told.text_offset
+    assert [token for chunk in chunks if chunk for token in chunk.tokens or ()] == told.tokens
+
+
 class TextOnly(MockAdapter):
     async def _props(self) -> EngineProps:
         props = await super()._props()
