@@ -64,6 +64,8 @@ def word(
 
 def _text(config: v2.ModelConfig, request: RecordedRequest, generation: Generation) -> tuple[list[Message], Ending]:
     names = [output.name for output in config.output if output.data_type == v2.TYPE_STRING]
+    if not names:
+        raise _failure(f"the fake model {config.name!r} has no text to answer with: script it, `respond_with_tensors`")
     name = "text_output" if "text_output" in names else names[0]
     shape = (1, 1) if config.max_batch_size else (1,)
     groups = generation.groups(config.model_transaction_policy.decoupled)
