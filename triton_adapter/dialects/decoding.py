@@ -8,7 +8,17 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from adapter_api import Alternative, End, EngineFailed, FinishReason, Metrics, ProtocolViolation, Token, Usage
+from adapter_api import (
+    Alternative,
+    End,
+    EngineFailed,
+    FinishReason,
+    Metrics,
+    ProtocolViolation,
+    StreamIncomplete,
+    Token,
+    Usage,
+)
 from triton_adapter.codec import TensorTextAssembler, first_text, read_count, read_numbers
 from triton_adapter.schema import RawTensor, Reply
 
@@ -79,6 +89,7 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {
 }
 """Words of engines, without what comes before a last point: `FinishReason.STOP` is `stop`. Every other one, as `error`
 (vLLM), `timeout` (TensorRT-LLM), or `abort` that nobody asked for, says that the text is not what was asked for."""
+_NOTHING_SAID = frozenset({"", "none", "not_finished"})
 _WORD = 40
 
 
@@ -90,6 +101,8 @@ class Reading(msgspec.Struct, frozen=True):
 
     text: str
     finish_reason: str | None = None
+    always_says_why: bool = False
+    """Whether the engine never ends a text without a reason: one that has none broke off."""
     tokens_in: str | None = None
     tokens_out: str | None = None
     """Counts the tokens of each reply, not of the task so far."""
@@ -195,11 +208,15 @@ class TextDecoder:
             # Engines print Python values: `stop`, `FinishReason.STOP`, `None` while there is no reason.
             reason = first_text(said.data).decode(errors="replace").rpartition(".")[2].lower()
             known = _FINISH_REASONS.get(reason)
+            if known == "unknown" and reading.always_says_why and reason in _NOTHING_SAID:
+                raise StreamIncomplete("the engine ended the stream without a reason: the text broke off")
             if known is None:
                 raise EngineFailed(
                     f"the engine ended the text with {reason[:_WORD]!r}, which is no success; try again", retryable=True
                 )
             return known
+        elif reading.always_says_why:
+            raise StreamIncomplete("the engine ended the stream without a reason: the text broke off")
         # Fewer tokens than asked for prove nothing: a context that is full ends a text, too.
         full = reading.max_tokens is not None and self._tokens_out >= reading.max_tokens
         return "length" if full else "unknown"

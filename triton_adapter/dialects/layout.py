@@ -66,6 +66,8 @@ class LayoutDialect:
     template: Template | None = None
     always_streams: bool = False
     """Whether the family streams although its configuration does not say so (it is not decoupled)."""
+    always_says_why: bool = False
+    """Whether the family ends no text without a finish reason."""
     no_place_because: str = ""
     """Why the family has no place for sampling fields, where that surprises."""
 
@@ -204,6 +206,7 @@ class LayoutDialect:
         return Reading(
             text=text,
             finish_reason=finish_reason,
+            always_says_why=self.always_says_why and finish_reason is not None,
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             cumulative=self.cumulative,

@@ -107,7 +107,9 @@ def _command(name: str, folder: Path, port: int) -> tuple[list[str], dict[str, s
     if name == "mlserver":
         _lay_out_mlserver(folder, port)
         return [str(python.with_name("mlserver")), "start", str(folder)], {}
-    return [str(python), str(SERVERS / f"{name}_server.py"), str(port)], {"DYN_TCP_RPC_HOST": "127.0.0.1"}
+    return [str(python), str(SERVERS / f"{name}_server.py"), str(port)], {
+        "DYN_TCP_RPC_HOST": "127.0.0.1", "DYN_FILE_KV": str(folder / "discovery"),
+    }  # fmt: skip
 
 
 def _lay_out_mlserver(folder: Path, port: int) -> None:

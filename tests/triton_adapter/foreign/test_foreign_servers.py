@@ -131,7 +131,15 @@ def test_a_text_streams_from_dynamo(running: Running) -> None:
 
 @on_dynamo
 @pytest.mark.parametrize(
-    "prompt, code", [("value error", "invalid_request"), ("timeout", "engine_failed"), ("fail midway", "engine_failed")]
+    "prompt, code",
+    [
+        ("value error", "invalid_request"),
+        ("timeout", "engine_failed"),
+        ("slow down", "overloaded"),
+        ("cancelled", "not_ready"),
+        ("fail midway", "engine_failed"),
+        ("break off", "stream_incomplete"),
+    ],
 )
 def test_an_error_of_a_worker_is_what_its_first_word_says(running: Running, prompt: str, code: str) -> None:
     ended = running.run("submit", "--model", "talker", prompt)
@@ -145,3 +153,28 @@ def test_what_dynamo_would_drop_is_refused(running: Running) -> None:
 
     assert "error[unsupported]" in ended.err
     assert "drops the parameters" in ended.err
+
+
+@on_dynamo
+def test_a_worker_that_dies_in_the_middle_of_a_text_is_told_as_a_lost_worker(running: Running) -> None:
+    """It dies for the rest of the module: this model is only for this."""
+    ended = running.run("submit", "--model", "mortal", "--json", "die midway")
+
+    events = [json.loads(line) for line in ended.out.splitlines()]
+    assert [event["text"] for event in events if event["type"] == "token"] == ["one ", "two "]
+    assert (events[-1]["code"], events[-1]["retryable"]) == ("not_ready", True), events[-1]
+
+
+@on_dynamo
+def test_a_model_of_conversations_is_refused_in_words_that_name_the_other_face(running: Running) -> None:
+    ended = running.run("submit", "--model", "chatter", "hello")
+
+    assert ended.code != 0
+    assert "error[" in ended.err, ended.err
+
+
+@on_dynamo
+def test_a_worker_that_says_it_can_serve_nobody_is_tried_elsewhere(running: Running) -> None:
+    ended = running.run("submit", "--model", "talker", "unavailable")
+
+    assert "error[not_ready]" in ended.err
