@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.spec("ORCH-3059-006")
 def talker() -> ModelSchema:
     inputs = {name: TensorSpec(name, kind, (1,)) for name, kind in (("text_input", "BYTES"), ("streaming", "BOOL"))}
     outputs = {name: TensorSpec(name, "BYTES", (-1,)) for name in ("text_output", "finish_reason")}
-    return schema("vllm", name="talker", backend="dynamo", inputs=inputs, outputs=outputs, decoupled=False)
+    return replace(schema("vllm"), name="talker", backend="dynamo", inputs=inputs, outputs=outputs, decoupled=False)
 
 
 @pytest.mark.parametrize("said", [{}, {"finish_reason": ""}, {"finish_reason": "None"}])
