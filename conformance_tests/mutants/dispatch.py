@@ -366,3 +366,36 @@ class TellsTextTwiceBesideProbabilities(ReferenceAdapter):
         token = super()._token(task, index, text, piece)
         twice = token.logprob is not None and task.stop
         return msgspec.structs.replace(token, text=text * 2) if twice else token
+
+
+@breaks("ORCH-3055-050")
+class SharesItsStops(ReferenceAdapter):
+    """Asks the engine for the stop strings of whichever task came before, when several run."""
+
+    before: tuple[str, ...] = ()
+
+    def _order(self, task: TaskRequest) -> Order:
+        order = super()._order(task)
+        stop, self.before = self.before, task.stop
+        return replace(order, stop=stop) if len(self.live_jobs) > 1 else order
+
+
+@breaks("ORCH-3055-051")
+class RunsOneAtATime(ReferenceAdapter):
+    """Has one connection, as it were."""
+
+    async def _open(self) -> None:
+        await super()._open()
+        self._seat = anyio.Semaphore(1)
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        await self._seat.acquire()
+        try:
+            return await super()._begin(task)
+        except BaseException:
+            self._seat.release()
+            raise
+
+    def _let_go(self, task: TaskRequest, job: Job) -> None:
+        super()._let_go(task, job)
+        self._seat.release()
