@@ -362,7 +362,7 @@ def _told_apart(method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         async def asynchronous(*args: Any, **kwargs: Any) -> Any:
             try:
-                return await method(*args, **kwargs)
+                return kept(await method(*args, **kwargs))
             except Verdict:
                 raise
             except Exception as exc:

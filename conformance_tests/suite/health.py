@@ -111,6 +111,7 @@ async def test_health_sends_no_inference(subject: Subject) -> None:
 async def test_health_names_the_model(subject: Subject) -> None:
     """Probe an engine that takes work and look for the harness's model."""
     async with subject.open() as adapter:
+        await subject.complete(adapter)
         report = await _health_of_a_working_engine(adapter)
 
     model = subject.harness.task().model
@@ -232,7 +233,9 @@ async def test_props_and_started_tell_the_same_version(subject: Subject) -> None
 
 @requirement("ORCH-3057-019")
 async def test_props_list_the_model(subject: Subject) -> None:
-    """Look for the harness's model in props."""
+    """Run a task and look for its model in props."""
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
     model = subject.harness.task().model
     listed = [props.name for props in subject.props.models]
 
