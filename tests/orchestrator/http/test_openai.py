@@ -252,7 +252,7 @@ async def test_alternatives_are_told_as_openai_tells_them(serve: Serve) -> None:
     assert plain.choices[0].logprobs.content[0].top_logprobs == []
 
 
-class FourTokens(MockAdapter):
+class FourTokens(Scored):
     """Says four tokens, one of them without text."""
 
     async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
