@@ -112,14 +112,14 @@ async def _post(engine: Engine, request: InferRequest, fields: dict[str, Any]) -
                 raise
     if answer.status == 200:
         return answer.body
-    raise _refusal(engine, request, answer, what)
+    raise await _refusal(engine, request, answer, what)
 
 
-def _refusal(engine: Engine, request: InferRequest, answer: WholeAnswer, what: str) -> AdapterError:
+async def _refusal(engine: Engine, request: InferRequest, answer: WholeAnswer, what: str) -> AdapterError:
     said = read_body(bytes(answer.body))
     hide = [*engine.credentials.secrets(), *(text for text in _inputs(request) if isinstance(text, str))]
     error = error_for(answer.status, said, what=what, headers=answer.headers, hide=hide, theirs=(request.model,))
-    if answer.status in (404, 405) and said.message.strip().lower() in ("", "not found", "404 page not found"):
+    if answer.status in (404, 405) and await engine.lists(request.model):
         error = Unsupported(f"{what}: the engine has no {engine.address.api}/embeddings")
     if isinstance(error, Unsupported):
         engine.learn(request.model, Capability.TENSORS, has=False)

@@ -123,6 +123,14 @@ class Engine:
             f"{there}. If it is there all the same, name it in the setting `model`, or set unlisted_models=send"
         )
 
+    async def lists(self, model: str) -> bool | None:
+        """Return whether the engine lists a model just now; `None` when it does not tell."""
+        try:
+            listing = await self.listing(within_s=_FRESH_S)
+        except AdapterError:
+            return None
+        return model in listing.names if listing.known else None
+
     async def version(self) -> str | None:
         """Return name and version of the engine, as far as it tells."""
         facts = await self.facts()

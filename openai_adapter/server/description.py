@@ -19,13 +19,6 @@ _BY_TRY = frozenset({
     Capability.RESPONSE_FORMAT, Capability.CHAT_TEMPLATE_KWARGS, Capability.TENSORS,
 })  # fmt: skip
 """What depends on model and server, and what many take without heeding it."""
-_FIELDS: dict[Capability, tuple[str, ...]] = {
-    Capability.SEED: ("seed",),
-    Capability.LOGPROBS: ("logprobs",),
-    Capability.RESPONSE_FORMAT: ("response_format",),
-    Capability.TOOLS: ("tools",),
-    Capability.CHAT_TEMPLATE_KWARGS: ("chat_template_kwargs",),
-}
 INPUT, INPUT_IDS, OUTPUT = "input", "input_ids", "embedding"
 """The tensors of an embedding: texts, or their tokens, and the vectors."""
 _EMBEDDED = (TensorSpec(INPUT, "BYTES", (-1,), None), TensorSpec(INPUT_IDS, "INT64", (-1, -1), None))
@@ -114,9 +107,14 @@ def _has(engine: Engine, model: str, facts: Facts, capability: Capability) -> bo
     if capability is Capability.TENSORS and _offers(engine, facts, "/embeddings") is False:
         return False
     declared = facts.takes.chat
-    names = _FIELDS.get(capability)
-    # That an API has a field does not say that it is heeded; that it has none is certain.
-    return False if declared is not None and names and not declared.intersection(names) else None
+    # That an API has a field does not say that it is heeded; that it lacks one of another API than OpenAI's is certain.
+    if (
+        capability is Capability.CHAT_TEMPLATE_KWARGS
+        and declared is not None
+        and "chat_template_kwargs" not in declared
+    ):
+        return False
+    return None
 
 
 def _united(sets: Iterable[frozenset[Capability]]) -> frozenset[Capability]:

@@ -12,7 +12,6 @@ from adapter_api import (
     DeadlineExceeded,
     InvalidRequest,
     ModelNotFound,
-    NotReady,
     Started,
     TaskRequest,
     Unsupported,
@@ -168,22 +167,22 @@ class Attempt:
         finally:
             patience.cancel()
         said = read_body(b"".join(parts))
-        if answer.status == 404 and said.message.strip().lower() in _BARE and not said.kind:
-            return await self._bare_404(said)
+        if answer.status in (404, 405):
+            return await self._missing(answer.status, said)
         return self.refused(answer.status, said, dict(answer.headers))
 
-    async def _bare_404(self, said: Said) -> AdapterError:
-        """Tell what is missing, the model or the path: the engine does not say, but it may list the model."""
-        try:
-            listing = await self.engine.listing(within_s=1.0)
-        except AdapterError:
-            return self.refused(404, said)
-        if listing.known and self.task.model in listing.names:
-            self.engine.learn(self.task.model, FACE_OF[self.body.kind], has=False)
-            return Unsupported(f"{self.what}: the engine has no {self.engine.address.api}{self.body.path} for it")
-        if listing.known and not listing.cards:
-            return NotReady(f"{self.what}: the engine lists no model: it waits for a worker, or is still loading")
-        return ModelNotFound(f"{self.what}: the engine does not have it (404 without a word)")
+    async def _missing(self, status: int, said: Said) -> AdapterError:
+        """Tell what is missing, the model or the path: not every engine says it, but it may list the model."""
+        engine = self.engine
+        listed = await engine.lists(self.task.model)
+        if listed:
+            engine.learn(self.task.model, FACE_OF[self.body.kind], has=False)
+            return Unsupported(f"{self.what}: the engine has no {engine.address.api}{self.body.path} for it")
+        if listed is None and said.message.strip().lower() in _BARE:
+            return ModelNotFound(
+                f"{self.what}: the engine has not both this model and {engine.address.api}{self.body.path}"
+            )
+        return self.refused(status, said)
 
     def _gives_way(self, error: AdapterError) -> bool:
         """Whether the engine refuses a field that can be left out: then it is, from now on."""

@@ -132,7 +132,7 @@ _CONTEXT = re.compile(
 )
 _NO_MODEL = re.compile(
     r"\bmodel\b.{0,80}\b(?:does not exist|not found|is not (?:found|served|available)|doesn't exist)"
-    r"|\b(?:unknown|no such|invalid) model\b(?! (?:type|input|output))",
+    r"|\b(?:unknown|no such|invalid) model\b(?! (?:type|input|output))|\bpinned to\b",
     re.IGNORECASE | re.DOTALL,
 )
 _UNSUPPORTED = re.compile(

@@ -18,6 +18,8 @@ _OWN = frozenset({
     "logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "chat_template_kwargs", "stream_options",
 })  # fmt: skip
 """Fields of the body that a task's own fields, or nobody, decide."""
+_EXTENSIONS = frozenset({"min_tokens", "top_k", "repetition_penalty", "chat_template_kwargs"})
+"""Fields that OpenAI's API does not have."""
 _LLAMA_CPP = "n_probs"
 """An engine that shows this sampling parameter takes the others of llama.cpp's server: they are one vocabulary."""
 _CHOICES = frozenset({"auto", "none", "required"})
@@ -85,7 +87,8 @@ def make_body(
     asked = _sampling(task, kind, takes, max_tokens_field)
     declared = takes.fields(kind)
     if declared is not None:
-        for name in asked:
+        # A description may be short of OpenAI's own fields, which are what the API is about; it is trusted for others.
+        for name in sorted(_EXTENSIONS & asked.keys()):
             if name not in declared:
                 raise Unsupported(f"the engine's API has no field {name!r} for a {kind}; leave it out")
     for name, value in task.parameters_for(NAMESPACE).items():
