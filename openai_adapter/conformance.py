@@ -76,6 +76,7 @@ class OpenAIHarness(Harness):
         self.settle_s = float(settle_s)
         self._by_messages = messages.lower() in ("1", "true", "yes")
         self._url = url
+        self._lists = self._family.lists
         self._key = api_key or ("" if url else _KEY)
         self._engine: FakeOpenAI | None = None
 
@@ -94,9 +95,10 @@ class OpenAIHarness(Harness):
         if self._key:
             options["api_key"] = self._key
         adapter = OpenAIAdapter(OpenAISettings.model_validate(options))
-        if not self._family.lists and not self._url:
-            # As a host does for an engine that does not list its models.
-            adapter.named_models = frozenset(MODELS)
+        # As a host does, for an engine that may not list its models.
+        adapter.named_models = (
+            frozenset({self.model}) if self._url else frozenset() if self._lists else frozenset(MODELS)
+        )
         return adapter
 
     # -- known tasks --------------------------------------------------------------------------------------------------

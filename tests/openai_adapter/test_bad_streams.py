@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
+import anyio
 import pytest
 
-from adapter_api import End, Token
+from adapter_api import End, TaskRequest, Token
 from openai_adapter import OpenAIAdapter
 from openai_adapter.testing import FakeOpenAI
 from openai_adapter.testing.http import Asked, Connection
@@ -249,11 +251,33 @@ async def test_a_field_that_an_engine_refuses_and_the_answer_can_do_without_is_l
     assert ["stream_options" in json.loads(asked.body) for asked in engine.requests] == [True, False, False]
 
 
+@pytest.mark.spec("ORCH-3067-016")
+async def test_an_engine_is_held_back_while_nobody_reads(engine: FakeOpenAI) -> None:
+    written: list[int] = []
+
+    async def flood(asked: Asked, connection: Connection) -> None:
+        await connection.begin_stream()
+        while True:
+            await connection.chunk(frame("x" * 65536))
+            written.append(65536)
+
+    engine.then(flood)
+    async with OpenAIAdapter(settings_for(engine)) as adapter:
+        async with adapter.submit(TaskRequest(model="tiny", prompt="go on", max_tokens=4000)) as stream:
+            async for event in stream:
+                if isinstance(event, Token):
+                    break
+            before = -1
+            while before != len(written):  # it fills what there is, and stops
+                before = len(written)
+                await anyio.sleep(0.1)
+
+    assert sum(written) < 16 * 1024 * 1024
+
+
 @pytest.mark.spec("ORCH-3067-019")
 async def test_silence_is_noticed_also_through_comments_that_keep_the_connection_open(engine: FakeOpenAI) -> None:
     async def ping(asked: Asked, connection: Connection) -> None:
-        import asyncio
-
         await connection.begin_stream()
         while True:
             await connection.chunk(b": ping\n\n")
