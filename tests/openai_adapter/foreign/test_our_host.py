@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,10 @@ pytestmark = pytest.mark.long
 CONFIG = """
 [[pools]]
 adapter = "mock"
-options = { delay_s = 0.002 }
+
 [[pools.replicas]]
 id = "r0"
+options = { delay_s = 0.002 }
 """
 
 
@@ -33,9 +35,12 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         try:
             assert process.stdout is not None
             lines = iter(process.stdout.readline, "")
-            yield next(
+            found = next(
                 word.rstrip(";") for line in lines for word in line.split() if "serving" in line and "http://" in word
             )
+            # What it logs must not fill the pipe.
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            yield found
         finally:
             process.kill()
 
