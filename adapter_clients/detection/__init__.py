@@ -1,0 +1,1 @@
+"""Finding things in pictures, with any detector that a server has."""
