@@ -14,11 +14,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    pass
+    from adapter_clients.chat import (
+        ChatAnswer,
+        ChatClient,
+        ChatHealth,
+        ChatQuestion,
+        ChatSettings,
+        ChatStream,
+        SyncChatClient,
+    )
 
-__all__: list[str] = []
+__all__ = [
+    # chat
+    "ChatAnswer", "ChatClient", "ChatHealth", "ChatQuestion", "ChatSettings", "ChatStream", "SyncChatClient",
+]  # fmt: skip
 
-_HOMES: dict[str, tuple[str, ...]] = {}
+_HOMES: dict[str, tuple[str, ...]] = {
+    "chat": (
+        "ChatAnswer", "ChatClient", "ChatHealth", "ChatQuestion", "ChatSettings", "ChatStream", "SyncChatClient",
+    ),
+}  # fmt: skip
 """Where each name is at home."""
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -11,5 +11,8 @@ from adapter_clients.chat.health import ChatHealth
 from adapter_clients.chat.question import ChatQuestion
 from adapter_clients.chat.settings import ChatSettings
 from adapter_clients.chat.stream import ChatStream
+from adapter_clients.chat.sync import SyncChatClient
 
-__all__ = ["ChatAnswer", "ChatClient", "ChatHealth", "ChatQuestion", "ChatSettings", "ChatStream"]
+__all__ = [
+    "ChatAnswer", "ChatClient", "ChatHealth", "ChatQuestion", "ChatSettings", "ChatStream", "SyncChatClient",
+]  # fmt: skip

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from adapter_api import AdapterClosed, AdapterError, ConfigurationError, InvalidRequest, Message, WorkerAdapter
+from adapter_api import AdapterClosed, AdapterError, Capability, ConfigurationError, Message, WorkerAdapter
 from adapter_clients.chat.answer import ChatAnswer
 from adapter_clients.chat.batch import answer_each
-from adapter_clients.chat.exchange import Asker, SessionExchange, SingleExchange
+from adapter_clients.chat.exchange import Asked, Asker, Named, SessionExchange, SingleExchange
 from adapter_clients.chat.health import ChatHealth, health_of
 from adapter_clients.chat.history import History, Sessions
 from adapter_clients.chat.models import Models
@@ -20,6 +20,9 @@ from adapter_clients.chat.question import ChatQuestion, ToolLike
 from adapter_clients.chat.settings import ChatSettings
 from adapter_clients.chat.stream import ChatStream
 from adapter_clients.engines import find_adapter
+
+CHAT = Capability.MESSAGES
+"""What a chat needs of an adapter."""
 
 
 class ChatClient:
@@ -31,8 +34,8 @@ class ChatClient:
                 print(piece, end="", flush=True)
 
     Questions of one `session` are asked one after another, each with the last `max_history` turns before it; sessions
-    know nothing of each other. A turn is remembered once it is answered: of a question that failed, was cancelled or was
-    left early nothing is, and the client can be used on.
+    know nothing of each other. A turn is remembered once it is answered: of a question that failed, was cancelled or
+    was left early nothing is, and the client can be used on.
 
     Args:
         adapter: It may be open already, and then stays so; otherwise `async with` opens and closes it.
@@ -64,14 +67,15 @@ class ChatClient:
         Raises:
             ConfigurationError: There is no such adapter, or a setting is wrong.
         """
-        return cls(find_adapter(url=url, name=adapter, options=options), _settings(settings))
+        return cls(find_adapter(url, name=adapter, needs=CHAT, options=options), _settings(settings))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, **settings: Any) -> Self:
         """Return a client for what the environment says; `settings` win over it.
 
-        `TRITON_URL`, `TRITON_HTTP_URL`, `TRITON_PROTOCOL`, `TRITON_TIMEOUT`, `TRITON_MODEL`, `TRITON_MAX_RETRIES` say
-        how the engine is reached; `MAX_HISTORY`, `MAX_NEW_TOKENS`, `TEMPERATURE`, `TOP_P`, `SYSTEM_PROMPT` how to chat.
+        `WORKER_ADAPTER_URL`, or else `TRITON_URL`, `TRITON_HTTP_URL`, `TRITON_PROTOCOL`, `TRITON_TIMEOUT`,
+        `TRITON_MODEL`, `TRITON_MAX_RETRIES` say how the engine is reached; `MAX_HISTORY`, `MAX_NEW_TOKENS`,
+        `TEMPERATURE`, `TOP_P`, `SYSTEM_PROMPT` how to chat.
 
         Raises:
             ConfigurationError: One of them is wrong, and the message names it; or `TRITON_ENABLED` is false.
@@ -114,8 +118,8 @@ class ChatClient:
             session: Whose history goes before it; the client's own session when absent.
             tools: What the model may call. It answers with `tool_calls`, and waits for their results.
             tool_results: The results of all calls of the last answer, by the calls' ids, in place of a question.
-            options: Anything else of a `TaskRequest`, as `model`, `temperature`, `max_tokens`, `stop`, `seed`,
-                `response_format`, `timeout_s`, `parameters`; and `system`, in place of the settings'.
+            options: Anything else of a `TaskRequest`, as `model`, `temperature`, `max_tokens`, `tool_choice`, `stop`,
+                `seed`, `response_format`, `timeout_s`, `parameters`; and `system`, in place of the settings'.
 
         Awaiting or iterating raises:
             InvalidRequest: The question is empty, a picture cannot be read, an option is wrong, a tool's result is
@@ -123,12 +127,9 @@ class ChatClient:
             Unsupported: The model takes no images, or no tools. Nothing was sent.
             AdapterError: Whatever else went wrong, by its class.
         """
-        history = lambda: self._sessions.of(name)  # noqa: E731 - looked up when it is asked
-        name = self._session if session is None else _session_name(session)
-        exchange = SessionExchange(
-            self._asker, history, name, ChatQuestion(text, images), tools, tool_results, dict(options)
-        )
-        return ChatStream(self.adapter, exchange)
+        named = Named(self._session if session is None else session, self._sessions)
+        asked = Asked(ChatQuestion(text, images), tools, tool_results, dict(options))
+        return ChatStream(self.adapter, SessionExchange(self._asker, named, asked))
 
     async def chat_batch(
         self, questions: Iterable[str | ChatQuestion], **options: Any
@@ -155,7 +156,7 @@ class ChatClient:
         return () if history is None else history.messages
 
     def clear_history(self, session: str | None = None) -> None:
-        """Forget what a session has said. An answer that is under way is remembered nevertheless, when it is there."""
+        """Forget what a session has said, an answer that is under way included."""
         history = self._sessions.peek(self._session if session is None else session)
         if history is not None:
             history.clear()
@@ -171,19 +172,19 @@ class ChatClient:
 
 
 def adapter_from_env(environ: Mapping[str, str]) -> WorkerAdapter:
-    """Return the adapter that `TRITON_…` variables mean; raises `ConfigurationError` when they mean none."""
+    """Return the adapter that `WORKER_ADAPTER_URL`, or else the `TRITON_…` variables mean.
+
+    Raises:
+        ConfigurationError: They mean none.
+    """
+    if url := environ.get("WORKER_ADAPTER_URL"):
+        return find_adapter(url, needs=CHAT, environ=environ)
     if (environ.get("TRITON_ENABLED") or "true").strip().lower() in ("false", "0", "no", "off"):
-        raise ConfigurationError("TRITON_ENABLED says that there is no engine to chat with: set it to true, or leave it out")
+        raise ConfigurationError("TRITON_ENABLED says that there is no engine: set it to true, or leave it out")
     if environ.get("TRITON_PROTOCOL") == "openai":
-        return find_adapter(url=environ.get("TRITON_URL"), name="openai", environ=environ)
-    return find_adapter(name="triton", environ=environ)
+        return find_adapter(environ.get("TRITON_URL"), name="openai", needs=CHAT)
+    return find_adapter(name="triton", needs=CHAT, environ=environ)
 
 
 def _settings(fields: Mapping[str, Any]) -> ChatSettings:
     return ChatSettings.from_env({}, **fields)
-
-
-def _session_name(session: str) -> str:
-    if not isinstance(session, str) or not 1 <= len(session) <= 256:
-        raise InvalidRequest("a `session` is a name of 1 to 256 characters")
-    return session

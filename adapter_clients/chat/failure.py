@@ -8,7 +8,7 @@ from adapter_api import AdapterError, DeadlineExceeded, Error
 
 
 def exception_of(error: Error) -> AdapterError:
-    """Return the exception that `error` tells; of a code that is not the contract's, an `AdapterError` that names it."""
+    """Return the exception that `error` tells; of a code of its own, an `AdapterError` that names it."""
     if error.code == DeadlineExceeded.code:
         return DeadlineExceeded(
             error.message,

@@ -40,6 +40,8 @@ class History:
         self._limit = turns
         self._most_bytes = most_bytes
         self._turns: deque[tuple[Turn, int]] = deque()
+        self.edition = 0
+        """How often it was cleared."""
         self.floor = Floor()
         """Who may ask in this session now."""
 
@@ -65,16 +67,15 @@ class History:
             before, _ = self._turns.pop()
             turn = Turn((*before.messages, *turn.messages), tools)
         self._turns.append((turn, size_of(turn.messages)))
-        while len(self._turns) > self._turns_kept(turn) or (len(self._turns) > 1 and self._size() > self._most_bytes):
+        # A turn that waits for the results of its tools is not over: even without a history it must still be there.
+        most = max(self._limit, 1) if turn.pending else self._limit
+        while len(self._turns) > most or (len(self._turns) > 1 and self._size() > self._most_bytes):
             self._turns.popleft()
 
     def clear(self) -> None:
         """Forget everything."""
         self._turns.clear()
-
-    def _turns_kept(self, last: Turn) -> int:
-        # A turn that waits for the results of its tools is not over: even without a history it must still be there.
-        return max(self._limit, 1) if last.pending else self._limit
+        self.edition += 1
 
     def _size(self) -> int:
         return sum(size for _, size in self._turns)

@@ -38,14 +38,17 @@ class ChatSettings(BaseModel):
     max_history_bytes: Bytes = Field(default=64 * 2**20, description="of a session, images and all")
     max_sessions: int = Field(default=256, ge=1, description="the one that is silent for longest is forgotten")
     max_new_tokens: int = Field(
-        default=512, ge=0, le=2**31 - 1, description="of an answer, and no more than the model allows; 0: its own choice"
+        default=512,
+        ge=0,
+        le=2**31 - 1,
+        description="of an answer, at most what the model allows; 0: its own choice",
     )
     temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
-    timeout_s: float = Field(default=60.0, gt=0, allow_inf_nan=False, description="for a whole answer, and for its turn")
+    timeout_s: float = Field(default=60.0, gt=0, allow_inf_nan=False, description="for an answer, and for its turn")
     max_concurrency: int = Field(default=8, ge=1, le=1024, description="questions of a batch at once")
     max_images: int = Field(default=16, ge=0, le=4096, description="of one question")
-    max_image_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970, description="a picture with more is refused")
+    max_image_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970, description="one with more is refused")
     max_image_bytes: Bytes = Field(default=20_000_000, description="of its file, and of what is sent; refused as well")
     max_image_side: int = Field(default=2048, ge=1, description="a picture whose longer side has more is scaled down")
 

@@ -150,5 +150,3 @@ class ChatStream:
         if not self._over:
             self._over = True
             self._exchange.end(self, answer)
-
-
