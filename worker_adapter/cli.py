@@ -29,6 +29,7 @@ class ProgramGroup(LazyGroup):
     own = (
         _own("demo", "Start an engine, watch tasks stream from it, stop it."),
         _own("submit", "Send one task to an engine and stream the answer."),
+        _own("chat", "Talk with a model, in a terminal or through a pipe."),
         _own("health", "Say how an engine is."),
         _own("props", "Say what an engine is and what it can do."),
         _own("models", "List an engine's models."),

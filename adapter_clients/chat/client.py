@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from adapter_api import AdapterClosed, AdapterError, Capability, ConfigurationError, Message, WorkerAdapter
+from adapter_api import AdapterClosed, AdapterError, Capability, ConfigurationError, Message, ModelProps, WorkerAdapter
 from adapter_clients.chat.answer import ChatAnswer
 from adapter_clients.chat.batch import answer_each
 from adapter_clients.chat.exchange import Asked, Asker, Named, SessionExchange, SingleExchange
 from adapter_clients.chat.health import ChatHealth, health_of
 from adapter_clients.chat.history import History, Sessions
-from adapter_clients.chat.models import Models
+from adapter_clients.chat.models import Models, text_models
 from adapter_clients.chat.pictures import Picture
 from adapter_clients.chat.question import ChatQuestion, ToolLike
 from adapter_clients.chat.settings import ChatSettings
@@ -162,6 +162,20 @@ class ChatClient:
             history.clear()
 
     # -- the engine ---------------------------------------------------------------------------------------------------
+
+    async def model(self, name: str | None = None) -> ModelProps:
+        """Return what is known of a model: of the one that a question goes to which names none, when absent.
+
+        Raises:
+            ModelNotFound: The engine has none of that name, or none that takes text.
+            InvalidRequest: Nothing says which, and the engine has several.
+            AdapterError: The engine cannot be asked.
+        """
+        return await self._models.named(name or self.settings.model)
+
+    async def model_names(self) -> list[str]:
+        """Return the engine's models that take text, by name; none where it does not list them. Raises as `model`."""
+        return text_models(await self.adapter.props())
 
     async def check_health(self) -> ChatHealth:
         """Return whether a question would be taken now, which is its truth value, and why not. Raises nothing."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from adapter_api import (
     Capability,
+    EngineProps,
     InvalidRequest,
     ModelNotFound,
     ModelProps,
@@ -80,14 +81,19 @@ async def only_text_model(adapter: WorkerAdapter, *, how: str) -> str:
         ModelNotFound: There is none.
         InvalidRequest: There are several; the message names them.
     """
-    models = (await adapter.props()).models
-    text = sorted(m.name for m in models if m.capabilities & {Capability.TEXT, Capability.MESSAGES})
+    props = await adapter.props()
+    text = text_models(props)
     if len(text) == 1:
         return text[0]
     if text:
         raise InvalidRequest(f"which model? The engine has {_listed(text)}: {how}")
-    others = _listed(sorted(model.name for model in models)) or "no model at all"
+    others = _listed(sorted(model.name for model in props.models)) or "no model at all"
     raise ModelNotFound(f"the engine has no model that takes text, but {others}; if one does, {how}")
+
+
+def text_models(props: EngineProps) -> list[str]:
+    """Return the names of the models that take text, in order."""
+    return sorted(m.name for m in props.models if m.capabilities & {Capability.TEXT, Capability.MESSAGES})
 
 
 def require_fit(task: TaskRequest, props: ModelProps, *, earlier_images: bool) -> None:
