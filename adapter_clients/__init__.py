@@ -14,11 +14,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    pass
+    from adapter_clients.detection import (
+        Box,
+        Detection,
+        DetectionClient,
+        DetectionResult,
+        DetectionSettings,
+        SyncDetectionClient,
+    )
+    from adapter_clients.statistics import ClientStatistics
 
-__all__: list[str] = []
+__all__ = [
+    "Box", "ClientStatistics", "Detection", "DetectionClient", "DetectionResult", "DetectionSettings",
+    "SyncDetectionClient",
+]  # fmt: skip
 
-_HOMES: dict[str, tuple[str, ...]] = {}
+_HOMES = {
+    "detection": (
+        "Box", "Detection", "DetectionClient", "DetectionResult", "DetectionSettings", "SyncDetectionClient",
+    ),
+    "statistics": ("ClientStatistics",),
+}  # fmt: skip
 """Where each name is at home."""
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
