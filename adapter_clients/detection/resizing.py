@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Lines = np.ndarray[Any, Any]
 
 _BITS = 11
 _ONE = 1 << _BITS
@@ -18,11 +19,11 @@ _ONE = 1 << _BITS
 class _Axis(NamedTuple):
     """For each output position the two source positions and their weights, 11 bits each."""
 
-    first: np.ndarray[Any, Any]
-    second: np.ndarray[Any, Any]
-    weight: np.ndarray[Any, Any]
+    first: Lines
+    second: Lines
+    weight: Lines
     """Of the second; the first has the rest, which the rounding of each for itself may leave at 2047 or 2049."""
-    rest: np.ndarray[Any, Any]
+    rest: Lines
 
     @property
     def is_plain(self) -> bool:
@@ -35,47 +36,36 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     if pixels.shape[:2] == (height, width):
         return pixels
     x, y = _axis(pixels.shape[1], width), _axis(pixels.shape[0], height)
+    if x.is_plain and y.is_plain:
+        return pixels[y.first][:, x.first]
     # Only the rows that count are touched: of a tall picture most are not.
-    top = _across(pixels, y.first, x)
-    if y.is_plain:
-        return top.astype(np.uint8) if x.is_plain else (_rounded(top, _ONE)).astype(np.uint8)
-    if x.is_plain:
-        top = top.astype(np.int32) << _BITS
-        bottom = _across(pixels, y.second, x).astype(np.int32) << _BITS
-    else:
-        bottom = _across(pixels, y.second, x)
-    return _between(top, bottom, y)
+    found = _part(_across(pixels, y.first, x), y.rest)
+    if not y.is_plain:
+        found += _part(_across(pixels, y.second, x), y.weight)
+    found += 2
+    found >>= 2
+    return found.astype(np.uint8).reshape(height, width, 3)
 
 
-def _between(top: np.ndarray[Any, Any], bottom: np.ndarray[Any, Any], y: _Axis) -> Pixels:
-    # OpenCV's own cuts: 4 bits before, 16 after the second product, 2 at the end, rounded.
-    top >>= 4
-    top *= y.rest[:, None]
-    top >>= 16
-    bottom >>= 4
-    bottom *= y.weight[:, None]
-    bottom >>= 16
-    top += bottom
-    top += 2
-    top >>= 2
-    return top.astype(np.uint8).reshape(top.shape[0], -1, 3)
+def _part(lines: Lines, weights: Lines) -> Lines:
+    """Return what lines give to the result, times 4: OpenCV's own cuts, 4 bits before the product and 16 after it."""
+    lines >>= 4
+    lines *= weights[:, None]
+    lines >>= 16
+    return lines
 
 
-def _rounded(line: np.ndarray[Any, Any], weight: int) -> np.ndarray[Any, Any]:
-    found: np.ndarray[Any, Any] = (((line >> 4) * weight >> 16) + 2 >> 2).reshape(line.shape[0], -1, 3)
-    return found
-
-
-def _across(pixels: Pixels, rows: np.ndarray[Any, Any], x: _Axis) -> np.ndarray[Any, Any]:
-    """Return those rows, resized along x: [rows, width * 3], times 2048; or [rows, width, 3] as they are if plain."""
+def _across(pixels: Pixels, rows: Lines, x: _Axis) -> Lines:
+    """Return those rows, resized along x, times 2048: [rows, width * 3]."""
     chosen = pixels[rows]
     if x.is_plain:
-        plain: np.ndarray[Any, Any] = chosen[:, x.first].reshape(len(rows), -1, 3)
-        return plain
+        kept: Lines = chosen[:, x.first].reshape(len(rows), -1).astype(np.int32)
+        kept <<= _BITS
+        return kept
     flat = chosen.reshape(len(rows), -1)
     channel = np.arange(3)
-    left = np.take(flat, (x.first[:, None] * 3 + channel).ravel(), axis=1).astype(np.int32)
-    right = np.take(flat, (x.second[:, None] * 3 + channel).ravel(), axis=1).astype(np.int32)
+    left: Lines = np.take(flat, (x.first[:, None] * 3 + channel).ravel(), axis=1).astype(np.int32)
+    right: Lines = np.take(flat, (x.second[:, None] * 3 + channel).ravel(), axis=1).astype(np.int32)
     left *= np.repeat(x.rest, 3)
     right *= np.repeat(x.weight, 3)
     left += right
