@@ -94,6 +94,8 @@ class ModelProps(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     slots: int | None = None
     """Requests it works on at once; more wait in the engine."""
+    metadata: str | None = None
+    """What its author wrote beside it for clients, in the author's own form: a detector's task and class names, say."""
 
 
 class EngineProps(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,16 +23,32 @@ if TYPE_CHECKING:
         ChatStream,
         SyncChatClient,
     )
+    from adapter_clients.detection import (
+        Box,
+        Detection,
+        DetectionClient,
+        DetectionResult,
+        DetectionSettings,
+        SyncDetectionClient,
+    )
+    from adapter_clients.statistics import ClientStatistics
 
 __all__ = [
     # chat
     "ChatAnswer", "ChatClient", "ChatHealth", "ChatQuestion", "ChatSettings", "ChatStream", "SyncChatClient",
+    # detection
+    "Box", "ClientStatistics", "Detection", "DetectionClient", "DetectionResult", "DetectionSettings",
+    "SyncDetectionClient",
 ]  # fmt: skip
 
-_HOMES: dict[str, tuple[str, ...]] = {
+_HOMES = {
     "chat": (
         "ChatAnswer", "ChatClient", "ChatHealth", "ChatQuestion", "ChatSettings", "ChatStream", "SyncChatClient",
     ),
+    "detection": (
+        "Box", "Detection", "DetectionClient", "DetectionResult", "DetectionSettings", "SyncDetectionClient",
+    ),
+    "statistics": ("ClientStatistics",),
 }  # fmt: skip
 """Where each name is at home."""
 

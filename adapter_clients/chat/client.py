@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from adapter_api import AdapterClosed, AdapterError, Capability, ConfigurationError, Message, ModelProps, WorkerAdapter
+from adapter_api import AdapterClosed, AdapterError, Capability, Message, ModelProps, WorkerAdapter
 from adapter_clients.chat.answer import ChatAnswer
 from adapter_clients.chat.batch import answer_each
 from adapter_clients.chat.exchange import Asked, Asker, Named, SessionExchange, SingleExchange
@@ -28,7 +28,7 @@ CHAT = Capability.MESSAGES
 class ChatClient:
     """Asks a model questions and remembers what was said. Safe for concurrent use.
 
-        async with ChatClient.from_url("grpc://localhost:8001", model="llava") as client:
+        async with ChatClient.connect("grpc://localhost:8001", model="llava") as client:
             answer = await client.chat("What is on it?", images=["photo.jpg"])
             async for piece in client.chat("And in the background?"):
                 print(piece, end="", flush=True)
@@ -53,7 +53,7 @@ class ChatClient:
         self._asker = Asker(adapter, self._models, self.settings)
 
     @classmethod
-    def from_url(
+    def connect(
         cls, url: str, *, adapter: str | None = None, options: Mapping[str, Any] | None = None, **settings: Any
     ) -> Self:
         """Return a client for an engine's URL, whose scheme chooses the adapter unless it is named.
@@ -78,7 +78,7 @@ class ChatClient:
         `TEMPERATURE`, `TOP_P`, `SYSTEM_PROMPT` how to chat.
 
         Raises:
-            ConfigurationError: One of them is wrong, and the message names it; or `TRITON_ENABLED` is false.
+            ConfigurationError: One of them is wrong, and the message names it.
         """
         chat = ChatSettings.from_env(environ, **settings)
         return cls(adapter_from_env(environ), chat)
@@ -96,6 +96,11 @@ class ChatClient:
     ) -> None:
         if self._owns:
             await self.adapter.aclose()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether `TRITON_ENABLED`, or the setting, has the chat switched on: it is unless they say no."""
+        return self.settings.enabled
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -193,8 +198,6 @@ def adapter_from_env(environ: Mapping[str, str]) -> WorkerAdapter:
     """
     if url := environ.get("WORKER_ADAPTER_URL"):
         return find_adapter(url, needs=CHAT, environ=environ)
-    if (environ.get("TRITON_ENABLED") or "true").strip().lower() in ("false", "0", "no", "off"):
-        raise ConfigurationError("TRITON_ENABLED says that there is no engine: set it to true, or leave it out")
     if environ.get("TRITON_PROTOCOL") == "openai":
         return find_adapter(environ.get("TRITON_URL"), name="openai", needs=CHAT)
     return find_adapter(name="triton", needs=CHAT, environ=environ)

@@ -8,6 +8,7 @@ from typing import Any
 
 from adapter_api import (
     Capability,
+    ConfigurationError,
     InvalidRequest,
     Message,
     ModelProps,
@@ -50,10 +51,13 @@ class Asker:
         """Submit what is new, with the conversation before it.
 
         Raises:
+            ConfigurationError: The chat is switched off.
             InvalidRequest: An option is unknown or wrong.
             Unsupported: The model cannot take the conversation; nothing was sent.
             AdapterError: The engine cannot be asked for the model.
         """
+        if not self.settings.enabled:
+            raise ConfigurationError("the chat is switched off: set TRITON_ENABLED=true (or enabled=True)")
         if own := _OWN & options.keys():
             raise InvalidRequest(f"{', '.join(sorted(own))} cannot be given to a chat, which makes it itself")
         fields = {name: value for name, value in options.items() if name != "system" and value is not None}

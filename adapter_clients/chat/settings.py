@@ -12,6 +12,7 @@ from adapter_api import ConfigurationError
 from adapter_api.task import describe_validation_error
 
 _FIELD_OF_VARIABLE = {
+    "TRITON_ENABLED": "enabled",
     "TRITON_MODEL": "model",
     "TRITON_TIMEOUT": "timeout_s",
     "SYSTEM_PROMPT": "system",
@@ -32,6 +33,7 @@ class ChatSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    enabled: bool = Field(default=True, description="false switches the chat off: every question is told so")
     model: str | None = Field(default=None, min_length=1, description="the engine's only text model when absent")
     system: str | None = Field(default=None, repr=False, description="the system prompt of every chat")
     max_history: int = Field(default=5, ge=0, le=1000, description="turns of a session that are remembered")
@@ -57,7 +59,8 @@ class ChatSettings(BaseModel):
         """Return the settings in environment variables; `overrides` win over them.
 
         Read are `MAX_HISTORY`, `MAX_NEW_TOKENS`, `TEMPERATURE`, `TOP_P`, `SYSTEM_PROMPT`, `MAX_IMAGE_PIXELS`,
-        `MAX_IMAGE_BYTES`, `MAX_IMAGE_SIDE`, `TRITON_MODEL` and `TRITON_TIMEOUT`; empty ones count as unset.
+        `MAX_IMAGE_BYTES`, `MAX_IMAGE_SIDE`, `TRITON_ENABLED`, `TRITON_MODEL` and
+        `TRITON_TIMEOUT`; empty ones count as unset.
 
         Raises:
             ConfigurationError: One of them is wrong; the message names the variable.

@@ -77,7 +77,7 @@ class _Events:
 class SyncChatClient(Blocking[ChatClient]):
     """`ChatClient` without `await`. Use it in `with`, from any thread:
 
-        with SyncChatClient.from_url("grpc://localhost:8001", model="llava") as client:
+        with SyncChatClient.connect("grpc://localhost:8001", model="llava") as client:
             print(client.chat("What is on it?", images=["photo.jpg"]).text)
             for piece in client.stream("And in the background?"):
                 print(piece, end="", flush=True)
@@ -91,10 +91,10 @@ class SyncChatClient(Blocking[ChatClient]):
         super().__init__(lambda: client)
 
     @classmethod
-    def from_url(
+    def connect(
         cls, url: str, *, adapter: str | None = None, options: Mapping[str, Any] | None = None, **settings: Any
     ) -> Self:
-        """Return a client for an engine's URL, as `ChatClient.from_url` does."""
+        """Return a client for an engine's URL, as `ChatClient.connect` does."""
         return cls(find_adapter(url, name=adapter, needs=CHAT, options=options), **settings)
 
     @classmethod

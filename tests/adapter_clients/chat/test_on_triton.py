@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.live
 @pytest.mark.spec("ORCH-3070-002", "ORCH-3070-003")
 async def test_a_conversation_reaches_the_real_server_turn_by_turn(triton: EmbeddedTriton) -> None:
-    async with ChatClient.from_url(triton.grpc_url, model="echo", system="Be brief.") as client:
+    async with ChatClient.connect(triton.grpc_url, model="echo", system="Be brief.") as client:
         await client.chat("Hello")
         second = await client.chat("And?", seed=7)
         pieces = [piece async for piece in client.chat("What?", model="tinylm", max_new_tokens=8)]
@@ -36,7 +36,7 @@ async def test_a_conversation_reaches_the_real_server_turn_by_turn(triton: Embed
 async def test_pictures_reach_a_vllm_model_as_plain_base64_of_an_upright_picture() -> None:
     with FakeTriton() as fake:
         fake.model("llava").signature("vllm").respond_with_tokens(["a", " cat"])
-        async with ChatClient.from_url(fake.grpc_url) as client:
+        async with ChatClient.connect(fake.grpc_url) as client:
             answer = await client.chat("What is it?", images=[picture(turned=6)])
         (request,) = [request for request in fake.requests if request.model == "llava"]
 

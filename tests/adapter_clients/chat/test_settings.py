@@ -61,14 +61,20 @@ def test_the_seeds_variables_reach_triton() -> None:
 @pytest.mark.spec("ORCH-3070-014")
 def test_an_engine_of_another_kind_is_named_by_its_url() -> None:
     assert ChatClient.from_env({"WORKER_ADAPTER_URL": "mock://here"}).adapter.engine == "mock"
-    assert ChatClient.from_url("mock://here", model="mock").adapter.engine == "mock"
+    assert ChatClient.connect("mock://here", model="mock").adapter.engine == "mock"
     with pytest.raises(ConfigurationError, match="no adapter serves"):
-        ChatClient.from_url("nothing://here")
+        ChatClient.connect("nothing://here")
 
 
-def test_an_engine_that_is_switched_off_is_said() -> None:
-    with pytest.raises(ConfigurationError, match="TRITON_ENABLED"):
-        ChatClient.from_env({"TRITON_ENABLED": "false"})
+@pytest.mark.anyio
+async def test_a_chat_that_is_switched_off_says_so_and_asks_nobody() -> None:
+    client = ChatClient.from_env({"TRITON_ENABLED": "false", "WORKER_ADAPTER_URL": "mock://here"})
+
+    async with client:
+        with pytest.raises(ConfigurationError, match="TRITON_ENABLED=true"):
+            await client.chat("Hello")
+
+    assert not client.enabled
 
 
 def test_what_was_said_is_in_no_repr() -> None:
