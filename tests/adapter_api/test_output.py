@@ -241,7 +241,7 @@ def test_any_lawful_interleaving_passes_whole_however_it_is_cut(data: st.DataObj
         ]
         assert [call.arguments for call in gather_tool_calls(events)] == arguments
 
-    anyio.run(read)
+    anyio.run(read, backend=data.draw(st.sampled_from(["asyncio", "trio"])))
 
 
 @settings(max_examples=60, deadline=None)
