@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapter_api import InferResponse, InvalidRequest, ModelProps, ProtocolViolation, Tensor, Unsupported
+from adapter_clients.detection.boxes import Box
 from adapter_clients.detection.decoders.candidates import Candidates, Outputs, Reading
 from adapter_clients.detection.decoders.pose import keypoints_of
 from adapter_clients.detection.decoders.segmentation import decode_segments, prototypes_of
@@ -19,7 +20,7 @@ from adapter_clients.detection.metadata import ModelMetadata, read_metadata
 from adapter_clients.detection.names import coco_names
 from adapter_clients.detection.placing import Placement, place, put
 from adapter_clients.detection.resizing import Pixels
-from adapter_clients.detection.results import Box, Detection
+from adapter_clients.detection.results import Detection
 from adapter_clients.detection.settings import DetectionSettings
 from adapter_clients.detection.suppression import suppress
 
