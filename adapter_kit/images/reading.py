@@ -105,10 +105,11 @@ def read_bytes(source: Any, limits: PictureLimits) -> bytes | memoryview:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (OSError, ValueError) as exc:
         raise InvalidRequest(f"cannot read {path!r}: {getattr(exc, 'strerror', None) or exc}") from exc
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise InvalidRequest(f"{path!r} is no file")
     with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise InvalidRequest(f"{path!r} is no file")
         limits.check_bytes(found.st_size)
         content = file.read(limits.max_bytes + 1)  # it may have grown
     limits.check_bytes(len(content))
