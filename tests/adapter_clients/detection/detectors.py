@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def raw(cells: int, classes: int = 3, extra: int = 0) -> Answer:
 
 def _points(box: Sequence[float], values: int) -> Array:
     """Return what a pose model says: all its points in the middle of the box, quite sure."""
-    middle = _centred(*box)[:2]  # type: ignore[arg-type]
+    middle = _centred(*box)[:2]
     return np.tile(np.array([*middle, 0.75], np.float32), values // 3)
 
 
@@ -144,7 +144,7 @@ def queries(boxes: str, logits: str, *, softmax: bool = False, count: int = 100)
 
 def _fractions(box: Sequence[float], pixels: Array) -> Array:
     height, width = pixels.shape[1:]
-    return np.array(_centred(*box)) / (width, height, width, height)  # type: ignore[arg-type]
+    return np.array(_centred(*box)) / (width, height, width, height)
 
 
 class DetectorAdapter(WorkerAdapter):
@@ -161,7 +161,7 @@ class DetectorAdapter(WorkerAdapter):
     def __init__(
         self, answer: Answer, shape: tuple[int, ...] = (1, 3, 320, 320), *, datatype: str = "FP32",
         metadata: str | None = None, sends: Callable[[Array], Array] = lambda values: values,
-        declared: dict[str, tuple[int, ...]] | None = None, ready: bool = True,
+        declared: Mapping[str, tuple[int, ...]] | None = None, ready: bool = True,
     ) -> None:  # fmt: skip
         self._answer_of = answer
         self._shape = shape
@@ -175,6 +175,14 @@ class DetectorAdapter(WorkerAdapter):
         self.hold: asyncio.Event | None = None
         self.requests: list[InferRequest] = []
         self.at_work = self.most_at_work = 0
+        self._changed = asyncio.Event()
+
+    async def until_at_work(self, count: int) -> None:
+        """Return when so many inferences are at work."""
+        async with asyncio.timeout(30):
+            while self.at_work < count:
+                self._changed.clear()
+                await self._changed.wait()
 
     async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
         raise Unsupported("a detector takes no text")
@@ -204,6 +212,7 @@ class DetectorAdapter(WorkerAdapter):
         self.requests.append(request)
         self.at_work += 1
         self.most_at_work = max(self.most_at_work, self.at_work)
+        self._changed.set()
         try:
             if self.failures:
                 raise self.failures.pop(0)

@@ -55,7 +55,7 @@ async def boxes_of(adapter: DetectorAdapter, image: Any, **settings: Any) -> Box
         (1920, 960, (60, 120, 600, 480)),  # a sixth
     ],
 )
-async def test_boxes_are_in_pixels_of_the_picture(width: int, height: int, red: tuple[int, ...]) -> None:
+async def test_boxes_are_in_pixels_of_the_picture(width: int, height: int, red: tuple[int, int, int, int]) -> None:
     found = await boxes_of(DetectorAdapter(raw(2100)), picture(width, height, (RED, *red)))
 
     assert found["0"] == pytest.approx(red, abs=0.01)
