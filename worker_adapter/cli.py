@@ -35,6 +35,7 @@ class ProgramGroup(LazyGroup):
         _own("models", "List an engine's models."),
         _own("doctor", "Say what is wrong with an engine, and what to do."),
         _own("infer", "Run one inference on tensors."),
+        _own("detect", "Find things in pictures with a detector, and draw them."),
         _own("determinism", "Send the same task often and compare the answers."),
         _own("serve", "Serve tasks on HTTP, from pools of engines."),
         _own("rollout", "Compare the pools of a running host."),

@@ -5,9 +5,10 @@ tells the family of the output, `families` what goes with it, `decoders` read it
 """
 
 from adapter_clients.detection.blocking import SyncDetectionClient
+from adapter_clients.detection.boxes import Box, Keypoint
 from adapter_clients.detection.client import DetectionClient
 from adapter_clients.detection.masks import Mask
-from adapter_clients.detection.results import Box, Detection, DetectionResult, DetectionTimings, Keypoint
+from adapter_clients.detection.results import Detection, DetectionResult, DetectionTimings
 from adapter_clients.detection.settings import DetectionSettings
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from adapter_clients.detection.boxes import Box
 from adapter_clients.detection.placing import Placement
-from adapter_clients.detection.results import Box
 
 
 class Mask(msgspec.Struct, frozen=True, eq=False):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapter_api import InferResponse, InvalidRequest, ModelProps, ProtocolViolation, Tensor, Unsupported
+from adapter_clients.detection.boxes import Box
 from adapter_clients.detection.decoders.candidates import Candidates, Outputs, Reading
 from adapter_clients.detection.decoders.pose import keypoints_of
 from adapter_clients.detection.decoders.segmentation import decode_segments, prototypes_of
@@ -19,7 +20,7 @@ from adapter_clients.detection.metadata import ModelMetadata, read_metadata
 from adapter_clients.detection.names import coco_names
 from adapter_clients.detection.placing import Placement, place, put
 from adapter_clients.detection.resizing import Pixels
-from adapter_clients.detection.results import Box, Detection
+from adapter_clients.detection.results import Detection
 from adapter_clients.detection.settings import DetectionSettings
 from adapter_clients.detection.suppression import suppress
 
@@ -45,8 +46,8 @@ class Plan:
         self._settings = settings
         self._metadata: ModelMetadata | None = read_metadata(model.metadata)
         self.image: ImageInput = find_input(model, self._metadata, settings)
-        declared = {spec.name: without_batch(spec.shape, self.image) for spec in model.outputs}
-        self._choice = self._choose(declared)
+        self._declared = {spec.name: without_batch(spec.shape, self.image) for spec in model.outputs}
+        self._choice = self._choose(self._declared)
         if model.outputs and not any(spec.datatype in _FLOATS for spec in model.outputs):
             told = ", ".join(f"{spec.name} {spec.datatype}" for spec in model.outputs)
             raise Unsupported(f"model {model.name!r} gives no floats, and boxes are floats: {told}")
@@ -108,10 +109,19 @@ class Plan:
                 if not len(array):
                     raise ProtocolViolation(f"output {tensor.name!r} of model {self._model!r} is empty")
                 array = array[0]
+            self._check_shape(tensor.name, array.shape)
             outputs[tensor.name] = array
         if not outputs:
             raise ProtocolViolation(f"model {self._model!r} answered without an output of floats")
         return outputs
+
+    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        declared = self._declared.get(name, shape)
+        if len(declared) != len(shape) or any(dim not in (-1, size) for dim, size in zip(declared, shape, strict=True)):
+            raise ProtocolViolation(
+                f"output {name!r} of model {self._model!r} is declared as {list(declared)} and came as {list(shape)}: "
+                "correct the model's configuration"
+            )
 
     def _reading(self, choice: Choice, family: Family, thresholds: Thresholds) -> Reading:
         settings = self._settings

@@ -106,7 +106,7 @@ def read_bytes(source: Any, limits: PictureLimits) -> bytes | memoryview:
     except (OSError, ValueError) as exc:
         raise InvalidRequest(f"cannot read {path!r}: {getattr(exc, 'strerror', None) or exc}") from exc
     found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):  # a folder cannot even be made a file object
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise InvalidRequest(f"{path!r} is no file")
     with open(descriptor, "rb") as file:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from adapter_clients.detection.boxes import Keypoint
 from adapter_clients.detection.decoders.candidates import Array
 from adapter_clients.detection.placing import Placement
-from adapter_clients.detection.results import Keypoint
 
 
 def keypoints_of(extras: Array, per_point: int, placement: Placement) -> tuple[Keypoint, ...]:
