@@ -14,13 +14,19 @@ def gather_tool_calls(events: Iterable[TokenEvent]) -> tuple[ToolCall, ...]:
     They fit `Message(role="assistant", tool_calls=…)`. `arguments` is the text that the engine wrote, which need not be
     valid JSON: parse it, and be ready for that to fail. After an `Error`, or an `End` with `length` or `cancelled`, the
     last call may be cut off: run none of it.
+
+    Raises:
+        ValueError: The events begin in the middle of a call, as those of a task do that was resumed.
     """
-    calls: list[tuple[ToolCallDelta, list[str]]] = []
+    calls: list[tuple[str, str, list[str]]] = []
     for event in events:
-        if isinstance(event, ToolCallDelta):
-            if event.call == len(calls):
-                calls.append((event, []))
-            calls[event.call][1].append(event.arguments)
-    return tuple(
-        ToolCall(id=first.id or "", name=first.name or "", arguments="".join(pieces)) for first, pieces in calls
-    )
+        if not isinstance(event, ToolCallDelta):
+            continue
+        if event.call == len(calls) and event.name and event.id:
+            calls.append((event.id, event.name, []))
+        elif event.call != len(calls) - 1:
+            raise ValueError(
+                f"a piece of tool call {event.call} without its beginning; gather all events of the answer"
+            )
+        calls[-1][2].append(event.arguments)
+    return tuple(ToolCall(id=id, name=name, arguments="".join(pieces)) for id, name, pieces in calls)

@@ -364,3 +364,16 @@ async def test_a_mock_declares_tools_and_reasoning_when_it_has_them() -> None:
         assert events[-1].code == "unsupported"
         assert {"tools", "reasoning"} & (await plain.props()).capabilities == set()
         assert {"tools", "reasoning"} <= (await able.props()).capabilities
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [ToolCallDelta(0, arguments="}")],
+        [ToolCallDelta(1, "b", "date")],
+        [ToolCallDelta(0, "a", "time"), ToolCallDelta(1, arguments="{}")],
+    ],
+)
+def test_calls_of_which_the_beginning_is_missing_are_refused(events: list[TokenEvent]) -> None:
+    with pytest.raises(ValueError, match="gather all events of the answer"):
+        gather_tool_calls(events)
