@@ -177,8 +177,6 @@ class ImagePart(_Frozen):
     def _is_base64(cls, data: str) -> str:
         if data.startswith(("http://", "https://")):
             raise ValueError("must be base64 or a data: URL; give a URL that the model fetches itself as `url`")
-        if not data:
-            raise ValueError("is empty")
         # Piece by piece: of one call other threads, an event loop for one, would have to await the end.
         try:
             for at in range(0, len(data), _B64_STEP):
@@ -191,8 +189,10 @@ class ImagePart(_Frozen):
 
     @model_validator(mode="after")
     def _is_given_once(self) -> Self:
-        if bool(self.data) == (self.url is not None):
-            raise ValueError("an image has either `data` or `url`")
+        if not self.data and self.url is None:
+            raise ValueError("the image is empty: give its `data`, or the `url` from which the model fetches it")
+        if self.data and self.url is not None:
+            raise ValueError("give the image's `data` or its `url`, not both")
         return self
 
     @property

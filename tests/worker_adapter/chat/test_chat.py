@@ -148,8 +148,21 @@ class Terminal:
         before, _, self.seen = self.seen.partition(text)
         return before + text
 
+    def read_until_prompt(self) -> str:
+        """Return what is on the screen up to the prompt, once a key or a signal is waited for: one that comes between
+        the prompt and that is noticed with the next only."""
+        found = self.read_until("> ")
+        deadline = time.monotonic() + DEADLINE_S
+        while not self._sleeps():
+            assert time.monotonic() < deadline, "the program does not wait for a line"
+        return found
+
     def exit_code(self) -> int:
         return self._process.wait(DEADLINE_S)
+
+    def _sleeps(self) -> bool:
+        pid = self._process.pid
+        return Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(") ")[2].startswith("S")
 
 
 def _take_terminal() -> None:
@@ -162,13 +175,14 @@ def _take_terminal() -> None:
 @pytest.mark.spec("ORCH-3070-016")
 def test_ctrl_c_cancels_the_answer_and_not_the_program_and_ctrl_d_ends_it() -> None:
     with Terminal(*MOCK, *REPLY, "--option", "hang_after=2") as terminal:
-        terminal.read_until("> ")
+        terminal.read_until_prompt()
         terminal.type("hello\r")
         terminal.read_until("one two")
         terminal.type("\x03")
-        told = terminal.read_until("> ")
+        told = terminal.read_until_prompt()
         terminal.type("/history\r")
         terminal.read_until("nothing was said yet")
+        terminal.read_until_prompt()
         terminal.type("\x04")
 
         assert terminal.exit_code() == 0
@@ -180,14 +194,16 @@ def test_ctrl_c_cancels_the_answer_and_not_the_program_and_ctrl_d_ends_it() -> N
 @pytest.mark.spec("ORCH-3070-016")
 def test_ctrl_c_at_the_prompt_drops_the_line_and_the_second_ends_the_program() -> None:
     with Terminal(*MOCK, *REPLY) as terminal:
-        terminal.read_until("> ")
+        terminal.read_until_prompt()
         terminal.type("half a line\x03")
         terminal.read_until("Ctrl-C once more")
+        terminal.read_until_prompt()
         terminal.type("hello\r")
         terminal.read_until("one two three")
-        terminal.read_until("> ")
+        terminal.read_until_prompt()
         terminal.type("\x03")
         terminal.read_until("Ctrl-C once more")
+        terminal.read_until_prompt()
         terminal.type("\x03")
 
         assert terminal.exit_code() == 130
@@ -195,7 +211,7 @@ def test_ctrl_c_at_the_prompt_drops_the_line_and_the_second_ends_the_program() -
 
 def test_an_error_in_a_terminal_is_told_and_the_chat_goes_on(tmp_path: Path) -> None:
     with Terminal(*MOCK, *REPLY, "--option", "fail=overloaded", "--option", "fail_times=1") as terminal:
-        terminal.read_until("> ")
+        terminal.read_until_prompt()
         terminal.type("/nothing\r")
         terminal.read_until("there is no /nothing")
         terminal.type("hello\r")
@@ -209,7 +225,7 @@ def test_an_error_in_a_terminal_is_told_and_the_chat_goes_on(tmp_path: Path) -> 
 
 def test_sigterm_at_the_prompt_ends_the_chat_in_order() -> None:
     with Terminal(*MOCK, *REPLY) as terminal:
-        terminal.read_until("> ")
+        terminal.read_until_prompt()
         terminal.signal(signal.SIGTERM)
 
         assert terminal.exit_code() == 130
