@@ -18,6 +18,7 @@ EXAMPLE = ROOT / "examples" / "minimal_adapter"
 
 RUNS = {
     "triton": ["--adapter", "triton", "--option", "kill=true"],
+    "triton-http": ["--adapter", "triton", "--option", "kill=true", "--option", "protocol=http"],
     "mock-asyncio": ["--adapter", "mock", "--backend", "asyncio"],
     "mock-trio": ["--adapter", "mock", "--backend", "trio"],
     "parrot": ["--harness", "test_conformance:ParrotHarness"],

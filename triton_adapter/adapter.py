@@ -37,11 +37,11 @@ from triton_adapter.tasks.generation import Generation
 from triton_adapter.tensors import inference
 from triton_adapter.tensors.batching import infer_batch
 from triton_adapter.transports.base import Transport
-from triton_adapter.transports.grpc import GrpcTransport
+from triton_adapter.transports.choosing import make_transport
 
 
 class TritonAdapter(WorkerAdapter):
-    """Any model in one Triton server, by native gRPC. It needs asyncio.
+    """Any model in one Triton server, by native gRPC or by HTTP. It needs asyncio.
 
     Opening does not connect: the first use does. `models` has the server's repository, statistics and settings.
     """
@@ -86,7 +86,7 @@ class TritonAdapter(WorkerAdapter):
         except RuntimeError:
             raise ConfigurationError("the Triton adapter needs asyncio; this event loop is another") from None
         self._engine = Engine(
-            self.settings, self._transport or GrpcTransport(self.settings), wanted=lambda: self.named_models
+            self.settings, self._transport or make_transport(self.settings), wanted=lambda: self.named_models
         )
         self._models = Models(self._engine, self._ask_for_text)
 

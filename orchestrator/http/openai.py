@@ -26,7 +26,7 @@ from orchestrator.http.openai_answers import (
 )
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
 from orchestrator.http.problems import answer, openai_body
-from orchestrator.http.service import AcceptedTask, client_of, read_json, service_of
+from orchestrator.http.service import AcceptedTask, client_of, read_json, service_of, share_of
 from orchestrator.http.sse import data_frame
 
 router = APIRouter(tags=["OpenAI-compatible"])
@@ -72,7 +72,7 @@ async def _complete(
     service, client = service_of(request), client_of(request)
     client.count_request()
     asked = await read_json(request, lambda fields: parse(fields, request.headers))
-    accepted = await service.accept(asked.task, client, history=asked.history)
+    accepted = await service.accept(asked.task, client, history=asked.history, share=share_of(request))
     if asked.stream:
         return Chunks(kind, asked, accepted, service.settings)
     return await _whole(request, kind, accepted)

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.triton_adapter.ways import url_of
 from triton_adapter import TritonAdapter, TritonSettings
+from triton_adapter.address import Way
 from triton_adapter.embedded import EmbeddedTriton
 
 
@@ -20,8 +22,22 @@ async def one_event_loop(anyio_backend: str) -> AsyncIterator[None]:
     yield  # noqa: PT022 - as a generator it holds the loop until the end
 
 
+@pytest.fixture(params=["grpc", "http"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """Each way to a Triton; see `ways`."""
+    chosen: Way = request.param
+    return chosen
+
+
+@pytest.fixture(params=["grpc", pytest.param("http", marks=pytest.mark.long)])
+def live_way(request: pytest.FixtureRequest) -> Way:
+    """Each way to the real server, the second at length: `make test` has a quick proof that both do the same."""
+    chosen: Way = request.param
+    return chosen
+
+
 @pytest.fixture
-async def adapter(triton: EmbeddedTriton) -> AsyncIterator[TritonAdapter]:
+async def adapter(triton: EmbeddedTriton, live_way: Way) -> AsyncIterator[TritonAdapter]:
     """An open adapter on the shared server."""
-    async with TritonAdapter(TritonSettings(url=triton.grpc_url)) as adapter:
+    async with TritonAdapter(TritonSettings(url=url_of(triton, live_way))) as adapter:
         yield adapter

@@ -102,9 +102,9 @@ class VllmDialect:
                 raise request.unsupported("`logprobs`")
             request.ask(_ASK_LOGPROBS)
             outputs.append(_LOGPROBS)
-        sampling = self._sampling(request)
-        if sampling:
-            request.put(("sampling_parameters",), _as_json(sampling))
+        # Also when there are none: the backend would take every request parameter for one, and over HTTP Triton makes
+        # one of the request's id.
+        request.put(("sampling_parameters",), _as_json(self._sampling(request)))
         return request.finish([] if asks_for_figures(task) else outputs, streaming=schema.decoupled, fields=dict)
 
     def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:

@@ -29,8 +29,10 @@ from adapter_api.task import TraceHeaders
 from adapter_kit.tls import TlsMaterial
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.transports.credentials import Metadata
+from triton_adapter.transports.ways import GRPC
 from triton_adapter.wire.reply import parse_reply
 from triton_adapter.wire.request import WireRequest, serialize
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
@@ -48,6 +50,9 @@ _COMPRESSION = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compr
 
 class GrpcTransport:
     """A `Transport` over one gRPC channel, made in the event loop that first uses it."""
+
+    traits = GRPC
+    """What this way can do."""
 
     def __init__(self, settings: TritonSettings) -> None:
         self._settings = settings
@@ -85,14 +90,16 @@ class GrpcTransport:
                 f"{what}: the answer to {rpc.name} does not parse; is it a server of the v2 protocol?"
             ) from exc
 
-    async def infer(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> Reply:
+    async def infer(
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = (), follow: Follow | None = None
+    ) -> Reply:
         """Return the one answer to an inference."""
         what = f"model {request.model!r} on {self.where}"
-        data = await self._unary(
+        sending = self._unary(
             MODEL_INFER, serialize(request), timeout_s, what=what, trace=trace, private=request.private,
             request_id=request.request_id,
         )  # fmt: skip
-        return parse_reply(data)
+        return parse_reply(await (sending if follow is None else answered_or_followed(sending, follow)))
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> GrpcStream:
         """Send an inference on a stream of its own."""

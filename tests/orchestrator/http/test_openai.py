@@ -191,7 +191,17 @@ async def test_a_client_that_goes_away_cancels(serve: Serve, stream: bool) -> No
         await eventually(lambda: not mock(host).running)
 
 
-class Silent(MockAdapter):
+class Scored(MockAdapter):
+    """Takes log-probabilities."""
+
+    async def _props(self) -> EngineProps:
+        props = await super()._props()
+        replace = msgspec.structs.replace
+        can = props.capabilities | {Capability.LOGPROBS}
+        return replace(props, capabilities=can, models=tuple(replace(m, capabilities=can) for m in props.models))
+
+
+class Silent(Scored):
     """Counts nothing and does not say why it ended."""
 
     async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
@@ -212,7 +222,7 @@ async def test_what_the_engine_did_not_say_is_not_made_up(serve: Serve) -> None:
     assert answer["choices"][0]["logprobs"]["content"][0]["logprob"] == -0.5
 
 
-class Scoring(MockAdapter):
+class Scoring(Scored):
     """Tells what else it could have said."""
 
     async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:

@@ -47,9 +47,14 @@ class Running(NamedTuple):
     def url(self) -> str:
         return f"grpc://127.0.0.1:{self.port}"
 
-    def run(self, command: str, *arguments: str) -> Finished:
+    @property
+    def http_url(self) -> str:
+        """Where a server with both speaks HTTP: at the next port."""
+        return f"http+v2://127.0.0.1:{self.port + 1}"
+
+    def run(self, command: str, *arguments: str, url: str | None = None) -> Finished:
         """Run a command of the program on the server."""
-        return self._run("-m", "worker_adapter", command, "--url", self.url, *arguments)
+        return self._run("-m", "worker_adapter", command, "--url", url or self.url, *arguments)
 
     def ask(self, model: str) -> dict[str, Any]:
         """Return how the server answers each question of the protocol."""

@@ -85,6 +85,33 @@ def test_an_inference_on_a_model_that_is_not_there_says_so(running: Running) -> 
     assert "model_not_found" in ended.err
 
 
+# -- over REST ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.spec("ORCH-3066-001", "ORCH-3066-006")
+@pytest.mark.parametrize("running", ["mlserver"], indirect=True)
+def test_over_rest_it_is_described_and_answers_the_same(running: Running) -> None:
+    over_rest = running.http_url
+    doctor, props, health, absent = (
+        running.run("doctor", "-o", "model=adder", url=over_rest),
+        running.run("props", "-o", "model=adder", "--json", url=over_rest),
+        running.run("health", "-o", "model=adder", url=over_rest),
+        running.run("health", "-o", "model=nosuch", url=over_rest),
+    )
+    asked = [
+        running.run("infer", "--model", "adder", "--input", "x=[[1, 2]]", "--json", url=url)
+        for url in (running.url, over_rest)
+    ]
+    refused = running.run("infer", "--model", "nosuch", "--input", "x=[1, 2]", url=over_rest)
+
+    assert (doctor.code, health.code, absent.code) == (0, 0, 1), doctor.out + health.out + absent.out
+    (model,) = json.loads(props.out)["models"]
+    assert (model["name"], model["ready"], model["cancel_mode"]) == ("adder", True, "client_only")
+    by_grpc, by_rest = (json.loads(ended.out)["outputs"] for ended in asked)
+    assert by_rest == by_grpc
+    assert "model_not_found" in refused.err, refused.err
+
+
 # -- Dynamo's text models ----------------------------------------------------------------------------------------------
 
 
