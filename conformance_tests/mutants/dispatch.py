@@ -108,7 +108,7 @@ class _Drops(ReferenceAdapter):
 
 for _capability in (
     Capability.MESSAGES, Capability.IMAGES, Capability.STOP, Capability.SEED, Capability.LOGPROBS,
-    Capability.RESPONSE_FORMAT, Capability.TOOLS,
+    Capability.RESPONSE_FORMAT, Capability.TOOLS, Capability.IMAGE_URLS,
 ):  # fmt: skip
     breaks("ORCH-3055-007", without={_capability})(type(f"Drops{_capability.title()}", (_Drops,), {}))
 

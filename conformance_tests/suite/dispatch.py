@@ -143,6 +143,8 @@ def _asking_for(subject: Subject) -> Iterator[tuple[Capability, TaskRequest]]:
     yield Capability.MESSAGES, task(prompt=None, messages=(Message(role="user", content=prompt),))
     yield Capability.IMAGES, task(prompt=None, messages=image)
     yield Capability.IMAGES, task(prompt_images=(ImagePart(data=_IMAGE, media_type="image/png"),))
+    remote = Message(role="user", content=(ImagePart(url="https://images.example/one.png"),))
+    yield Capability.IMAGE_URLS, task(prompt=None, messages=(remote,))
     yield Capability.STOP, task(stop=("unlikely-5309",))
     yield Capability.SEED, task(seed=1)
     yield Capability.LOGPROBS, task(logprobs=0)

@@ -33,8 +33,12 @@ def fit(
         return task
     if Capability.MESSAGES in props.capabilities and pool.chat_template is None:
         return task
-    if task.images and Capability.IMAGES not in props.capabilities:
+    missing = (task.needs & _IMAGES) - props.capabilities - props.uncertain
+    if missing and _IMAGES.isdisjoint(props.capabilities | props.uncertain):
         raise Unsupported(f"model {task.model!r} takes text only, and the messages have an image")
+    if missing:
+        form = "by value, not by URL" if Capability.IMAGE_URLS in missing else "by URL, not by value"
+        raise Unsupported(f"model {task.model!r} takes images {form}")
     return task.model_copy(
         update={
             "messages": None,
@@ -49,3 +53,4 @@ def fit(
 
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_IMAGES = frozenset({Capability.IMAGES, Capability.IMAGE_URLS})

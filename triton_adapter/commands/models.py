@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from adapter_api import ConfigurationError
+from triton_adapter.commands.prepare import prepare
 from triton_adapter.commands.server import JsonOption, SettingsOption, UrlOption, ask, print_json, print_table
 from triton_adapter.server.models import Duration
 
 models = typer.Typer(add_completion=False, rich_markup_mode=None)
+models.command("prepare")(prepare)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name in the repository.")]
 VersionOption = Annotated[

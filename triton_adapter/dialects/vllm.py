@@ -79,8 +79,7 @@ class VllmDialect:
         # A stream never repeats the prompt, and refuses to be told so on some versions; a single answer does.
         if not (schema.decoupled and request.ask("stream")):
             request.ask("exclude_input_in_output")
-        if task.images and not request.put(("image",), *(image.data for image in task.images)):
-            raise request.unsupported("images")
+        request.put_images(("image",))
         request.refuse_tools_beside_a_prompt()
         outputs = [_TEXT]
         for output, flag in _ASKED.items():

@@ -142,6 +142,8 @@ def describe_model(engine: Engine, schema: ModelSchema, server: Server) -> Model
         cancel_mode=mode,
         max_batch_size=schema.max_batch_size or None,
         slots=schema.slots,
+        # The convention of ultralytics, whose own client reads it too; Triton's backends copy no metadata of a file.
+        metadata=schema.parameters.get("metadata") or None,
         inputs=tuple(_declared(spec, schema) for spec in schema.inputs.values()),
         outputs=tuple(_declared(spec, schema) for spec in schema.outputs.values()),
         findings=faults

@@ -188,6 +188,14 @@ def test_images_go_as_base64_one_element_each() -> None:
     assert {each.name: each.shape for each in encoded.inputs}["image"] == (2,)
 
 
+@pytest.mark.spec("ORCH-3070-012")
+def test_an_image_by_url_is_refused_for_the_backend_fetches_nothing() -> None:
+    parts = [{"type": "image", "url": "https://images.example/cat.png"}, {"type": "text", "text": "What?"}]
+
+    with pytest.raises(Unsupported, match=r"takes images by value, and fetches nothing .* give the image itself"):
+        encode(VLLM, messages=[{"role": "user", "content": parts}])
+
+
 @pytest.mark.parametrize(
     "fields, what",
     [
