@@ -15,7 +15,7 @@ from openai_adapter.wire.request import Kind
 _ALWAYS = frozenset({Capability.STREAMING, Capability.STOP, Capability.USAGE, Capability.FINISH_REASON})
 """What the API itself brings; a stop string is cut here where the engine lets it through."""
 _BY_TRY = frozenset({
-    Capability.IMAGES, Capability.TOOLS, Capability.REASONING, Capability.SEED, Capability.LOGPROBS,
+    Capability.IMAGES, Capability.IMAGE_URLS, Capability.TOOLS, Capability.REASONING, Capability.SEED, Capability.LOGPROBS,
     Capability.RESPONSE_FORMAT, Capability.CHAT_TEMPLATE_KWARGS, Capability.TENSORS,
 })  # fmt: skip
 """What depends on model and server, and what many take without heeding it."""
@@ -102,7 +102,7 @@ def _has(engine: Engine, model: str, facts: Facts, capability: Capability) -> bo
     learnt = engine.learnt(model, capability)
     if learnt is not None:
         return learnt
-    if capability is Capability.IMAGES and facts.sees_images is not None:
+    if capability in (Capability.IMAGES, Capability.IMAGE_URLS) and facts.sees_images is not None:
         return facts.sees_images
     if capability is Capability.TENSORS and _offers(engine, facts, "/embeddings") is False:
         return False

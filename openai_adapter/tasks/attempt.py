@@ -124,7 +124,8 @@ class Attempt:
         hide = (*private(self.task), *self.engine.credentials.secrets())
         error = error_for(status, said, what=self.what, headers=headers, hide=hide, theirs=quotable(self.task))
         if isinstance(error, Unsupported) and self.task.images and _ABOUT_IMAGES.search(error.message):
-            self.engine.learn(self.task.model, Capability.IMAGES, has=False)
+            for form in self.task.needs & {Capability.IMAGES, Capability.IMAGE_URLS}:
+                self.engine.learn(self.task.model, form, has=False)
         return error
 
     async def leave(self) -> None:
@@ -196,7 +197,7 @@ class Attempt:
         engine, task = self.engine, self.task
         for capability in task.needs:
             knows = engine.learnt(task.model, capability)
-            if knows is None and capability is Capability.IMAGES:
+            if knows is None and capability in (Capability.IMAGES, Capability.IMAGE_URLS):
                 knows = sees_images
             if knows is False:
                 raise Unsupported(f"{self.what} does not take {capability}, as it said when it was tried or asked")

@@ -204,7 +204,8 @@ class Generation:
         engine, task, decoder = self._engine, self._task, self._decoder
         seen = {
             FACE_OF[self._attempt.body.kind]: True,
-            Capability.IMAGES: bool(task.images),
+            Capability.IMAGES: Capability.IMAGES in task.needs,
+            Capability.IMAGE_URLS: Capability.IMAGE_URLS in task.needs,
             Capability.LOGPROBS: decoder.says_logprobs,
             Capability.TOOLS: decoder.calls > 0,
             Capability.REASONING: decoder.reasoned > 0,

@@ -198,7 +198,7 @@ def _message(message: Message) -> dict[str, Any]:
     content: Any = message.content
     if isinstance(content, tuple):
         content = [
-            {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{part.data}"}}
+            {"type": "image_url", "image_url": {"url": part.url or f"data:{part.media_type};base64,{part.data}"}}
             if isinstance(part, ImagePart)
             else {"type": "text", "text": part.text}
             for part in content
