@@ -133,7 +133,7 @@ class Ultralytics:
         command = [str(python), "-c", _ULTRALYTICS, url, str(picture), str(pictures)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"},
+            env={**os.environ, "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"},
         )  # fmt: skip
         self.boxes = self._read()
 
