@@ -15,8 +15,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -31,7 +31,6 @@ from adapter_clients.detection.placing import place, put
 from adapter_clients.detection.plan import Plan
 from adapter_clients.detection.suppression import suppress
 from triton_adapter import TritonAdapter
-from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.repository.prepare import prepare_onnx
 from triton_adapter.settings import TritonSettings
 
@@ -156,6 +155,19 @@ class Ultralytics:
         raise RuntimeError("ultralytics ended; run it by hand to see why")
 
 
+@contextmanager
+def served(repository: Path) -> Iterator[str]:
+    """Serve the models; by a process of its own, for whoever watches over a server uses processor time too."""
+    command = [sys.executable, "-m", "worker_adapter", "triton", "--model-repository", str(repository), "--json"]
+    server = subprocess.Popen([*command, "--startup-timeout", "180"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield json.loads(server.stdout.readline())["grpc_url"]
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+
+
 def ultralytics_python() -> Path | str:
     """Return its Python, or why there is none."""
     if named := os.environ.get("ULTRALYTICS_PYTHON"):
@@ -189,9 +201,9 @@ def _cpu_ms(work: Callable[[], Any]) -> float:
     return (process_time() - began) * 1e3
 
 
-async def measure(server: EmbeddedTriton, picture: Path, python: Path | str, arguments: Any) -> dict[str, Any]:
+async def measure(url: str, picture: Path, python: Path | str, arguments: Any) -> dict[str, Any]:
     settings = DetectionSettings.make(model=MODEL, max_in_flight=IN_FLIGHT)
-    async with TritonAdapter(TritonSettings(url=server.grpc_url)) as adapter:
+    async with TritonAdapter(TritonSettings(url=url)) as adapter:
         client = DetectionClient(adapter, settings)
         first = await client.detect(picture)
         (found,) = first.detections
@@ -200,7 +212,7 @@ async def measure(server: EmbeddedTriton, picture: Path, python: Path | str, arg
             "letterbox_ms": letterbox_ms(),
             "suppression_ms": suppression_ms(),
         }
-        await _compare_cpu(client, server.grpc_url, picture, python, arguments, result)
+        await _compare_cpu(client, url, picture, python, arguments, result)
         plan = Plan(await adapter.model_props(MODEL), settings)
         tensors, _ = plan.place(np.asarray(Image.open(picture)))
 
@@ -269,8 +281,8 @@ def main() -> None:
         write_model(file, convolutions=arguments.convolutions)
         write_picture(picture)
         prepare_onnx(file, Path(folder) / "models")
-        with EmbeddedTriton(Path(folder) / "models", startup_timeout_s=180) as server:
-            result = asyncio.run(measure(server, picture, ultralytics_python(), arguments))
+        with served(Path(folder) / "models") as url:
+            result = asyncio.run(measure(url, picture, ultralytics_python(), arguments))
     if arguments.json:
         print(json.dumps(result))
         return
