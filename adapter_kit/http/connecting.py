@@ -59,6 +59,7 @@ async def connect(
             raise Unauthenticated(f"{origin} refuses the TLS connection ({reason}): check `tls.cert_file`") from exc
         raise ConnectFailed(f"{origin}: no TLS there ({reason}); is it an http:// port?") from exc
     except (OSError, EOFError) as exc:
+        sock.close()
         raise ConnectFailed(f"{origin}: the connection broke while it was made ({_words(exc)})") from exc
     except BaseException:
         sock.close()
