@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import ssl
@@ -162,4 +163,6 @@ def _refused(proxy: Proxy, origin: Origin, status: int | None) -> AdapterError:
 
 
 def _words(exc: BaseException | None) -> str:
+    if isinstance(exc, OSError) and not isinstance(exc, socket.gaierror) and exc.errno:
+        return os.strerror(exc.errno)  # asyncio's own words repeat the address
     return (exc.strerror if isinstance(exc, OSError) else None) or type(exc).__name__
