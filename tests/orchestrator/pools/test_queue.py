@@ -128,9 +128,8 @@ async def test_more_tokens_than_the_model_takes_are_refused_before_the_queue() -
         assert replica.props is not None
         import msgspec
 
-        replica.props = msgspec.structs.replace(
-            replica.props, models=(msgspec.structs.replace(replica.props.models[0], max_tokens=10),)
-        )
+        model = msgspec.structs.replace(replica.props.models[0], max_tokens=10)
+        replica.describe(msgspec.structs.replace(replica.props, models=(model,)))
         error = error_of(await collect(host.submit(task(max_tokens=11))))
         fits = await collect(host.submit(task(max_tokens=10)))
 
