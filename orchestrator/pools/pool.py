@@ -106,7 +106,12 @@ class Pool:
 
     def suits(self, demand: Demand) -> bool:
         """Whether a replica's model is known to be capable of what is asked, or may be."""
-        return any(not self._unmet(demand, replica) for replica in self.replicas.values())
+        return any(not self._unmet(demand, replica) for replica in self._with_model(demand))
+
+    def _with_model(self, demand: Demand) -> list[Replica]:
+        """Return the replicas that are known to have the model, or may have it; all of them if there is none."""
+        replicas = list(self.replicas.values())
+        return [each for each in replicas if each.may_have_model(demand.model, demand.model_version)] or replicas
 
     def _unmet(self, demand: Demand, replica: Replica) -> tuple[str, ...]:
         return demand.unmet(replica.model_props(demand.model), self.template, replica.plugin.capabilities)
@@ -413,7 +418,7 @@ class Pool:
         return all(replica.retired.is_set() for replica in self.replicas.values())
 
     def _unsupported(self, demand: Demand) -> Unsupported:
-        return unsupported(self.id, demand, {each.id: self._unmet(demand, each) for each in self.replicas.values()})
+        return unsupported(self.id, demand, {each.id: self._unmet(demand, each) for each in self._with_model(demand)})
 
     def _waited_in_vain(self, claim: Claim) -> Exception:
         if not self._can_serve:

@@ -323,6 +323,19 @@ async def test_what_no_replica_is_capable_of_is_refused_with_what_each_lacks() -
 
 
 @pytest.mark.spec("ORCH-3064-049")
+@pytest.mark.parametrize("served_as", [{}, {"tinylm": "another", "chat": "hidden"}])
+async def test_a_replica_without_the_model_is_none_that_may_be_capable_of_it(served_as: dict[str, str]) -> None:
+    other = {"id": "o", "url": "green://three", "served_as": served_as, "options": {"models": ["tinylm"]}}
+    async with mixed({"replicas": [BLUE, GREEN, other]}) as host:
+        with pytest.raises(Unsupported, match="takes no tools on any replica"):
+            host.accept(chat(tools=[{"name": "f"}]))
+        # One of those that are capable of it is gone: what its model can do is known.
+        await host.drain("default", "b")
+        with pytest.raises(Unsupported, match="takes no tools on any replica"):
+            host.accept(chat(tools=[{"name": "f"}]))
+
+
+@pytest.mark.spec("ORCH-3064-049")
 async def test_a_task_does_not_move_to_a_replica_that_is_not_capable_of_it() -> None:
     failing = {**GREEN, "options": {"models": ["org/Qwen"], "fail": "connect_failed"}}
     async with mixed({"replicas": [BLUE, failing], "retry": {"attempts": 2, "backoff_s": 0.0}}) as host:
