@@ -41,7 +41,12 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     place = origin if proxy is None else proxy.origin
-    sock = await _connected(await _addresses(place), place)
+    if proxy is None:
+        told, advice = str(origin), "is the server running, and is this its port?"
+    else:
+        told = f"the proxy {place} on the way to {origin}"
+        advice = "check the setting `proxy`, or HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+    sock = await _connected(await _addresses(place, told), told, advice)
     try:
         if proxy is not None and origin.tls:
             await _open_tunnel(sock, origin, proxy)
@@ -68,7 +73,7 @@ async def connect(
     return connection
 
 
-async def _addresses(place: Origin) -> list[Address]:
+async def _addresses(place: Origin, told: str) -> list[Address]:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, place.host)
@@ -78,7 +83,7 @@ async def _addresses(place: Origin) -> list[Address]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as exc:
-        raise ConnectFailed(f"{place}: no address is known for this name ({_words(exc)})") from exc
+        raise ConnectFailed(f"{told}: no address is known for this name ({_words(exc)})") from exc
     return _alternating([(family, address) for family, _, _, _, address in found])
 
 
@@ -93,7 +98,7 @@ def _alternating(found: Sequence[Address]) -> list[Address]:
     return mixed
 
 
-async def _connected(addresses: Sequence[Address], place: Origin) -> socket.socket:
+async def _connected(addresses: Sequence[Address], told: str, advice: str) -> socket.socket:
     waiting, tasks = list(addresses), list[asyncio.Task[socket.socket]]()
     pending: set[asyncio.Task[socket.socket]] = set()
     failed: BaseException | None = None
@@ -121,7 +126,7 @@ async def _connected(addresses: Sequence[Address], place: Origin) -> socket.sock
                 task.result().close()
     if not isinstance(failed, OSError | None):
         raise failed
-    raise ConnectFailed(f"{place}: no connection ({_words(failed)}); is the server running, and is this its port?")
+    raise ConnectFailed(f"{told}: no connection ({_words(failed)}); {advice}")
 
 
 async def _one(family: int, address: Any) -> socket.socket:
