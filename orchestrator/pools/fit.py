@@ -11,6 +11,7 @@ from adapter_api import Capability, ModelProps, TaskRequest, Unsupported
 from adapter_kit.chat_template import Template
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.prompts import Prompts
+from orchestrator.pools.tool_choice import format_of_calls, must_call
 
 TemplateReader = Callable[[str | Path | None, Mapping[str, Any]], Template]
 """Makes a template of what a pool's settings say."""
@@ -25,10 +26,12 @@ def fit(
     take no messages. Images go beside the prompt, which has the template's marks in their places.
 
     Raises:
-        InvalidRequest: The template refuses the messages.
+        InvalidRequest: The template refuses the messages; or they are to call a tool that there is not.
         Unmade: The prompt is still to be made, beside the event loop.
         Unsupported: There is something among them that it has no place for, or an image, and the model takes text only.
     """
+    if task.tools and task.tool_choice == "none":
+        task = task.model_copy(update={"tools": (), "tool_choice": None})
     if task.messages is None or template is None or props is None or Capability.TEXT not in props.capabilities:
         return task
     if Capability.MESSAGES in props.capabilities and pool.chat_template is None:
@@ -39,6 +42,14 @@ def fit(
     if missing:
         form = "by value, not by URL" if Capability.IMAGE_URLS in missing else "by URL, not by value"
         raise Unsupported(f"model {task.model!r} takes images {form}")
+    response_format = task.response_format
+    if must_call(task) and template.takes_tools:
+        response_format = format_of_calls(task)
+        if Capability.RESPONSE_FORMAT not in props.capabilities | props.uncertain:
+            raise Unsupported(
+                f"model {task.model!r} cannot be made to call a tool, for its engine takes no response_format: leave "
+                "tool_choice out, or let it be 'auto'"
+            )
     return task.model_copy(
         update={
             "messages": None,
@@ -47,6 +58,7 @@ def fit(
             # These are in the prompt now.
             "tools": (),
             "tool_choice": None,
+            "response_format": response_format,
             "chat_template_kwargs": _NOTHING,
         }
     )
