@@ -209,6 +209,12 @@ class PoolSettings(Frozen):
         default_factory=lambda: MappingProxyType({}),
         description="values that the template finds, as enable_thinking; a task's own win",
     )
+    default_max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="for text tasks without max_tokens; absent: the engine's own default, which may be short",
+    )
     tool_parser: Literal["auto", "none"] | Grammar = Field(
         default="auto",
         description="how models write the tool calls that the chat template teaches them; `auto`: told from the "

@@ -13,6 +13,8 @@ from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.prompts import Prompts
 from orchestrator.pools.tool_choice import format_of_calls, must_call
 
+ANY_ENGINE = "engine"
+"""The namespace of parameters that go to whichever engine runs a task, which refuses what it does not have."""
 TemplateReader = Callable[[str | Path | None, Mapping[str, Any]], Template]
 """Makes a template of what a pool's settings say."""
 
@@ -30,6 +32,9 @@ def fit(
         Unmade: The prompt is still to be made, beside the event loop.
         Unsupported: There is something among them that it has no place for, or an image, and the model takes text only.
     """
+    if task.max_tokens is None and pool.default_max_tokens is not None:
+        most = pool.default_max_tokens if props is None or props.max_tokens is None else props.max_tokens
+        task = task.model_copy(update={"max_tokens": min(most, pool.default_max_tokens)})
     if task.tools and task.tool_choice == "none":
         task = task.model_copy(update={"tools": (), "tool_choice": None})
     if task.messages is None or template is None or props is None or Capability.TEXT not in props.capabilities:
@@ -62,6 +67,17 @@ def fit(
             "chat_template_kwargs": _NOTHING,
         }
     )
+
+
+def named_for(task: TaskRequest, adapter: str) -> TaskRequest:
+    """Return the task with the parameters that are for any engine as the adapter of that name looks for them."""
+    prefix = f"{ANY_ENGINE}."
+    if not any(key.startswith(prefix) for key in task.parameters):
+        return task
+    named: dict[str, Any] = {}
+    for key, value in task.parameters.items():
+        named[f"{adapter}.{key[len(prefix) :]}" if key.startswith(prefix) else key] = value
+    return task.model_copy(update={"parameters": MappingProxyType(named)})
 
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
