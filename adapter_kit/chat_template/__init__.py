@@ -17,6 +17,7 @@ from adapter_kit.chat_template.bounds import TakesLong
 from adapter_kit.chat_template.plain import PlainLayout
 from adapter_kit.chat_template.source import TemplateSource, read_chat_template, read_source
 from adapter_kit.chat_template.template import ChatTemplate, Template, prompt_of
+from adapter_kit.chat_template.values import plain
 
 __all__ = [
     "ChatTemplate",
@@ -24,6 +25,7 @@ __all__ = [
     "TakesLong",
     "Template",
     "TemplateSource",
+    "plain",
     "prompt_of",
     "read_chat_template",
     "read_source",

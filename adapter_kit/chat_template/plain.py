@@ -20,6 +20,7 @@ class PlainLayout:
 
     takes_tools = False
     takes_variables = False
+    text = ""
 
     def render(self, task: TaskRequest) -> str:
         """Return the prompt that `task.messages` make.

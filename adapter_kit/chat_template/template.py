@@ -37,6 +37,11 @@ class Template(Protocol):
         """Whether a task may bring `chat_template_kwargs`."""
         ...
 
+    @property
+    def text(self) -> str:
+        """The template itself, that for tools where there are two; empty where there is none to read."""
+        ...
+
     def render(self, task: TaskRequest) -> str:
         """Return the prompt; raises `InvalidRequest` or `Unsupported` when the messages cannot be one.
 
@@ -80,6 +85,7 @@ class ChatTemplate:
         if taken := sorted(RESERVED & variables.keys()):
             raise ConfigurationError(f"a chat template's {taken[0]!r} is not for settings to choose")
         self._variables = {"bos_token": "", "eos_token": "", "add_generation_prompt": True, **plain(variables)}
+        self.text = source if tool_use is None else tool_use
         self._default = _Compiled(source)
         self._tool_use = None if tool_use is None else _Compiled(tool_use)
 

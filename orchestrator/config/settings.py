@@ -26,6 +26,7 @@ from pydantic import (
 from adapter_api import ConfigurationError
 from adapter_api.bounds import MAX_NAME, MAX_TIMEOUT_S
 from adapter_api.task import describe_validation_error
+from adapter_kit.tool_calls import Grammar
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 _LONGEST_S = 366 * 24 * 3600
@@ -207,6 +208,21 @@ class PoolSettings(Frozen):
     ] = Field(
         default_factory=lambda: MappingProxyType({}),
         description="values that the template finds, as enable_thinking; a task's own win",
+    )
+    default_max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="for text tasks without max_tokens; absent: the engine's own default, which may be short",
+    )
+    tool_parser: Literal["auto", "none"] | Grammar = Field(
+        default="auto",
+        description="how models write the tool calls that the chat template teaches them; `auto`: told from the "
+        "template, `hermes` where it shows no sign of any; `none`: calls stay text",
+    )
+    reasoning_parser: Literal["none", "think"] = Field(
+        default="none",
+        description="`think`: what stands between <think> and </think> before an answer is thought",
     )
     health: HealthSettings = HealthSettings()
     breaker: BreakerSettings = BreakerSettings()

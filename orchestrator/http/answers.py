@@ -13,7 +13,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from adapter_api import Error, TokenEvent
+from adapter_api import End, Error, Output, TokenEvent
 from orchestrator.config import ServerSettings
 from orchestrator.http.problems import Refused, headers_of, status_of
 from orchestrator.http.sse import HEARTBEAT
@@ -80,13 +80,21 @@ class StreamingAnswer(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
     async def _pump(self, send: Send) -> None:
+        unshown: list[TokenEvent] = []
         async with aclosing(cast(Any, self._batches)) as batches:
             async for batch in batches:
-                if not self._started and isinstance(batch[0], Error):
-                    body = self.refusal(batch[0])
-                    if body is not None:
-                        await self._refuse(send, batch[0], body)
-                        return
+                if not self._started:
+                    # `started` and figures are nothing that anybody sees: a refusal after them still has its status.
+                    unshown += batch
+                    if not any(isinstance(event, Output | End | Error) for event in unshown):
+                        continue
+                    batch, unshown = unshown, []
+                    last = batch[-1]
+                    if isinstance(last, Error) and not any(isinstance(event, Output) for event in batch):
+                        body = self.refusal(last)
+                        if body is not None:
+                            await self._refuse(send, last, body)
+                            return
                 await self._send(send, self.encode(batch))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -62,8 +62,15 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
             CORSMiddleware,
             allow_origins=service.settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-API-Key", "traceparent"],
-            expose_headers=["X-Request-Id", "X-Job-Id", "X-Queue-Position", "X-Predicted-Start-Ms", "Retry-After"],
+            allow_headers=["*"],  # SDKs send many of their own, and more with each version
+            expose_headers=[
+                "X-Request-Id",
+                "X-Job-Id",
+                "X-Queue-Position",
+                "X-Predicted-Start-Ms",
+                "Retry-After",
+                "x-should-retry",
+            ],
         )
     app.add_middleware(RequestIds)
     return app

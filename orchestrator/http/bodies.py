@@ -75,6 +75,7 @@ CHAT = json_body(
         tools={"type": "array", "items": _object(("type", "function"), type=_TEXT, function={"type": "object"})},
         tool_choice={"anyOf": [_TEXT, {"type": "object"}]},
         chat_template_kwargs=_field("chat_template_kwargs"),
+        reasoning_effort=_TEXT,
     ),
     "A chat completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
 )

@@ -42,9 +42,7 @@ async def ready(request: Request) -> Response:
 @router.get("/v2")
 async def server() -> Response:
     """Name the server and the extensions it knows."""
-    return _json(
-        {"name": "worker-adapter", "version": _own_version(), "extensions": ["binary_tensor_data", "sequence"]}
-    )
+    return _json({"name": "worker-adapter", "version": own_version(), "extensions": ["binary_tensor_data", "sequence"]})
 
 
 @router.post("/v2/repository/index")
@@ -155,7 +153,7 @@ def _props(request: Request, named: Named) -> ModelProps | None:
     return found[1] if found else None
 
 
-def _own_version() -> str:
+def own_version() -> str:
     try:
         return version("worker-adapter")
     except PackageNotFoundError:  # run from a checkout that is not installed

@@ -10,14 +10,16 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from adapter_api import End, Error, ModelNotFound, Reasoning, Token, TokenEvent, ToolCallDelta
+from adapter_api import Capability, End, Error, ModelNotFound, ModelProps, Reasoning, Token, TokenEvent, ToolCallDelta
 from orchestrator.config import ServerSettings
 from orchestrator.http import bodies
 from orchestrator.http.answers import StreamingAnswer, gather
+from orchestrator.http.kserve import own_version
 from orchestrator.http.openai_answers import (
     Kind,
     finish_reason_of,
     logprobs_of,
+    more_of,
     no_piece,
     piece_of_text,
     piece_of_tool_call,
@@ -32,14 +34,25 @@ from orchestrator.http.sse import data_frame
 router = APIRouter(tags=["OpenAI-compatible"])
 
 _ID_PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
+_SINCE = int(time.time())
+"""What is said of models, whose own age nobody knows."""
 _OBJECT = {"chat": "chat.completion", "text": "text_completion"}
+
+
+@router.get("/version")
+async def server_version() -> Response:
+    """Name the version of this host."""
+    return _json({"version": own_version()})
 
 
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
     """List the models that the client may use."""
     service, client = service_of(request), client_of(request)
-    listed = [_model(name, request) for name in service.orchestrator.models() if client.may_use(name)]
+    names = [name for name in service.orchestrator.models() if client.may_use(name)]
+    able = {name: _is_served_here(service.orchestrator.model_props(name)) for name in names}
+    # Programs take the first: those that are known to answer here come before those that may, and the rest.
+    listed = [_model(name, request) for wanted in (True, None, False) for name in names if able[name] is wanted]
     return _json({"object": "list", "data": listed})
 
 
@@ -135,7 +148,8 @@ class Chunks(StreamingAnswer):
         return openai_body(error)
 
     def _end(self, end: End) -> list[bytes]:
-        frames = [self._chunk(no_piece(self._kind), finish_reason_of(end, calls=self._calls))]
+        reason = finish_reason_of(end, calls=self._calls)
+        frames = [self._chunk(no_piece(self._kind) | more_of(end), reason)]
         if self._include_usage:
             frames.append(data_frame(msgspec.json.encode({**self._head, "choices": [], "usage": usage_of(end.usage)})))
         return [*frames, data_frame(b"[DONE]")]
@@ -166,10 +180,17 @@ async def _whole(request: Request, kind: Kind, accepted: AcceptedTask) -> Respon
     return Response(msgspec.json.encode(body), headers=accepted.headers, media_type="application/json")
 
 
+def _is_served_here(found: tuple[Any, ModelProps] | None) -> bool | None:
+    """Return whether a model writes text; `None` where nobody knows."""
+    if found is None or not found[1].capabilities:
+        return None
+    return bool({Capability.TEXT, Capability.MESSAGES} & (found[1].capabilities | found[1].uncertain))
+
+
 def _model(name: str, request: Request) -> dict[str, Any]:
     service = service_of(request)
     return {
-        "id": name, "object": "model", "created": 0, "owned_by": "worker-adapter",
+        "id": name, "object": "model", "created": _SINCE, "owned_by": "worker-adapter",
         "ready": service.orchestrator.model_is_ready(name),
     }  # fmt: skip
 

@@ -54,12 +54,23 @@ def whole_choice(kind: Kind, events: Sequence[TokenEvent], end: End, *, logprobs
         **said,
         "logprobs": logprobs_of(kind, tokens) if logprobs else None,
         "finish_reason": finish_reason_of(end, calls=bool(calls)),
+        **more_of(end),
     }
 
 
 def finish_reason_of(end: End, *, calls: bool) -> str:
-    """Return why the answer ended. Some engines say `stop` after tool calls; clients run them at `tool_calls` only."""
-    return "tool_calls" if calls and end.finish_reason == "stop" else end.finish_reason
+    """Return why the answer ended, as clients know it. Some engines say `stop` after tool calls, or nothing at all;
+    clients run them at `tool_calls` only, and fail at words that they do not know."""
+    said = "stop" if end.finish_reason in _OURS else end.finish_reason
+    return "tool_calls" if calls and said == "stop" and end.finish_reason != "cancelled" else said
+
+
+def more_of(end: End) -> dict[str, str]:
+    """Return the contract's own word for why the answer ended, where OpenAI has none for it."""
+    return {"engine_finish_reason": end.finish_reason} if end.finish_reason in _OURS else {}
+
+
+_OURS = frozenset({"unknown", "cancelled"})
 
 
 def _beside_text(kind: Kind, fields: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 
 from adapter_api import InvalidRequest, TaskRequest, Unsupported
 from orchestrator.http.reading import trace_of
+from orchestrator.pools.fit import ANY_ENGINE
 
 SAME = (
     "model", "temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
@@ -17,20 +19,29 @@ SAME = (
 """Fields that mean the same in a task; those the OpenAI API does not know are sent as `extra_body`."""
 CHAT = frozenset({
     "messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
-    "chat_template_kwargs",
+    "chat_template_kwargs", "reasoning_effort",
 })  # fmt: skip
 """Fields that a chat completion has beside those; `bodies` describes them all."""
 COMPLETION = frozenset({"prompt", "logprobs"})
 """Fields that a completion has beside those."""
 _IGNORED = frozenset({
-    "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
+    "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+    "parallel_tool_calls", "request_id", "verbosity", "cache_salt", "spaces_between_special_tokens",
 })  # fmt: skip
-"""Said about the caller, not about the answer."""
+"""Said about the caller, or about how something is done, and not about the answer."""
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,), "best_of": (1,), "logit_bias": ({},), "echo": (False,), "suffix": ("",), "functions": ([],),
-    "modalities": (["text"],),
+    "n": (1,), "best_of": (1,), "modalities": (["text"],), "function_call": ("auto", "none"), "min_p": (0, 0.0),
+    "length_penalty": (1, 1.0), "skip_special_tokens": (True,), "detokenize": (True,), "include_reasoning": (True,),
+    "add_generation_prompt": (True,), "add_special_tokens": (True, False), "prompt_logprobs": (0,),
 }  # fmt: skip
-"""Fields that ask for nothing with these values."""
+"""Fields that ask for nothing with these values, beside those that `_is_empty` says of every field."""
+_ASK_WHEN_FALSE = frozenset({"skip_special_tokens", "detokenize", "include_reasoning", "add_generation_prompt"})
+_ENGINES = frozenset({
+    "ignore_eos", "min_p", "skip_special_tokens", "include_stop_str_in_output", "length_penalty",
+    "truncate_prompt_tokens",
+})  # fmt: skip
+"""Fields of vLLM's that only an engine can honour: they go to it as parameters, and it refuses what it has not."""
+_GUIDED = {"guided_json": "json", "guided_regex": "regex", "guided_choice": "choice", "guided_grammar": "grammar"}
 _MESSAGE = frozenset({"role", "name", "tool_call_id", "content", "tool_calls"})
 _IGNORED_IN_MESSAGES = frozenset({"annotations", "refusal", "reasoning_content", "reasoning"})
 """What answers carry beside their words: clients send them back with the conversation."""
@@ -49,7 +60,8 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
     task = _common(fields, headers, CHAT)
     task["messages"] = [_message(message) for message in _list(fields, "messages")]
-    _set(task, "max_tokens", fields.get("max_completion_tokens", fields.get("max_tokens")))
+    most = fields.get("max_completion_tokens")
+    _set(task, "max_tokens", fields.get("max_tokens") if most is None else most)
     if _flag(fields, "logprobs"):
         top = fields.get("top_logprobs")
         task["logprobs"] = 0 if top is None else top
@@ -57,12 +69,17 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true")
     if fields.get("response_format"):
         _set(task, "response_format", _response_format(fields["response_format"]))
+    _constrain(task, fields)
     if fields.get("tool_choice") not in (None, "auto", "none") and not fields.get("tools"):
         raise InvalidRequest("'tool_choice' chooses among 'tools', and there are none")
     if fields.get("tools"):
         task["tools"] = [_tool(tool) for tool in _list(fields, "tools")]
         _set(task, "tool_choice", _tool_choice(fields.get("tool_choice")))
     _set(task, "chat_template_kwargs", fields.get("chat_template_kwargs"))
+    if fields.get("reasoning_effort") is not None:
+        variables = task.get("chat_template_kwargs", {})
+        if isinstance(variables, dict):
+            task["chat_template_kwargs"] = {"reasoning_effort": fields["reasoning_effort"], **variables}
     return _asked(task, fields)
 
 
@@ -73,21 +90,78 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
         prompt = prompt[0]
     if not isinstance(prompt, str):
-        raise Unsupported("prompt must be one text: several prompts, or token ids, are not supported")
+        raise Unsupported("'prompt' must be one text: several prompts, or token ids, are not supported")
     task["prompt"] = prompt
     _set(task, "max_tokens", fields.get("max_tokens"))
     _set(task, "logprobs", fields.get("logprobs"))
+    _constrain(task, fields)
     return _asked(task, fields)
 
 
 def _common(fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str]) -> dict[str, Any]:
-    known = {*SAME, *_IGNORED, *taken, "max_tokens", "stream", "stream_options", "history"}
+    known = {
+        *SAME, *_IGNORED, *taken, *_GUIDED, "structured_outputs", "max_tokens", "stream", "stream_options", "history",
+    }  # fmt: skip
+    parameters: dict[str, Any] = {}
     for name, value in fields.items():
-        if name in known or value is None or any(_is_same(value, each) for each in _NEUTRAL.get(name, ())):
+        if name in known or _asks_for_nothing(name, value):
             continue
-        raise Unsupported(f"{name!r} is not supported here; leave it out")
+        if name not in _ENGINES:
+            raise Unsupported(f"{name!r} is not supported here; leave it out")
+        parameters[f"{ANY_ENGINE}.{name}"] = value
     task = {name: fields[name] for name in SAME if fields.get(name) is not None}
+    if isinstance(priority := task.get("priority"), int) and not isinstance(priority, bool):
+        del task["priority"]  # a number orders an engine's own queue, and this host's line has two classes
+    if parameters:
+        given = task.get("parameters", {})
+        task["parameters"] = {**parameters, **given} if isinstance(given, dict) else given
     return {**task, **trace_of(headers)}
+
+
+def _asks_for_nothing(name: str, value: Any) -> bool:
+    if value is None or any(_is_same(value, each) for each in _NEUTRAL.get(name, ())):
+        return True
+    if name == "logit_bias" and isinstance(value, dict):
+        return not any(value.values())
+    return _is_empty(value) and name not in _ASK_WHEN_FALSE
+
+
+def _is_empty(value: Any) -> bool:
+    return value is False or (isinstance(value, str | list | dict) and not value)
+
+
+def _constrain(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
+    """Take what vLLM's clients say of the answer's format."""
+    asked = fields.get("structured_outputs") or {}
+    if not isinstance(asked, dict):
+        raise InvalidRequest("'structured_outputs' must be an object")
+    asked = {name: value for name, value in asked.items() if not (value is None or _is_empty(value))}
+    asked |= {ours: fields[name] for name, ours in _GUIDED.items() if fields.get(name)}
+    if not asked:
+        return
+    if len(asked) > 1 or "response_format" in task:
+        raise InvalidRequest("'structured_outputs' constrains the answer in one way, and 'response_format' in another")
+    [(kind, value)] = asked.items()
+    task["response_format"] = _guided(kind, value)
+
+
+def _guided(kind: str, value: Any) -> dict[str, Any]:
+    if kind == "json_object":
+        return {"type": "json"}
+    if kind == "json":
+        if isinstance(value, str):
+            try:
+                value = msgspec.json.decode(value)
+            except msgspec.DecodeError as exc:
+                raise InvalidRequest("'structured_outputs.json' must be a JSON Schema") from exc
+        return {"type": "json_schema", "json_schema": value}
+    if kind == "choice":
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise InvalidRequest("'structured_outputs.choice' must be a list of texts")
+        return {"type": "regex", "regex": "|".join(f"({re.escape(each)})" for each in value)}
+    if kind in ("regex", "grammar"):
+        return {"type": kind, kind: value}
+    raise Unsupported(f"'structured_outputs.{kind}' is not supported here; leave it out")
 
 
 def _is_same(value: Any, other: Any) -> bool:
@@ -100,7 +174,7 @@ def _asked(task: dict[str, Any], fields: dict[str, Any]) -> Asked:
     if not isinstance(options, dict):
         raise InvalidRequest("stream_options must be an object")
     for name, value in options.items():
-        if name != "include_usage" and value:
+        if name not in ("include_usage", "continuous_usage_stats", "include_obfuscation") and value:
             raise Unsupported(f"'stream_options.{name}' is not supported here; leave it out")
     return Asked(
         task=TaskRequest.parse(task),

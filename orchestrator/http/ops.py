@@ -22,6 +22,18 @@ probes = APIRouter(tags=["probes"])
 router = APIRouter(tags=["operations"])
 
 
+@probes.get("/health")
+async def health(request: Request) -> Response:
+    """Say, as vLLM's server does, whether requests are taken: 200, else 503."""
+    return await ready(request)
+
+
+@probes.get("/ping")
+async def ping(request: Request) -> Response:
+    """Say the same under the name that SageMaker's clients ask for."""
+    return await ready(request)
+
+
 @probes.get("/livez")
 async def live() -> Response:
     """Say that the process serves."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -106,7 +107,16 @@ def body_of(error: Error, path: str) -> dict[str, Any]:
 def openai_body(error: Error) -> dict[str, Any]:
     status = status_of(error.code)
     kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": error.message, "type": kind, "param": None, "code": error.code}}
+    return {"error": {"message": error.message, "type": kind, "param": _param_in(error), "code": error.code}}
+
+
+_PARAM = re.compile(r"'([A-Za-z_][\w.]{0,63})'|invalid task: ([A-Za-z_][\w.]{0,63})")
+
+
+def _param_in(error: Error) -> str | None:
+    """Return the field at fault, which our messages begin with."""
+    found = _PARAM.match(error.message) if status_of(error.code) == 400 else None
+    return None if found is None else found[1] or found[2]
 
 
 def headers_of(error: Error) -> dict[str, str]:
@@ -116,6 +126,9 @@ def headers_of(error: Error) -> dict[str, str]:
         wait_s = RETRY_AFTER_S
     if wait_s is not None:
         headers["Retry-After"] = str(max(1, min(round(wait_s), LONGEST_RETRY_AFTER_S)))
+    status = status_of(error.code)
+    if not error.retryable and (status in (408, 409, 429) or status >= 500):
+        headers["x-should-retry"] = "false"  # OpenAI's clients try these again by themselves
     if error.code in ("api_key_missing", "api_key_unknown"):
         headers["WWW-Authenticate"] = 'Bearer, Basic realm="worker-adapter"'
     return headers

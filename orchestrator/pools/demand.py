@@ -9,6 +9,7 @@ import msgspec
 
 from adapter_api import Capability, ModelProps, TaskRequest, Unsupported
 from adapter_kit.chat_template import Template
+from orchestrator.pools.tool_choice import must_call
 
 _BY_TEMPLATE = frozenset({Capability.MESSAGES, Capability.TOOLS, Capability.CHAT_TEMPLATE_KWARGS})
 """What a chat template of the host may give to a model that takes text."""
@@ -20,11 +21,20 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     model_version: str | None = None
     needs: frozenset[Capability] = frozenset()
+    must_call: bool = False
+    """Whether the model has to call a tool."""
     max_tokens: int | None = None
 
     @classmethod
     def of(cls, task: TaskRequest) -> Self:
-        return cls(model=task.model, model_version=task.model_version, needs=task.needs, max_tokens=task.max_tokens)
+        needs = task.needs - {Capability.TOOLS} if task.tool_choice == "none" else task.needs
+        return cls(
+            model=task.model,
+            model_version=task.model_version,
+            needs=needs,
+            must_call=must_call(task),
+            max_tokens=task.max_tokens,
+        )
 
     def unmet(
         self, props: ModelProps | None, template: Template | None = None, most: frozenset[Capability] = frozenset()
@@ -59,7 +69,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
         if Capability.MESSAGES not in props.capabilities:
             needs -= {Capability.MESSAGES}  # a template makes them text
         if template is not None:
-            needs -= {Capability.TOOLS} if template.takes_tools else set()
+            if template.takes_tools and Capability.TOOLS in needs:
+                needs -= {Capability.TOOLS}
+                needs |= {Capability.RESPONSE_FORMAT} if self.must_call else set()
             needs -= {Capability.CHAT_TEMPLATE_KWARGS} if template.takes_variables else set()
         return needs
 

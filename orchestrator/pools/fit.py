@@ -11,7 +11,10 @@ from adapter_api import Capability, ModelProps, TaskRequest, Unsupported
 from adapter_kit.chat_template import Template
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.prompts import Prompts
+from orchestrator.pools.tool_choice import format_of_calls, must_call
 
+ANY_ENGINE = "engine"
+"""The namespace of parameters that go to whichever engine runs a task, which refuses what it does not have."""
 TemplateReader = Callable[[str | Path | None, Mapping[str, Any]], Template]
 """Makes a template of what a pool's settings say."""
 
@@ -25,10 +28,15 @@ def fit(
     take no messages. Images go beside the prompt, which has the template's marks in their places.
 
     Raises:
-        InvalidRequest: The template refuses the messages.
+        InvalidRequest: The template refuses the messages; or they are to call a tool that there is not.
         Unmade: The prompt is still to be made, beside the event loop.
         Unsupported: There is something among them that it has no place for, or an image, and the model takes text only.
     """
+    if task.max_tokens is None and pool.default_max_tokens is not None:
+        most = pool.default_max_tokens if props is None or props.max_tokens is None else props.max_tokens
+        task = task.model_copy(update={"max_tokens": min(most, pool.default_max_tokens)})
+    if task.tools and task.tool_choice == "none":
+        task = task.model_copy(update={"tools": (), "tool_choice": None})
     if task.messages is None or template is None or props is None or Capability.TEXT not in props.capabilities:
         return task
     if Capability.MESSAGES in props.capabilities and pool.chat_template is None:
@@ -39,6 +47,14 @@ def fit(
     if missing:
         form = "by value, not by URL" if Capability.IMAGE_URLS in missing else "by URL, not by value"
         raise Unsupported(f"model {task.model!r} takes images {form}")
+    response_format = task.response_format
+    if must_call(task) and template.takes_tools:
+        response_format = format_of_calls(task)
+        if Capability.RESPONSE_FORMAT not in props.capabilities | props.uncertain:
+            raise Unsupported(
+                f"model {task.model!r} cannot be made to call a tool, for its engine takes no response_format: leave "
+                "tool_choice out, or let it be 'auto'"
+            )
     return task.model_copy(
         update={
             "messages": None,
@@ -47,9 +63,21 @@ def fit(
             # These are in the prompt now.
             "tools": (),
             "tool_choice": None,
+            "response_format": response_format,
             "chat_template_kwargs": _NOTHING,
         }
     )
+
+
+def named_for(task: TaskRequest, adapter: str) -> TaskRequest:
+    """Return the task with the parameters that are for any engine as the adapter of that name looks for them."""
+    prefix = f"{ANY_ENGINE}."
+    if not any(key.startswith(prefix) for key in task.parameters):
+        return task
+    named: dict[str, Any] = {}
+    for key, value in task.parameters.items():
+        named[f"{adapter}.{key[len(prefix) :]}" if key.startswith(prefix) else key] = value
+    return task.model_copy(update={"parameters": MappingProxyType(named)})
 
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})

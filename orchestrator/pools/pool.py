@@ -24,7 +24,7 @@ from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.admission import WaitingLine
 from orchestrator.pools.claim import Claim
 from orchestrator.pools.demand import Demand, takes_no, unsupported
-from orchestrator.pools.fit import fit
+from orchestrator.pools.fit import fit, named_for
 from orchestrator.pools.prompts import Prompts, Unmade
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.routing import Candidate, choose_replica
@@ -171,6 +171,7 @@ class Pool:
 
     def _fit(self, task: TaskRequest, replica: Replica, prompts: Prompts) -> TaskRequest:
         fitted = fit(task, replica.model_props(task.model), self.settings, self.template, prompts)
+        fitted = named_for(fitted, replica.plugin.name)
         own = replica.names.own(task.model)
         return fitted if own in (None, task.model) else fitted.model_copy(update={"model": own})
 

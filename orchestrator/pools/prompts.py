@@ -7,6 +7,7 @@ from sys import getsizeof
 from adapter_api import AdapterError, TaskRequest
 from adapter_kit.chat_template import TakesLong, Template, render_at_once, render_beside
 from orchestrator.held import Held
+from orchestrator.pools.tool_choice import must_call
 
 
 class Unmade(Exception):
@@ -67,7 +68,9 @@ class Prompts:
         self._made[id(template)] = template, made
 
     def _render(self, template: Template) -> str | AdapterError:
+        # That a tool has to be called is not the template's to say: the format of the answer is.
+        task = self._task.model_copy(update={"tool_choice": None}) if must_call(self._task) else self._task
         try:
-            return template.render(self._task)
+            return template.render(task)
         except AdapterError as exc:
             return exc

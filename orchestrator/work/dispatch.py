@@ -36,6 +36,7 @@ from orchestrator.pools.prompts import Prompts
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
 from orchestrator.pools.told import tell, told
+from orchestrator.work.answers import reader_for
 from orchestrator.work.retry import backoff_s, may_move, may_stay
 
 
@@ -69,6 +70,7 @@ class Dispatcher:
                     raise tell(ticket.failed(exc), ticket)
                 ticket.go_to(other)
                 continue
+            reader = reader_for(task, fitted, ticket.pool.settings, ticket.pool.template)
             ticket.attempts += 1
             failure: Error | None = None
             began = perf_counter()
@@ -76,6 +78,8 @@ class Dispatcher:
                 async with _open_stream(replica, ticket, fitted) as stream, aclosing(_batches(stream)) as batches:
                     held: list[TokenEvent] = []
                     async for batch in batches:
+                        if reader is not None and not (batch := reader.read(batch)):
+                            continue
                         if not ticket.shown:
                             held += batch
                             if not any(isinstance(event, Output | End | Error) for event in batch):

@@ -210,7 +210,7 @@ class Silent(Scored):
         yield End(finish_reason="unknown")
 
 
-@pytest.mark.spec("ORCH-3064-011")
+@pytest.mark.spec("ORCH-3064-011", "ORCH-3073-014")
 async def test_what_the_engine_did_not_say_is_not_made_up(serve: Serve) -> None:
     plugins = plugin_host(mock="tests.orchestrator.http.test_openai:Silent")
     async with serve(plugins=plugins) as host:
@@ -218,7 +218,8 @@ async def test_what_the_engine_did_not_say_is_not_made_up(serve: Serve) -> None:
         answer = (await host.client.post("/v1/chat/completions", json=body)).json()
 
     assert answer["usage"] is None
-    assert answer["choices"][0]["finish_reason"] == "unknown"
+    assert answer["choices"][0]["finish_reason"] == "stop", "a word that clients know"
+    assert answer["choices"][0]["engine_finish_reason"] == "unknown"
     assert answer["choices"][0]["logprobs"]["content"][0]["logprob"] == -0.5
 
 

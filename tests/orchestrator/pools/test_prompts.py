@@ -27,6 +27,7 @@ class Counting:
     """A template that says where it was run; `gate` holds it there, `refusal` is what it says of all messages."""
 
     takes_tools = takes_variables = False
+    text = ""
 
     def __init__(self, name: str = "") -> None:
         self.name = name

@@ -1,0 +1,237 @@
+"""Calls told from text, wherever the text was cut; and nothing of it lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from random import Random
+from time import process_time
+
+import pytest
+
+from adapter_api import ToolCallDelta
+from adapter_api.bounds import MAX_PARTS
+from adapter_kit.tool_calls import GRAMMARS, Grammar, Part, grammar_of, tool_call_parser
+from adapter_kit.tool_calls.parts import MOST_HELD
+
+TOOLS = ["f", "add", "get_weather"]
+Joined = list[str | tuple[str, str]]
+
+A, B = ("f", '{"a": "x}<\\"y", "b": [1,{}]}'), ("add", "{}")
+CALLS: list[tuple[Grammar, str, Joined]] = [
+    (
+        "hermes",
+        f'I see <b>.\n<tool_call>\n{{"name": "f", "arguments": {A[1]}}}\n</tool_call>\n'
+        '<tool_call>{"arguments": {}, "name": "add"}</tool_call> Done.',
+        ["I see <b>.\n", A, B, " Done."],
+    ),
+    ("hermes", '\n<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>\n', [B]),
+    ("hermes", '<tool_call>{"name": "add"}</tool_call>', [B]),
+    ("hermes", '<tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>', [("f", '{"a": 1}')]),
+    ("hermes", '<tool_call>{"id": 7, "name": "f", "arguments": {"a": 1}</tool_call>.', [("f", '{"a": 1}'), "."]),
+    ("llama3_json", f'{{"name": "f", "parameters": {A[1]}}}; {{"name": "add", "parameters": {{}}}}', [A, B]),
+    ("llama3_json", '<|python_tag|>{"type": "function", "name": "add", "parameters": {}}', [B]),
+    ("llama3_json", 'So:\n{"name": "add", "parameters": {}}\nThat {"x"}', ["So:\n", B, '\nThat {"x"}']),
+    ("llama3_json", '[{"name": "add", "parameters": {}}, {"name": "add", "parameters": {}}]', [B, B]),
+    (
+        "mistral",
+        f'[TOOL_CALLS] [{{"name": "f", "arguments": {A[1]}}}, {{"name": "add", "arguments": {{}}, "id": "x"}}]',
+        [A, B],
+    ),
+    ("mistral", f"Ok.[TOOL_CALLS]f[ARGS]{A[1]}[TOOL_CALLS]add[CALL_ID]x1[ARGS]{{}} End", ["Ok.", A, B, " End"]),
+    ("mistral", "[TOOL_CALLS]add{}", [B]),
+    ("mistral", '[{"name": "add", "arguments": {}}]', [B]),
+    ("mistral", '[TOOL_CALLS][{"name": "add", "arguments": {}}, and so on', [B, ", and so on"]),
+    ("pythonic", "[f(a='x)]', b={'k': None}, c=-2), add()]", [("f", '{"a": "x)]", "b": {"k": null}, "c": -2}'), B]),
+    ("pythonic", "<|python_start|>[f(a=True)]<|python_end|> End", [("f", '{"a": true}'), " End"]),
+    ("pythonic", "[add(), and so on", [B, ", and so on"]),
+]  # fmt: skip
+TEXTS: list[tuple[Grammar, str]] = [
+    ("hermes", "<tool_call>I call nobody</tool_call>"),
+    ("hermes", '<tool_call>{"name": "f", "arguments'),
+    ("hermes", '<tool_call>{"name": "", "arguments": {}}</tool_call>'),
+    ("hermes", '<tool_call>{"name": 5, "arguments": {}}</tool_call>'),
+    ("hermes", '<tool_call>{"name": "f", "arguments": [1]}</tool_call>'),
+    ("hermes", '<tool_call>{"arguments": {"a": 1}}</tool_call>'),
+    ("hermes", '<tool_call>{"name": "\\ud800", "arguments": {}}</tool_call>'),
+    ("hermes", "<tool_call>\n<function=f>\n<parameter=a>1</parameter></function></tool_call>"),
+    ("hermes", "a <tool_cal b </tool_call> <<<tool_cal"),
+    ("hermes", '{"name": "f", "arguments": {}}'),
+    ("llama3_json", '{"name": "Bob", "parameters": {"age": 5}}'),
+    ("llama3_json", '{"name": "f"}'),
+    ("llama3_json", '[1, 2, {"name": "f", "parameters": {}}]'),
+    ("llama3_json", 'He said {"name": "f", "parameters": {}}'),
+    ("llama3_json", "<|python_tag|>print(5)"),
+    ("mistral", "[TOOL_CALLS] nothing"),
+    ("mistral", "[link](http://example.org) [TOOL"),
+    ("mistral", '[{"name": "Bob", "arguments": {}}]'),
+    ("pythonic", "[link](http://example.org)"),
+    ("pythonic", "[f(1)]"),
+    ("pythonic", "[f(a=open('x'))]"),
+    ("pythonic", "[f(a=1e999)]"),
+    ("pythonic", "[f(**{'a': 1})]"),
+    ("pythonic", f"[f(a={'(' * 40}1{')' * 40})]"),
+    ("pythonic", "I would [f(a=1)]"),
+    *((grammar, " \n ") for grammar in GRAMMARS),
+]
+
+
+def parts_of(grammar: Grammar, pieces: Iterable[str]) -> list[Part]:
+    parser = tool_call_parser(grammar, TOOLS)
+    return [*(part for piece in pieces for part in parser.feed(piece)), *parser.finish()]
+
+
+def joined(parts: Iterable[Part]) -> Joined:
+    found: Joined = []
+    for part in parts:
+        last = found[-1] if found else None
+        if isinstance(part, str):
+            found[-1:] = [last + part] if isinstance(last, str) else [*found[-1:], part]
+        elif part.name is not None:
+            assert part.call == sum(isinstance(each, tuple) for each in found)
+            found.append((part.name, part.arguments))
+        else:
+            assert isinstance(last, tuple)
+            found[-1] = (last[0], last[1] + part.arguments)
+    return found
+
+
+def every_split(text: str) -> Iterable[list[str]]:
+    yield list(text)
+    for at in range(len(text) + 1):
+        yield [text[:at], text[at:]]
+    for size in (2, 3, 5, 7):
+        yield [text[at : at + size] for at in range(0, len(text), size)]
+
+
+@pytest.mark.spec("ORCH-3073-001")
+@pytest.mark.parametrize("grammar, text, expected", CALLS)
+def test_calls_are_told_from_the_text_around_them_wherever_it_is_cut(
+    grammar: Grammar, text: str, expected: Joined
+) -> None:
+    for pieces in every_split(text):
+        assert joined(parts_of(grammar, pieces)) == expected
+
+
+@pytest.mark.spec("ORCH-3073-002")
+@pytest.mark.parametrize("grammar, text", TEXTS)
+def test_what_only_looks_like_a_call_stays_text_to_the_letter(grammar: Grammar, text: str) -> None:
+    for pieces in every_split(text):
+        assert joined(parts_of(grammar, pieces)) == [text]
+
+
+@pytest.mark.spec("ORCH-3073-001", "ORCH-3073-002")
+@pytest.mark.parametrize("grammar", GRAMMARS)
+def test_whatever_a_model_writes_comes_out_the_same_wherever_it_is_cut(grammar: Grammar) -> None:
+    random = Random(grammar)
+    scraps = [
+        *("<tool_call>", "</tool_call>", "<|python_tag|>", '"', "\\", "\n", " "),
+        *( "[TOOL_CALLS]", "[ARGS]", "<|python_start|>", "<|python_end|>"),
+        *('{"name": "f"', '"arguments": {', '"parameters": {}', "{", "}", "[", "]", ",", ";", ":"),
+        *("f", "add", "(", ")", "a=1", "'", "x", "é", '{"name": "add", "arguments": {}}', "f(a=1)", "<", "_", "."),
+    ]  # fmt: skip
+    for _ in range(400):
+        text = "".join(random.choices(scraps, k=random.randint(1, 14)))
+        whole = joined(parts_of(grammar, [text]))
+        assert joined(parts_of(grammar, list(text))) == whole, text
+        at = random.randrange(len(text) + 1)
+        assert joined(parts_of(grammar, [text[:at], text[at:]])) == whole, text
+        if not any(isinstance(each, tuple) for each in whole):
+            assert "".join(map(str, whole)) == text
+
+
+@pytest.mark.spec("ORCH-3073-003")
+@pytest.mark.parametrize(
+    "grammar, before",
+    [
+        ("hermes", '<tool_call>{"name": "f", "arguments": '),
+        ("llama3_json", '{"name": "f", "parameters": '),
+        ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": '),
+        ("mistral", "[TOOL_CALLS]f[ARGS]"),
+    ],
+)
+def test_arguments_come_as_the_model_writes_them_once_the_name_is_known(grammar: Grammar, before: str) -> None:
+    parser = tool_call_parser(grammar, TOOLS)
+    assert parser.feed(before) == []
+    assert parser.feed('{"a": ') == [ToolCallDelta(call=0, name="f", arguments='{"a": ')]
+    assert parser.open
+    assert parser.feed("12") == [ToolCallDelta(call=0, arguments="12")]
+    assert parser.feed("34 }") == [ToolCallDelta(call=0, arguments="34 }")]
+
+
+@pytest.mark.spec("ORCH-3073-003")
+def test_arguments_that_are_no_json_are_given_on_as_they_are() -> None:
+    text = '<tool_call>{"name": "f", "arguments": {"a": oops!</tool_call> tail'
+    for pieces in every_split(text):
+        assert joined(parts_of("hermes", pieces)) == [("f", '{"a": oops!'), " tail"]
+    parser = tool_call_parser("hermes", TOOLS)
+    parser.feed('<tool_call>{"name": "f", "arguments": {"a": "cut off')
+    assert parser.finish() == []
+    assert parser.open
+
+
+@pytest.mark.spec("ORCH-3073-002")
+def test_a_call_that_does_not_begin_is_not_held_back_for_ever() -> None:
+    beginnings: dict[Grammar, str] = {
+        "hermes": '<tool_call>{"name": "',
+        "llama3_json": '{"x": "',
+        "mistral": '[TOOL_CALLS][{"x": "',
+        "pythonic": '[f(a="',
+    }
+    for grammar, beginning in beginnings.items():
+        parser = tool_call_parser(grammar, TOOLS)
+        assert parser.feed(beginning) == []
+        fed, shown = len(beginning), 0
+        for _ in range(100):
+            fed += 1000
+            shown += sum(len(part) for part in parser.feed("y" * 1000) if isinstance(part, str))
+            assert fed - shown <= MOST_HELD + 1000
+
+
+@pytest.mark.spec("ORCH-3073-002")
+def test_an_answer_has_at_most_as_many_calls_as_the_contract_allows() -> None:
+    call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    found = joined(parts_of("hermes", [call * (MAX_PARTS + 1)]))
+    assert found == [("f", "{}")] * MAX_PARTS + [call]
+
+
+@pytest.mark.spec("ORCH-3073-002")
+@pytest.mark.parametrize("grammar", GRAMMARS)
+@pytest.mark.parametrize(
+    "piece", ["<tool_call>{", "[", "[{", '{"a":', "<tool_call", "\n[", "[TOOL_CALLS]f[", "f(", " ", "((("]
+)
+def test_reading_costs_the_same_per_character_however_long_a_text_is(grammar: Grammar, piece: str) -> None:
+    def cost(count: int) -> float:
+        parser = tool_call_parser(grammar, TOOLS)
+        began = process_time()
+        for _ in range(count):
+            parser.feed(piece)
+        parser.finish()
+        return process_time() - began
+
+    small = min(cost(500) for _ in range(3))
+    assert cost(4000) < 8 * 6 * small + 0.05
+
+
+@pytest.mark.spec("ORCH-3073-004")
+@pytest.mark.parametrize(
+    "template, grammar",
+    [
+        ('return <tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>', "hermes"),
+        ("{{ '[TOOL_CALLS]' }}{{ tool_calls }}", "mistral"),
+        ("Respond in the format {\"name\": function name, \"parameters\": dictionary of arguments}.", "llama3_json"),
+        ("{{- '<|python_tag|>' + tool_call.name }}", "llama3_json"),
+        ("[func_name1(params_name1=params_value1, params_name2=params_value2...), func_name2(params)]", "pythonic"),
+        ("<tool_call>\n<function=example_function_name>\n<parameter=x>", None),
+        ("{% for message in messages %}{{ message.content }}{% endfor %}", None),
+    ],
+)  # fmt: skip
+def test_a_template_tells_the_grammar_that_it_teaches(template: str, grammar: Grammar | None) -> None:
+    assert grammar_of(template) == grammar
+
+
+@pytest.mark.spec("ORCH-3073-001")
+def test_the_arguments_of_calls_in_python_are_json() -> None:
+    [call] = joined(parts_of("pythonic", ['[f(a="\\u00e9\\n", t=(1, 2), d={"k": [true, null]})]']))
+    assert isinstance(call, tuple)
+    assert json.loads(call[1]) == {"a": "é\n", "t": [1, 2], "d": {"k": [True, None]}}

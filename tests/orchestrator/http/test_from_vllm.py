@@ -1,0 +1,159 @@
+"""Whoever points their program from vLLM's server to this host changes the URL and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from adapter_api import ContextLengthExceeded, Metrics, Started, TaskRequest, TokenEvent
+from adapter_api.testing import MockAdapter
+from orchestrator.http.openai_requests import parse_chat, parse_completion
+from tests.orchestrator.http.conftest import Serve
+from tests.orchestrator.http.test_tasks import mock
+from tests.orchestrator.pools.test_monitor import plugin_host
+
+pytestmark = pytest.mark.anyio
+
+USER: Any = [{"role": "user", "content": "Hello"}]
+ORIGIN = "https://app.example.org"
+
+
+def chat_of(**fields: Any) -> TaskRequest:
+    return parse_chat({"model": "m", "messages": USER, **fields}, {}).task
+
+
+class Refusing(MockAdapter):
+    """Says that it began, and how long it took, before it refuses."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        yield Started(job_id=task.job_id, engine="mock", model=task.model)
+        yield Metrics(tokens_in=5000)
+        raise ContextLengthExceeded("the prompt has 5000 tokens, and the model takes 4096")
+
+
+@pytest.mark.spec("ORCH-3073-009")
+@pytest.mark.parametrize("path, body", [("chat/completions", {"messages": USER}), ("completions", {"prompt": "Hi"})])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_before_the_first_output_has_its_status_streamed_or_not(
+    serve: Serve, path: str, body: dict[str, Any], stream: bool
+) -> None:
+    plugins = plugin_host(mock="tests.orchestrator.http.test_from_vllm:Refusing")
+    async with serve(plugins=plugins) as host:
+        response = await host.client.post(f"/v1/{path}", json={"model": "mock", "stream": stream, **body})
+
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.spec("ORCH-3073-010")
+@pytest.mark.parametrize("fields", [
+    {"ignore_eos": False}, {"logit_bias": {"0": 0}}, {"use_beam_search": False}, {"length_penalty": 1.0},
+    {"skip_special_tokens": True}, {"documents": []}, {"function_call": "auto"}, {"web_search_options": {}},
+    {"echo": False}, {"min_p": 0}, {"stop_token_ids": []}, {"audio": None}, {"structured_outputs": {}}, {"n": 1},
+    {"request_id": "x"}, {"verbosity": "low"}, {"prompt_cache_retention": "24h"}, {"priority": 3},
+    {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+])  # fmt: skip
+def test_what_asks_for_nothing_or_says_nothing_of_the_answer_is_taken(fields: dict[str, Any]) -> None:
+    asked = chat_of(job_id="j", **fields)
+    assert asked == chat_of(job_id="j")
+
+
+@pytest.mark.spec("ORCH-3073-010")
+@pytest.mark.parametrize("fields", [
+    {"logit_bias": {"0": 1}}, {"use_beam_search": True}, {"echo": True}, {"stop_token_ids": [5]}, {"audio": {"v": 1}},
+    {"n": 2}, {"add_generation_prompt": False}, {"include_reasoning": False}, {"n": True}, {"prompt_logprobs": 1},
+])  # fmt: skip
+async def test_what_would_change_the_answer_is_refused_by_its_name(serve: Serve, fields: dict[str, Any]) -> None:
+    async with serve() as host:
+        response = await host.client.post("/v1/chat/completions", json={"model": "mock", "messages": USER, **fields})
+
+    [name] = fields
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == name
+    assert name in response.json()["error"]["message"]
+
+
+@pytest.mark.spec("ORCH-3073-010")
+def test_a_null_does_not_hide_its_twin() -> None:
+    assert chat_of(max_tokens=7, max_completion_tokens=None).max_tokens == 7
+    assert chat_of(max_tokens=None, max_completion_tokens=8).max_tokens == 8
+
+
+@pytest.mark.spec("ORCH-3073-011")
+async def test_what_only_an_engine_can_do_reaches_it_or_is_refused_by_it(serve: Serve) -> None:
+    asked = chat_of(ignore_eos=True, min_p=0.1, skip_special_tokens=False)
+    assert dict(asked.parameters) == {
+        "engine.ignore_eos": True, "engine.min_p": 0.1, "engine.skip_special_tokens": False
+    }  # fmt: skip
+    async with serve() as host:
+        body = {"model": "mock", "messages": USER, "ignore_eos": True}
+        response = await host.client.post("/v1/chat/completions", json=body)
+        sent = mock(host).submitted
+    assert response.status_code == 400, "the mock has no such parameter"
+    assert "ignore_eos" in response.json()["error"]["message"]
+    assert all(set(task.parameters) == {"mock.ignore_eos"} for task in sent)
+
+
+@pytest.mark.spec("ORCH-3073-011")
+def test_formats_and_thinking_are_asked_for_as_in_vllm() -> None:
+    schema = {"type": "object"}
+    for fields in ({"structured_outputs": {"json": schema}}, {"guided_json": schema}):
+        found = chat_of(**fields).response_format
+        assert found is not None
+        assert (found.type, dict(found.json_schema or {})) == ("json_schema", schema)
+    choice = parse_completion({"model": "m", "prompt": "x", "guided_choice": ["a.b", "c"]}, {}).task.response_format
+    assert choice is not None
+    assert choice.regex == r"(a\.b)|(c)"
+    assert dict(chat_of(reasoning_effort="low").chat_template_kwargs) == {"reasoning_effort": "low"}
+
+
+@pytest.mark.spec("ORCH-3073-012")
+async def test_errors_say_what_to_do_and_which_field(serve: Serve) -> None:
+    async with serve({"fail": "protocol_violation"}) as host:
+        body = {"model": "mock", "messages": USER}
+        failed = await host.client.post("/v1/chat/completions", json=body)
+        wrong = await host.client.post("/v1/chat/completions", json={**body, "temperature": -1})
+        models = (await host.client.get("/v1/models")).json()["data"]
+
+    assert failed.status_code == 502
+    assert failed.headers["x-should-retry"] == "false"
+    assert "x-should-retry" not in wrong.headers, "no client tries these again"
+    assert wrong.json()["error"]["param"] == "temperature"
+    assert all(model["created"] > 1_600_000_000 for model in models)
+
+
+@pytest.mark.spec("ORCH-3073-012")
+async def test_the_sdk_of_a_page_is_let_in_with_its_headers(serve: Serve) -> None:
+    headers = "authorization,content-type,x-stainless-os,x-stainless-retry-count,openai-organization,x-request-id"
+    ask = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": headers}
+    async with serve(server={"cors_origins": [ORIGIN]}) as host:
+        let_in = await host.client.options("/v1/chat/completions", headers=ask)
+        other = await host.client.options("/v1/chat/completions", headers={**ask, "Origin": "https://evil.example"})
+
+    assert let_in.status_code == 200
+    assert let_in.headers["access-control-allow-origin"] == ORIGIN
+    allowed = let_in.headers["access-control-allow-headers"].split(",")
+    assert set(headers.split(",")) <= {each.strip() for each in allowed}
+    assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.spec("ORCH-3073-012")
+async def test_the_probes_of_other_servers_are_there(serve: Serve) -> None:
+    async with serve() as host:
+        found = [(await host.client.get(path)).status_code for path in ("/health", "/ping", "/version")]
+    assert found == [200, 200, 200]
+    async with serve({"state": "unreachable"}) as host:
+        assert (await host.client.get("/health")).status_code == 503
+
+
+@pytest.mark.spec("ORCH-3073-013")
+async def test_a_pool_says_how_long_an_answer_may_be_where_nobody_else_does(serve: Serve) -> None:
+    async with serve({"reply": "one two three four"}, pool={"default_max_tokens": 2}) as host:
+        body = {"model": "mock", "messages": USER}
+        short = (await host.client.post("/v1/chat/completions", json=body)).json()
+        own = (await host.client.post("/v1/chat/completions", json={**body, "max_tokens": 3})).json()
+
+    assert short["choices"][0]["message"]["content"] == "one two"
+    assert own["choices"][0]["message"]["content"] == "one two three"
