@@ -115,6 +115,20 @@ async def test_where_no_dimension_is_fixed_the_answer_tells() -> None:
     assert surest(finished) == surest(raw_ones) == SUREST
 
 
+def levels(rows: tuple[int, ...], classes: int, sides: int) -> Answer:
+    """A detector that gives scores and distributions of each level, as PicoDet does."""
+    return lambda pixels: {
+        f"{name}{count}": np.zeros((count, columns), "f4")
+        for name, columns in (("scores", classes), ("sides", sides))
+        for count in rows
+    }
+
+
+def faces(pixels: Any) -> dict[str, Any]:
+    kinds = (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10))
+    return {f"{kind}_{step}": np.zeros((100, columns), "f4") for kind, columns in kinds for step in (8, 16, 32)}
+
+
 @pytest.mark.spec("ORCH-3069-009")
 @pytest.mark.parametrize(
     "answer, options, names",
@@ -129,6 +143,9 @@ async def test_where_no_dimension_is_fixed_the_answer_tells() -> None:
         (lambda pixels: {"a": np.zeros((10, 4), "f4"), "b": np.zeros((10, 9), "f4")}, {}, "one output"),
         (lambda pixels: {"a": np.zeros((123, 9), "f4")}, {}, "layout"),
         (rtdetr(), {}, "rtdetr"),
+        (levels((1600, 400, 100, 25), 10, 32), {}, "PicoDet"),
+        (levels((1600, 400, 100, 25), 32, 32), {}, "one output"),
+        (faces, {}, "YuNet"),
     ],
 )
 async def test_what_fits_two_layouts_or_none_is_refused_with_what_decides(
