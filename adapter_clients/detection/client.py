@@ -145,7 +145,8 @@ class DetectionClient:
         At most `max_in_flight` are read, sent and decoded at once; `timeout_s` is for each.
 
         Raises:
-            InvalidRequest: It is a single picture, or there are more than `max_batch`; nothing was sent. `detect_each` takes any number.
+            InvalidRequest: It is a single picture, or there are more than `max_batch`; nothing was sent. `detect_each`
+                takes any number.
         """
         if isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(images, "shape"):
             raise InvalidRequest("a batch is a list of pictures: put a single one in brackets")

@@ -71,8 +71,8 @@ def find_input(model: ModelProps, metadata: ModelMetadata | None, settings: Dete
     """
     if not model.inputs:
         raise Unsupported(
-            f"the engine does not tell what model {model.name!r} takes, and pictures need its inputs; servers of the v2 "
-            "protocol tell, by grpc:// or http+v2:// (an http:// of TRITON_PROTOCOL=http)"
+            f"the engine does not tell what model {model.name!r} takes, and pictures need its inputs; servers of the "
+            "v2 protocol tell, by grpc:// or http+v2:// (an http:// of TRITON_PROTOCOL=http)"
         )
     found = [(spec, order) for spec in model.inputs if (order := _order_of(spec)) is not None]
     if len(found) != 1:

@@ -127,7 +127,8 @@ def _tables(facts: _Facts, shapes: Mapping[str, Shape]) -> tuple[Shape, Shape | 
         raise Unsupported(f"model {facts.model!r} classifies, as it looks: {told}; detectors are decoded here")
     if (kind := _undecoded(shapes)) is not None:
         raise Unsupported(
-            f"model {facts.model!r} gives {kind}, which are not decoded here: {told}; export it with its boxes in one output"
+            f"model {facts.model!r} gives {kind}, which are not decoded here: {told}; export it with its boxes in "
+            "one output"
         )
     raise Unsupported(
         f"the outputs of model {facts.model!r} are of no known family: {told}; export it with its boxes in one output"
@@ -135,13 +136,13 @@ def _tables(facts: _Facts, shapes: Mapping[str, Shape]) -> tuple[Shape, Shape | 
 
 
 def _undecoded(shapes: Mapping[str, Shape]) -> str | None:
-    """Return what outputs are that some detectors give level by level, before their boxes are made; `None` for others."""
+    """Return what outputs are that give each level by itself, before boxes are made; `None` for others."""
     if any(name.startswith("kps_") for name in shapes) and any(name.startswith("bbox_") for name in shapes):
         return "a face detector's levels (YuNet)"
     tables = [shape for shape in shapes.values() if len(shape) == 2]
     if len(tables) < 4 or len(tables) != len(shapes):
         return None
-    # Each level has a table of scores and one of a distribution for each side of a box, 8 steps or 16 in the known ones.
+    # Each level has a table of scores and one of distributions of its boxes' sides.
     scores = sorted(rows for rows, columns in tables if columns not in _SIDES)
     return "scores and box distributions (PicoDet, NanoDet, GFL)" if scores == _levels(tables) else None
 
