@@ -143,12 +143,9 @@ def _undecoded(shapes: Mapping[str, Shape]) -> str | None:
     if len(tables) < 4 or len(tables) != len(shapes):
         return None
     # Each level has a table of scores and one of distributions of its boxes' sides.
+    sides = sorted(rows for rows, columns in tables if columns in _SIDES)
     scores = sorted(rows for rows, columns in tables if columns not in _SIDES)
-    return "scores and box distributions (PicoDet, NanoDet, GFL)" if scores == _levels(tables) else None
-
-
-def _levels(tables: list[Shape]) -> list[int]:
-    return sorted(rows for rows, columns in tables if columns in _SIDES)
+    return "scores and box distributions (PicoDet, NanoDet, GFL)" if scores == sides else None
 
 
 def _values(facts: _Facts, prototypes: Shape | None) -> int:

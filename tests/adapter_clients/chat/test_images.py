@@ -136,6 +136,14 @@ async def test_what_is_no_picture_is_refused_by_its_number_before_anything_is_se
     assert len(client.history()) == 2
 
 
+@pytest.mark.spec("ORCH-3070-009")
+@pytest.mark.parametrize("limit", ["max_image_pixels", "max_image_bytes"])
+async def test_what_is_too_large_says_which_setting_of_the_chat_to_raise(limit: str) -> None:
+    async with ChatClient(Seeing(BY_VALUE), **{limit: 10}) as client:
+        with pytest.raises(InvalidRequest, match=f"raise {limit}$"):
+            await client.chat("What is it?", images=[picture()])
+
+
 @pytest.mark.spec("ORCH-3070-012")
 async def test_a_url_goes_as_it_is_to_a_model_that_fetches_images() -> None:
     adapter = Seeing(BY_URL)
