@@ -233,6 +233,11 @@ def _by_geometry(facts: _Facts, table: Shape, values: int) -> Choice:
 
 
 def _refuse_names(facts: _Facts, table: Shape, there: int) -> NoReturn:
+    if there < 1:
+        raise Unsupported(
+            f"model {facts.model!r} gives {list(table)}, in which no class is left if it is a {facts.task} model: "
+            "set task, or layout"
+        )
     source = "set" if facts.settings.class_names else "in its metadata"
     raise ConfigurationError(
         f"model {facts.model!r} gives {list(table)}, which is {there} classes, and {facts.classes} names are {source}: "

@@ -104,6 +104,16 @@ async def test_a_setting_wins_over_metadata_that_is_wrong() -> None:
 
 
 @pytest.mark.spec("ORCH-3069-008")
+async def test_metadata_that_somebody_wrote_as_json_is_read() -> None:
+    metadata = '{"task": "detect", "end2end": false, "kpt_shape": null, "names": {"0": "cat", "1": "dog", "2": "cow"}}'
+
+    found = await look(DetectorAdapter(raw(CELLS), metadata=metadata))
+
+    assert found.layout_reason == "the number of class names"
+    assert found.detections[0].class_name == "cat"
+
+
+@pytest.mark.spec("ORCH-3069-008")
 async def test_where_no_dimension_is_fixed_the_answer_tells() -> None:
     declared = {"output0": (-1, -1, -1)}
     shape = (-1, 3, -1, -1)
@@ -143,6 +153,7 @@ def faces(pixels: Any) -> dict[str, Any]:
         (lambda pixels: {"a": np.zeros((10, 4), "f4"), "b": np.zeros((10, 9), "f4")}, {}, "one output"),
         (lambda pixels: {"a": np.zeros((123, 9), "f4")}, {}, "layout"),
         (rtdetr(), {}, "rtdetr"),
+        (raw(CELLS), {"metadata": "{'task': 'pose', 'names': {0: 'person'}}"}, "set task"),
         (levels((1600, 400, 100, 25), 10, 32), {}, "PicoDet"),
         (levels((1600, 400, 100, 25), 32, 32), {}, "one output"),
         (faces, {}, "YuNet"),
