@@ -38,3 +38,12 @@ def find_adapter(
     else:
         found = plugins.adapter(name or _DEFAULT)
     return found.create({**({"url": url} if url else {}), **(options or {})}, environ=environ)
+
+
+def adapter_from_env(environ: Mapping[str, str], *, needs: Capability) -> WorkerAdapter:
+    """Return the adapter that `WORKER_ADAPTER_URL`, or else the `TRITON_…` variables mean; raises as `find_adapter`."""
+    if url := environ.get("WORKER_ADAPTER_URL"):
+        return find_adapter(url, needs=needs, environ=environ)
+    if environ.get("TRITON_PROTOCOL") == "openai":
+        return find_adapter(environ.get("TRITON_URL"), name="openai", needs=needs, environ=environ)
+    return find_adapter(name=_DEFAULT, needs=needs, environ=environ)

@@ -2,8 +2,11 @@
 
 The model is made here: it says where the red box is, and computes convolutions whose result it does not use, so that
 it takes a detector's time. CPU is of the client's process, its threads included. ultralytics is run by a Python of its
-own, the one that `scripts/foreign_servers.py ultralytics` makes or `ULTRALYTICS_PYTHON` names; without one its row is
-missing.
+own, which `ULTRALYTICS_PYTHON` names; without one its row is missing. For a machine without a GPU:
+
+    python -m venv ultralytics
+    ultralytics/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu \\
+        ultralytics==8.4.190 torch==2.13.0+cpu torchvision 'tritonclient[all]==2.73.0'
 """
 
 from __future__ import annotations
@@ -172,13 +175,7 @@ def ultralytics_python() -> Path | str:
     """Return its Python, or why there is none."""
     if named := os.environ.get("ULTRALYTICS_PYTHON"):
         return Path(named)
-    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-    from foreign_servers import environment_of
-
-    folder = environment_of("ultralytics")
-    if (folder / "complete").exists():
-        return folder / "bin" / "python"
-    return "ultralytics is not installed: `python scripts/foreign_servers.py ultralytics`, or set ULTRALYTICS_PYTHON"
+    return "set ULTRALYTICS_PYTHON to a Python that has ultralytics, torch, torchvision and tritonclient[all]"
 
 
 def letterbox_ms() -> float:

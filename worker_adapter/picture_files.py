@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,10 @@ class Target:
             raise ConfigurationError(f"--out {path} ends in none of {', '.join(_WRITTEN)}")
         if self._is_folder and path.is_file():
             raise ConfigurationError(f"--out {path} is a file, and there are several pictures: give a folder")
-        if len({each.stem for each in pictures}) < len(pictures) and self._is_folder:
+        # Where `photo.jpg` and `photo.png` are both drawn, the name that they are read by tells them apart.
+        stems = Counter(each.stem for each in pictures)
+        self._shared = {stem for stem, count in stems.items() if count > 1}
+        if len({self.file(each) for each in pictures}) < len(pictures) and self._is_folder:
             raise ConfigurationError("two pictures have the same name: draw them in calls of their own")
         read = {each.resolve() for each in pictures}
         for picture in pictures:
@@ -53,7 +57,9 @@ class Target:
 
     def file(self, picture: Path) -> Path:
         """Return where the drawn `picture` goes."""
-        return self._path / f"{picture.stem}.png" if self._is_folder else self._path
+        if not self._is_folder:
+            return self._path
+        return self._path / f"{picture.name if picture.stem in self._shared else picture.stem}.png"
 
     def write(self, picture: Path, drawn: Any) -> Path:
         """Write a Pillow image; raises `ConfigurationError` when it cannot be written."""

@@ -19,7 +19,7 @@ from adapter_clients.chat.pictures import Picture
 from adapter_clients.chat.question import ChatQuestion, ToolLike
 from adapter_clients.chat.settings import ChatSettings
 from adapter_clients.chat.stream import ChatStream
-from adapter_clients.engines import find_adapter
+from adapter_clients.engines import adapter_from_env, find_adapter
 
 CHAT = Capability.MESSAGES
 """What a chat needs of an adapter."""
@@ -81,7 +81,7 @@ class ChatClient:
             ConfigurationError: One of them is wrong, and the message names it.
         """
         chat = ChatSettings.from_env(environ, **settings)
-        return cls(adapter_from_env(environ), chat)
+        return cls(adapter_from_env(environ, needs=CHAT), chat)
 
     async def __aenter__(self) -> Self:
         try:
@@ -188,19 +188,6 @@ class ChatClient:
 
     def _new_history(self) -> History:
         return History(self.settings.max_history, self.settings.max_history_bytes)
-
-
-def adapter_from_env(environ: Mapping[str, str]) -> WorkerAdapter:
-    """Return the adapter that `WORKER_ADAPTER_URL`, or else the `TRITON_…` variables mean.
-
-    Raises:
-        ConfigurationError: They mean none.
-    """
-    if url := environ.get("WORKER_ADAPTER_URL"):
-        return find_adapter(url, needs=CHAT, environ=environ)
-    if environ.get("TRITON_PROTOCOL") == "openai":
-        return find_adapter(environ.get("TRITON_URL"), name="openai", needs=CHAT)
-    return find_adapter(name="triton", needs=CHAT, environ=environ)
 
 
 def _settings(fields: Mapping[str, Any]) -> ChatSettings:

@@ -30,7 +30,10 @@ class Pictures:
     """Reads the pictures of one client, in threads beside the event loop."""
 
     def __init__(self, settings: ChatSettings) -> None:
-        self._limits = PictureLimits(max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
+        self._limits = PictureLimits(
+            max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes,
+            pixels_setting="max_image_pixels", bytes_setting="max_image_bytes",
+        )  # fmt: skip
         self._max_side = settings.max_image_side
         self._limiter: anyio.CapacityLimiter | None = None
 

@@ -10,12 +10,12 @@ from typing import Any, Self, TypeVar
 from adapter_api import AdapterError, CancelReceipt, Message, ModelProps, TokenEvent, WorkerAdapter
 from adapter_clients.blocking import Blocking
 from adapter_clients.chat.answer import ChatAnswer
-from adapter_clients.chat.client import CHAT, ChatClient, adapter_from_env
+from adapter_clients.chat.client import CHAT, ChatClient
 from adapter_clients.chat.health import ChatHealth
 from adapter_clients.chat.question import ChatQuestion
 from adapter_clients.chat.settings import ChatSettings
 from adapter_clients.chat.stream import ChatStream
-from adapter_clients.engines import find_adapter
+from adapter_clients.engines import adapter_from_env, find_adapter
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ class SyncChatClient(Blocking[ChatClient]):
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, **settings: Any) -> Self:
         """Return a client for what the environment says, as `ChatClient.from_env` does."""
-        return cls(adapter_from_env(environ), ChatSettings.from_env(environ, **settings))
+        return cls(adapter_from_env(environ, needs=CHAT), ChatSettings.from_env(environ, **settings))
 
     def _begin(self, function: Callable[[ChatClient], Awaitable[T]]) -> Future[T]:
         portal, client = self._opened()

@@ -28,7 +28,7 @@ from adapter_clients.detection.plan import Thresholds
 from adapter_clients.detection.plans import Plans
 from adapter_clients.detection.results import DetectionResult, DetectionTimings
 from adapter_clients.detection.settings import DetectionSettings
-from adapter_clients.engines import find_adapter
+from adapter_clients.engines import adapter_from_env, find_adapter
 from adapter_clients.statistics import ClientStatistics, StatisticsKeeper
 from adapter_kit.images.reading import PictureSource, read_picture
 from adapter_kit.retries import Retries
@@ -61,8 +61,8 @@ class DetectionClient:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> Self:
-        """Return a client, not yet open, made of environment variables: `TRITON_URL` and the other variables of the
-        adapter, and those of `DetectionSettings.from_env`; `settings` win.
+        """Return a client, not yet open, made of environment variables: `WORKER_ADAPTER_URL`, or else `TRITON_URL` and
+        the other variables of the adapter, and those of `DetectionSettings.from_env`; `settings` win.
 
         Raises:
             ConfigurationError: A variable or a setting is unknown or wrong; it is named.
@@ -70,10 +70,7 @@ class DetectionClient:
         environ = dict(os.environ if environ is None else environ)
         made = DetectionSettings.from_env(environ, **settings)
         # The client repeats by itself: an adapter that did too would multiply.
-        name = "openai" if environ.get("TRITON_PROTOCOL") == "openai" else None
-        adapter = find_adapter(
-            name=name, needs=Capability.TENSORS, environ={**environ, "TRITON_MAX_RETRIES": "0"}
-        )  # fmt: skip
+        adapter = adapter_from_env({**environ, "TRITON_MAX_RETRIES": "0"}, needs=Capability.TENSORS)
         return cls(adapter, made, owns_adapter=True)
 
     @classmethod
@@ -148,8 +145,11 @@ class DetectionClient:
         At most `max_in_flight` are read, sent and decoded at once; `timeout_s` is for each.
 
         Raises:
-            InvalidRequest: There are more than `max_batch`; nothing was sent. `detect_each` takes any number.
+            InvalidRequest: It is a single picture, or there are more than `max_batch`; nothing was sent. `detect_each`
+                takes any number.
         """
+        if isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(images, "shape"):
+            raise InvalidRequest("a batch is a list of pictures: put a single one in brackets")
         chosen: list[PictureSource] = []
         for image in images:
             if len(chosen) == self.settings.max_batch:

@@ -17,8 +17,8 @@ _SIDE = 640
 """Of a model that takes any size, where nothing says which."""
 _LARGEST = 16384
 
-_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
+_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
 
 
 class ImageInput(NamedTuple):
@@ -37,12 +37,12 @@ class ImageInput(NamedTuple):
 
     def tensors(self, pixels: Pixels, placement: Placement, *, normalise: str, channels: str) -> tuple[Tensor, ...]:
         """Return the inputs for one picture; where the batch is fixed, with nothing in its other places."""
-        values = self._values(pixels[:, :, ::-1] if channels == "bgr" else pixels, normalise)
-        if self.channels_first:
-            values = values.transpose(2, 0, 1)
-        shape = values.shape if self.batch is None else (self.batch, *values.shape)
+        values = (pixels[:, :, ::-1] if channels == "bgr" else pixels).transpose(2, 0, 1)
+        shape = values.shape if self.channels_first else (*values.shape[1:], 3)
+        shape = shape if self.batch is None else (self.batch, *shape)
         whole = np.empty(shape, _DATATYPES[self.datatype]) if (self.batch or 1) == 1 else _zeros(shape, self.datatype)
-        (whole if self.batch is None else whole[0])[...] = values
+        target = whole if self.batch is None else whole[0]
+        self._fill(target if self.channels_first else target.transpose(2, 0, 1), values, normalise)
         tensors = [Tensor(self.name, self.datatype, shape, memoryview(whole).cast("B"))]  # type: ignore[arg-type]
         if self.mask is not None:
             inside = np.zeros((self.batch or 1, *pixels.shape[:2]), np.int64)
@@ -50,15 +50,16 @@ class ImageInput(NamedTuple):
             tensors.append(Tensor.from_numpy(self.mask.name, inside))
         return tuple(tensors)
 
-    def _values(self, pixels: Pixels, normalise: str) -> np.ndarray[Any, Any]:
+    def _fill(self, target: np.ndarray[Any, Any], pixels: Pixels, normalise: str) -> None:
+        """Write pixels [3, height, width] as the model's values where they are sent from."""
         if self.datatype == "UINT8" or normalise == "none":
-            return pixels
-        values = pixels.astype(np.float32)
-        values /= np.float32(255)
-        if normalise == "imagenet":
-            values -= _MEAN
-            values /= _DEVIATION
-        return values
+            target[...] = pixels
+        elif self.datatype == "FP32":
+            _normalise(target, pixels, normalise)
+        else:
+            values = np.empty(pixels.shape, np.float32)
+            _normalise(values, pixels, normalise)
+            target[...] = values
 
 
 def find_input(model: ModelProps, metadata: ModelMetadata | None, settings: DetectionSettings) -> ImageInput:
@@ -69,7 +70,10 @@ def find_input(model: ModelProps, metadata: ModelMetadata | None, settings: Dete
         ConfigurationError: The size that is set is not the model's.
     """
     if not model.inputs:
-        raise Unsupported(f"the engine does not tell what model {model.name!r} takes: pictures need its inputs")
+        raise Unsupported(
+            f"the engine does not tell what model {model.name!r} takes, and pictures need its inputs; servers of the "
+            "v2 protocol tell, by grpc:// or http+v2:// (an http:// of TRITON_PROTOCOL=http)"
+        )
     found = [(spec, order) for spec in model.inputs if (order := _order_of(spec)) is not None]
     if len(found) != 1:
         raise Unsupported(
@@ -88,6 +92,13 @@ def find_input(model: ModelProps, metadata: ModelMetadata | None, settings: Dete
     height, width = _size(model.name, declared, metadata, settings)
     batch = None if len(spec.shape) == 3 else max(spec.shape[0], 1)
     return ImageInput(spec.name, spec.datatype, batch, height, width, channels_first, -1 in declared, mask)
+
+
+def _normalise(target: np.ndarray[Any, Any], pixels: Pixels, normalise: str) -> None:
+    np.divide(pixels, np.float32(255), out=target, dtype=np.float32)
+    if normalise == "imagenet":
+        target -= _MEAN
+        target /= _DEVIATION
 
 
 def without_batch(shape: tuple[int, ...], image: ImageInput) -> tuple[int, ...]:

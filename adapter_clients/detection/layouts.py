@@ -28,6 +28,10 @@ _TWO_MEANINGS = {
 """Channels that a raw output of two tasks has, and both are common."""
 
 
+_SIDES = frozenset({4 * 8, 4 * 16, 4 * 17})
+"""Values of a box whose sides are distributions."""
+
+
 class Choice(NamedTuple):
     """A layout and what told it. `classes` is `None` where the shape must tell; `values` belong to each box besides."""
 
@@ -121,9 +125,27 @@ def _tables(facts: _Facts, shapes: Mapping[str, Shape]) -> tuple[Shape, Shape | 
     told = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
     if not tables and len(shapes) == 1 and len(next(iter(shapes.values()))) == 1:
         raise Unsupported(f"model {facts.model!r} classifies, as it looks: {told}; detectors are decoded here")
+    if (kind := _undecoded(shapes)) is not None:
+        raise Unsupported(
+            f"model {facts.model!r} gives {kind}, which are not decoded here: {told}; export it with its boxes in "
+            "one output"
+        )
     raise Unsupported(
         f"the outputs of model {facts.model!r} are of no known family: {told}; export it with its boxes in one output"
     )
+
+
+def _undecoded(shapes: Mapping[str, Shape]) -> str | None:
+    """Return what outputs are that give each level by itself, before boxes are made; `None` for others."""
+    if any(name.startswith("kps_") for name in shapes) and any(name.startswith("bbox_") for name in shapes):
+        return "a face detector's levels (YuNet)"
+    tables = [shape for shape in shapes.values() if len(shape) == 2]
+    if len(tables) < 4 or len(tables) != len(shapes):
+        return None
+    # Each level has a table of scores and one of distributions of its boxes' sides.
+    sides = sorted(rows for rows, columns in tables if columns in _SIDES)
+    scores = sorted(rows for rows, columns in tables if columns not in _SIDES)
+    return "scores and box distributions (PicoDet, NanoDet, GFL)" if scores == sides else None
 
 
 def _values(facts: _Facts, prototypes: Shape | None) -> int:
@@ -211,6 +233,11 @@ def _by_geometry(facts: _Facts, table: Shape, values: int) -> Choice:
 
 
 def _refuse_names(facts: _Facts, table: Shape, there: int) -> NoReturn:
+    if there < 1:
+        raise Unsupported(
+            f"model {facts.model!r} gives {list(table)}, in which no class is left if it is a {facts.task} model: "
+            "set task, or layout"
+        )
     source = "set" if facts.settings.class_names else "in its metadata"
     raise ConfigurationError(
         f"model {facts.model!r} gives {list(table)}, which is {there} classes, and {facts.classes} names are {source}: "

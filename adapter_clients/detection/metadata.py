@@ -1,4 +1,4 @@
-"""What a detector's file says of itself, in the form in which ultralytics writes it: Python literals in texts."""
+"""What a detector's file says of itself: Python literals in texts, as ultralytics writes it, or JSON."""
 
 from __future__ import annotations
 
@@ -60,6 +60,10 @@ def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        pass
+    try:
+        return msgspec.json.decode(text)  # written by hand, `false` and `null` in it
+    except (msgspec.DecodeError, RecursionError, ValueError):
         return text
 
 

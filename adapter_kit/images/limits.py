@@ -15,6 +15,7 @@ class PictureLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     max_pixels: width times height. A decoded picture takes three bytes a pixel, and as many again while it is turned.
     max_bytes: of the file, or of the encoded picture.
+    pixels_setting, bytes_setting: What these two are called where they are set: messages say what to raise.
 
     Raises:
         ConfigurationError: A limit is below one, or above what Pillow opens.
@@ -22,6 +23,8 @@ class PictureLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     max_pixels: int = 50_000_000
     max_bytes: int = 50_000_000
+    pixels_setting: str = "max_pixels"
+    bytes_setting: str = "max_bytes"
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_pixels <= PILLOW_MAX_PIXELS:
@@ -36,7 +39,7 @@ class PictureLimits(msgspec.Struct, frozen=True, kw_only=True):
         if width * height > self.max_pixels:
             raise InvalidRequest(
                 f"the picture is {width} x {height}, more than {self.max_pixels:,} pixels; make it smaller, or raise "
-                "max_pixels"
+                f"{self.pixels_setting}"
             )
 
     def check_bytes(self, size: int) -> None:
@@ -45,5 +48,6 @@ class PictureLimits(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest("the picture is empty: it has no bytes")
         if size > self.max_bytes:
             raise InvalidRequest(
-                f"the picture has {size:,} bytes, more than {self.max_bytes:,}; make it smaller, or raise max_bytes"
+                f"the picture has {size:,} bytes, more than {self.max_bytes:,}; make it smaller, or raise "
+                f"{self.bytes_setting}"
             )

@@ -26,6 +26,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What is read, by Pillow's names. Pillow knows forty more; some of them start other programs."""
 
 _ORIENTATION = 0x0112
+_BAND_PIXELS = 1 << 16
 
 
 def read_picture(
@@ -51,7 +52,7 @@ def read_picture(
 
     limits = limits or PictureLimits()
     if isinstance(source, np.ndarray):
-        return _of_array(source, limits, array_order)
+        return _of_array(np.asarray(source), limits, array_order)  # a plain array, whatever kind it is of
     return pixels_of(open_upright(source, limits))
 
 
@@ -83,9 +84,24 @@ def pixels_of(image: Image.Image) -> Pixels:
             # Pillow clips where it converts: everything but the darkest 256th would be white.
             grey = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        return _copied(image)
     except (ValueError, OSError) as exc:
         raise InvalidRequest(f"pictures of mode {image.mode} cannot be made RGB") from exc
+
+
+def _copied(image: Image.Image) -> Pixels:
+    """Return the pixels as RGB, a band of rows at a time: of the whole at once Pillow makes two copies more, and memory
+    that comes and goes by many megabytes is given back to the system each time, and faulted in again."""
+    import numpy as np
+
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(_BAND_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        below = min(top + rows, height)
+        band = image.crop((0, top, width, below))
+        pixels[top:below] = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+    return pixels
 
 
 def read_bytes(source: Any, limits: PictureLimits) -> bytes | memoryview:

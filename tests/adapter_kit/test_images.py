@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,43 @@ def test_a_picture_is_scaled_down_and_the_callers_image_is_left_alone() -> None:
     assert (image.size, image.info) == ((40, 24), {"note": "mine"})
     with pytest.raises(InvalidRequest):
         encode_picture(stored(6, "JPEG")[:200])
+
+
+@pytest.mark.spec("ORCH-3069-001")
+def test_reading_takes_the_memory_of_the_pixels_once() -> None:
+    content = saved(Image.new("RGB", (1500, 2000)), "PNG")
+    whole = 1500 * 2000 * 3
+    read_picture(content)
+
+    tracemalloc.start()
+    try:
+        pixels = read_picture(content)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert pixels.nbytes == whole
+    assert most < 1.3 * whole
+
+
+@pytest.mark.spec("ORCH-3069-003")
+@pytest.mark.parametrize("size", [(1, 70_000), (70_000, 1), (3, 65_537), (640, 103)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+def test_pixels_are_whole_whatever_the_picture_is_cut_into(mode: str, size: tuple[int, int]) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image = Image.fromarray(values).convert(mode)
+
+    assert (read_picture(image) == np.asarray(image.convert("RGB"))).all()
+
+
+@pytest.mark.spec("ORCH-3069-003")
+def test_an_array_of_a_kind_of_its_own_is_read_as_a_plain_one() -> None:
+    class Kind(np.ndarray[Any, Any]):
+        """Like numpy's matrix, whose parts keep two axes."""
+
+        def __getitem__(self, key: Any) -> Any:
+            raise AssertionError("it was not made plain")
+
+    grey = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
+
+    assert (read_picture(grey.view(Kind)) == read_picture(grey)).all()

@@ -97,3 +97,18 @@ def test_inferences_over_http_are_measured_beside_tritonclient() -> None:
     assert all(set(row) == {"infer", "tritonclient", "tritonclient, no gzip"} for row in found["infer"].values())
     # What the kernel's buffers hold is not ours; what we hold is a window and a little more.
     assert found["stalled"]["grown_kib"] < 4096
+
+
+@pytest.mark.long
+@pytest.mark.live
+def test_detection_finds_the_box_and_is_measured_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ULTRALYTICS_PYTHON", raising=False)
+
+    found = run("detect.py", "--convolutions", "1", "--rounds", "1", "--pictures", "2", "--batch", "9")
+
+    assert found["agreement_px"] < 0.01
+    assert "ULTRALYTICS_PYTHON" in found["skipped"]
+    assert found["cpu_ms"]["detect"] > 0
+    assert set(found["pictures_per_s"]) == {"infer", "detect_batch"}
+    assert found["letterbox_ms"] > 0
+    assert found["suppression_ms"] > 0

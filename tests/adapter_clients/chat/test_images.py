@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from adapter_api import Capability, ImagePart, InvalidRequest, TextPart, Unsupported
-from adapter_clients import ChatClient
+from adapter_clients import ChatClient, ChatSettings
 from tests.adapter_clients.chat.engines import Seeing, mock
 
 pytestmark = pytest.mark.anyio
@@ -134,6 +134,14 @@ async def test_what_is_no_picture_is_refused_by_its_number_before_anything_is_se
         assert not adapter.submitted
         assert (await client.chat("Hello")).text == "a cat"
     assert len(client.history()) == 2
+
+
+@pytest.mark.spec("ORCH-3070-009")
+@pytest.mark.parametrize("limit", ["max_image_pixels", "max_image_bytes"])
+async def test_what_is_too_large_says_which_setting_of_the_chat_to_raise(limit: str) -> None:
+    async with ChatClient(Seeing(BY_VALUE), ChatSettings.model_validate({limit: 10})) as client:
+        with pytest.raises(InvalidRequest, match=f"raise {limit}$"):
+            await client.chat("What is it?", images=[picture()])
 
 
 @pytest.mark.spec("ORCH-3070-012")

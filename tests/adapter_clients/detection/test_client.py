@@ -106,6 +106,16 @@ async def test_a_batch_of_ten_thousand_is_refused_before_anything_is_sent(adapte
         assert await client.detect_batch([]) == []
 
 
+@pytest.mark.spec("ORCH-3069-015")
+@pytest.mark.parametrize("single", ["photo.jpg", b"photo", PLAIN])
+async def test_a_single_picture_is_not_taken_apart_as_a_batch(adapter: DetectorAdapter, single: Any) -> None:
+    async with client_of(adapter) as client:
+        with pytest.raises(InvalidRequest, match="brackets"):
+            await client.detect_batch(single)
+
+    assert not adapter.requests
+
+
 @pytest.mark.spec("ORCH-3069-001")
 async def test_after_bad_pictures_the_client_works_on(adapter: DetectorAdapter) -> None:
     async with client_of(adapter) as client:
@@ -239,6 +249,14 @@ def test_settings_are_read_from_the_environment() -> None:
     assert (settings.model, settings.timeout_s, settings.max_retries) == ("yolo", 7, 5)
     assert (settings.confidence, settings.iou, client.enabled) == (0.4, 0.6, True)
     assert DetectionSettings.from_env({}).confidence == 0.5
+
+
+@pytest.mark.spec("ORCH-3069-020")
+async def test_an_engine_is_named_by_its_url_whatever_the_client() -> None:
+    named = DetectionClient.from_env({"WORKER_ADAPTER_URL": "http+v2://127.0.0.1:1", "TRITON_MODEL": "yolo"})
+    async with named:
+        with pytest.raises(ConnectFailed, match=r"http\+v2://127.0.0.1:1"):
+            await named.detect(PLAIN, timeout_s=2)
 
 
 @pytest.mark.spec("ORCH-3069-020")

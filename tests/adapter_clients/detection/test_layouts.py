@@ -104,6 +104,16 @@ async def test_a_setting_wins_over_metadata_that_is_wrong() -> None:
 
 
 @pytest.mark.spec("ORCH-3069-008")
+async def test_metadata_that_somebody_wrote_as_json_is_read() -> None:
+    metadata = '{"task": "detect", "end2end": false, "kpt_shape": null, "names": {"0": "cat", "1": "dog", "2": "cow"}}'
+
+    found = await look(DetectorAdapter(raw(CELLS), metadata=metadata))
+
+    assert found.layout_reason == "the number of class names"
+    assert found.detections[0].class_name == "cat"
+
+
+@pytest.mark.spec("ORCH-3069-008")
 async def test_where_no_dimension_is_fixed_the_answer_tells() -> None:
     declared = {"output0": (-1, -1, -1)}
     shape = (-1, 3, -1, -1)
@@ -113,6 +123,20 @@ async def test_where_no_dimension_is_fixed_the_answer_tells() -> None:
 
     assert (finished.layout, raw_ones.layout) == ("rows", "raw")
     assert surest(finished) == surest(raw_ones) == SUREST
+
+
+def levels(rows: tuple[int, ...], classes: int, sides: int) -> Answer:
+    """A detector that gives scores and distributions of each level, as PicoDet does."""
+    return lambda pixels: {
+        f"{name}{count}": np.zeros((count, columns), "f4")
+        for name, columns in (("scores", classes), ("sides", sides))
+        for count in rows
+    }
+
+
+def faces(pixels: Any) -> dict[str, Any]:
+    kinds = (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10))
+    return {f"{kind}_{step}": np.zeros((100, columns), "f4") for kind, columns in kinds for step in (8, 16, 32)}
 
 
 @pytest.mark.spec("ORCH-3069-009")
@@ -129,6 +153,10 @@ async def test_where_no_dimension_is_fixed_the_answer_tells() -> None:
         (lambda pixels: {"a": np.zeros((10, 4), "f4"), "b": np.zeros((10, 9), "f4")}, {}, "one output"),
         (lambda pixels: {"a": np.zeros((123, 9), "f4")}, {}, "layout"),
         (rtdetr(), {}, "rtdetr"),
+        (raw(CELLS), {"metadata": "{'task': 'pose', 'names': {0: 'person'}}"}, "set task"),
+        (levels((1600, 400, 100, 25), 10, 32), {}, "PicoDet"),
+        (levels((1600, 400, 100, 25), 32, 32), {}, "one output"),
+        (faces, {}, "YuNet"),
     ],
 )
 async def test_what_fits_two_layouts_or_none_is_refused_with_what_decides(
