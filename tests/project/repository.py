@@ -12,7 +12,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = (
-    "adapter_api", "adapter_kit", "openai_adapter", "triton_adapter", "adapter_clients", "orchestrator",
+    "adapter_api", "adapter_kit", "openai_adapter", "triton_adapter", "adapter_clients", "dynamo_worker", "orchestrator",
     "worker_adapter",
     "conformance_tests",
 )  # fmt: skip
