@@ -79,7 +79,6 @@ class Chunks:
             }  # fmt: skip
         scored_of: tuple[Token | Alternative, ...] = (token, *token.alternatives)
         scored = [
-            {"token": each.text, "logprob": each.logprob, "bytes": list(each.text.encode())}
-            for each in scored_of
+            {"token": each.text, "logprob": each.logprob, "bytes": list(each.text.encode())} for each in scored_of
         ]
         return {"content": [{**scored[0], "top_logprobs": scored[1:]}]}

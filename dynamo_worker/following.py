@@ -45,12 +45,15 @@ class _Served(msgspec.Struct):
 class Follower:
     """Looks at the engine and registers accordingly."""
 
-    def __init__(self, adapter: WorkerAdapter, cluster: Registry, *, models: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, adapter: WorkerAdapter, cluster: Registry, *, models: frozenset[str] = frozenset(), face: str = "both"
+    ) -> None:
         self._adapter, self._cluster, self._models = adapter, cluster, models
         self._served: dict[str, _Served] = {}
         self._known: dict[str, ModelProps] = {}
         self._looks = self._misses = 0
         self.in_flight = InFlight()
+        self._face = face
         self._told: dict[str, str] = {}
         adapter.named_models = adapter.named_models | models
 
@@ -98,20 +101,23 @@ class Follower:
         try:
             props = await self._adapter.model_props(model)
             serialized = None
-            if takes_tensors(props) and isinstance(self._adapter, TellsConfig):
+            if self._has(props, "tensor") and isinstance(self._adapter, TellsConfig):
                 serialized = await self._adapter.serialized_config(model)
         except AdapterError as exc:
             self._say(model, f"model {model!r} cannot be described, and is not registered: {exc.message}")
             return
         self._known[model] = props
         config = tensor_config(props, serialized)
-        if takes_tensors(props):
+        if self._has(props, "tensor"):
             served = self._serve(props, "tensor", TensorHandler)
             if served.config != config and served.published:
                 await self._withdraw(served, "its configuration changed")
             served.config = config
-        if takes_text(props):
+        if self._has(props, "text"):
             self._serve(props, "text", TextHandler)
+
+    def _has(self, props: ModelProps, kind: str) -> bool:
+        return self._face in ("both", kind) and (takes_tensors(props) if kind == "tensor" else takes_text(props))
 
     def _serve(self, props: ModelProps, kind: str, handler_class: type[Handler]) -> _Served:
         name = endpoint_name(props.name, kind)
@@ -127,7 +133,7 @@ class Follower:
         for kind in ("tensor", "text"):
             name = endpoint_name(props.name, kind)
             served = self._served.get(name)
-            if served is None or not (takes_tensors(props) if kind == "tensor" else takes_text(props)):
+            if served is None or not self._has(props, kind):
                 continue
             if kind == "tensor" and (conflict := self._conflict(name, served)):
                 if served.published:

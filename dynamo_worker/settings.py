@@ -12,6 +12,7 @@ from adapter_api import ConfigurationError
 
 DISCOVERIES = ("etcd", "file", "mem", "kubernetes")
 PLANES = ("tcp", "nats")
+FACES = ("both", "tensor", "text")
 _SLUG = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
 
 
@@ -20,6 +21,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     `DYN_FILE_KV` and `DYN_SYSTEM_PORT`, its runtime takes from the environment itself.
 
     models: the models to serve; all that the engine calls ready when empty.
+    face: `both`, `tensor` or `text`: what models are registered for. Of a model that takes text and is registered for
+        both, KServe clients that ask for its metadata may be told Dynamo's own tensors of text models.
     interval_s: seconds between two looks at the engine.
     drain_s: seconds that what runs gets at the end.
     """
@@ -29,15 +32,17 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     discovery: str = "etcd"
     request_plane: str = "tcp"
     models: tuple[str, ...] = ()
+    face: str = "both"
     interval_s: float = 1.0
     drain_s: float = 30.0
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("discovery", self.discovery, DISCOVERIES), ("request plane", self.request_plane, PLANES),
+            ("face", self.face, FACES),
         ):  # fmt: skip
             if value not in known:
-                raise ConfigurationError(f"the {name} is {value!r}; Dynamo has {', '.join(known)}")
+                raise ConfigurationError(f"the {name} is {value!r}; it must be one of {', '.join(known)}")
         for name, value in (("namespace", self.namespace), ("component", self.component)):
             if not _SLUG.match(value):
                 raise ConfigurationError(f"the {name} is {value!r}; use lower-case letters, digits, - and _")

@@ -26,7 +26,7 @@ class DynamoWorker:
 
     def __init__(self, adapter: WorkerAdapter, cluster: Registry, settings: WorkerSettings) -> None:
         self.settings = settings
-        self.follower = Follower(adapter, cluster, models=frozenset(settings.models))
+        self.follower = Follower(adapter, cluster, models=frozenset(settings.models), face=settings.face)
 
     async def run(self, stopped: Awaitable[object], *, on_look: Callable[[Follower], None] = lambda _: None) -> int:
         """Serve until `stopped` is done; then nothing new comes, and what runs gets `drain_s` to end.

@@ -64,6 +64,12 @@ def dynamo_worker(
             help="How requests travel; nats: through NATS_SERVER.",
         ),
     ] = None,
+    face: Annotated[
+        str,
+        typer.Option(
+            metavar="both|tensor|text", help="What models are registered for: tensors, chats and completions."
+        ),
+    ] = "both",
     kserve_port: PortOption = None,
     openai_port: PortOption = None,
     interval: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks at the engine.")] = 1.0,
@@ -87,13 +93,11 @@ def dynamo_worker(
     Models that the engine loads and unloads meanwhile come and go. --kserve-port and --openai-port start Dynamo's
     frontends in the same process. Its KServe frontend listens on all addresses, whatever it is told.
     """
-    try:
-        from dynamo_worker.settings import WorkerSettings
-    except ImportError as exc:  # pragma: no cover - it is in the same distribution
-        raise ConfigurationError(str(exc)) from exc
+    from dynamo_worker.settings import WorkerSettings
+
     settings = WorkerSettings.from_env(
         os.environ, namespace=namespace, discovery=store_kv, request_plane=request_plane,
-        models=tuple(model or ()), interval_s=interval, drain_s=drain,
+        models=tuple(model or ()), face=face, interval_s=interval, drain_s=drain,
     )  # fmt: skip
     if not embedded and (model_repository or backend_directory or log_verbose):
         raise ConfigurationError("--model-repository, --backend-directory and --log-verbose are for --embedded")
