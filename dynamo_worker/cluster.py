@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from dynamo_worker.handlers import HEALTH_PAYLOAD, Handler
 from dynamo_worker.settings import WorkerSettings
 
 _STOP_S = 10.0
+_MARK = "worker_adapter"
+"""Under which a card of ours says since when its worker is there."""
 
 
 class Cluster:
@@ -41,6 +44,7 @@ class Cluster:
                 f"cannot join a cluster by {settings.discovery} discovery and the {settings.request_plane} plane: "
                 f"{exc}; look at ETCD_ENDPOINTS, NATS_SERVER and DYN_FILE_KV, whichever they need"
             ) from exc
+        self._since = time.time()
         self._endpoints: dict[str, Any] = {}
         self._watches: dict[str, Any] = {}
         self._serving: set[asyncio.Future[None]] = set()
@@ -59,7 +63,7 @@ class Cluster:
     async def publish_tensors(self, name: str, model: str, config: Mapping[str, Any]) -> None:
         """Tell frontends that the endpoint serves a model for tensors."""
         await self._publish(name, model, self._llm.ModelInput.Tensor, self._llm.ModelType.TensorBased,
-                            tensor_model_config=dict(config))  # fmt: skip
+                            tensor_model_config=dict(config), user_data={_MARK: {"since": self._since}})  # fmt: skip
 
     async def publish_text(self, name: str, model: str, *, chat: bool, completions: bool) -> None:
         """Tell frontends that the endpoint serves a model for chats, completions, or both."""
@@ -75,20 +79,24 @@ class Cluster:
         """Tell frontends that the endpoint serves nothing now. What runs there goes on."""
         await self._llm.unregister_model(self._endpoints[name])
 
-    def older_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]:
-        """Return what other workers have registered for the endpoint: whether they come before us, and their tensors.
+    def watch(self, name: str) -> None:
+        """Begin to follow what others register for the endpoint; what is there already is known a moment later."""
+        watch = self._watches[name] = self._llm.FpmEventSubscriber(self._endpoints[name])
+        watch.start_tracking()
 
-        Of two, the one with the smaller number comes first: any order will do that all agree on.
+    def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]:
+        """Return what other workers have registered for the endpoint: whether they came before us, and their tensors.
+
+        One that is none of ours does not say since when it is there, and goes first.
         """
-        endpoint = self._endpoints[name]
-        if name not in self._watches:
-            self._watches[name] = self._llm.FpmEventSubscriber(endpoint)
-            self._watches[name].start_tracking()
-        ours, found = endpoint.connection_id(), []
-        for worker, card in self._watches[name].get_model_cards().items():
-            config = json.loads(card).get("tensor_model_config")
-            if int(worker) != ours and isinstance(config, Mapping):
-                found.append((int(worker) < ours, config))
+        ours, found = self._endpoints[name].connection_id(), []
+        for worker, text in self._watches[name].get_model_cards().items():
+            card = json.loads(text)
+            config = card.get("tensor_model_config")
+            if int(worker) == ours or not isinstance(config, Mapping):
+                continue
+            mark = (card.get("user_data") or {}).get(_MARK) or {}
+            found.append(((mark.get("since") or 0.0, int(worker)) < (self._since, ours), config))
         return found
 
     def say_healthy(self, healthy: bool) -> None:

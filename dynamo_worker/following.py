@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -16,6 +17,8 @@ _log = logging.getLogger("dynamo_worker")
 _MISSES = 2
 """Looks in a row at which an engine must not answer before its models go: one may be lost."""
 _LOOKS_PER_DESCRIPTION = 5
+SETTLE_S = 0.5
+"""Until what others have registered is known, a model is not."""
 
 
 class Registry(Protocol):
@@ -25,7 +28,8 @@ class Registry(Protocol):
     async def publish_tensors(self, name: str, model: str, config: Mapping[str, Any]) -> None: ...
     async def publish_text(self, name: str, model: str, *, chat: bool, completions: bool) -> None: ...
     async def withdraw(self, name: str) -> None: ...
-    def older_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]: ...
+    def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]: ...
+    def watch(self, name: str) -> None: ...
     def say_healthy(self, healthy: bool) -> None: ...
     def exception(self, code: str, message: str) -> Exception: ...
 
@@ -38,22 +42,28 @@ class _Served(msgspec.Struct):
     handler: Handler
     config: dict[str, Any] = {}
     published: bool = False
-    told: str = ""
-    """What was last logged of it, so that it is not said each second."""
+    since: float = 0.0
+    """When others began to be watched."""
 
 
 class Follower:
     """Looks at the engine and registers accordingly."""
 
     def __init__(
-        self, adapter: WorkerAdapter, cluster: Registry, *, models: frozenset[str] = frozenset(), face: str = "both"
+        self,
+        adapter: WorkerAdapter,
+        cluster: Registry,
+        *,
+        models: frozenset[str] = frozenset(),
+        face: str = "both",
+        settle_s: float = SETTLE_S,
     ) -> None:
         self._adapter, self._cluster, self._models = adapter, cluster, models
         self._served: dict[str, _Served] = {}
         self._known: dict[str, ModelProps] = {}
         self._looks = self._misses = 0
         self.in_flight = InFlight()
-        self._face = face
+        self._face, self._settle_s = face, settle_s
         self._told: dict[str, str] = {}
         adapter.named_models = adapter.named_models | models
 
@@ -125,7 +135,10 @@ class Follower:
         if served is None:
             handler = handler_class(self._adapter, props, self._cluster.exception, self.in_flight)
             served = self._served[name] = _Served(props.name, kind, handler)
+            served.since = time.monotonic()
             self._cluster.serve(name, handler)
+            if kind == "tensor":
+                self._cluster.watch(name)
         served.handler.model = props
         return served
 
@@ -139,12 +152,12 @@ class Follower:
                 if served.published:
                     await self._withdraw(served, conflict)
                 self._say(name, f"model {props.name!r} is not registered: {conflict}")
-            elif not served.published:
+            elif not served.published and (kind == "text" or time.monotonic() - served.since >= self._settle_s):
                 await self._publish(name, served, props)
 
     def _conflict(self, name: str, served: _Served) -> str:
         """Return why the model must not be registered, or an empty text. Frontends would send to both by turns."""
-        for before_us, config in self._cluster.older_cards(name):
+        for before_us, config in self._cluster.other_cards(name):
             if differs(served.config, config) and (before_us or not served.published):
                 return (
                     "another worker serves that name with other inputs or outputs; "

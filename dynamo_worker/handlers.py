@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -71,7 +72,7 @@ class InFlight:
             await self._idle.wait()
 
 
-class Handler:
+class Handler(ABC):
     """What tensor and text handlers share."""
 
     def __init__(self, adapter: WorkerAdapter, model: ModelProps, raising: Raising, in_flight: InFlight) -> None:
@@ -81,7 +82,7 @@ class Handler:
         self._adapter = adapter
         self._raising = raising
 
-    async def __call__(self, request: Any, context: Context) -> AsyncIterator[dict[str, Any]]:
+    async def __call__(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
         if isinstance(request, Mapping) and request.items() >= HEALTH_PAYLOAD.items():
             yield await self._healthy()
             return
@@ -97,8 +98,9 @@ class Handler:
         finally:
             self._in_flight.leave()
 
-    def _answer(self, request: Any, context: Context) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the pieces of an answer; raise the contract's errors."""
 
     async def _healthy(self) -> dict[str, Any]:
         report = await self._adapter.health()
@@ -110,7 +112,7 @@ class Handler:
 class TensorHandler(Handler):
     """Answers inferences on tensors."""
 
-    async def _answer(self, request: Any, context: Context) -> AsyncIterator[dict[str, Any]]:
+    async def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
         model = self.model
         asked = parse_inference(request, model=model.name, versions=model.versions, trace=_trace(context))
         if Capability.TENSOR_STREAM not in model.capabilities:
@@ -141,7 +143,7 @@ class TensorHandler(Handler):
 class TextHandler(Handler):
     """Answers chats and completions."""
 
-    async def _answer(self, request: Any, context: Context) -> AsyncIterator[dict[str, Any]]:
+    async def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
         asked = parse_prompt(request, model=self.model.name, trace=_trace(context))
         chunks = Chunks(asked, self.model.name)
         stream = self._adapter.submit(asked.task)
