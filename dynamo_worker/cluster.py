@@ -14,6 +14,7 @@ from dynamo_worker.handlers import HEALTH_PAYLOAD, Handler
 from dynamo_worker.settings import WorkerSettings
 
 _STOP_S = 10.0
+_WATCH_S = 0.3
 _MARK = "worker_adapter"
 """Under which a card of ours says since when its worker is there."""
 
@@ -46,7 +47,6 @@ class Cluster:
             ) from exc
         self._since = time.time()
         self._endpoints: dict[str, Any] = {}
-        self._watches: dict[str, Any] = {}
         self._serving: set[asyncio.Future[None]] = set()
 
     def serve(self, name: str, handler: Handler) -> None:
@@ -79,18 +79,21 @@ class Cluster:
         """Tell frontends that the endpoint serves nothing now. What runs there goes on."""
         await self._llm.unregister_model(self._endpoints[name])
 
-    def watch(self, name: str) -> None:
-        """Begin to follow what others register for the endpoint; what is there already is known a moment later."""
-        watch = self._watches[name] = self._llm.FpmEventSubscriber(self._endpoints[name])
-        watch.start_tracking()
-
-    def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]:
+    async def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]:
         """Return what other workers have registered for the endpoint: whether they came before us, and their tensors.
 
-        One that is none of ours does not say since when it is there, and goes first.
+        One that is none of ours does not say since when it is there, and goes first. Takes a moment: discovery is
+        watched for that long only, because a watch on files is one of the few that a user of a machine may have.
         """
+        watch = self._llm.FpmEventSubscriber(self._endpoints[name])
+        try:
+            watch.start_tracking()
+            await asyncio.sleep(_WATCH_S)
+            cards = watch.get_model_cards()
+        finally:
+            watch.shutdown()
         ours, found = self._endpoints[name].connection_id(), []
-        for worker, text in self._watches[name].get_model_cards().items():
+        for worker, text in cards.items():
             card = json.loads(text)
             config = card.get("tensor_model_config")
             if int(worker) == ours or not isinstance(config, Mapping):
@@ -116,8 +119,6 @@ class Cluster:
 
     async def aclose(self) -> None:
         """Leave the cluster."""
-        for watch in self._watches.values():
-            watch.shutdown()
         self._runtime.shutdown()
         if self._serving:
             await asyncio.wait(self._serving, timeout=_STOP_S)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -17,8 +17,8 @@ _log = logging.getLogger("dynamo_worker")
 _MISSES = 2
 """Looks in a row at which an engine must not answer before its models go: one may be lost."""
 _LOOKS_PER_DESCRIPTION = 5
-SETTLE_S = 0.5
-"""Until what others have registered is known, a model is not."""
+_AT_ONCE = 8
+"""Models whose registration is begun at once: each takes a watch of discovery."""
 
 
 class Registry(Protocol):
@@ -28,8 +28,7 @@ class Registry(Protocol):
     async def publish_tensors(self, name: str, model: str, config: Mapping[str, Any]) -> None: ...
     async def publish_text(self, name: str, model: str, *, chat: bool, completions: bool) -> None: ...
     async def withdraw(self, name: str) -> None: ...
-    def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]: ...
-    def watch(self, name: str) -> None: ...
+    async def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]: ...
     def say_healthy(self, healthy: bool) -> None: ...
     def exception(self, code: str, message: str) -> Exception: ...
 
@@ -42,28 +41,20 @@ class _Served(msgspec.Struct):
     handler: Handler
     config: dict[str, Any] = {}
     published: bool = False
-    since: float = 0.0
-    """When others began to be watched."""
 
 
 class Follower:
     """Looks at the engine and registers accordingly."""
 
     def __init__(
-        self,
-        adapter: WorkerAdapter,
-        cluster: Registry,
-        *,
-        models: frozenset[str] = frozenset(),
-        face: str = "both",
-        settle_s: float = SETTLE_S,
+        self, adapter: WorkerAdapter, cluster: Registry, *, models: frozenset[str] = frozenset(), face: str = "both"
     ) -> None:
         self._adapter, self._cluster, self._models = adapter, cluster, models
         self._served: dict[str, _Served] = {}
         self._known: dict[str, ModelProps] = {}
         self._looks = self._misses = 0
         self.in_flight = InFlight()
-        self._face, self._settle_s = face, settle_s
+        self._face = face
         self._told: dict[str, str] = {}
         adapter.named_models = adapter.named_models | models
 
@@ -86,8 +77,11 @@ class Follower:
         for model in sorted(ready):
             if fresh or model not in self._known:
                 await self._describe(model)
-            if model in self._known:
-                await self._register(self._known[model])
+        known = [self._known[model] for model in sorted(ready & self._known.keys())]
+        for at in range(0, len(known), _AT_ONCE):
+            await asyncio.gather(*map(self._register, known[at : at + _AT_ONCE]))
+        if known:
+            await self._look_again(known[self._looks % len(known)])
 
     async def leave(self) -> None:
         """Withdraw every model; what runs goes on."""
@@ -135,10 +129,7 @@ class Follower:
         if served is None:
             handler = handler_class(self._adapter, props, self._cluster.exception, self.in_flight)
             served = self._served[name] = _Served(props.name, kind, handler)
-            served.since = time.monotonic()
             self._cluster.serve(name, handler)
-            if kind == "tensor":
-                self._cluster.watch(name)
         served.handler.model = props
         return served
 
@@ -148,16 +139,23 @@ class Follower:
             served = self._served.get(name)
             if served is None or not self._has(props, kind):
                 continue
-            if kind == "tensor" and (conflict := self._conflict(name, served)):
-                if served.published:
-                    await self._withdraw(served, conflict)
+            if served.published:
+                continue
+            if kind == "tensor" and (conflict := await self._conflict(name, served)):
                 self._say(name, f"model {props.name!r} is not registered: {conflict}")
-            elif not served.published and (kind == "text" or time.monotonic() - served.since >= self._settle_s):
+            else:
                 await self._publish(name, served, props)
 
-    def _conflict(self, name: str, served: _Served) -> str:
+    async def _look_again(self, props: ModelProps) -> None:
+        """Withdraw a model that another worker had registered otherwise at the same time: one model per look."""
+        name = endpoint_name(props.name, "tensor")
+        served = self._served.get(name)
+        if served is not None and served.published and (conflict := await self._conflict(name, served)):
+            await self._withdraw(served, conflict)
+
+    async def _conflict(self, name: str, served: _Served) -> str:
         """Return why the model must not be registered, or an empty text. Frontends would send to both by turns."""
-        for before_us, config in self._cluster.other_cards(name):
+        for before_us, config in await self._cluster.other_cards(name):
             if differs(served.config, config) and (before_us or not served.published):
                 return (
                     "another worker serves that name with other inputs or outputs; "

@@ -63,11 +63,8 @@ class Registrations:
         if not self.cards:
             self.emptied.set()
 
-    def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]:
+    async def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]:
         return self.others.get(name, [])
-
-    def watch(self, name: str) -> None:
-        assert name in self.handlers
 
     def say_healthy(self, healthy: bool) -> None:
         self.healthy = healthy

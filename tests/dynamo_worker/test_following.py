@@ -51,7 +51,7 @@ async def following(
 ) -> AsyncIterator[tuple[Engine, Registrations, Follower]]:
     cluster = Registrations()
     async with Engine(*models) as engine:
-        yield engine, cluster, Follower(engine, cluster, models=only, face=face, settle_s=0)
+        yield engine, cluster, Follower(engine, cluster, models=only, face=face)
 
 
 @pytest.mark.spec("ORCH-3071-001")
