@@ -42,11 +42,12 @@ class Cluster:
         """Start a command of Python, and return when `until` stands in what it writes."""
         return self.run(name, sys.executable, *command, until=until, **env)
 
-    def program(self, *arguments: str) -> None:
-        """Run a command of the program to its end."""
+    def program(self, *arguments: str) -> str:
+        """Run a command of the program to its end, and return what it wrote."""
         command = [*self._way, sys.executable, "-m", "worker_adapter", *arguments]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_S, cwd=ROOT, env=self._env)
         assert ended.returncode == 0, ended.stderr
+        return ended.stdout
 
     def run(self, name: str, *command: str, until: str, **env: str) -> subprocess.Popen[bytes]:
         """Start a command, and return when `until` stands in what it writes."""
