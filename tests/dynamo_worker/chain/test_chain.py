@@ -307,4 +307,4 @@ def test_our_own_adapter_speaks_to_the_cluster_as_to_an_engine(chain: tuple[Clus
                         f"INPUT1={ones}", "--json")  # fmt: skip
 
     found = {output["name"]: output["data"] for output in json.loads(told)["outputs"]}
-    assert found["SUM"] == [[2.0] * 4]
+    assert found["SUM"] == [2.0] * 4
