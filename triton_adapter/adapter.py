@@ -81,6 +81,15 @@ class TritonAdapter(WorkerAdapter):
         self._require_open()
         return SequenceSession(self.infer, model, id=id, model_version=model_version)
 
+    async def serialized_config(self, model: str) -> bytes | None:
+        """Return a model's `inference.ModelConfig` as the server sent it; `None` where it tells none.
+
+        Raises:
+            AdapterError: The server cannot be asked.
+        """
+        self._require_open()
+        return await self._engine.schemas.config_of(model)
+
     async def _open(self) -> None:
         try:
             asyncio.get_running_loop()

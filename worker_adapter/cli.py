@@ -41,6 +41,11 @@ class ProgramGroup(LazyGroup):
         _own("rollout", "Compare the pools of a running host."),
         _own("check", "Say whether a host could serve with its settings."),
         _own("conformance", "Say whether an adapter keeps the contract: run the suite on it."),
+        PluginCommand(
+            name="dynamo-worker",
+            target="worker_adapter.commands.dynamo_worker:dynamo_worker",
+            help="Serve an engine's models in an NVIDIA Dynamo cluster.",
+        ),
         _own("plugins", "List the installed plugins, the broken ones included."),
     )
 

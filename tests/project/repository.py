@@ -12,8 +12,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = (
-    "adapter_api", "adapter_kit", "openai_adapter", "triton_adapter", "adapter_clients", "orchestrator",
-    "worker_adapter",
+    "adapter_api", "adapter_kit", "openai_adapter", "triton_adapter", "adapter_clients", "dynamo_worker",
+    "orchestrator", "worker_adapter",
     "conformance_tests",
 )  # fmt: skip
 

@@ -127,6 +127,11 @@ class SchemaCache:
         request = v2.ModelMetadataRequest(name=model, version=version)
         return await self._offers.ask(MODEL_METADATA, request, what=f"model {model!r}")
 
+    async def config_of(self, model: str) -> bytes | None:
+        """Return a model's configuration as the server tells it now, serialized; `None` where it tells none."""
+        config = await self._config(model, "")
+        return None if config is None else config.SerializeToString(deterministic=True)
+
     async def _config(self, model: str, version: str) -> v2.ModelConfig | None:
         request = v2.ModelConfigRequest(name=model, version=version)
         response = await self._offers.ask(MODEL_CONFIG, request, what=f"model {model!r}")

@@ -76,7 +76,7 @@ class Running(NamedTuple):
 def server(name: str, folder: Path) -> Iterator[Running]:
     """Run a server until the end; skips the test where it cannot run, with what to do about that."""
     with ExitStack() as stack:
-        way = stack.enter_context(_namespace(name)) if name in _ANYWHERE else ()
+        way = stack.enter_context(network_namespace(name)) if name in _ANYWHERE else ()
         command, env = _command(name, folder, port := _port())
         with (folder / "log").open("w") as log:
             process = subprocess.Popen(
@@ -132,11 +132,12 @@ def _port() -> int:
 
 
 @contextmanager
-def _namespace(name: str) -> Iterator[tuple[str, ...]]:
+def network_namespace(name: str) -> Iterator[tuple[str, ...]]:
     """Make a network of its own, where listening on all addresses reaches nobody."""
     ip = shutil.which("ip")
     namespace = f"wa-{name}-{os.getpid()}"
-    why = f"{name} listens on all addresses: run as root with iproute2, for a network namespace of its own"
+    listener = name.partition("-")[0]
+    why = f"{listener} listens on all addresses: run as root with iproute2, for a network namespace of its own"
     if ip is None or subprocess.run([ip, "netns", "add", namespace], capture_output=True).returncode:
         pytest.skip(why)
     try:

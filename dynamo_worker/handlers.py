@@ -1,0 +1,200 @@
+"""What answers the requests of one model: for tensors, and for text.
+
+A handler is called with a request and its context, and yields the answer's pieces. Whoever asked may leave: the
+context says so, and the work is then stopped in the engine. Generators are closed by Dynamo as well; both ways are one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any, Protocol, TypeVar
+
+from adapter_api import (
+    AdapterError,
+    AdapterFailed,
+    Capability,
+    End,
+    Error,
+    InferResponse,
+    ModelProps,
+    NotReady,
+    WorkerAdapter,
+)
+from dynamo_worker.chunks import Chunks
+from dynamo_worker.inferences import Asked, parse_inference
+from dynamo_worker.prompts import parse_prompt
+from dynamo_worker.values import answer_of, tagged
+
+_log = logging.getLogger("dynamo_worker")
+
+HEALTH_PAYLOAD: Mapping[str, Any] = {"worker_adapter": "health"}
+"""What Dynamo's canary sends. Without one, `/health` and `/live` of a worker never say that it is ready."""
+_HEALTHY = {"worker_adapter": "ready"}
+_FINAL = "triton_final_response"
+T = TypeVar("T")
+
+
+class Context(Protocol):
+    """What is used of Dynamo's context of a request."""
+
+    def async_killed_or_stopped(self) -> asyncio.Future[bool]: ...
+
+    def trace_headers(self) -> dict[str, str] | None: ...
+
+
+Raising = Callable[[str, str], Exception]
+"""Makes what is raised to Dynamo, of an error's code and message."""
+
+
+class InFlight:
+    """Counts the requests that are being answered."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._idle: asyncio.Event | None = None
+
+    def enter(self) -> None:
+        self.count += 1
+
+    def leave(self) -> None:
+        self.count -= 1
+        if not self.count and self._idle is not None:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Return when nothing is being answered. For one waiter."""
+        self._idle = asyncio.Event()
+        if self.count:
+            await self._idle.wait()
+
+
+class Handler(ABC):
+    """What tensor and text handlers share."""
+
+    def __init__(self, adapter: WorkerAdapter, model: ModelProps, raising: Raising, in_flight: InFlight) -> None:
+        self.model = model
+        """May be replaced at any time, as when the engine loads the model anew."""
+        self._in_flight = in_flight
+        self._adapter = adapter
+        self._raising = raising
+
+    async def __call__(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+        if isinstance(request, Mapping) and request.items() >= HEALTH_PAYLOAD.items():
+            yield await self._healthy()
+            return
+        self._in_flight.enter()
+        try:
+            async with aclosing(self._answer(request, context)) as answer:
+                async for piece in answer:
+                    yield piece
+        except AdapterError as exc:
+            # Dynamo writes the whole chain of causes to standard error, for a wrong name as for a bug.
+            _log.debug("a request ended in %s", exc.code, exc_info=exc)
+            raise self._raising(exc.code, exc.message) from None
+        finally:
+            self._in_flight.leave()
+
+    @abstractmethod
+    def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the pieces of an answer; raise the contract's errors."""
+
+    async def _healthy(self) -> dict[str, Any]:
+        report = await self._adapter.health()
+        if not report.ready:
+            raise self._raising(NotReady.code, report.detail or f"the engine is {report.state}")
+        return _HEALTHY
+
+
+class TensorHandler(Handler):
+    """Answers inferences on tensors."""
+
+    async def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+        model = self.model
+        asked = parse_inference(request, model=model.name, versions=model.versions, trace=_trace(context))
+        if Capability.TENSOR_STREAM not in model.capabilities:
+            with _stopping(context, self._adapter.infer(asked.inference)) as work:
+                response = await work
+            yield self._told(asked, response, response.final)
+            return
+        ended = False
+        stream = self._adapter.infer_stream(asked.inference)
+        with _at_stop(context, stream.aclose):
+            try:
+                async for response in stream:
+                    ended = response.final
+                    if response.outputs or asked.empty_final:
+                        yield self._told(asked, response, ended)
+            finally:
+                await stream.aclose()
+        if not ended and asked.empty_final:
+            yield {"id": asked.id, "model": model.name, "tensors": [], "parameters": {_FINAL: tagged(True)}}
+
+    def _told(self, asked: Asked, response: InferResponse, final: bool) -> dict[str, Any]:
+        answer = answer_of(response, request_id=asked.id, model=self.model.name, wanted=asked.outputs)
+        if asked.empty_final:
+            answer.setdefault("parameters", {})[_FINAL] = tagged(final)
+        return answer
+
+
+class TextHandler(Handler):
+    """Answers chats and completions."""
+
+    async def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+        asked = parse_prompt(request, model=self.model.name, trace=_trace(context))
+        chunks = Chunks(asked, self.model.name)
+        stream = self._adapter.submit(asked.task)
+        with _at_stop(context, lambda: self._adapter.cancel(asked.task.job_id)):
+            try:
+                async for event in stream:
+                    if isinstance(event, Error):
+                        raise self._raising(event.code, event.message)
+                    for chunk in chunks.of(event):
+                        yield chunk
+                    if isinstance(event, End):
+                        return
+            finally:
+                await stream.aclose()
+        raise AdapterFailed("the stream ended without a terminal event")
+
+
+@contextmanager
+def _at_stop(context: Context, stop: Callable[[], Coroutine[Any, Any, object]]) -> Any:
+    """Call `stop` when whoever asked leaves. A callback rather than a task that waits: there may be thousands."""
+    stopped = context.async_killed_or_stopped()
+    stopping: set[asyncio.Task[object]] = set()
+
+    def left(future: asyncio.Future[bool]) -> None:
+        if not future.cancelled():
+            task = asyncio.get_running_loop().create_task(stop())
+            stopping.add(task)  # the loop holds tasks weakly
+            task.add_done_callback(stopping.discard)
+
+    stopped.add_done_callback(left)
+    try:
+        yield
+    finally:
+        stopped.remove_done_callback(left)
+        stopped.cancel()
+
+
+@contextmanager
+def _stopping(context: Context, work: Coroutine[Any, Any, T]) -> Any:
+    """Give `work` as a task that is cancelled when whoever asked leaves, or the block is left."""
+    task = asyncio.get_running_loop().create_task(work)
+
+    async def stop() -> None:
+        task.cancel()
+
+    with _at_stop(context, stop):
+        try:
+            yield task
+        finally:
+            task.cancel()
+
+
+def _trace(context: Context) -> Mapping[str, str]:
+    return context.trace_headers() or {}
