@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adapter_api import ConfigurationError
 from adapter_kit.certificates import expires_at
 from adapter_kit.secret_file import WatchedFiles
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class TlsSettings(BaseModel):
@@ -30,7 +33,7 @@ class TlsSettings(BaseModel):
 
 
 class TlsMaterial:
-    """The bytes of the TLS files, all of one generation."""
+    """The TLS files, all of one generation."""
 
     def __init__(self, tls: TlsSettings) -> None:
         self._tls = tls
@@ -38,6 +41,8 @@ class TlsMaterial:
         self.ca: bytes | None = None
         self.certificate: bytes | None = None
         self.key: bytes | None = None
+        self.context: ssl.SSLContext
+        """The same for Python's `ssl`: a client's, which verifies."""
         self._load()
 
     @property
@@ -59,12 +64,12 @@ class TlsMaterial:
 
     def _load(self) -> None:
         tls = self._tls
-        self._check()
+        context = self._check()
         ca, certificate, key = (_read(path) for path in (tls.ca_file, tls.cert_file, tls.key_file))
         self._watch.mark()
-        self.ca, self.certificate, self.key = ca, certificate, key
+        self.ca, self.certificate, self.key, self.context = ca, certificate, key, context
 
-    def _check(self) -> None:
+    def _check(self) -> ssl.SSLContext:
         import ssl  # late: whoever only reads settings needs none of it
 
         tls = self._tls
@@ -75,6 +80,7 @@ class TlsMaterial:
         except (OSError, ssl.SSLError) as exc:
             names = ", ".join(str(path) for path in (tls.ca_file, tls.cert_file, tls.key_file) if path is not None)
             raise ConfigurationError(f"the TLS files cannot be used ({names}): {exc}") from exc
+        return context
 
 
 def _read(path: Path | None) -> bytes | None:

@@ -37,7 +37,7 @@ from triton_adapter.tasks.generation import Generation
 from triton_adapter.tensors import inference
 from triton_adapter.tensors.batching import infer_batch
 from triton_adapter.transports.base import Transport
-from triton_adapter.transports.grpc import GrpcTransport
+from triton_adapter.transports.choosing import choose_transport
 
 
 class TritonAdapter(WorkerAdapter):
@@ -86,7 +86,7 @@ class TritonAdapter(WorkerAdapter):
         except RuntimeError:
             raise ConfigurationError("the Triton adapter needs asyncio; this event loop is another") from None
         self._engine = Engine(
-            self.settings, self._transport or GrpcTransport(self.settings), wanted=lambda: self.named_models
+            self.settings, self._transport or choose_transport(self.settings), wanted=lambda: self.named_models
         )
         self._models = Models(self._engine, self._ask_for_text)
 

@@ -118,6 +118,9 @@ class TritonSettings(_Settings):
     url: str = Field(default="localhost:8001", description="grpc://host:port, grpcs:// for TLS")
     http_url: str = Field(default="localhost:8000", description="Triton's HTTP port, for what has no gRPC")
     protocol: Literal["grpc"] = "grpc"
+    transport: Literal["auto", "h2", "grpcio"] = Field(
+        default="auto", description="what carries gRPC: our own HTTP/2, grpcio, or what fits the address"
+    )
     pool_id: str = "default"
     replica_id: str = "r0"
     model: str | None = Field(default=None, min_length=1, description="the model of clients that name none")

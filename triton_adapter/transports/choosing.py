@@ -1,0 +1,46 @@
+"""Which transport carries the calls: ours over HTTP/2, or grpcio's."""
+
+from __future__ import annotations
+
+from urllib.request import getproxies, proxy_bypass
+
+from adapter_api import ConfigurationError
+from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Transport
+
+_PROXIES = ("grpc", "https", "http")
+"""The proxies that grpcio goes through, as in `grpc_proxy` (https://github.com/grpc/grpc/blob/master/doc/environment_variables.md)."""
+
+
+def choose_transport(settings: TritonSettings) -> Transport:
+    """Return the transport that `settings` ask for; its `kind` says which that is, and why.
+
+    `auto` takes our own, which costs a fraction of grpcio's per token, unless a proxy of the environment stands between.
+
+    Raises:
+        ConfigurationError: Our own is asked for, and the way leads through a proxy.
+    """
+    proxied = _through_a_proxy(settings)
+    if settings.transport == "h2" and proxied:
+        raise ConfigurationError(
+            f"transport 'h2' does not go through the proxy that {proxied} names; write transport = 'grpcio' or 'auto', "
+            "or name the engine's host in no_proxy"
+        )
+    if settings.transport == "grpcio" or proxied:
+        from triton_adapter.transports.grpc import GrpcTransport
+
+        why = "asked for" if settings.transport == "grpcio" else f"the way leads through the proxy of {proxied}"
+        return GrpcTransport(settings, why=why)
+    from triton_adapter.transports.h2.transport import H2Transport
+
+    return H2Transport(settings)
+
+
+def _through_a_proxy(settings: TritonSettings) -> str | None:
+    """Return the variable that names a proxy for the engine's address, if one does."""
+    address = settings.address
+    if address.loopback:
+        return None
+    proxies = getproxies()
+    name = next((name for name in _PROXIES if proxies.get(name)), None)
+    return None if name is None or proxy_bypass(address.host) else f"{name}_proxy"
