@@ -17,6 +17,7 @@ _NEXT_ADDRESS_S = 0.25
 """How long an address may stay silent before the next one is tried beside it (RFC 8305)."""
 _PAUSE_S = 0.05
 """How long after an attempt that failed at once its failure is the answer to everybody who asks."""
+_LONGER_S = 1.0
 _CLOSE_S = 1.0
 _FAILED = "failed to connect to all addresses; last error: "
 
@@ -92,6 +93,7 @@ class Channel:
         self._wake()
         if self._connecting is not None:
             self._connecting.cancel()
+            await asyncio.wait({self._connecting}, timeout=_CLOSE_S)
         open_ = tuple(self._all)
         for connection in open_:
             connection.close()
@@ -142,7 +144,8 @@ class Channel:
             context.set_alpn_protocols(["h2"])
         connection: Connection | None = None
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
+            # A little longer than those wait who ask: their error names the stage.
+            async with asyncio.timeout(self._connect_timeout_s + _LONGER_S):
                 transport, connection = await loop.create_connection(
                     self._made, self._address.host, self._address.port, happy_eyeballs_delay=_NEXT_ADDRESS_S,
                     ssl=context, server_hostname=self._server_name if context is not None else None,

@@ -6,12 +6,16 @@ once is known afterwards. Ours index nothing either: the constant part is made o
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 
 from hpack import Decoder, HPACKError
 
 from triton_adapter.transports.h2.frames import COMPRESSION_ERROR, PROTOCOL_ERROR, Violation
+
+# The library logs each header as it reads it, and an engine's message may quote a prompt.
+logging.getLogger("hpack").setLevel(logging.INFO)
 
 MAX_HEADER_LIST = 64 * 1024
 """Bytes of names and values, 32 more for each (6.5.2), that a peer may send as one list."""
