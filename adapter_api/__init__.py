@@ -57,15 +57,20 @@ if TYPE_CHECKING:
         Error,
         FinishReason,
         Metrics,
+        Output,
+        Reasoning,
         Started,
         Terminal,
         Timings,
         Token,
         TokenEvent,
+        ToolCallDelta,
+        UnknownEvent,
         Usage,
         decode_event,
         encode_event,
         event_schema,
+        event_type,
     )
     from adapter_api.health import Capacity, HealthReport, HealthState, ModelHealth
     from adapter_api.hookspecs import hookimpl
@@ -87,6 +92,7 @@ if TYPE_CHECKING:
     )
     from adapter_api.tensor_stream import TensorStream
     from adapter_api.tensors import Datatype, InferRequest, InferResponse, RequestedOutput, Sequence, Tensor
+    from adapter_api.tool_calls import gather_tool_calls
 
 __all__ = [
     # the adapter
@@ -94,8 +100,9 @@ __all__ = [
     # tasks
     "TaskRequest", "Message", "TextPart", "ImagePart", "Tool", "ToolCall", "ResponseFormat", "Priority", "new_job_id",
     # events
-    "TokenEvent", "Started", "Token", "Alternative", "Metrics", "End", "Error", "Terminal", "FinishReason", "Timings",
-    "Usage", "decode_event", "encode_event", "event_schema",
+    "TokenEvent", "Started", "Token", "Alternative", "Reasoning", "ToolCallDelta", "Metrics", "End", "Error", "Output",
+    "Terminal", "FinishReason", "Timings", "Usage", "UnknownEvent", "decode_event", "encode_event", "event_schema",
+    "event_type", "gather_tool_calls",
     # tensors
     "Datatype", "InferRequest", "InferResponse", "RequestedOutput", "Sequence", "Tensor",
     # health and properties
@@ -124,8 +131,9 @@ _HOMES = {
         "Unsupported", "WorkerError",
     ),
     "events": (
-        "Alternative", "End", "Error", "FinishReason", "Metrics", "Started", "Terminal", "Timings", "Token",
-        "TokenEvent", "Usage", "decode_event", "encode_event", "event_schema",
+        "Alternative", "End", "Error", "FinishReason", "Metrics", "Output", "Reasoning", "Started", "Terminal",
+        "Timings", "Token", "TokenEvent", "ToolCallDelta", "UnknownEvent", "Usage", "decode_event", "encode_event",
+        "event_schema", "event_type",
     ),
     "health": ("Capacity", "HealthReport", "HealthState", "ModelHealth"),
     "hookspecs": ("hookimpl",),
@@ -140,6 +148,7 @@ _HOMES = {
     ),
     "tensor_stream": ("TensorStream",),
     "tensors": ("Datatype", "InferRequest", "InferResponse", "RequestedOutput", "Sequence", "Tensor"),
+    "tool_calls": ("gather_tool_calls",),
 }  # fmt: skip
 """Where each name is at home."""
 

@@ -1,4 +1,6 @@
-"""What a task says while it runs: `started · token* · metrics* · end | error`.
+"""What a task says while it runs: `started`, then its output and `metrics`, then `end` or `error`.
+
+Output is of three kinds: `token` (the answer's text), `reasoning` (thinking apart from the answer), `tool_call`.
 
 Events are msgspec structs rather than pydantic models because one is made per token: about 0.08 µs against
 1 µs (measured; see `benchmarks/`). Their JSON form is one object with `"type"`; the JSON Schema is committed in
@@ -27,7 +29,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 class Timings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the task took as its submitter saw it, in milliseconds from `submit`.
 
-    `time_to_first_token_ms` is `None` when no token came; `decode_time_ms` runs from the first token to the last.
+    The first token is the first output of any kind; `time_to_first_token_ms` is `None` when there was none.
+    `decode_time_ms` runs from the first output to the last.
     """
 
     total_ms: float
@@ -76,6 +79,36 @@ class Token(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     alternatives: tuple[Alternative, ...] = ()
 
 
+class Reasoning(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="reasoning"):
+    """A piece of what a model thinks before or between its answer, where the engine tells it apart from the answer.
+
+    Like `Token`, but no part of the answer: `index` counts the reasoning events of the task from 0, and the texts of
+    the tokens join to the answer without them.
+    """
+
+    index: int
+    text: str
+    choice: int = 0
+    token_id: int | None = None
+    logprob: float | None = None
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="tool_call"):
+    """A piece of a tool call that the model makes; `gather_tool_calls` joins the pieces.
+
+    `call` is the place of the call in the answer: 0, 1, 2, … The first piece of a call has its `name` and its `id`, and
+    only that piece; the guard makes an `id` where the engine gives none, or gives one twice. Each piece brings more of
+    `arguments`, the JSON text as the engine wrote it: it is never parsed on its way, and may be cut anywhere. A call
+    begins when the one before is complete. An engine that tells whole calls at its end gives one piece each.
+    """
+
+    call: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+    choice: int = 0
+
+
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="metrics"):
     """Figures about the running task; `engine` holds the engine's own under the engine's own names."""
 
@@ -89,7 +122,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
 class End(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="end"):
     """The task is done. `unknown` is honest: `stop` is never claimed when the engine did not say so.
 
-    The stream guard fills `timings` when the adapter leaves them out.
+    `tool_calls`: the model waits for the results of the calls it made. The stream guard fills `timings` when the
+    adapter leaves them out.
     """
 
     finish_reason: FinishReason
@@ -118,11 +152,30 @@ class Error(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="er
         )
 
 
-TokenEvent = Started | Token | Metrics | End | Error
+TokenEvent = Started | Token | Reasoning | ToolCallDelta | Metrics | End | Error
+Output = Token | Reasoning | ToolCallDelta
+"""What the engine generates. A task that has said some of it is not tried again."""
 Terminal = End | Error
 
+
+class UnknownEvent(ValueError):
+    """An event of a later minor version of the contract: whoever reads events passes over it."""
+
+
+class _Tagged(msgspec.Struct):
+    type: str
+
+
+_TYPES = frozenset({"started", "token", "reasoning", "tool_call", "metrics", "end", "error"})
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[TokenEvent] = msgspec.json.Decoder(TokenEvent)
+
+
+def event_type(event: object) -> str:
+    """Return the `type` in an event's JSON form; the name of its class for anything else."""
+    if isinstance(event, TokenEvent):
+        return str(type(event).__struct_config__.tag)
+    return type(event).__name__
 
 
 def encode_event(event: TokenEvent) -> bytes:
@@ -131,11 +184,25 @@ def encode_event(event: TokenEvent) -> bytes:
 
 
 def decode_event(line: bytes | str) -> TokenEvent:
-    """Return the event of a JSON form; raises `ValueError` when it is none."""
+    """Return the event of a JSON form.
+
+    Raises:
+        UnknownEvent: Its `type` is none of this version; a reader passes over it.
+        ValueError: It is no event.
+    """
     try:
         return _decoder.decode(line)
     except msgspec.MsgspecError as exc:
+        if (kind := _type_in(line)) is not None and kind not in _TYPES:
+            raise UnknownEvent(f"not a TokenEvent of this version: its type is {kind[:64]!r}") from exc
         raise ValueError(f"not a TokenEvent: {exc}") from exc
+
+
+def _type_in(line: bytes | str) -> str | None:
+    try:
+        return msgspec.json.decode(line, type=_Tagged).type
+    except (msgspec.MsgspecError, ValueError):
+        return None
 
 
 def event_schema() -> dict[str, Any]:

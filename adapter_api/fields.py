@@ -13,7 +13,7 @@ import msgspec
 
 from adapter_api.cancel import CancelReceipt
 from adapter_api.errors import ProtocolViolation
-from adapter_api.events import Alternative, Token, TokenEvent
+from adapter_api.events import Alternative, Reasoning, Token, TokenEvent, ToolCallDelta, event_type
 from adapter_api.health import HealthReport
 from adapter_api.props import EngineProps, ModelProps
 
@@ -21,6 +21,7 @@ _COUNTS = frozenset(
     {
         "tokens_in",
         "tokens_out",
+        "call",
         "choice",
         "token_id",
         "index",
@@ -36,11 +37,16 @@ _COUNTS = frozenset(
 def require_sound(event: TokenEvent) -> None:
     """Raise `ProtocolViolation` naming the field of a lawful event that holds something else than it should."""
     try:
-        flaw = _flaw_of_token(event) if type(event) is Token else _flaw_of(event)
+        if type(event) is Token or type(event) is Reasoning:
+            flaw = _flaw_of_text(event)
+        elif type(event) is ToolCallDelta:
+            flaw = _flaw_of_tool_call(event)
+        else:
+            flaw = _flaw_of(event)
     except Exception as exc:  # a field that cannot even be looked at
         flaw = f"fields are wrong: {type(exc).__name__}"
     if flaw is not None:
-        raise ProtocolViolation(f"a {type(event).__name__.lower()} whose {flaw}")
+        raise ProtocolViolation(f"{_with_article(event_type(event))} whose {flaw}")
 
 
 def flaw_of(value: object) -> str | None:
@@ -53,20 +59,30 @@ def flaw_of(value: object) -> str | None:
         return f"fields are wrong: {type(exc).__name__}"
 
 
-def _flaw_of_token(token: Token) -> str | None:
-    """Spelt out, because tokens with log probabilities come here one by one."""
+def _flaw_of_text(token: Token | Reasoning) -> str | None:
+    """Spelt out, because tokens with log probabilities, and what a model thinks, come here one by one."""
     if type(token.index) is not int:
         return f"index is {_kind(token.index)} and not a whole number"
     if not isinstance(token.text, str):
         return f"text is {_kind(token.text)} and not a string"
     if token.logprob is not None and not _is_number(token.logprob):
         return f"logprob is {_kind(token.logprob)} and not a finite number"
-    if token.token_id is None and token.choice == 0 and not token.alternatives:
+    alternatives = token.alternatives if isinstance(token, Token) else ()
+    if token.token_id is None and token.choice == 0 and not alternatives:
         return None
-    for alternative in token.alternatives:
+    for alternative in alternatives:
         if not isinstance(alternative, Alternative):
             return f"alternatives hold {_kind(alternative)}"
     return _flaw_of(token)
+
+
+def _flaw_of_tool_call(piece: ToolCallDelta) -> str | None:
+    """Spelt out, because arguments may come token by token."""
+    if type(piece.arguments) is not str:
+        return f"arguments are {_kind(piece.arguments)} and not a string"
+    if type(piece.call) is int and piece.id is piece.name is None and piece.choice == 0 and piece.arguments.isascii():
+        return None
+    return _flaw_of(piece)
 
 
 def _flaw_of(event: TokenEvent) -> str | None:
@@ -103,6 +119,10 @@ def _flaw_of_numbers(value: Any, name: str) -> str | None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0] in 'aeio' else 'a'} {name}"
 
 
 def _kind(value: object) -> str:

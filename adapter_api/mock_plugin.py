@@ -10,6 +10,7 @@ _CAPABILITIES = frozenset(
     {
         Capability.TEXT, Capability.MESSAGES, Capability.STREAMING, Capability.CANCEL_HARD, Capability.STOP,
         Capability.SEED, Capability.USAGE, Capability.FINISH_REASON, Capability.TENSORS, Capability.TENSOR_STREAM,
+        Capability.TOOLS, Capability.REASONING,
     }
 )  # fmt: skip
 
@@ -20,7 +21,7 @@ def worker_adapter_register() -> AdapterPlugin:
         name="mock",
         adapter="adapter_api.testing:MockAdapter",
         settings="adapter_api.testing:MockSettings",
-        api_version="1.1",
+        api_version="1.2",
         summary="an adapter without an engine, for tests and first steps",
         capabilities=_CAPABILITIES,
         url_schemes=("mock",),

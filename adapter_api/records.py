@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     # What makes an adapter imports these itself; whoever only knows of it need not wait for pydantic and asyncio.
     from adapter_api.adapter import WorkerAdapter
 
-API_VERSION = "1.1"
+API_VERSION = "1.2"
 """Version of this contract, apart from the package's. A minor version only adds."""
 
 FAULTS = (Exception, SystemExit)

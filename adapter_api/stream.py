@@ -19,7 +19,7 @@ import msgspec
 
 from adapter_api.answers import contract_error
 from adapter_api.errors import AdapterError, DeadlineExceeded, ProtocolViolation, StreamIncomplete
-from adapter_api.events import End, Error, Terminal, Timings, Token, TokenEvent
+from adapter_api.events import End, Error, Output, Reasoning, Terminal, Timings, Token, TokenEvent
 from adapter_api.fields import require_sound
 from adapter_api.grammar import StreamGrammar
 from adapter_api.source import EXHAUSTED, INTERRUPTED, NOTHING, Raised, SourceReader
@@ -69,7 +69,7 @@ class TokenStream:
         self._closing = False
         """Whether a stop ends the stream, with nobody reading."""
         self._flowing = False
-        """Between the first token and the end, with no stop asked for."""
+        """Between the first output and the end, with no stop asked for."""
         self._rested: anyio.Event | None = None
         self._finished = False
 
@@ -79,14 +79,19 @@ class TokenStream:
         return self._grammar.next_index
 
     @property
+    def outputs(self) -> int:
+        """How many events of output the adapter has produced so far: tokens, reasoning, pieces of tool calls."""
+        return self._grammar.outputs
+
+    @property
     def finished(self) -> bool:
         """True once the adapter's side is over and closed; events may still wait to be read."""
         return self._finished
 
     @property
     def quiet(self) -> bool:
-        """True once no token can be read any more, and none comes."""
-        return self._finished and not any(type(event) is Token for event in self._ready)
+        """True once no output can be read any more, and none comes."""
+        return self._finished and not any(isinstance(event, Output) for event in self._ready)
 
     def __aiter__(self) -> Self:
         return self
@@ -121,6 +126,15 @@ class TokenStream:
                         grammar.next_index += 1
                         self._reading = False
                         return item
+                    if (
+                        type(item) is Reasoning
+                        and item.index == grammar.next_reasoning
+                        and type(item.text) is str
+                        and item.logprob is None
+                    ):
+                        grammar.next_reasoning += 1
+                        self._reading = False
+                        return item
             await self._fill(item)
         elif not await self._turn_has_come():
             await self._fill()
@@ -138,7 +152,7 @@ class TokenStream:
     async def stop(self, outcome: End | AdapterError) -> bool:
         """End the stream with `outcome` in place of whatever the adapter would have said, and close the adapter's side.
 
-        For adapters and hosts; readers use `aclose`. Tokens nobody has read yet are dropped: none is seen after this
+        For adapters and hosts; readers use `aclose`. Output nobody has read yet are dropped: none is seen after this
         returns true. Returns false when the stream was over already, or the adapter's side did not close within
         `CLOSE_GRACE_S`.
         """
@@ -293,7 +307,7 @@ class TokenStream:
                 self.repairs += 1
                 break
             try:
-                grammar.admit(event)
+                event = grammar.admit(event)  # as its reader gets it
                 require_sound(event)
             except ProtocolViolation as exc:
                 return await self._repair(exc)
@@ -303,7 +317,7 @@ class TokenStream:
             else:
                 ready.append(event)
         grammar.next_index = due
-        if self._first_token is None and grammar.next_index:
+        if self._first_token is None and grammar.outputs:
             self._first_token = perf_counter()
         if grammar.ended:
             await self._run_out()

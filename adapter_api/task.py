@@ -182,7 +182,7 @@ class ImagePart(_Frozen):
 
 
 class ToolCall(_Frozen):
-    """A function call an assistant made in an earlier turn."""
+    """A function call an assistant made in an earlier turn, as `gather_tool_calls` returns it."""
 
     id: Name
     name: Name

@@ -18,7 +18,18 @@ from adapter_api import errors
 from adapter_api.adapter import WorkerAdapter
 from adapter_api.cancel import CancelReceipt
 from adapter_api.errors import AdapterError, DeadlineExceeded, InvalidRequest, ModelNotFound
-from adapter_api.events import End, FinishReason, Metrics, Started, Token, TokenEvent, Usage
+from adapter_api.events import (
+    End,
+    FinishReason,
+    Metrics,
+    Output,
+    Reasoning,
+    Started,
+    Token,
+    TokenEvent,
+    ToolCallDelta,
+    Usage,
+)
 from adapter_api.grammar import find_violation
 from adapter_api.health import Capacity, HealthReport, HealthState, ModelHealth
 from adapter_api.props import Capability, EngineProps, ModelProps
@@ -29,9 +40,11 @@ from adapter_api.tensors import InferRequest, InferResponse
 __all__ = [
     "MockAdapter",
     "MockSettings",
+    "MockToolCall",
     "collect",
     "error_named",
     "find_violation",
+    "reasoning_of",
     "text_of",
 ]
 
@@ -57,6 +70,16 @@ _CAPABILITIES = frozenset(
 )
 
 
+class MockToolCall(BaseModel):
+    """A tool call that a `MockAdapter` makes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    arguments: str = Field(default="{}", description="told as it stands, whether it is JSON or not")
+    id: str | None = Field(default=None, description="None: as from an engine that gives none")
+
+
 class MockSettings(BaseModel):
     """What a `MockAdapter` says and how it fails; faults are off unless given."""
 
@@ -65,14 +88,23 @@ class MockSettings(BaseModel):
     url: str | None = Field(default=None, description="ignored: `mock://` chooses this adapter by URL")
     models: tuple[str, ...] = ("mock",)
     reply: str | None = Field(default=None, description="what every task is answered; made from the seed when absent")
+    reasoning: str | None = Field(default=None, description="what it thinks before each answer")
+    tool_calls: tuple[MockToolCall, ...] = Field(
+        default=(),
+        description="made instead of the reply to a task with `tools`, but for one whose last message is a tool's "
+        "result",
+    )
+    arguments_cut: int | None = Field(
+        default=8, ge=1, description="characters of a tool call's arguments per event; None: each call whole"
+    )
     default_max_tokens: int = Field(default=16, ge=1)
-    delay_s: float = Field(default=0.0, ge=0, description="before each token")
+    delay_s: float = Field(default=0.0, ge=0, description="before each event of output")
     slots: int = Field(default=1024, ge=1, description="tasks at once; one more is `overloaded`")
     state: HealthState = HealthState.READY
     fail: ErrorCode | None = Field(default=None, description="fail with this error")
-    fail_after: int = Field(default=0, ge=0, description="that many tokens come before `fail`")
+    fail_after: int = Field(default=0, ge=0, description="that many events of output come before `fail`")
     fail_times: int | None = Field(default=None, ge=0, description="only the first so many tasks fail; None: all")
-    hang_after: int | None = Field(default=None, ge=0, description="say nothing more after so many tokens")
+    hang_after: int | None = Field(default=None, ge=0, description="say nothing more after so many events of output")
     echo: str | None = Field(
         default=None, description="one more model, which answers each task with its own JSON form, whole"
     )
@@ -83,6 +115,7 @@ class MockAdapter(WorkerAdapter):
     """A whole adapter without an engine: lawful, honest about what it can do, and broken on demand.
 
     Replies are words: the `reply`, or a text that depends only on prompt and seed. Tensor inference returns the inputs.
+    It has `tools` when its settings have `tool_calls`, and `reasoning` when they have that.
     """
 
     engine = "mock"
@@ -105,10 +138,7 @@ class MockAdapter(WorkerAdapter):
         settings = self.settings
         self.submitted.append(task)
         self._check(task)
-        if task.model == settings.echo:
-            text, reason = _echo(task)
-        else:
-            text, reason = _cut(self._words(task), task.stop, task.max_tokens or settings.default_max_tokens)
+        output, reason = self._answer_to(task)
         failure = self._next_failure()
         self.running.add(task.job_id)
         try:
@@ -119,18 +149,18 @@ class MockAdapter(WorkerAdapter):
                 job_id=task.job_id, engine=self.engine, engine_version="1.0", model=task.model, model_version="1",
                 seed=task.seed,
             )  # fmt: skip
-            for index, piece in enumerate(text):
-                if failure is not None and index == settings.fail_after:
+            for at, event in enumerate(output):
+                if failure is not None and at == settings.fail_after:
                     raise failure
-                if settings.hang_after == index:
+                if settings.hang_after == at:
                     await anyio.sleep_forever()
                 await anyio.sleep(settings.delay_s)
-                yield Token(index, piece)
+                yield event
             if failure is not None:
                 raise failure
             if settings.hang_after is not None:
                 await anyio.sleep_forever()
-            usage = Usage(tokens_in=len(_prompt(task).split()), tokens_out=len(text))
+            usage = Usage(tokens_in=len(_prompt(task).split()), tokens_out=len(output))
             yield Metrics(tokens_in=usage.tokens_in, tokens_out=usage.tokens_out)
             yield End(finish_reason=reason, usage=usage)
         finally:
@@ -155,14 +185,14 @@ class MockAdapter(WorkerAdapter):
         return EngineProps(
             engine=self.engine,
             engine_version="1.0",
-            capabilities=_CAPABILITIES,
+            capabilities=self._capabilities(),
             models=tuple(
                 ModelProps(
                     name=name,
                     versions=("1",),
                     ready=True,
                     dialect="mock",
-                    capabilities=_CAPABILITIES,
+                    capabilities=self._capabilities(),
                     cancel_mode="hard",
                 )
                 for name in self._models()
@@ -198,7 +228,7 @@ class MockAdapter(WorkerAdapter):
             ("images", task.images),
             ("logprobs", task.logprobs is not None),
             ("response_format", task.response_format),
-            ("tools", task.tools),
+            ("tools", task.tools and not self.settings.tool_calls),
             ("chat_template_kwargs", task.chat_template_kwargs),
         ):
             if given:
@@ -215,6 +245,25 @@ class MockAdapter(WorkerAdapter):
     def _check_model(self, model: str) -> None:
         if model not in self._models():
             raise ModelNotFound(f"no model {model!r} here; there are {', '.join(self._models())}")
+
+    def _capabilities(self) -> frozenset[Capability]:
+        more = ((Capability.TOOLS, self.settings.tool_calls), (Capability.REASONING, self.settings.reasoning))
+        return _CAPABILITIES | {capability for capability, has in more if has}
+
+    def _answer_to(self, task: TaskRequest) -> tuple[list[Output], FinishReason]:
+        """Return what the engine says: `max_tokens` is for what it thinks and says together."""
+        settings = self.settings
+        if task.model == settings.echo:
+            return _tokens(_echo(task)), "stop"
+        most = task.max_tokens or settings.default_max_tokens
+        thoughts = [] if settings.reasoning is None else _split(settings.reasoning)
+        output: list[Output] = [Reasoning(index, thought) for index, thought in enumerate(thoughts[:most])]
+        if task.tools and not (task.messages and task.messages[-1].role == "tool"):
+            pieces = _pieces(settings.tool_calls, settings.arguments_cut)
+            output += pieces[: most - len(output)]
+            return output, "tool_calls" if len(output) == len(thoughts) + len(pieces) else "length"
+        text, reason = _cut(self._words(task), task.stop, most - len(output))
+        return output + _tokens(text), reason
 
     def _words(self, task: TaskRequest) -> Iterable[str]:
         if self.settings.reply is not None:
@@ -266,10 +315,28 @@ def _split(text: str) -> list[str]:
     return pieces
 
 
-def _echo(task: TaskRequest) -> tuple[list[str], FinishReason]:
+def _echo(task: TaskRequest) -> list[str]:
     """Return what the task asked for, as text: a token of at most sixteen characters each."""
-    text = task.model_dump_json(exclude_none=True, exclude_defaults=True)
-    return [text[at : at + 16] for at in range(0, len(text), 16)], "stop"
+    return _cut_up(task.model_dump_json(exclude_none=True, exclude_defaults=True), 16)
+
+
+def _cut_up(text: str, size: int) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+def _tokens(texts: list[str]) -> list[Output]:
+    return [Token(index, text) for index, text in enumerate(texts)]
+
+
+def _pieces(calls: tuple[MockToolCall, ...], size: int | None) -> list[Output]:
+    """Return the pieces of all calls: name and id come with the first, whose arguments are empty if they are cut."""
+    pieces: list[Output] = []
+    for number, call in enumerate(calls):
+        whole = call.arguments if size is None else ""
+        pieces.append(ToolCallDelta(number, call.id, call.name, whole))
+        if size is not None:
+            pieces += [ToolCallDelta(number, arguments=part) for part in _cut_up(call.arguments, size)]
+    return pieces
 
 
 def _cut(words: Iterable[str], stop: tuple[str, ...], max_tokens: int) -> tuple[list[str], FinishReason]:
@@ -306,3 +373,8 @@ async def collect(stream: TokenStream, *, timeout_s: float = 30.0) -> list[Token
 def text_of(events: Iterable[TokenEvent]) -> str:
     """Return the text of the tokens among `events`, joined."""
     return "".join(event.text for event in events if isinstance(event, Token))
+
+
+def reasoning_of(events: Iterable[TokenEvent]) -> str:
+    """Return what was thought, as `events` tell it, joined."""
+    return "".join(event.text for event in events if isinstance(event, Reasoning))

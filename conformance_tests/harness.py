@@ -46,6 +46,22 @@ class KnownText(msgspec.Struct, frozen=True, kw_only=True):
     tokens_out: int | None = None
 
 
+class KnownToolCalls(msgspec.Struct, frozen=True, kw_only=True):
+    """A task with tools, and exactly the calls that the model answers it with, in order."""
+
+    task: TaskRequest
+    calls: tuple[tuple[str, str], ...]
+    """The name of each, and its arguments as the engine writes them, blank for blank."""
+
+
+class KnownReasoning(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that makes the model think, with exactly what it thinks, and the text that it answers with then."""
+
+    task: TaskRequest
+    reasoning: str
+    text: str
+
+
 class KnownTensors(msgspec.Struct, frozen=True, kw_only=True):
     """An inference and exactly the outputs that the engine answers it with, in any order."""
 
@@ -173,7 +189,9 @@ class Harness(ABC):
         _cannot("name a task with an image", "images_task")
 
     def tools_task(self) -> TaskRequest:
-        """Return a task that the model answers with a tool call."""
+        """Return a task that the model answers with a tool call; by itself, that of `known_tool_calls`."""
+        if type(self).known_tool_calls is not Harness.known_tool_calls:
+            return self.known_tool_calls().task
         _cannot("name a task that ends in a tool call", "tools_task")
 
     def empty_task(self) -> TaskRequest:
@@ -187,6 +205,17 @@ class Harness(ABC):
         blanks in a row it shows more.
         """
         _cannot("tell the exact answer of a task", "known_text")
+
+    def known_tool_calls(self) -> KnownToolCalls:
+        """Return a task that the model answers with exactly these tool calls, known from elsewhere than the adapter.
+
+        Two calls, and arguments whose JSON has a blank or an order that nobody would write, show more.
+        """
+        _cannot("tell the exact tool calls of a task", "known_tool_calls")
+
+    def known_reasoning(self) -> KnownReasoning:
+        """Return a task that makes the model think before it answers, with its exact thoughts and answer."""
+        _cannot("tell what the model thinks", "known_reasoning")
 
     def split_text(self) -> KnownText:
         """Return a task whose answer has characters of several bytes, its last one among them, each of which the engine

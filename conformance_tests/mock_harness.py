@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
-from adapter_api import Datatype, HealthState, InferRequest, TaskRequest, Tensor, WorkerAdapter
-from adapter_api.testing import ErrorCode, MockAdapter, MockSettings
-from conformance_tests.harness import Echo, Harness, KnownResponses, KnownTensors
+from adapter_api import Datatype, HealthState, InferRequest, TaskRequest, Tensor, Tool, WorkerAdapter
+from adapter_api.testing import ErrorCode, MockAdapter, MockSettings, MockToolCall
+from conformance_tests.harness import Echo, Harness, KnownResponses, KnownTensors, KnownToolCalls
 from conformance_tests.outcome import Skipped
 from conformance_tests.tensor_cases import echo_tensors
 
 ECHO = "echo"
+CALLS = (MockToolCall(name="weather", arguments='{"days": 1.0, "city":"Oslo"}', id="w1"), MockToolCall(name="time"))
 
 
 class MockHarness(Harness):
@@ -28,9 +29,13 @@ class MockHarness(Harness):
         self._adapters.clear()
 
     def adapter(self) -> WorkerAdapter:
-        adapter = MockAdapter(MockSettings(delay_s=0.001, echo=ECHO, responses=3))
+        adapter = MockAdapter(MockSettings(delay_s=0.001, echo=ECHO, responses=3, tool_calls=CALLS))
         self._adapters.append(adapter)
         return adapter
+
+    def known_tool_calls(self) -> KnownToolCalls:
+        task = self.task(tools=tuple(Tool(name=call.name) for call in CALLS), max_tokens=64)
+        return KnownToolCalls(task=task, calls=tuple((call.name, call.arguments) for call in CALLS))
 
     def known_tensors(self, datatype: Datatype, shape: tuple[int, ...] | None = None) -> KnownTensors:
         return echo_tensors("mock", datatype, shape=(2, 3) if shape is None else shape, output_name="INPUT0")

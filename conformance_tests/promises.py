@@ -41,6 +41,16 @@ def _known_text(known: Any) -> str | None:
     return None if len(known.text.split()) >= _SEVERAL else "an answer of fewer than two words"
 
 
+def _known_tool_calls(known: Any) -> str | None:
+    if not known.calls:
+        return "a task without known tool calls"
+    return _with(known.task, "tools")
+
+
+def _known_reasoning(known: Any) -> str | None:
+    return None if known.reasoning and known.text else "a task without thoughts, or without an answer"
+
+
 def _split_text(known: Any) -> str | None:
     if known.text.isascii():
         return "an answer whose characters all have one byte: there is nothing to cut"
@@ -84,6 +94,8 @@ _PROMISES: dict[str, Callable[[Any], str | None]] = {
     "empty_task": _task,
     "echo_task": _task,
     "known_text": _known_text,
+    "known_tool_calls": _known_tool_calls,
+    "known_reasoning": _known_reasoning,
     "split_text": _split_text,
     "cut_text": _cut_text,
     "known_tensors": _tensors,

@@ -18,15 +18,18 @@ from adapter_api import (
     AdapterError,
     End,
     Error,
-    Metrics,
+    ProtocolViolation,
+    Reasoning,
     Started,
     TaskRequest,
     Terminal,
     Token,
     TokenEvent,
     TokenStream,
+    ToolCallDelta,
     WorkerAdapter,
 )
+from adapter_api.grammar import StreamGrammar
 from adapter_api.stream import EventSource
 from conformance_tests.outcome import Blocked
 
@@ -48,7 +51,10 @@ class RawStream:
         self._task = task
         self._started = False
         self._ended = False
-        self._tokens = 0
+        self._tokens = self._thoughts = 0
+        self._calls = StreamGrammar()
+        """Knows which pieces of tool calls are lawful."""
+        self._calls.admit(Started(job_id=task.job_id, engine="unsaid", model=task.model))
 
     def __aiter__(self) -> RawStream:
         return self
@@ -92,7 +98,7 @@ class RawStream:
 
     def _lawful(self, item: Any) -> Iterator[TokenEvent]:
         for event in item if isinstance(item, list) else [item]:
-            if self._ended or not isinstance(event, Started | Token | Metrics | End | Error):
+            if self._ended or not isinstance(event, TokenEvent):
                 continue
             if isinstance(event, Started):
                 if not self._started:
@@ -105,6 +111,14 @@ class RawStream:
             if isinstance(event, Token):
                 event = msgspec.structs.replace(event, index=self._tokens)
                 self._tokens += 1
+            elif isinstance(event, Reasoning):
+                event = msgspec.structs.replace(event, index=self._thoughts)
+                self._thoughts += 1
+            elif isinstance(event, ToolCallDelta):
+                try:
+                    event = self._calls.admit(event)
+                except ProtocolViolation:
+                    continue
             self._ended = isinstance(event, End | Error)
             yield event
 
@@ -156,6 +170,18 @@ class Recording:
         return [event for event in before_end if isinstance(event, Token)]
 
     @property
+    def thoughts(self) -> list[Reasoning]:
+        """What the adapter said that the model thinks, before its terminal event."""
+        before_end = takewhile(lambda event: not isinstance(event, End | Error), self.said)
+        return [event for event in before_end if isinstance(event, Reasoning)]
+
+    @property
+    def tool_calls(self) -> list[ToolCallDelta]:
+        """The pieces of tool calls that the adapter said before its terminal event."""
+        before_end = takewhile(lambda event: not isinstance(event, End | Error), self.said)
+        return [event for event in before_end if isinstance(event, ToolCallDelta)]
+
+    @property
     def text(self) -> str:
         return "".join(token.text for token in self.tokens)
 
@@ -195,6 +221,8 @@ class Recording:
     def summary(self) -> str:
         """Say in a few words how the task went, without its text."""
         how = f"{len(self.tokens)} tokens"
+        how += f", {len(self.thoughts)} of thinking" if self.thoughts else ""
+        how += f", {len(self.tool_calls)} pieces of tool calls" if self.tool_calls else ""
         if isinstance(self.terminal, Error):
             return f"{how}, then error {self.terminal.code}: {self.terminal.message}"
         if isinstance(self.terminal, End):

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Protocol
+from itertools import groupby
+from typing import Protocol, TextIO, cast
 
-from adapter_api import End, Error, Started, Timings, Token, TokenEvent, encode_event
+from adapter_api import (
+    End,
+    Error,
+    Output,
+    Reasoning,
+    Started,
+    Timings,
+    Token,
+    TokenEvent,
+    ToolCallDelta,
+    encode_event,
+)
 from worker_adapter.reporting import print_error, write_json
 from worker_adapter.terminal import note, without_controls
 
@@ -26,37 +38,67 @@ class JsonOutput:
 
 
 class TextOutput:
-    """The text as it arrives; figures and errors go to standard error."""
+    """The text as it arrives, and each tool call on a line of its own; thoughts, figures and errors go to standard
+    error."""
 
     def __init__(self) -> None:
-        self._to_terminal = sys.stdout.isatty()
         self._started: Started | None = None
-        self._tokens = 0
-        self._open_line = False
+        self._outputs = 0
+        self._told: type[Output] | None = None
+        """What was told last."""
+        self._open: TextIO | None = None
+        """Where a line has begun."""
+        self._in_a_call = False
 
     def write(self, events: Sequence[TokenEvent]) -> None:
-        self._write_text("".join(event.text for event in events if isinstance(event, Token)))
-        for event in events:
-            if isinstance(event, Started):
-                self._started = event
-            elif isinstance(event, Token):
-                self._tokens += 1
-            elif isinstance(event, End | Error):
-                self._finish(event)
+        # What is ready together goes out in one write.
+        for kind, ready in groupby(events, type):
+            run = list(ready)
+            if issubclass(kind, Output):
+                self._outputs += len(run)
+                self._tell(kind, cast("list[Output]", run))
+                continue
+            for event in run:
+                if isinstance(event, Started):
+                    self._started = event
+                elif isinstance(event, End | Error):
+                    self._finish(event)
 
-    def _write_text(self, text: str) -> None:
+    def _tell(self, kind: type[Output], run: list[Output]) -> None:
+        if self._told is not None and self._told is not kind:
+            self._end_line()
+        self._told = kind
+        if kind is Reasoning:
+            self._write("".join(event.text for event in run if isinstance(event, Reasoning)), sys.stderr)
+        elif kind is Token:
+            self._write("".join(event.text for event in run if isinstance(event, Token)), sys.stdout)
+        for event in run:
+            if isinstance(event, ToolCallDelta):
+                if event.name is not None:
+                    self._end_line()
+                    self._write(f"{event.name}(", sys.stdout)
+                    self._in_a_call = True
+                self._write(event.arguments, sys.stdout)
+
+    def _write(self, text: str, stream: TextIO) -> None:
         if text:
-            sys.stdout.write(without_controls(text) if self._to_terminal else text)
-            sys.stdout.flush()
-            self._open_line = not text.endswith("\n")
+            stream.write(without_controls(text) if stream.isatty() else text)
+            stream.flush()
+            self._open = None if text.endswith("\n") else stream
+
+    def _end_line(self) -> None:
+        if self._in_a_call:
+            self._in_a_call = False
+            self._write(")", sys.stdout)
+        if self._open is not None:
+            self._write("\n", self._open)
 
     def _finish(self, event: End | Error) -> None:
-        if self._open_line:
-            self._write_text("\n")
+        self._end_line()
         if isinstance(event, Error):
             print_error(event)
         else:
-            note(summary(event, self._tokens, model=self._started.model if self._started else None))
+            note(summary(event, self._outputs, model=self._started.model if self._started else None))
 
 
 def summary(end: End, token_events: int, *, model: str | None = None) -> str:

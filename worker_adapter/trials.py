@@ -18,9 +18,10 @@ from adapter_api import (
     ModelNotFound,
     ModelProps,
     NotReady,
+    Output,
     Started,
     TaskRequest,
-    Token,
+    ToolCallDelta,
     Unsupported,
     WorkerAdapter,
 )
@@ -206,7 +207,7 @@ class Trials:
         async def read() -> None:
             async with replica.adapter.submit(TaskRequest.parse({**self._task, **fields})) as stream:
                 async for event in stream:
-                    if isinstance(event, Token | End | Error):
+                    if isinstance(event, Output | End | Error):
                         begun.set()
             begun.set()
 
@@ -240,8 +241,8 @@ class Trials:
         ended: End | Error | None = None
         async with replica.adapter.submit(task) as stream:
             async for event in stream:
-                if isinstance(event, Token):
-                    pieces.append(event.text)
+                if isinstance(event, Output):
+                    pieces.append(_said(event))
                 elif isinstance(event, Started) and event.model_version:
                     self._model_versions[replica.name].add(event.model_version)
                 elif isinstance(event, End | Error):
@@ -265,6 +266,11 @@ class Trials:
                 severity="warning", topic="version", message=f"the answers came from model versions {versions}",
                 advice="name one with --model-version",
             )  # fmt: skip
+
+
+def _said(event: Output) -> str:
+    """Return what is compared of an event: all that was generated, but for the ids that each run makes anew."""
+    return f"{event.name or ''}{event.arguments}" if isinstance(event, ToolCallDelta) else event.text
 
 
 async def _together(calls: Sequence[Any], ask: Any) -> list[Run]:

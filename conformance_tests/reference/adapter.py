@@ -34,12 +34,14 @@ from adapter_api import (
     ModelHealth,
     ModelProps,
     ProtocolViolation,
+    Reasoning,
     Started,
     StreamIncomplete,
     TaskRequest,
     Tensor,
     Token,
     TokenEvent,
+    ToolCallDelta,
     Unsupported,
     Usage,
     WorkerAdapter,
@@ -84,10 +86,17 @@ class ReferenceAdapter(WorkerAdapter):
         job = await self._begin(task)
         self.jobs[task.job_id] = job
         decoder = codecs.getincrementaldecoder("utf-8")()
-        index = 0
+        index = thoughts = 0
         try:
             yield self._started(task)
             while (piece := await self._next(job)) is not None:
+                if piece.kind == "thought":
+                    yield self._thought(thoughts, piece)
+                    thoughts += 1
+                    continue
+                if piece.kind == "call":
+                    yield self._tool_call(piece)
+                    continue
                 text = self._decode(decoder, piece)
                 if text:
                     yield self._token(task, index, text, piece)
@@ -173,10 +182,16 @@ class ReferenceAdapter(WorkerAdapter):
         alternatives = (chosen, *others) if task.logprobs else ()
         return Token(index, text, piece.token_id, piece.logprob, alternatives=alternatives)
 
+    def _thought(self, index: int, piece: Piece) -> Reasoning:
+        return Reasoning(index, piece.data.decode())
+
+    def _tool_call(self, piece: Piece) -> ToolCallDelta:
+        return ToolCallDelta(piece.call, piece.id, piece.name, piece.data.decode())
+
     def _usage(self, job: Job) -> Usage:
         if Capability.USAGE not in self.capabilities:
             return Usage()
-        return Usage(tokens_in=job.answer.tokens_in, tokens_out=len(job.answer.pieces))
+        return Usage(tokens_in=job.answer.tokens_in, tokens_out=job.answer.tokens_out)
 
     def _metrics(self, usage: Usage) -> Metrics:
         return Metrics(tokens_in=usage.tokens_in, tokens_out=usage.tokens_out)

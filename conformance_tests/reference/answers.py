@@ -9,9 +9,12 @@ from typing import Literal, NamedTuple
 
 Reason = Literal["stop", "length", "tool_calls"]
 
-ECHO, SPLIT, CUT, NOTHING = "echo:", "split:", "cut:", "nothing:"
-"""Prompts that begin so are answered with the rest: word by word, byte by byte, the same without the last byte, or not
-at all."""
+ECHO, SPLIT, CUT, NOTHING, THINK = "echo:", "split:", "cut:", "nothing:", "think:"
+"""Prompts that begin so are answered with the rest: word by word, byte by byte, the same without the last byte, not
+at all, or word by word after some thoughts."""
+THOUGHTS = ("Hm", ", let", " me", " see.")
+CALLS = (("weather", "w1", ('{"days": 1.0, ', '"city":', ' "Oslo"}')), ("time", None, ('{"zone" :"CET"}',)))
+"""What a task with tools is answered with: names, ids where the engine gives one, and arguments in pieces."""
 
 _WORDS = ("river", "stone", "cloud", "bridge", "winter", "lamp", "paper", "seven", "north", "salt")
 
@@ -22,19 +25,30 @@ class Answer(NamedTuple):
     pieces: tuple[bytes, ...]
     reason: Reason | None
     tokens_in: int
+    thoughts: tuple[str, ...] = ()
+    """Before the pieces."""
+    calls: tuple[tuple[str, str | None, tuple[str, ...]], ...] = ()
+    """Behind them."""
+
+    @property
+    def tokens_out(self) -> int:
+        return len(self.pieces) + len(self.thoughts) + sum(len(arguments) for _, _, arguments in self.calls)
 
 
 def answer_to(prompt: str, max_tokens: int, stop: tuple[str, ...], seed: int | None, json: bool, tools: bool) -> Answer:
     """Return the answer to a prompt; the same seed and prompt give the same one."""
     tokens_in = len(prompt.split())
     if tools:
-        return Answer((b'{"city":', b' "Oslo"}'), "tool_calls", tokens_in)
+        return Answer((b"I", b" ask"), "tool_calls", tokens_in, calls=CALLS)
     if prompt.startswith(SPLIT):
         data = prompt.removeprefix(SPLIT).encode()
         return Answer(tuple(data[at : at + 1] for at in range(len(data))), "stop", tokens_in)
     if prompt.startswith(CUT):
         data = prompt.removeprefix(CUT).encode()[:-1]
         return Answer(tuple(data[at : at + 1] for at in range(len(data))), "stop", tokens_in)
+    if prompt.startswith(THINK):
+        words = _pieces(ECHO + prompt.removeprefix(THINK), seed, json)
+        return Answer(tuple(word.encode() for word in words), "stop", tokens_in, THOUGHTS)
     pieces, reason = _cut(_pieces(prompt, seed, json), stop, max_tokens)
     return Answer(tuple(piece.encode() for piece in pieces), reason, tokens_in)
 

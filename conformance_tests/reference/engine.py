@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import anyio
 import anyio.lowlevel
@@ -63,11 +63,15 @@ class Order:
 
 
 class Piece(NamedTuple):
-    """One token of the answer, as bytes that may end inside a character."""
+    """One token of the answer, as bytes that may end inside a character; of a tool call, of its arguments."""
 
     data: bytes
     token_id: int
     logprob: float
+    kind: Literal["text", "thought", "call"] = "text"
+    call: int = 0
+    name: str | None = None
+    id: str | None = None
 
 
 class Mode(Enum):
@@ -243,8 +247,14 @@ class Job:
         raise failure
 
     def _cut(self, rng: random.Random) -> Iterator[Piece]:
+        for thought in self.answer.thoughts:
+            yield Piece(thought.encode(), 0, 0.0, "thought")
         for data in self.answer.pieces:
             yield Piece(data, token_id=len(data), logprob=-math.log(1 + rng.randrange(1, 9)))
+        for number, (name, id, arguments) in enumerate(self.answer.calls):
+            yield Piece(arguments[0].encode(), 0, 0.0, "call", number, name, id)
+            for more in arguments[1:]:
+                yield Piece(more.encode(), 0, 0.0, "call", number)
 
 
 def _told(order: Order) -> bytes:

@@ -24,10 +24,18 @@ from adapter_api import (
     load_plugins,
 )
 from adapter_api.hookspecs import PROJECT
-from conformance_tests.harness import Backend, Harness, KnownResponses, KnownTensors, KnownText
+from conformance_tests.harness import (
+    Backend,
+    Harness,
+    KnownReasoning,
+    KnownResponses,
+    KnownTensors,
+    KnownText,
+    KnownToolCalls,
+)
 from conformance_tests.outcome import Skipped
 from conformance_tests.reference.adapter import CAPABILITIES, ReferenceAdapter, ReferenceSettings
-from conformance_tests.reference.answers import CUT, ECHO, NOTHING, SPLIT
+from conformance_tests.reference.answers import CALLS, CUT, ECHO, NOTHING, SPLIT, THINK, THOUGHTS
 from conformance_tests.reference.engine import MIRROR, SLOW, VERSIONS, Engine, Fault, Mode
 from conformance_tests.tensor_cases import echo_tensors, sample_tensor
 
@@ -70,8 +78,14 @@ class ReferenceHarness(Harness):
         parts = (TextPart(text="What is this?"), ImagePart(data=_PIXEL, media_type="image/png"))
         return self.task(prompt=None, messages=(Message(role="user", content=parts),))
 
-    def tools_task(self) -> TaskRequest:
-        return self.task(tools=(Tool(name="weather", parameters={"type": "object"}),))
+    def known_tool_calls(self) -> KnownToolCalls:
+        tools = tuple(Tool(name=name, parameters={"type": "object"}) for name, _, _ in CALLS)
+        calls = tuple((name, "".join(arguments)) for name, _, arguments in CALLS)
+        return KnownToolCalls(task=self.task(tools=tools), calls=calls)
+
+    def known_reasoning(self) -> KnownReasoning:
+        text = "forty two"
+        return KnownReasoning(task=self.task(prompt=THINK + text), reasoning="".join(THOUGHTS), text=text)
 
     def empty_task(self) -> TaskRequest:
         return self.task(prompt=NOTHING)

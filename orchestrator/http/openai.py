@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from adapter_api import Alternative, End, Error, ModelNotFound, Token, TokenEvent, Usage
+from adapter_api import End, Error, ModelNotFound, Reasoning, Token, TokenEvent, ToolCallDelta
 from orchestrator.config import ServerSettings
 from orchestrator.http import bodies
 from orchestrator.http.answers import StreamingAnswer, gather
+from orchestrator.http.openai_answers import (
+    Kind,
+    finish_reason_of,
+    logprobs_of,
+    no_piece,
+    piece_of_text,
+    piece_of_tool_call,
+    usage_of,
+    whole_choice,
+)
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
 from orchestrator.http.problems import answer, openai_body
 from orchestrator.http.service import AcceptedTask, client_of, read_json, service_of
@@ -21,7 +31,6 @@ from orchestrator.http.sse import data_frame
 
 router = APIRouter(tags=["OpenAI-compatible"])
 
-Kind = Literal["chat", "text"]
 _ID_PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
 _OBJECT = {"chat": "chat.completion", "text": "text_completion"}
 
@@ -86,13 +95,16 @@ class Chunks(StreamingAnswer):
             "model": asked.task.model,
         }
         self._head = head
-        # A token's chunk is the same up to its text: it is encoded once.
+        # A token's chunk, and a thought's, is the same up to its text: it is encoded once.
         open_choice = '"delta":{"content":' if kind == "chat" else '"text":'
         encoded = msgspec.json.encode(head)[:-1].decode()
         self._token_head = f'data: {encoded},"choices":[{{"index":0,{open_choice}'.encode()
         close_delta = "}" if kind == "chat" else ""
         self._token_tail = f'{close_delta},"logprobs":null,"finish_reason":null}}]}}\n\n'.encode()
+        open_thought = '"delta":{' if kind == "chat" else '"text":"",'
+        self._thought_head = f'data: {encoded},"choices":[{{"index":0,{open_thought}"reasoning_content":'.encode()
         self._greeted = kind != "chat"
+        self._calls = False
 
     def encode(self, batch: list[TokenEvent]) -> bytes:
         frames: list[bytes] = []
@@ -103,9 +115,15 @@ class Chunks(StreamingAnswer):
         for event in batch:
             if isinstance(event, Token):
                 if self._logprobs:
-                    frames.append(self._chunk(_piece(self._kind, event.text), None, [event]))
+                    frames.append(self._chunk(piece_of_text(self._kind, event.text), None, [event]))
                 else:
                     frames.append(b"%b%b%b" % (self._token_head, encode(event.text), self._token_tail))
+            elif isinstance(event, Reasoning):
+                thought = encode(event.text)
+                frames.append(b'%b%b,"reasoning":%b%b' % (self._thought_head, thought, thought, self._token_tail))
+            elif isinstance(event, ToolCallDelta):
+                self._calls = True
+                frames.append(self._chunk(piece_of_tool_call(self._kind, event), None))
             elif isinstance(event, End):
                 frames += self._end(event)
             elif isinstance(event, Error):
@@ -116,13 +134,13 @@ class Chunks(StreamingAnswer):
         return openai_body(error)
 
     def _end(self, end: End) -> list[bytes]:
-        frames = [self._chunk({"delta": {}} if self._kind == "chat" else {"text": ""}, end.finish_reason)]
+        frames = [self._chunk(no_piece(self._kind), finish_reason_of(end, calls=self._calls))]
         if self._include_usage:
-            frames.append(data_frame(msgspec.json.encode({**self._head, "choices": [], "usage": _usage(end.usage)})))
+            frames.append(data_frame(msgspec.json.encode({**self._head, "choices": [], "usage": usage_of(end.usage)})))
         return [*frames, data_frame(b"[DONE]")]
 
     def _chunk(self, piece: dict[str, Any], finish_reason: str | None, tokens: list[Token] | None = None) -> bytes:
-        logprobs = _logprobs(self._kind, tokens) if tokens else None
+        logprobs = logprobs_of(self._kind, tokens) if tokens else None
         choice = {"index": 0, **piece, "logprobs": logprobs, "finish_reason": finish_reason}
         return data_frame(msgspec.json.encode({**self._head, "choices": [choice]}))
 
@@ -137,48 +155,13 @@ async def _whole(request: Request, kind: Kind, accepted: AcceptedTask) -> Respon
         return answer(request, terminal)
     if not isinstance(terminal, End):
         return Response(status_code=499)  # the client is gone; nobody reads this
-    task, tokens = accepted.task, [event for event in events if isinstance(event, Token)]
-    text = "".join(token.text for token in tokens)
-    choice = {
-        "index": 0,
-        **({"message": {"role": "assistant", "content": text}} if kind == "chat" else {"text": text}),
-        "logprobs": _logprobs(kind, tokens) if task.logprobs is not None else None,
-        "finish_reason": terminal.finish_reason,
-    }
+    task = accepted.task
+    choice = whole_choice(kind, events, terminal, logprobs=task.logprobs is not None)
     body = {
         "id": _ID_PREFIX[kind] + task.job_id, "object": _OBJECT[kind], "created": int(time.time()),
-        "model": task.model, "choices": [choice], "usage": _usage(terminal.usage),
+        "model": task.model, "choices": [choice], "usage": usage_of(terminal.usage),
     }  # fmt: skip
     return Response(msgspec.json.encode(body), headers=accepted.headers, media_type="application/json")
-
-
-def _piece(kind: Kind, text: str) -> dict[str, Any]:
-    return {"delta": {"content": text}} if kind == "chat" else {"text": text}
-
-
-def _logprobs(kind: Kind, tokens: list[Token]) -> dict[str, Any]:
-    if kind == "chat":
-        return {
-            "content": [{**_scored(t), "top_logprobs": [_scored(other) for other in t.alternatives]} for t in tokens]
-        }
-    top = [{other.text: other.logprob for other in token.alternatives} for token in tokens]
-    return {
-        "tokens": [token.text for token in tokens],
-        "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": top if any(top) else None,
-    }
-
-
-def _scored(token: Token | Alternative) -> dict[str, Any]:
-    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode())}
-
-
-def _usage(usage: Usage) -> dict[str, int] | None:
-    """`None` where the engine does not count: made-up figures would be billed."""
-    if usage.tokens_in is None or usage.tokens_out is None:
-        return None
-    total = usage.tokens_in + usage.tokens_out
-    return {"prompt_tokens": usage.tokens_in, "completion_tokens": usage.tokens_out, "total_tokens": total}
 
 
 def _model(name: str, request: Request) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class AcceptedTask:
 
     async def close(self) -> None:
         """Cancel what still runs, and count the tokens against the client's share."""
-        self.client.count_tokens(self.stream.tokens)
+        self.client.count_tokens(self.stream.outputs)
         await self.stream.aclose()
 
 

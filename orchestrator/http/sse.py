@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from adapter_api import End, Error, Metrics, Started, Token, TokenEvent, encode_event
+from adapter_api import End, Error, Metrics, Reasoning, Started, Token, TokenEvent, ToolCallDelta, encode_event
 
 HEARTBEAT = b": heartbeat\n\n"
 """A comment: it keeps proxies from closing a silent stream, and clients ignore it."""
@@ -12,6 +12,8 @@ HEARTBEAT = b": heartbeat\n\n"
 _HEADS: dict[type, bytes] = {
     Started: b"event: started\nid: ",
     Token: b"event: token\nid: ",
+    Reasoning: b"event: reasoning\nid: ",
+    ToolCallDelta: b"event: tool_call\nid: ",
     Metrics: b"event: metrics\nid: ",
     End: b"event: end\nid: ",
     Error: b"event: error\nid: ",

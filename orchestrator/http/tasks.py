@@ -29,7 +29,7 @@ _SETTLE_S = 1.0
 
 
 class TaskEvents(StreamingAnswer):
-    """`event: started|token|metrics|end|error`, with `id:` lines that count from 0."""
+    """`event: started|token|reasoning|tool_call|metrics|end|error`, with `id:` lines that count from 0."""
 
     _next_id = 0
 

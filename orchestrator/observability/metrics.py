@@ -40,10 +40,10 @@ class OrchestratorMetrics:
         self._rejected = counter("tasks_rejected", "Tasks refused on arrival", (*pool, "code"))
         self._unserved = counter("tasks_unserved", "Tasks that ended while they waited", (*lane, "outcome"))
         self._tokens_in = counter("tokens_in", "Prompt tokens the engine counted", LABELS)
-        self._tokens_out = counter("tokens_out", "Token events passed on", LABELS)
+        self._tokens_out = counter("tokens_out", "Events of output passed on: text, reasoning, tool calls", LABELS)
         self._retries = counter("retries", "Moves of tasks that had shown nothing", (*REPLICA_LABELS, "code"))
         self._cancels = counter("cancels", "Cancels of a live task", (*pool, "mode"))
-        self._after_cancel = counter("tokens_after_cancel", "Token events a replica sent after its cancel", pool)
+        self._after_cancel = counter("tokens_after_cancel", "Events of output a replica sent after its cancel", pool)
         self._sessions_moved = counter("sessions_moved", "Session tasks that ran where their session had not", pool)
         self._ttft = histogram(registry, "time_to_first_token_seconds", "From arrival to the first token", LABELS)
         self._gap = histogram(registry, "inter_token_seconds", "Mean time between tokens of a task", LABELS, _GAPS)
@@ -123,7 +123,7 @@ class OrchestratorMetrics:
         """Count the tokens that live tasks have had so far, so that a long task does not count in one leap."""
         for ticket in tickets:
             if (stream := ticket.stream) is not None:
-                self._count_tokens(ticket, stream.tokens)
+                self._count_tokens(ticket, stream.outputs)
 
     def refresh(
         self, pools: Iterable[Pool], plugins: Iterable[PluginReport] = (), certificate_expires_at: float | None = None

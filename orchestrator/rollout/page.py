@@ -83,13 +83,17 @@ def _agreements(report: RolloutReport) -> str:
             f"{escape(each.pool_id)} and {escape(each.shadow_id)}",
             str(each.compared),
             _percent(each.same_text, each.compared),
+            "" if each.same_tool_calls is None else _percent(each.same_tool_calls, each.compared),
             _percent(each.same_outcome, each.compared),
             _three(each.first_difference),
             str(each.skipped),
         )
         for each in report.agreements
     ]
-    heads = ("Pools", "Compared", "Same text", "Same outcome", "First difference (characters)", "Left out")
+    heads = (
+        "Pools", "Compared", "Same text", "Same tool calls", "Same outcome", "First difference (characters)",
+        "Left out",
+    )  # fmt: skip
     return "<h2>Agreement of answers</h2>" + _table(heads, rows, "a pool and its shadow")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -74,6 +75,8 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     shadow_id: str
     compared: int
     same_text: int
+    same_tool_calls: int | None = None
+    """Of the same tools with the same values, however their JSON is written; `None` from a host before 0.2.0."""
     same_outcome: int
     skipped: int
     """Tasks that were to be copied and were not, because too many copies were running."""
@@ -114,22 +117,33 @@ class Figures:
         )
 
 
+class Answer(NamedTuple):
+    """What is compared of an answer; what a model thought on its way is not."""
+
+    outcome: str
+    text: str
+    tool_calls: tuple[tuple[str, str], ...] = ()
+    """Names and arguments."""
+
+
 class Comparisons:
     """Compares the answers of a pool with those of its shadow; keeps figures, never the texts."""
 
     def __init__(self, recent: int = RECENT) -> None:
         self._same_text: deque[bool] = deque(maxlen=recent)
+        self._same_tool_calls: deque[bool] = deque(maxlen=recent)
         self._same_outcome: deque[bool] = deque(maxlen=recent)
         self._differences: deque[int] = deque(maxlen=recent)
         self.skipped = 0
 
-    def add(self, outcome: str, text: str, shadow_outcome: str, shadow_text: str) -> None:
+    def add(self, answer: Answer, shadows: Answer) -> None:
         """Compare two answers to one task."""
-        same = text == shadow_text
+        same = answer.text == shadows.text
         self._same_text.append(same)
-        self._same_outcome.append(outcome == shadow_outcome)
+        self._same_tool_calls.append(_values_of(answer) == _values_of(shadows))
+        self._same_outcome.append(answer.outcome == shadows.outcome)
         if not same:
-            self._differences.append(first_difference(text, shadow_text))
+            self._differences.append(first_difference(answer.text, shadows.text))
 
     def agreement(self, pool_id: str, shadow_id: str) -> Agreement:
         return Agreement(
@@ -137,10 +151,23 @@ class Comparisons:
             shadow_id=shadow_id,
             compared=len(self._same_text),
             same_text=sum(self._same_text),
+            same_tool_calls=sum(self._same_tool_calls),
             same_outcome=sum(self._same_outcome),
             skipped=self.skipped,
             first_difference=Spread.of(self._differences),
         )
+
+
+def _values_of(answer: Answer) -> list[tuple[str, Any]]:
+    """Return the tool calls as who runs them has them: however their JSON is written."""
+    return [(name, _value_of(arguments)) for name, arguments in answer.tool_calls]
+
+
+def _value_of(arguments: str) -> Any:
+    try:
+        return msgspec.json.decode(arguments or "{}")
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def first_difference(one: str, other: str) -> int:

@@ -12,10 +12,21 @@ from typing import Any, cast
 import anyio
 import anyio.abc
 
-from adapter_api import AdapterError, End, Error, TaskRequest, Terminal, Token, TokenEvent, TokenStream
+from adapter_api import (
+    AdapterError,
+    End,
+    Error,
+    TaskRequest,
+    Terminal,
+    Token,
+    TokenEvent,
+    TokenStream,
+    ToolCallDelta,
+    gather_tool_calls,
+)
 from adapter_api.task import new_job_id
 from orchestrator.config.settings import PoolSettings
-from orchestrator.rollout.report import Comparisons
+from orchestrator.rollout.report import Answer, Comparisons
 
 _log = logging.getLogger("orchestrator.rollout.shadow")
 
@@ -96,10 +107,12 @@ class _Answer:
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
+        self._calls: list[TokenEvent] = []
         self._terminal: Terminal | None = None
 
     def take(self, batch: list[TokenEvent]) -> None:
         self._pieces += [event.text for event in batch if isinstance(event, Token)]
+        self._calls += [event for event in batch if isinstance(event, ToolCallDelta)]
         if isinstance(batch[-1], End | Error):
             self._terminal = batch[-1]
 
@@ -109,7 +122,11 @@ class _Answer:
         if not isinstance(mine, End) or not isinstance(its, End):
             return
         if "cancelled" not in (mine.finish_reason, its.finish_reason):
-            comparisons.add(mine.finish_reason, "".join(self._pieces), its.finish_reason, "".join(shadow._pieces))
+            comparisons.add(self._whole(mine), shadow._whole(its))
+
+    def _whole(self, end: End) -> Answer:
+        calls = tuple((call.name, call.arguments) for call in gather_tool_calls(self._calls))
+        return Answer(end.finish_reason, "".join(self._pieces), calls)
 
 
 class _Copy:

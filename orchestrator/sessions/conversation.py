@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from sys import getsizeof
 
-from adapter_api import End, InvalidRequest, TaskRequest, Token, TokenEvent
+import msgspec
+
+from adapter_api import (
+    End,
+    InvalidRequest,
+    TaskRequest,
+    Token,
+    TokenEvent,
+    ToolCall,
+    ToolCallDelta,
+    gather_tool_calls,
+)
 from orchestrator.sessions.history import Histories, Turn, size_of
+
+_PIECE_BYTES = 128
+"""What a piece of a tool call takes beside its arguments."""
 
 
 class Conversations:
@@ -37,15 +51,41 @@ class Conversations:
         self, batches: AsyncIterator[list[TokenEvent]], asked: TaskRequest, owner: str | None
     ) -> AsyncIterator[list[TokenEvent]]:
         """Pass the events on and, when the task ends well, add question and answer to its session's history."""
-        pieces: list[str] = []
+        texts: list[str] = []
+        calls: list[ToolCallDelta] = []
         size = 0
         async for batch in batches:
             if size <= self.histories.session_bytes:  # no more of it is remembered than that
-                new = [event.text for event in batch if isinstance(event, Token)]
-                pieces += new
-                size += sum(map(getsizeof, new))
+                for event in batch:
+                    if isinstance(event, Token):
+                        texts.append(event.text)
+                        size += getsizeof(event.text)
+                    elif isinstance(event, ToolCallDelta):
+                        calls.append(event)
+                        size += _PIECE_BYTES + getsizeof(event.arguments)
             last = batch[-1]
-            went_well = isinstance(last, End) and last.finish_reason != "cancelled"
-            if went_well and asked.session_id and asked.messages:
-                self.histories.add(owner, asked.session_id, Turn(asked.messages, "".join(pieces)))
+            if (
+                isinstance(last, End)
+                and last.finish_reason != "cancelled"
+                and asked.session_id is not None
+                and asked.messages
+            ):
+                turn = Turn(asked.messages, "".join(texts), _whole_calls(calls, last))
+                self.histories.add(owner, asked.session_id, turn)
             yield batch
+
+
+def _whole_calls(pieces: Sequence[ToolCallDelta], end: End) -> tuple[ToolCall, ...]:
+    """Return the answer's tool calls, without the one that its end cut off: nobody can send the result of that."""
+    calls = gather_tool_calls(pieces)
+    if calls and end.finish_reason == "length" and not _is_json(calls[-1].arguments):
+        return calls[:-1]
+    return calls
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

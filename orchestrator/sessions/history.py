@@ -8,7 +8,7 @@ from sys import getsizeof
 
 import msgspec
 
-from adapter_api import ImagePart, Message
+from adapter_api import ImagePart, Message, ToolCall
 from orchestrator.config import HistorySettings
 
 _MESSAGE_BYTES = 1024
@@ -20,6 +20,19 @@ class Turn(msgspec.Struct, frozen=True):
 
     asked: tuple[Message, ...]
     answer: str
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def answered(self) -> Message:
+        """The assistant's message. What it thought is no part of it: models are not shown their old thoughts."""
+        return Message(
+            role="assistant", content=self.answer or (None if self.tool_calls else ""), tool_calls=self.tool_calls
+        )
+
+    @property
+    def needs_the_one_before(self) -> bool:
+        """Whether it brings the results of tool calls that the turn before made."""
+        return bool(self.asked) and self.asked[0].role == "tool"
 
     def __repr__(self) -> str:
         return f"Turn(<{len(self.asked)} messages, {len(self.answer)} characters>)"
@@ -31,7 +44,7 @@ def size_of(messages: Iterable[Message]) -> int:
     for message in messages:
         parts = message.content if isinstance(message.content, tuple) else ()
         texts = [part.data if isinstance(part, ImagePart) else part.text for part in parts]
-        texts += [call.arguments for call in message.tool_calls]
+        texts += [call.name + call.id + call.arguments for call in message.tool_calls]
         size += _MESSAGE_BYTES * (1 + len(texts)) + sum(map(getsizeof, texts))
         size += getsizeof(message.content) if isinstance(message.content, str) else 0
     return size
@@ -76,7 +89,7 @@ class Histories:
         past: list[Message] = []
         for turn in self.turns(owner, session_id):
             past += [message for message in turn.asked if message.role not in ("system", "developer")]
-            past.append(Message(role="assistant", content=turn.answer))
+            past.append(turn.answered)
         system = [message for message in asked if message.role in ("system", "developer")]
         rest = [message for message in asked if message.role not in ("system", "developer")]
         return (*system, *past, *rest)
@@ -86,11 +99,13 @@ class Histories:
         self.forget_old()
         key = owner, session_id
         session = self._sessions.setdefault(key, _Session())
-        before, size = session.bytes, size_of(turn.asked) + _MESSAGE_BYTES + getsizeof(turn.answer)
+        before, size = session.bytes, size_of((*turn.asked, turn.answered))
         session.turns.append((turn, size))
         session.bytes += size
         while len(session.turns) > self._settings.turns or session.bytes > self._settings.session_bytes:
             session.forget_first()
+            while session.turns and session.turns[0][0].needs_the_one_before:
+                session.forget_first()
         self.bytes += session.bytes - before
         session.expires = self._clock() + self._settings.ttl_s
         self._sessions.move_to_end(key)

@@ -1,8 +1,8 @@
 """Running one task: get a slot, pass the replica's events on, move on while nothing was shown.
 
 What the submitter sees: one `started`, and it is true. The replica's own `started` is held back until the replica says
-something that cannot be taken back (a token, or its last word), because until then the task may still move; so
-`started` names the replica that really serves it, and comes together with the first token.
+something that cannot be taken back (output of any kind, or its last word), because until then the task may still move;
+so `started` names the replica that really serves it, and comes together with the first output.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from adapter_api import (
     End,
     Error,
     Metrics,
+    Output,
     Started,
     TaskRequest,
     Timings,
-    Token,
     TokenEvent,
     TokenStream,
 )
@@ -69,7 +69,7 @@ class Dispatcher:
                     async for batch in batches:
                         if not ticket.shown:
                             held += batch
-                            if not any(isinstance(event, Token | End | Error) for event in batch):
+                            if not any(isinstance(event, Output | End | Error) for event in batch):
                                 continue
                             failure = self._failure_to_move_on(ticket, held)
                             if failure is not None:
@@ -96,7 +96,7 @@ class Dispatcher:
     def _failure_to_move_on(self, ticket: Ticket, held: list[TokenEvent]) -> Error | None:
         """Return the error after which the task goes elsewhere; `None` when what is held may be shown."""
         last = held[-1]
-        if not isinstance(last, Error) or any(type(event) is Token for event in held):
+        if not isinstance(last, Error) or any(isinstance(event, Output) for event in held):
             return None
         if not may_move(last, trial=bool(ticket.trials)) or ticket.attempts >= ticket.pool.settings.retry.attempts:
             return None
@@ -108,7 +108,7 @@ class Dispatcher:
 
     def _reveal(self, ticket: Ticket, replica: Replica, held: list[TokenEvent]) -> list[TokenEvent]:
         ticket.shown = True
-        if any(type(event) is Token for event in held):
+        if any(isinstance(event, Output) for event in held):
             ticket.first_token_at = perf_counter()
         for position, event in enumerate(held):
             if isinstance(event, Started):

@@ -78,7 +78,7 @@ def _status(ticket: Ticket) -> TaskStatus:
         queue_ms=ticket.waited_s * 1e3,
         kv_warmth=ticket.kv_warmth,
         attempts=ticket.attempts,
-        tokens_out=counted if counted is not None else stream.tokens if stream is not None else 0,
+        tokens_out=counted if counted is not None else stream.outputs if stream is not None else 0,
         age_s=perf_counter() - ticket.arrived,
         ended_at=time.time() if ticket.ended else None,
         terminal=None if terminal is None else told(terminal, ticket),

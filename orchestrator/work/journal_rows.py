@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from adapter_api import End, Error, Started, Token, TokenEvent, decode_event
+from adapter_api import End, Error, Metrics, Output, Started, TokenEvent, UnknownEvent, decode_event
 from orchestrator.pools.status import TaskStatus
 
 
@@ -68,9 +68,7 @@ def status_of(connection: sqlite3.Connection, job_id: str, written: bytes, ended
     for event in _backwards(connection, job_id):
         if isinstance(event, End | Error):
             terminal = event
-        elif isinstance(event, Token):
-            tokens = event.index + 1
-            break
+        tokens += isinstance(event, Output)
     if isinstance(terminal, End) and terminal.usage.tokens_out is not None:
         tokens = terminal.usage.tokens_out
     status = msgspec.structs.replace(status, state="ended", ended_at=ended_at, terminal=terminal, tokens_out=tokens)
@@ -96,6 +94,13 @@ def _first_events(connection: sqlite3.Connection, job_id: str) -> list[TokenEven
 
 def _events(job_id: str, blob: bytes) -> list[TokenEvent]:
     try:
-        return [decode_event(line) for line in blob.split(b"\n")]
+        return [_event(line) for line in blob.split(b"\n")]
     except (msgspec.MsgspecError, ValueError) as exc:
         raise Damaged(f"what the journal of kept tasks has of job {job_id} is damaged") from exc
+
+
+def _event(line: bytes) -> TokenEvent:
+    try:
+        return decode_event(line)
+    except UnknownEvent:  # by a later version; one that says nothing keeps the numbers of those behind it
+        return Metrics()

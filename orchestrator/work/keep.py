@@ -11,7 +11,7 @@ from time import monotonic
 import anyio
 import anyio.abc
 
-from adapter_api import Error, JobConflict, Metrics, Token, TokenEvent
+from adapter_api import Error, JobConflict, Metrics, Reasoning, Token, TokenEvent, ToolCallDelta
 from orchestrator.pools.status import TaskStatus
 from orchestrator.work.journal import Journal
 
@@ -98,6 +98,10 @@ def _size(event: TokenEvent) -> int:
     """Return how many bytes of memory an event takes, about."""
     if isinstance(event, Token):
         return _EVENT_BYTES + getsizeof(event.text) + sum(_EVENT_BYTES + getsizeof(a.text) for a in event.alternatives)
+    if isinstance(event, Reasoning):
+        return _EVENT_BYTES + getsizeof(event.text)
+    if isinstance(event, ToolCallDelta):
+        return _EVENT_BYTES + sum(map(getsizeof, (event.arguments, event.name or "", event.id or "")))
     if isinstance(event, Metrics):
         return _EVENT_BYTES * (1 + len(event.engine))
     return _EVENT_BYTES + (getsizeof(event.message) if isinstance(event, Error) else 0)

@@ -88,7 +88,7 @@ class Tasks:
             batches,
             job_id=task.job_id,
             timeout_s=ticket.timeout_s,
-            on_finished=lambda stream: self._intake.finish(ticket, stream.tokens, stream.terminal),
+            on_finished=lambda stream: self._intake.finish(ticket, stream.outputs, stream.terminal),
         )
         ticket.stream = stream
         # A stream that is dropped unread never runs its generator, so that nothing else would free its place.
@@ -104,7 +104,7 @@ class Tasks:
         if stream is None:  # an inference on tensors, which ends with its caller
             return CancelReceipt(found=True, mode="client_only", after_ms=(perf_counter() - began) * 1e3)
         ticket.cancelled = True
-        tokens_before = stream.tokens
+        outputs_before = stream.outputs
         adapter = ticket.replica.adapter if ticket.replica is not None else None
         if adapter is not None:
             receipt = await adapter.cancel(job_id)
@@ -114,7 +114,7 @@ class Tasks:
         receipt = msgspec.structs.replace(
             receipt, found=True, acknowledged=stream.quiet, after_ms=(perf_counter() - began) * 1e3
         )
-        self._ledger.cancelled(ticket, receipt, stream.tokens - tokens_before)
+        self._ledger.cancelled(ticket, receipt, stream.outputs - outputs_before)
         return receipt
 
     async def end_all(self) -> None:

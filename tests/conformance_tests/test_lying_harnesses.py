@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from adapter_api import Capability, EngineProps, TaskRequest, Unsupported
+from adapter_api import Capability, EngineProps, TaskRequest, Tool, Unsupported
 from conformance_tests.catalog import load
 from conformance_tests.checks import load_suite
 from conformance_tests.command_line import describe
 from conformance_tests.execution import Session
-from conformance_tests.harness import Harness, KnownResponses, KnownText
+from conformance_tests.harness import Harness, KnownReasoning, KnownResponses, KnownText, KnownToolCalls
 from conformance_tests.markdown import verdict_line
 from conformance_tests.mutants.breaking import HurryingHarness
 from conformance_tests.outcome import Outcome, Skipped, Status
@@ -93,6 +93,21 @@ class HasNoTools(HurryingHarness):
         return self.task()
 
 
+class KnowsNoCalls(HurryingHarness):
+    def known_tool_calls(self) -> KnownToolCalls:
+        return KnownToolCalls(task=self.task(tools=(Tool(name="time"),)), calls=())
+
+
+class CallsWithoutTools(HurryingHarness):
+    def known_tool_calls(self) -> KnownToolCalls:
+        return KnownToolCalls(task=self.task(), calls=(("time", "{}"),))
+
+
+class ThinksNothing(HurryingHarness):
+    def known_reasoning(self) -> KnownReasoning:
+        return KnownReasoning(task=self.task(), reasoning="", text="forty two")
+
+
 class HasNoSchema(HurryingHarness):
     def json_task(self) -> TaskRequest:
         return self.task()
@@ -135,6 +150,9 @@ class HasNoTime(HurryingHarness):
         (AsksForNothing, "ORCH-3059-003", Status.BLOCKED, "answered with no text"),
         (HasNoImages, "ORCH-3059-025", Status.BROKEN, "a task without images"),
         (HasNoTools, "ORCH-3059-044", Status.BROKEN, "a task without tools"),
+        (KnowsNoCalls, "ORCH-3059-061", Status.BROKEN, "without known tool calls"),
+        (CallsWithoutTools, "ORCH-3059-060", Status.BROKEN, "a task without tools"),
+        (ThinksNothing, "ORCH-3059-062", Status.BROKEN, "without thoughts"),
         (HasNoSchema, "ORCH-3059-027", Status.BROKEN, "a task without response_format"),
         (HasNoStream, "ORCH-3061-014", Status.BROKEN, "fewer than two responses"),
         (CutsNothing, "ORCH-3059-011", Status.BROKEN, "all have one byte"),
@@ -159,8 +177,11 @@ class SkipsWhatIsDeclared(HurryingHarness):
     def images_task(self) -> TaskRequest:
         raise Skipped("there is no picture")
 
-    def tools_task(self) -> TaskRequest:
+    def known_tool_calls(self) -> KnownToolCalls:
         raise Skipped("there is no tool")
+
+    def known_reasoning(self) -> KnownReasoning:
+        raise Skipped("nobody thinks")
 
 
 class TriesAModelThatCanLess(HurryingHarness):
@@ -195,7 +216,7 @@ class DeclaresNothing(HurryingHarness):
 @pytest.mark.parametrize(
     "lie, unproved",
     [
-        (SkipsWhatIsDeclared, ("images", "tools")),
+        (SkipsWhatIsDeclared, ("images", "reasoning", "tools")),
         (TriesAModelThatCanLess, ("logprobs",)),
         (EndsItsLongTasks, ("cancel_hard",)),
     ],
@@ -229,6 +250,6 @@ def test_the_verdict_says_in_one_line_what_it_rests_on() -> None:
 
     assert line.startswith("conformant (")
     assert "0 skipped" in line
-    assert "15 of 16 capabilities proved" in line
+    assert "16 of 17 capabilities proved" in line
     assert "not provable: chat_template_kwargs" in line
     assert "\n" not in line

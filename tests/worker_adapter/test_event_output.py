@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adapter_api import CancelReceipt, End, Timings, Usage
-from worker_adapter.event_output import summary
+from adapter_api import CancelReceipt, End, Error, Reasoning, Started, Timings, Token, ToolCallDelta, Usage
+from worker_adapter.event_output import TextOutput, summary
 from worker_adapter.submission import describe_receipt
 
 
@@ -54,3 +54,25 @@ def test_a_receipt_in_words_says_what_the_cancel_did_and_no_more(receipt: Cancel
 
     assert all(word in told for word in words)
     assert ("slot" in told) == (receipt.released is not None)
+
+
+def test_tool_calls_are_lines_of_output_and_thoughts_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    output = TextOutput()
+    output.write([Started(job_id="j", engine="e", model="m"), Reasoning(0, "let me"), Reasoning(1, " see")])
+    output.write([Token(0, "I ask."), ToolCallDelta(0, "a", "time", '{"zone"')])
+    output.write([ToolCallDelta(0, arguments=': "UTC"}')])
+    output.write([ToolCallDelta(1, "b", "date"), End(finish_reason="tool_calls")])
+
+    told = capsys.readouterr()
+    assert told.out == 'I ask.\ntime({"zone": "UTC"})\ndate()\n'
+    assert told.err == "let me see\nm · 6 tokens · finish: tool_calls\n"
+
+
+def test_a_text_goes_on_after_a_thought_and_after_a_call(capsys: pytest.CaptureFixture[str]) -> None:
+    output = TextOutput()
+    output.write([Token(0, "one"), Reasoning(0, "hm\n"), Token(1, "two\n"), ToolCallDelta(0, "a", "f"), Token(2, "x")])
+    output.write([Error(code="closed", message="closed", retryable=False)])
+
+    told = capsys.readouterr()
+    assert told.out == "one\ntwo\nf()\nx\n"
+    assert told.err.startswith("hm\n")

@@ -82,6 +82,8 @@ def _print(found: dict[str, Any]) -> None:
     print_table(("POOL", "SHARE", "TASKS", "FAILED", "FIRST TOKEN MS", "WHOLE TASK MS", "TOKENS/S"), rows)
     for each in found["agreements"]:
         share = f"{each['same_text']} of {each['compared']} answers are the same"
+        if each.get("same_tool_calls") not in (None, each["compared"]):
+            share += f", {each['same_tool_calls']} in their tool calls"
         say(f"{each['shadow_id']} as shadow of {each['pool_id']}: {share}, {each['skipped']} tasks left out")
 
 

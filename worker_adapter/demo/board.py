@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from adapter_api import CancelReceipt, End, Error, Started, TokenEvent
+from adapter_api import CancelReceipt, End, Error, Started, Token, TokenEvent
 from worker_adapter.demo.playbill import Act
 
 
@@ -32,7 +32,7 @@ class Lane:
                 self.started = event
             elif isinstance(event, End | Error):
                 self.terminal = event
-            elif hasattr(event, "text"):
+            elif isinstance(event, Token):
                 text += event.text
                 self.tokens += 1
                 self.last_token = perf_counter()

@@ -11,7 +11,7 @@ from adapter_api import ConfigurationError, End, Started
 from adapter_api.testing import collect, text_of
 from orchestrator import Orchestrator, OrchestratorSettings
 from orchestrator.rollout.page import render
-from orchestrator.rollout.report import Comparisons, Figures, Outcome, Spread, first_difference
+from orchestrator.rollout.report import Answer, Comparisons, Figures, Outcome, Spread, first_difference
 from tests.orchestrator.pooling import mock_host, task
 from tests.orchestrator.pools.test_monitor import eventually
 
@@ -164,6 +164,6 @@ async def test_the_report_is_a_page_that_needs_nothing_else() -> None:
 
 def test_comparisons_keep_no_text() -> None:
     comparisons = Comparisons()
-    comparisons.add("stop", "secret answer", "stop", "secret other")
+    comparisons.add(Answer("stop", "secret answer"), Answer("stop", "secret other"))
 
     assert "secret" not in repr(vars(comparisons))

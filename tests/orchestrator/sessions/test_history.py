@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
-from adapter_api import Message
+from adapter_api import End, FinishReason, Message, Reasoning, TaskRequest, TokenEvent, ToolCall, ToolCallDelta
 from orchestrator.config import HistorySettings
+from orchestrator.sessions.conversation import Conversations
 from orchestrator.sessions.history import Histories, Turn
 from tests.orchestrator.fake_clock import FakeClock
 
@@ -135,3 +138,65 @@ def test_what_is_forgotten_is_counted_out() -> None:
     histories.forget_old()
 
     assert (len(histories), histories.bytes) == (0, 0)
+
+
+CALL = ToolCall(id="a", name="time", arguments='{"zone": "UTC"}')
+
+
+@pytest.mark.spec("ORCH-3059-070")
+def test_a_turn_of_tool_calls_goes_before_their_results_as_it_was() -> None:
+    histories = Histories(HistorySettings(), FakeClock())
+    histories.add(None, "s", Turn((Message(role="user", content="time?"),), "", (CALL,)))
+
+    found = histories.messages_with(None, "s", (Message(role="tool", content="noon", tool_call_id="a"),))
+
+    assert [message.role for message in found] == ["user", "assistant", "tool"]
+    assert (found[1].content, found[1].tool_calls) == (None, (CALL,))
+
+
+@pytest.mark.spec("ORCH-3059-070")
+def test_the_results_of_tool_calls_are_forgotten_with_the_calls() -> None:
+    histories = Histories(HistorySettings(turns=3), FakeClock())
+    result = Message(role="tool", content="noon", tool_call_id="a")
+    histories.add(None, "s", Turn((Message(role="user", content="time?"),), "", (CALL,)))
+    histories.add(None, "s", Turn((result,), "", (CALL,)))
+    histories.add(None, "s", Turn((result,), "noon"))
+    histories.add(None, "s", turn("next", "answer"))
+
+    found = histories.messages_with(None, "s", (Message(role="user", content="now"),))
+
+    assert [message.role for message in found] == ["user", "assistant", "user"]
+    assert histories.bytes > 0
+
+
+@pytest.mark.spec("ORCH-3064-036")
+def test_tool_calls_count_among_a_sessions_bytes() -> None:
+    histories = Histories(HistorySettings(session_bytes=20_000), FakeClock())
+    large = ToolCall(id="a", name="time", arguments="x" * 15_000)
+    for number in range(2):
+        histories.add(None, "s", Turn((Message(role="user", content="q"),), str(number), (large,)))
+
+    assert texts(histories) == ["1"]
+    assert histories.bytes <= 20_000
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "reason, arguments, kept", [("tool_calls", "{", 2), ("length", "{", 1), ("length", "{}", 2), ("stop", "", 2)]
+)
+async def test_a_tool_call_that_a_limit_cut_off_is_not_remembered(
+    reason: FinishReason, arguments: str, kept: int
+) -> None:
+    histories = Histories(HistorySettings(), FakeClock())
+    conversations = Conversations(histories)
+    asked = TaskRequest(model="m", messages=(Message(role="user", content="q"),), session_id="s")
+
+    async def batches() -> AsyncIterator[list[TokenEvent]]:
+        yield [Reasoning(0, "hm"), ToolCallDelta(0, "a", "time", "{}"), ToolCallDelta(1, "b", "date")]
+        yield [ToolCallDelta(1, arguments=arguments), End(finish_reason=reason)]
+
+    passed = [event async for batch in conversations.remembering(batches(), asked, None) for event in batch]
+
+    assert len(passed) == 5
+    (found,) = histories.turns(None, "s")
+    assert (found.answer, len(found.tool_calls)) == ("", kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from threading import get_ident
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -357,3 +358,30 @@ def placement(events: Sequence[TokenEvent]) -> tuple[str | None, object]:
     started = next(event for event in events if isinstance(event, Started))
     warmth = next(event.engine["kv_warmth"] for event in events if isinstance(event, Metrics))
     return started.replica_id, warmth
+
+
+@pytest.mark.spec("ORCH-3059-065")
+@pytest.mark.parametrize("options", [{"reasoning": "hm"}, {"tool_calls": [{"name": "time"}]}])
+async def test_a_task_that_has_shown_a_thought_or_a_piece_of_a_tool_call_stays_where_it_was(options: Any) -> None:
+    async with orchestrator({**options, "fail": "connection_lost", "fail_after": 1}, options) as host:
+        stream = host.submit(task(tools=[{"name": "time"}] if "tool_calls" in options else []))
+        events = await collect(stream)
+        other = adapter_of(host, "r1")
+
+    assert error_of(events).code == "connection_lost"
+    assert stream.outputs == 1
+    assert isinstance(other, MockAdapter)
+    assert other.submitted == []
+
+
+async def test_the_time_to_the_first_token_is_to_the_first_thought() -> None:
+    async with orchestrator(
+        {"reasoning": "hm hm hm hm", "reply": "a", "delay_s": 0.02, "default_max_tokens": 9}
+    ) as host:
+        end = (await collect(host.submit(task(max_tokens=9))))[-1]
+
+    assert isinstance(end, End)
+    assert end.timings is not None
+    assert end.timings.time_to_first_token_ms is not None
+    assert end.timings.decode_time_ms is not None
+    assert end.timings.decode_time_ms >= 60  # three more thoughts and the answer, 20 ms each

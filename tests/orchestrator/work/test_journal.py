@@ -7,13 +7,25 @@ import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import anyio
 import pytest
 
-from adapter_api import ConfigurationError, End, Error, JobConflict, Started, Token, TokenEvent, Usage
+from adapter_api import (
+    ConfigurationError,
+    End,
+    Error,
+    JobConflict,
+    Metrics,
+    Reasoning,
+    Started,
+    Token,
+    TokenEvent,
+    ToolCallDelta,
+    Usage,
+)
 from orchestrator.pools.status import TaskStatus
 from orchestrator.work import journal as module
 from orchestrator.work.journal import Journal
@@ -463,3 +475,36 @@ async def test_a_disk_that_hangs_does_not_keep_the_host_from_ending(
         held.set()
         await anyio.to_thread.run_sync(journal._thread.join)
     journal._connection.close()
+
+
+async def test_all_output_of_a_task_that_did_not_end_counts(tmp_path: Path) -> None:
+    said: list[TokenEvent] = [Reasoning(0, "hm"), Token(0, "a"), ToolCallDelta(0, "t", "time", "{"), Metrics()]
+    async with opened(tmp_path / "j") as journal:
+        await run(journal, "a", said, [ToolCallDelta(0, arguments="}")])
+
+    async with opened(tmp_path / "j") as journal:
+        found, kept = await journal.status("a"), await journal.read("a")
+
+    assert found is not None
+    assert kept is not None
+    assert found.tokens_out == 4
+    assert kept.events[:5] == [*said, ToolCallDelta(0, arguments="}")]
+
+
+@pytest.mark.spec("ORCH-3059-064")
+async def test_an_event_of_a_later_version_keeps_its_number_and_says_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as journal:
+        await run(journal, "a", tokens(0, 2), [END])
+        await journal.end("a", status("a", ended=True))
+    with closing(sqlite3.connect(tmp_path / "j")) as connection:
+        ((blob,),) = connection.execute("SELECT events FROM batches ORDER BY first LIMIT 1").fetchall()
+        later = blob.replace(b'{"type":"token","index":1,"text":"1"}', b'{"type":"picture","data":"x"}')
+        assert later != blob
+        connection.execute("UPDATE batches SET events = ? WHERE events = ?", (later, blob))
+        connection.commit()
+
+    async with opened(tmp_path / "j") as journal:
+        kept = await journal.read("a")
+
+    assert kept is not None
+    assert kept.events == [*tokens(0, 0), Metrics(), *tokens(2, 2), END]

@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 import pytest
 
-from adapter_api import Token, TokenEvent
+from adapter_api import Reasoning, Token, TokenEvent, ToolCallDelta
 from orchestrator.work.keep import EventLog, KeptTasks
 from tests.orchestrator.fake_clock import FakeClock
 from tests.orchestrator.pools.test_monitor import eventually
@@ -184,3 +184,13 @@ async def test_of_tasks_that_all_run_the_one_that_writes_forgets_its_oldest_even
         assert kept.bytes <= 30_000
         assert kept.bytes == sum(log.bytes for log in logs)
         kept.group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "event", [Token(0, "x" * 1000), Reasoning(0, "x" * 1000), ToolCallDelta(0, "i" * 400, "n" * 300, "x" * 300)]
+)
+def test_output_of_every_kind_counts_with_its_bytes(event: TokenEvent) -> None:
+    log = EventLog(None, 100)
+    log.append([event])
+
+    assert 1000 <= log.bytes <= 1500
