@@ -20,6 +20,8 @@ MAX_PARAMETERS = 256
 """Parameters of a task or an inference, which an engine gets as they are."""
 MAX_NAME = 512
 """Characters of a name: of a model, a version, a tool, a parameter, a tensor."""
+MAX_URL = 8192
+"""Characters of an image's URL."""
 MAX_DEPTH = 64
 """How deeply JSON may be nested: a tool's parameters, a response's schema, a body."""
 MAX_TIMEOUT_S = 7 * 24 * 3600.0

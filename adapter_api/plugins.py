@@ -107,7 +107,7 @@ class PluginHost:
             names = [adapter.name for adapter in found]
             raise UnknownAdapter(
                 f"{len(names)} adapters serve URLs that begin '{scheme}://': {', '.join(names)}; say which one "
-                f"speaks to this engine, as in --adapter {names[0]}"
+                f"speaks to this engine, as in --adapter {names[0]}; `worker-adapter doctor` with the URL tries them"
             )
         known = ", ".join(f"{s}://" for adapter in self.adapters for s in adapter.url_schemes) or "none"
         if not scheme:

@@ -21,6 +21,9 @@ class Capability(StrEnum):
     MESSAGES = "messages"
     """Tasks by `messages`."""
     IMAGES = "images"
+    """Images that a task carries by value."""
+    IMAGE_URLS = "image_urls"
+    """Images that the model fetches itself, by URL."""
     STREAMING = "streaming"
     """Tokens arrive while the engine still generates."""
     CANCEL_HARD = "cancel_hard"
@@ -91,6 +94,8 @@ class ModelProps(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     slots: int | None = None
     """Requests it works on at once; more wait in the engine."""
+    metadata: str | None = None
+    """What its author wrote beside it for clients, in the author's own form: a detector's task and class names, say."""
 
 
 class EngineProps(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ from adapter_api.bounds import (
     MAX_STOP_STRINGS,
     MAX_TIMEOUT_S,
     MAX_TOOLS,
+    MAX_URL,
     is_deeper_than,
 )
 from adapter_api.errors import InvalidRequest
@@ -134,13 +135,26 @@ class TextPart(_Frozen):
 
 
 class ImagePart(_Frozen):
-    """An image inside a message, carried by value: base64 or a `data:` URL.
+    """An image inside a message: carried by value (`data`, as base64 or a `data:` URL), or by the `url` from which the
+    model itself fetches it.
 
-    Remote URLs are refused: an adapter fetches nothing on a caller's behalf.
+    An adapter fetches nothing on a caller's behalf: a model that takes the other form only is no place for the image,
+    and the adapter refuses it as `Unsupported`.
     """
 
     type: Literal["image"] = "image"
-    data: str = Field(repr=False, description="base64 of the encoded image (PNG, JPEG, …), without line breaks")
+    data: str = Field(
+        default="",
+        repr=False,
+        description="base64 of the encoded image (PNG, JPEG, …), without line breaks; absent beside `url`",
+    )
+    url: str | None = Field(
+        default=None,
+        repr=False,
+        max_length=MAX_URL,
+        pattern=r"^https?://[!-~]+$",
+        description="http(s) URL in place of `data`; only models with the capability `image_urls` take it",
+    )
     media_type: str = Field(default="application/octet-stream", max_length=MAX_NAME)
 
     @model_validator(mode="before")
@@ -162,9 +176,7 @@ class ImagePart(_Frozen):
     @classmethod
     def _is_base64(cls, data: str) -> str:
         if data.startswith(("http://", "https://")):
-            raise ValueError("must be base64 or a data: URL; remote URLs are not fetched")
-        if not data:
-            raise ValueError("is empty")
+            raise ValueError("must be base64 or a data: URL; give a URL that the model fetches itself as `url`")
         # Piece by piece: of one call other threads, an event loop for one, would have to await the end.
         try:
             for at in range(0, len(data), _B64_STEP):
@@ -175,9 +187,17 @@ class ImagePart(_Frozen):
             raise ValueError("is not valid base64") from exc
         return data
 
+    @model_validator(mode="after")
+    def _is_given_once(self) -> Self:
+        if not self.data and self.url is None:
+            raise ValueError("the image is empty: give its `data`, or the `url` from which the model fetches it")
+        if self.data and self.url is not None:
+            raise ValueError("give the image's `data` or its `url`, not both")
+        return self
+
     @property
     def content(self) -> bytes:
-        """The encoded image itself."""
+        """The encoded image itself; empty when it is told by `url`."""
         return base64.b64decode(self.data)
 
 
@@ -468,7 +488,8 @@ class TaskRequest(_Frozen):
         asked = {
             Capability.TEXT: self.prompt is not None,
             Capability.MESSAGES: self.messages is not None,
-            Capability.IMAGES: bool(self.images),
+            Capability.IMAGES: any(image.url is None for image in self.images),
+            Capability.IMAGE_URLS: any(image.url is not None for image in self.images),
             Capability.STOP: bool(self.stop),
             Capability.SEED: self.seed is not None,
             Capability.LOGPROBS: self.logprobs is not None,

@@ -15,13 +15,26 @@ from triton_adapter.embedded import EmbeddedTriton
 @contextmanager
 def cannon() -> Iterator[str]:
     """Run `cannon.py` and yield its address as `host:port`."""
-    command = [sys.executable, str(Path(__file__).with_name("cannon.py"))]
+    with _started("cannon.py") as port:
+        yield f"127.0.0.1:{port}"
+
+
+@contextmanager
+def http_cannon() -> Iterator[str]:
+    """Run `http_cannon.py` and yield its URL."""
+    with _started("http_cannon.py") as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _started(script: str) -> Iterator[int]:
+    command = [sys.executable, str(Path(__file__).with_name(script))]
     with _last_core():
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield f"127.0.0.1:{int(process.stdout.readline())}"
+        yield int(process.stdout.readline())
     finally:
         process.stdin.close()
         process.wait(timeout=10)

@@ -309,7 +309,8 @@ class Harness(ABC):
         _cannot("make the engine ready again", "make_ready")
 
     async def drop_streams(self) -> None:
-        """Break the connections of the running streams; the engine stays up."""
+        """Break the connections of the running streams; the engine stays up. Also called while it is paused, so that an
+        engine that is asked to do it can only do the half of it."""
         _cannot("drop running streams", "drop_streams")
 
     async def fail_next(self, code: str, retry_after_s: float | None = None) -> None:
@@ -361,7 +362,7 @@ def _told_apart(method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         async def asynchronous(*args: Any, **kwargs: Any) -> Any:
             try:
-                return await method(*args, **kwargs)
+                return kept(await method(*args, **kwargs))
             except Verdict:
                 raise
             except Exception as exc:

@@ -20,6 +20,9 @@ def settings_problem(harness: object) -> str | None:
     for name, least in (("streams", _SEVERAL), ("long_tokens", 1)):
         if getattr(harness, name) < least:
             return f"{name} is {getattr(harness, name)}; at least {least} are needed"
+    versions = getattr(harness, "echo_versions", ())
+    if len(set(versions)) < len(versions):
+        return f"echo_versions names a version twice: {', '.join(versions)}"
     return None
 
 
@@ -27,6 +30,11 @@ def broken_promise(method: str, given: Any) -> str | None:
     """Say what is wrong with what the harness's method returned; `None` when it is as it should be."""
     promise = _PROMISES.get(method)
     return None if promise is None else promise(given)
+
+
+def _count(count: Any) -> str | None:
+    counts = isinstance(count, int) and not isinstance(count, bool) and count >= 0
+    return None if counts else f"{count!r}, which is no count"
 
 
 def _task(task: Any) -> str | None:
@@ -85,6 +93,9 @@ def _sequence(known: Any) -> str | None:
 
 
 _PROMISES: dict[str, Callable[[Any], str | None]] = {
+    "in_flight": _count,
+    "inferences": _count,
+    "emitted": _count,
     "task": _task,
     "long_task": _task,
     "messages_task": lambda task: _with(task, "messages"),

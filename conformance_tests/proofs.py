@@ -31,6 +31,7 @@ PROOFS: Mapping[Capability, str] = {
 NOT_PROVABLE: Mapping[Capability, str] = {
     Capability.SHARED_MEMORY: "the contract has no call for it that the suite could make",
     Capability.MODEL_CONTROL: "the contract has no call for it that the suite could make",
+    Capability.IMAGE_URLS: "the engine fetches the image, and the suite knows no URL that every engine reaches",
     Capability.CHAT_TEMPLATE_KWARGS: "what a template makes of its values only its author knows",
 }
 """What this version of the suite has no check for, and why."""

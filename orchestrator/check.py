@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterator
 from importlib import import_module
 
 import msgspec
 
-from adapter_api import AdapterError, ConfigurationError, PluginHost
+from adapter_api import AdapterError, AdapterPlugin, ConfigurationError, PluginHost
 from adapter_kit.chat_template import read_chat_template
 from adapter_kit.installing import install_extra
 from orchestrator.config import Loaded, ServerSettings, TracingSettings
 from orchestrator.config.settings import PoolSettings, ReplicaSettings
+from orchestrator.pools.fleet import plugin_for
+from orchestrator.pools.names import Names
 
 
 class ReplicaSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +25,19 @@ class ReplicaSummary(msgspec.Struct, frozen=True, kw_only=True):
     replica_id: str
     adapter: str
     options: str
+    served_as: dict[str, tuple[str, ...]]
+    """The names of the engine's models here, by the engine's own."""
+
+
+class PoolSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One pool that the settings describe. `traffic_percent` is its share of what all pools could serve alike."""
+
+    pool_id: str
+    weight: int
+    traffic_percent: float
+    shadow_of: str | None
+    shadow_percent: float | None
+    models: tuple[str, ...]
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +47,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     access: str
+    pools: tuple[PoolSummary, ...]
     replicas: tuple[ReplicaSummary, ...]
 
 
@@ -45,10 +62,14 @@ def check_settings(loaded: Loaded, plugins: PluginHost) -> Summary:
         place = f"pool {pool.id!r}, chat_template"
         faults += _fault(lambda pool=pool: read_chat_template(pool.chat_template, pool.chat_template_kwargs), place)
         for replica in pool.replicas:
-            adapter = replica.adapter or pool.adapter or ""
             place = f"replica {replica.id!r} of pool {pool.id!r}"
-            faults += _fault(lambda a=adapter, r=replica: _create(plugins, a, r, settings.read_environment), place)
-            replicas.append(_summary(pool, replica, adapter))
+            try:
+                plugin = plugin_for(plugins, pool, replica)
+            except AdapterError as exc:
+                faults.append(exc.message if exc.message.startswith(place) else f"{place}: {exc.message}")
+                continue
+            faults += _fault(lambda p=plugin, r=replica: _create(p, r, settings.read_environment), place)
+            replicas.append(_replica(pool, replica, plugin.name))
     faults += [*_tls_faults(settings.server), *_tracing_faults(settings.tracing)]
     if faults:
         raise ConfigurationError("the settings cannot be served:\n  " + "\n  ".join(faults))
@@ -57,17 +78,37 @@ def check_settings(loaded: Loaded, plugins: PluginHost) -> Summary:
         host=settings.server.host,
         port=settings.server.port,
         access=_access(settings.server),
+        pools=tuple(_pools(settings.pools)),
         replicas=tuple(replicas),
     )
 
 
-def _create(plugins: PluginHost, adapter: str, replica: ReplicaSettings, read_environment: bool) -> object:
-    return plugins.adapter(adapter).create(replica.options, environ=os.environ if read_environment else None)
+def _create(plugin: AdapterPlugin, replica: ReplicaSettings, read_environment: bool) -> object:
+    return plugin.create(replica.adapter_options, environ=os.environ if read_environment else None)
 
 
-def _summary(pool: PoolSettings, replica: ReplicaSettings, adapter: str) -> ReplicaSummary:
+def _pools(pools: tuple[PoolSettings, ...]) -> Iterator[PoolSummary]:
+    total = sum(pool.weight for pool in pools if pool.shadow_of is None)
+    for pool in pools:
+        shadows = pool.shadow_of is not None
+        yield PoolSummary(
+            pool_id=pool.id,
+            weight=pool.weight,
+            traffic_percent=0.0 if shadows or not total else 100 * pool.weight / total,
+            shadow_of=pool.shadow_of,
+            shadow_percent=pool.shadow_percent if shadows else None,
+            models=pool.models,
+        )
+
+
+def _replica(pool: PoolSettings, replica: ReplicaSettings, adapter: str) -> ReplicaSummary:
+    names = Names(pool.served_as, replica.served_as)
     return ReplicaSummary(
-        pool_id=pool.id, replica_id=replica.id, adapter=adapter, options=", ".join(sorted(replica.options))
+        pool_id=pool.id,
+        replica_id=replica.id,
+        adapter=adapter,
+        options=", ".join(sorted(replica.adapter_options)),
+        served_as={own: names.public(own) for own in sorted({*names.given.values()})},
     )
 
 

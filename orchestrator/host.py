@@ -29,6 +29,7 @@ from adapter_api import (
     load_plugins,
 )
 from orchestrator.config.settings import OrchestratorSettings, PoolSettings
+from orchestrator.held import Held
 from orchestrator.observability.metrics import OrchestratorMetrics
 from orchestrator.observability.scrape import EngineMetrics
 from orchestrator.pools.fit import TemplateReader
@@ -94,10 +95,15 @@ class Orchestrator:
         )
         self._serving = ServingPools(self._fleet, self._affinity)
         self._intake = Intake(self._fleet, self._serving, self._jobs, self._ledger)
-        self._shadows = Shadows(lambda task, pool_id: self.accept(task, pool_id=pool_id))
-        dispatcher = Dispatcher(on_started=self._ledger.started, on_moved=self._ledger.moved, random=Random())
+        self._shadows = Shadows(lambda task, pool_id, held: self.accept(task, pool_id=pool_id, held=held))
+        dispatcher = Dispatcher(
+            on_started=self._ledger.started,
+            on_moved=self._ledger.moved,
+            other_pool=self._serving.other_for,
+            random=Random(),
+        )
         self._tasks = Tasks(self._fleet, self._intake, self._jobs, self._ledger, dispatcher, self._shadows)
-        self._tensors = Tensors(self._intake, self._ledger)
+        self._tensors = Tensors(self._intake, self._ledger, self._serving.other_for)
         self._exit = AsyncExitStack()
         self.changes = self._ledger.changes
         """Tells what changes for tasks."""
@@ -154,7 +160,9 @@ class Orchestrator:
         except AdapterError as exc:
             return _refused(task, exc)
 
-    def accept(self, task: TaskRequest, *, owner: str | None = None, pool_id: str | None = None) -> TokenStream:
+    def accept(
+        self, task: TaskRequest, *, owner: str | None = None, pool_id: str | None = None, held: Held | None = None
+    ) -> TokenStream:
         """Return the task's stream like `submit`, or raise why the task is not even queued.
 
         Messages that take more than a moment to become a prompt become one as the stream is read, beside the event loop
@@ -165,6 +173,7 @@ class Orchestrator:
             task: What to run.
             owner: Who submits it; kept with the job. Sessions of different owners never meet.
             pool_id: Run it in this pool rather than where the weights send it.
+            held: Counts the memory that it takes, also that of its copies for shadows.
 
         Raises:
             JobConflict: Its `job_id` was accepted before.
@@ -175,9 +184,9 @@ class Orchestrator:
             NotReady: The pool is draining, or has no weight.
             AdapterClosed: The orchestrator is not open.
         """
-        return self._tasks.accept(task, owner=owner, pool_id=pool_id)
+        return self._tasks.accept(task, owner=owner, pool_id=pool_id, held=held)
 
-    async def admit(self, task: TaskRequest, *, owner: str | None = None) -> TokenStream:
+    async def admit(self, task: TaskRequest, *, owner: str | None = None, held: Held | None = None) -> TokenStream:
         """Return the task's stream like `accept`, once its messages are a prompt, where its model takes text.
 
         Large messages are rendered in a thread beside the event loop, before the task takes a place, and while its time
@@ -188,7 +197,7 @@ class Orchestrator:
             DeadlineExceeded: Too many large messages are before these ones: they were no prompt within the pool's
                 `queue.timeout_s`, or the task's own time.
         """
-        return await self._tasks.admit(task, owner=owner)
+        return await self._tasks.admit(task, owner=owner, held=held)
 
     async def cancel(self, job_id: str) -> CancelReceipt:
         """Stop a task, queued or running, and say what that did; an unknown or ended one is `found=False`.
@@ -276,7 +285,7 @@ class Orchestrator:
         replica = self._fleet.require(pool_id, replica_id).replicas[replica_id]
         if replica.adapter is None:
             return replica.report or HealthReport(state=replica.health.state, live=False, ready=False)
-        return await replica.adapter.health(canary=canary)
+        return replica.names.health(await replica.adapter.health(canary=canary))
 
     def require_pool(self, pool_id: str) -> None:
         """Raise `KeyError`, naming those there are, when there is no such pool."""

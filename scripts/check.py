@@ -18,6 +18,7 @@ CHECKS = {
     "layering": ["-c", _LINT_IMPORTS],
     "specs": ["-m", "conformance_tests.catalog", "--check", "--specs", "specs"],
     "requirements have tests": ["scripts/check_specs.py"],
+    "ways are fresh": ["scripts/ways.py", "--check"],
     "schemas are fresh": ["-m", "adapter_api.schemas", "--check"],
     "docs and layout": ["-m", "pytest", "--quiet", "--no-header", "-m", "not live", "tests/project"],
 }

@@ -18,6 +18,12 @@ EXAMPLE = ROOT / "examples" / "minimal_adapter"
 
 RUNS = {
     "triton": ["--adapter", "triton", "--option", "kill=true"],
+    "triton-http": ["--adapter", "triton", "--option", "kill=true", "--option", "protocol=http"],
+    "openai": ["--adapter", "openai"],
+    "openai-llama-cpp": ["--adapter", "openai", "--option", "family=llama.cpp"],
+    "openai-dynamo": ["--adapter", "openai", "--option", "family=dynamo"],
+    "openai-trtllm": ["--adapter", "openai", "--option", "family=trtllm"],
+    "openai-triton": ["--adapter", "openai", "--option", "family=triton"],
     "mock-asyncio": ["--adapter", "mock", "--backend", "asyncio"],
     "mock-trio": ["--adapter", "mock", "--backend", "trio"],
     "parrot": ["--harness", "test_conformance:ParrotHarness"],

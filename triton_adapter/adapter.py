@@ -20,6 +20,7 @@ from adapter_api import (
     HealthState,
     InferRequest,
     InferResponse,
+    InvalidRequest,
     ModelProps,
     TaskRequest,
     Token,
@@ -34,14 +35,14 @@ from triton_adapter.server.health import probe
 from triton_adapter.server.models import Models
 from triton_adapter.settings import TritonSettings
 from triton_adapter.tasks.generation import Generation
-from triton_adapter.tensors import inference
+from triton_adapter.tensors import inference, trial
 from triton_adapter.tensors.batching import infer_batch
 from triton_adapter.transports.base import Transport
-from triton_adapter.transports.choosing import choose_transport
+from triton_adapter.transports.choosing import make_transport
 
 
 class TritonAdapter(WorkerAdapter):
-    """Any model in one Triton server, by native gRPC. It needs asyncio.
+    """Any model in one Triton server, by native gRPC or by HTTP. It needs asyncio.
 
     Opening does not connect: the first use does. `models` has the server's repository, statistics and settings.
     """
@@ -86,9 +87,9 @@ class TritonAdapter(WorkerAdapter):
         except RuntimeError:
             raise ConfigurationError("the Triton adapter needs asyncio; this event loop is another") from None
         self._engine = Engine(
-            self.settings, self._transport or choose_transport(self.settings), wanted=lambda: self.named_models
+            self.settings, self._transport or make_transport(self.settings), wanted=lambda: self.named_models
         )
-        self._models = Models(self._engine, self._ask_for_text)
+        self._models = Models(self._engine, self._ask_for_anything)
 
     async def _close(self) -> None:
         if hasattr(self, "_engine"):
@@ -128,6 +129,14 @@ class TritonAdapter(WorkerAdapter):
             detail = f"the canary failed: {exc.message}"
             return msgspec.structs.replace(report, canary=True, state=state, detail=detail)
         return msgspec.structs.replace(await probe(self._engine), canary=True)
+
+    async def _ask_for_anything(self, model: str) -> bool:
+        """Have a model answer a text, or tensors made up of what it declares; return whether it could be asked."""
+        try:
+            await self._ask_for_text(model)
+        except (InvalidRequest, Unsupported):
+            return await trial.answers(self._engine, model, timeout_s=self.control_timeout_s * 0.8)
+        return True
 
     async def _ask_for_text(self, model: str) -> None:
         try:

@@ -1,13 +1,13 @@
 """The conformance harness of this adapter: a real Triton with the demo models, or a server of the user's own.
 
-`python -m conformance_tests --adapter triton` starts a server of its own and breaks it on demand;
+`python -m conformance_tests --adapter triton` starts a server of its own and breaks it on demand, over gRPC or, with
+`--option protocol=http`, over HTTP;
 `--option url=grpc://host:8001 --option model=NAME` tries the adapter on another one, which it leaves in peace.
 """
 
 from __future__ import annotations
 
 import json
-import socket
 import string
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 
 from adapter_api import (
+    ConfigurationError,
     Datatype,
     ImagePart,
     InferRequest,
@@ -38,8 +39,10 @@ from conformance_tests import (
 )
 from triton_adapter.adapter import TritonAdapter
 from triton_adapter.embedded import EmbeddedTriton
+from triton_adapter.embedded.ports import choose_ports
 from triton_adapter.settings import TritonSettings
 from triton_adapter.testing import FaultProxy
+from triton_adapter.transports.ways import WAYS
 
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
@@ -72,6 +75,7 @@ class TritonHarness(Harness):
         url: A server that runs already; without it a real one is started, with the demo models and a proxy before it.
         model: A model of that server that takes text; needed with `url`.
         prompt: What to ask it.
+        protocol: How the adapter speaks to the server, "grpc" or "http"; the scheme of `url` may say so as well.
         kill: "true" lets `stop_engine` kill the server's process and `start_engine` start it again, which takes
             seconds each time; otherwise the proxy refuses connections and cuts those there are.
         server: A running one with the demo models to use instead of one of our own; a test may give it.
@@ -88,6 +92,7 @@ class TritonHarness(Harness):
         url: str = "",
         model: str = "tinylm",
         prompt: str = "The",
+        protocol: str = "grpc",
         kill: str = "false",
         server: EmbeddedTriton | None = None,
     ) -> None:
@@ -96,6 +101,11 @@ class TritonHarness(Harness):
         # Without one the language model says something else each time, and now and then nothing at all.
         self.task_seed = None if url else _SEED
         self._url = url
+        self._protocol = protocol.lower()
+        if self._protocol not in WAYS:
+            raise ConfigurationError(f"option protocol: {protocol!r} is none; use {' or '.join(WAYS)}")
+        if self._protocol == "http":
+            self.name = "triton over HTTP"
         self._kills = kill.lower() in ("1", "true", "yes")
         self._server = server
         self._proxy: FaultProxy | None = None
@@ -110,9 +120,12 @@ class TritonHarness(Harness):
         if self._url:
             return
         if self._server is None:
-            # At a port of our choice, so that it comes back where it was.
-            self._server = self._stack.enter_context(EmbeddedTriton(grpc_port=_free_port()))
-        self._proxy = self._stack.enter_context(FaultProxy(self._server.grpc_url))
+            # At ports of our choice, so that it comes back where it was.
+            ports = choose_ports({"gRPC": None, "HTTP": None})
+            server = EmbeddedTriton(grpc_port=ports["gRPC"], http_port=ports["HTTP"])
+            self._server = self._stack.enter_context(server)
+        way = self._server.http_url if self._protocol == "http" else self._server.grpc_url
+        self._proxy = self._stack.enter_context(FaultProxy(way))
 
     def stop(self) -> None:
         self._stack.close()
@@ -124,10 +137,12 @@ class TritonHarness(Harness):
             self._proxy.heal()
 
     def adapter(self) -> WorkerAdapter:
-        url = self._url or f"grpc://{self._fault_proxy().address}"
-        return TritonAdapter(
-            TritonSettings.model_validate({"url": url} | ({} if self._url else {"bearer_token": _TOKEN}))
-        )
+        options: dict[str, Any] = {"url": self._url or self._fault_proxy().address}
+        if self._protocol != "grpc":
+            options["protocol"] = self._protocol
+        if not self._url:
+            options["bearer_token"] = _TOKEN
+        return TritonAdapter(TritonSettings.model_validate(options))
 
     # -- known tasks --------------------------------------------------------------------------------------------------
 
@@ -289,12 +304,6 @@ class TritonHarness(Harness):
         self._own_server()
         assert self._proxy is not None
         return self._proxy
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _failing_task(code: str, prompt: str) -> TaskRequest:

@@ -15,7 +15,7 @@ def worker_adapter_register() -> AdapterPlugin:
         summary="any model in an NVIDIA Triton Inference Server",
         # TOOLS are missing: no model that Triton serves natively takes them.
         capabilities=frozenset(Capability) - {Capability.TOOLS},
-        url_schemes=("grpc", "grpcs"),
+        url_schemes=("grpc", "grpcs", "http+v2", "https+v2"),
         harness="triton_adapter.conformance:TritonHarness",
         embedded="triton_adapter.embedded:EmbeddedTriton",
         fake="triton_adapter.demo:FakeDemoTriton",

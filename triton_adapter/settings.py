@@ -25,7 +25,7 @@ from adapter_api import ConfigurationError
 from adapter_api.task import describe_validation_error
 from adapter_kit.chat_template import Template, read_chat_template
 from adapter_kit.tls import TlsSettings
-from triton_adapter.address import Address, parse_address
+from triton_adapter.address import Address, Way, canonical, parse_address, scheme_of
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -43,6 +43,10 @@ _OPTION_OF_VARIABLE = {
     "ORCHD_TRITON_POOL": "pool_id",
     "ORCHD_TRITON_REPLICA": "replica_id",
 }
+
+_HTTP_SCHEMES = frozenset({"http+v2", "https+v2"})
+_PLAIN_SCHEMES = _HTTP_SCHEMES | {"grpc", "grpcs"}
+"""Those that leave no doubt what is spoken there."""
 
 
 def _frozen(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -102,7 +106,8 @@ OverrideMap = Annotated[Mapping[str, ModelOverride], AfterValidator(_frozen), Pl
 
 
 class RestrictedToken(_Settings):
-    """What a restricted server was started with: `--grpc-restricted-protocol=<list>:<key>=<value>`."""
+    """What a restricted server was started with: `--grpc-restricted-protocol=<list>:<key>=<value>`, or
+    `--http-restricted-api`."""
 
     key: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     value: SecretStr
@@ -115,9 +120,14 @@ class TritonSettings(_Settings):
     here), `first_token_timeout_s` until the first output, `inter_token_timeout_s` between two outputs of a stream.
     """
 
-    url: str = Field(default="localhost:8001", description="grpc://host:port, grpcs:// for TLS")
-    http_url: str = Field(default="localhost:8000", description="Triton's HTTP port, for what has no gRPC")
-    protocol: Literal["grpc"] = "grpc"
+    url: str = Field(
+        default="localhost:8001",
+        description="grpc://host:port, grpcs:// for TLS; http+v2://host:port, https+v2://, for HTTP",
+    )
+    http_url: str = Field(
+        default="localhost:8000", description="Triton's HTTP port, for `protocol` http; without it `url` is taken"
+    )
+    protocol: Way = Field(default="grpc", description="grpc or http; the scheme of `url` may say so as well")
     transport: Literal["auto", "h2", "grpcio"] = Field(
         default="auto", description="what carries gRPC: our own HTTP/2, grpcio, or what fits the address"
     )
@@ -152,12 +162,24 @@ class TritonSettings(_Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _explain_protocols(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and value.get("protocol") in ("http", "openai"):
+    def _choose_the_way(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        if value.get("protocol") == "openai":
             raise ConfigurationError(
-                f"protocol {value['protocol']!r} is not in this version; use 'grpc' with Triton's gRPC port"
+                "protocol 'openai' is another adapter's: take `openai`, with an http:// URL; this one speaks 'grpc' "
+                "and 'http'"
             )
-        return value
+        url, http_url = value.get("url"), value.get("http_url")
+        if isinstance(url, str) and scheme_of(url) in _HTTP_SCHEMES:
+            value, http_url = {"protocol": "http", **value}, url
+        if value.get("protocol") != "http":
+            return value
+        # One URL of HTTP is enough; `http_url` stands beside one of gRPC. Both then say where the adapter goes.
+        given = next((each for each in (http_url, url) if each is not None), cls.model_fields["http_url"].default)
+        if isinstance(given, str):
+            given = canonical(given)
+        return {**value, "url": given, "http_url": given}
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -165,13 +187,14 @@ class TritonSettings(_Settings):
         if self.bearer_token is not None and self.bearer_token_file is not None:
             raise ValueError("give bearer_token or bearer_token_file, not both")
         if not address.tls and self.tls != TlsSettings():
-            raise ValueError("TLS files are given but the URL is plaintext; write grpcs://")
+            wanted = "grpcs" if address.way == "grpc" else "https+v2"
+            raise ValueError(f"TLS files are given but the URL is plaintext; write {wanted}://")
         return self
 
     @property
     def address(self) -> Address:
         """Where the engine listens."""
-        return parse_address(self.url)
+        return parse_address(self.url, self.protocol)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Self:
@@ -185,9 +208,13 @@ class TritonSettings(_Settings):
         """
         options: dict[str, Any] = {}
         source: dict[str, str] = {}
+        # Who names an engine here does not mean the one of the environment, nor how that is spoken to.
+        settled = set() if "url" not in overrides else {"http_url"}
+        if scheme_of(str(overrides.get("url", ""))) in _PLAIN_SCHEMES:
+            settled.add("protocol")
         for variable, option in _OPTION_OF_VARIABLE.items():
             value = environ.get(variable, "").strip()
-            if value and option not in overrides:
+            if value and option not in overrides and option not in settled:
                 options[option] = value.lower() if option in ("protocol", "enabled") else value
                 source[option] = variable
         try:

@@ -29,11 +29,13 @@ class ProgramGroup(LazyGroup):
     own = (
         _own("demo", "Start an engine, watch tasks stream from it, stop it."),
         _own("submit", "Send one task to an engine and stream the answer."),
+        _own("chat", "Talk with a model, in a terminal or through a pipe."),
         _own("health", "Say how an engine is."),
         _own("props", "Say what an engine is and what it can do."),
         _own("models", "List an engine's models."),
         _own("doctor", "Say what is wrong with an engine, and what to do."),
         _own("infer", "Run one inference on tensors."),
+        _own("detect", "Find things in pictures with a detector, and draw them."),
         _own("determinism", "Send the same task often and compare the answers."),
         _own("serve", "Serve tasks on HTTP, from pools of engines."),
         _own("rollout", "Compare the pools of a running host."),

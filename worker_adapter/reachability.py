@@ -9,7 +9,7 @@ import threading
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-Fault = Literal["dns", "refused", "no_answer", "not_grpc", "tls", "unknown"]
+Fault = Literal["dns", "refused", "no_answer", "not_grpc", "not_http", "tls", "unknown"]
 
 # What an HTTP/2 client says first: the preface and an empty SETTINGS frame. https://www.rfc-editor.org/rfc/rfc9113#section-3.4
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -29,8 +29,8 @@ class Diagnosis(NamedTuple):
 def diagnose(url: str, *, timeout_s: float) -> Diagnosis | None:
     """Return why no engine answers at `url`, within about `timeout_s` seconds.
 
-    `None` when the URL names no host and port, or when something that speaks as it should is there after all. A URL
-    whose scheme ends in `s` is taken to be TLS.
+    `None` when the URL names no host and port, or when something that speaks as it should is there after all. The
+    scheme says what that is: `http+…` and `https+…` HTTP/1.1, any other gRPC; an `s` at its end means TLS.
     """
     try:
         parts = urlsplit(url if "://" in url else f"//{url}")
@@ -41,11 +41,12 @@ def diagnose(url: str, *, timeout_s: float) -> Diagnosis | None:
         return None
     answer: queue.SimpleQueue[Diagnosis | None] = queue.SimpleQueue()
     step_s = min(timeout_s / 2, _STEP_S)
-    tls = parts.scheme.lower().endswith("s")
+    scheme, plus, _ = parts.scheme.lower().partition("+")
+    tls, speaks = scheme.endswith("s"), "http" if plus and scheme in ("http", "https") else "grpc"
     resolved = threading.Event()
 
     def ask() -> None:
-        answer.put(_diagnose(host, port, tls=tls, step_s=step_s, resolved=resolved))
+        answer.put(_diagnose(host, port, speaks=speaks, tls=tls, step_s=step_s, resolved=resolved))
 
     # A thread that nobody waits for: a resolver takes as long as it likes, and cannot be stopped.
     threading.Thread(target=ask, daemon=True).start()
@@ -59,7 +60,9 @@ def diagnose(url: str, *, timeout_s: float) -> Diagnosis | None:
         )
 
 
-def _diagnose(host: str, port: int, *, tls: bool, step_s: float, resolved: threading.Event) -> Diagnosis | None:
+def _diagnose(
+    host: str, port: int, *, speaks: str, tls: bool, step_s: float, resolved: threading.Event
+) -> Diagnosis | None:
     place = f"{host} port {port}"
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -74,6 +77,8 @@ def _diagnose(host: str, port: int, *, tls: bool, step_s: float, resolved: threa
             with socket.socket(family, kind, protocol) as connection:
                 connection.settimeout(step_s)
                 connection.connect(address)
+                if speaks == "http":
+                    return _greet_http(connection, host, place, tls=tls)
                 return _greet_tls(connection, host, place) if tls else _greet(connection, place)
         except ConnectionRefusedError:
             fault = fault or Diagnosis(
@@ -131,6 +136,40 @@ def _greet(connection: socket.socket, place: str) -> Diagnosis | None:
     return Diagnosis("not_grpc", f"what answers at {place} is no gRPC server", "correct the port")
 
 
+def _greet_http(connection: socket.socket, host: str, place: str, *, tls: bool) -> Diagnosis | None:
+    """Ask as an HTTP client does, and judge the answer."""
+    peer = connection.getpeername()[:2]
+    try:
+        with _trusting_anybody("http/1.1").wrap_socket(connection, server_hostname=host) if tls else connection as way:
+            way.sendall(b"GET /v2/health/live HTTP/1.0\r\nHost: engine\r\n\r\n")
+            said = way.recv(64)
+    except TimeoutError:
+        return Diagnosis(
+            "no_answer", f"{place} accepts connections and then says nothing",
+            "the engine hangs, or it is another service; look at its log, restart it, or correct the port",
+        )  # fmt: skip
+    except ssl.SSLError as exc:
+        if "ALERT" in (exc.reason or ""):
+            return Diagnosis(
+                "tls", f"{place} breaks the TLS handshake off", "check our certificate and key: it may ask for them"
+            )
+        return Diagnosis(
+            "tls", f"{place} does not speak TLS, and the URL asks for it", "write http+v2:// if it is plaintext"
+        )
+    except OSError:
+        said = b""
+    if said.startswith(b"HTTP/"):
+        return None
+    if not tls and ((said[:1] and said[0] in _TLS_RECORD) or (not said and _speaks_tls(peer, connection.gettimeout()))):
+        return Diagnosis(
+            "tls", f"{place} wants TLS, and the URL says plaintext", "write https+v2:// in place of http+v2://"
+        )
+    return Diagnosis(
+        "not_http", f"what answers at {place} does not speak HTTP/1.1",
+        "take the engine's HTTP port: Triton's is usually 8000, and 8001 its gRPC port",
+    )  # fmt: skip
+
+
 def _tls_wanted(place: str) -> Diagnosis:
     return Diagnosis("tls", f"{place} wants TLS, and the URL says plaintext", "write grpcs:// in place of grpc://")
 
@@ -181,10 +220,10 @@ def _no_tls(place: str) -> Diagnosis:
     return Diagnosis("tls", f"{place} does not speak TLS, and the URL asks for it", "write grpc:// if it is plaintext")
 
 
-def _trusting_anybody() -> ssl.SSLContext:
+def _trusting_anybody(speaking: str = "h2") -> ssl.SSLContext:
     # Nothing is sent over this connection: it only tells whether there is TLS at all.
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([speaking])
     return context

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 
-from adapter_api import AdapterError, AdapterFailed, Error, encode_event
+from adapter_api import AdapterError, AdapterFailed, ConfigurationError, Error, encode_event
 from adapter_kit.standard_streams import abandon
 from worker_adapter.exit_codes import ExitCode, code_for_command
 from worker_adapter.terminal import one_line, styled
@@ -17,9 +17,9 @@ _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What a file that takes no more says: the disk is full or broken, or the user's share of it is used up."""
 
 
-def print_error(error: Error) -> None:
-    """Write `error[code]: message` to standard error."""
-    _complain(f"error[{error.code}]:", error.message)
+def print_error(error: Error, *, lines: bool = False) -> None:
+    """Write `error[code]: message` to standard error: one line, or the message's own lines where they are ours."""
+    _complain(f"error[{error.code}]:", *(error.message.split("\n") if lines else (error.message,)))
 
 
 def report(exc: Exception, *, as_json: bool, debug: bool) -> ExitCode:
@@ -46,7 +46,7 @@ def report(exc: Exception, *, as_json: bool, debug: bool) -> ExitCode:
             abandon(sys.stdout)
             print_error(error)
     else:
-        print_error(error)
+        print_error(error, lines=isinstance(cause, ConfigurationError))
     return code_for_command(error)
 
 
@@ -56,9 +56,11 @@ def write_json(document: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _complain(label: str, text: str) -> None:
+def _complain(label: str, text: str, *more: str) -> None:
+    """Write `text` after `label`, and each fault that it announces on a line of its own."""
+    told = [f"{styled(label, 'red', sys.stderr)} {one_line(text)}", *(f"  {one_line(each.strip())}" for each in more)]
     with suppress(OSError):  # the exit code still tells
-        print(f"{styled(label, 'red', sys.stderr)} {one_line(text)}", file=sys.stderr, flush=True)
+        print("\n".join(told), file=sys.stderr, flush=True)
 
 
 def _sole(exc: Exception) -> Exception:

@@ -8,15 +8,13 @@ import anyio
 
 from adapter_api import (
     CancelReceipt,
-    Capability,
     End,
     Error,
-    InvalidRequest,
-    ModelNotFound,
     TaskRequest,
     TokenEvent,
     WorkerAdapter,
 )
+from adapter_clients.chat.models import only_text_model
 from adapter_kit.standard_streams import abandon
 from worker_adapter.event_output import EventOutput
 from worker_adapter.exit_codes import ExitCode, code_for_task
@@ -63,7 +61,7 @@ class Submission:
             group.start_soon(self._cancel_on_signal, interrupt, group.cancel_scope)
             async with self._adapter:
                 if self._choose_model:
-                    model = await only_text_model(self._adapter)
+                    model = await only_text_model(self._adapter, how="choose one with --model")
                     self._task = self._task.model_copy(update={"model": model})
                 await self._stream()
             group.cancel_scope.cancel()
@@ -98,23 +96,6 @@ class Submission:
 
     def _says_cancelled(self) -> bool:
         return isinstance(self._terminal, End) and self._terminal.finish_reason == "cancelled"
-
-
-async def only_text_model(adapter: WorkerAdapter) -> str:
-    """Return the one model of the engine that takes text.
-
-    Raises:
-        ModelNotFound: There is none.
-        InvalidRequest: There are several; the message names them.
-    """
-    models = (await adapter.props()).models
-    text = sorted(m.name for m in models if m.capabilities & {Capability.TEXT, Capability.MESSAGES})
-    if len(text) == 1:
-        return text[0]
-    if text:
-        raise InvalidRequest(f"which model? The engine has {', '.join(text)}: choose one with --model")
-    others = ", ".join(sorted(model.name for model in models)) or "no model at all"
-    raise ModelNotFound(f"the engine has no model that takes text, but {others}; name one with --model if it does")
 
 
 def describe_receipt(receipt: CancelReceipt) -> str:

@@ -342,3 +342,23 @@ class CancelsTheReader(ReferenceAdapter):
 
 
 breaks("ORCH-3060-022", final={"cancel": _cancels_the_reader})(CancelsTheReader)
+
+
+@breaks("ORCH-3060-012")
+class ClaimsLess(ReferenceAdapter):
+    """Says of a cancel that stops the engine that it does not."""
+
+    async def _cancel(self, job_id: str) -> CancelReceipt:
+        return msgspec.structs.replace(await super()._cancel(job_id), mode="client_only")
+
+
+@breaks("ORCH-3060-020")
+class SaysReleasedUnheard(ReferenceAdapter):
+    """Says that an engine which hangs has let go."""
+
+    async def _cancel(self, job_id: str) -> CancelReceipt:
+        hangs = self.server.mode is Mode.PAUSED
+        if hangs:
+            self.server.release_s = 3.0
+        receipt = await super()._cancel(job_id)
+        return msgspec.structs.replace(receipt, released=hangs or receipt.released)

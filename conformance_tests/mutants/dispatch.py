@@ -18,6 +18,7 @@ from adapter_api import (
     ModelNotFound,
     Started,
     TaskRequest,
+    Token,
     TokenStream,
     Unsupported,
     Usage,
@@ -107,7 +108,7 @@ class _Drops(ReferenceAdapter):
 
 for _capability in (
     Capability.MESSAGES, Capability.IMAGES, Capability.STOP, Capability.SEED, Capability.LOGPROBS,
-    Capability.RESPONSE_FORMAT, Capability.TOOLS,
+    Capability.RESPONSE_FORMAT, Capability.TOOLS, Capability.IMAGE_URLS,
 ):  # fmt: skip
     breaks("ORCH-3055-007", without={_capability})(type(f"Drops{_capability.title()}", (_Drops,), {}))
 
@@ -346,3 +347,55 @@ class AsksForTheLatest(ReferenceAdapter):
     def _order(self, task: TaskRequest) -> Order:
         order = super()._order(task)
         return replace(order, model_version=None) if order.model_version in VERSIONS else order
+
+
+@breaks("ORCH-3055-049")
+class LosesTheTextOfTheLastProbability(ReferenceAdapter):
+    """Tells the probability of a token whose text it holds back, and forgets the text."""
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        token = super()._token(task, index, text, piece)
+        return msgspec.structs.replace(token, text="") if token.logprob is not None and index == 1 else token
+
+
+@breaks("ORCH-3055-049")
+class TellsTextTwiceBesideProbabilities(ReferenceAdapter):
+    """Shows the token that a stop string waits for once more, where probabilities are told with it."""
+
+    def _token(self, task: TaskRequest, index: int, text: str, piece: Piece) -> Token:
+        token = super()._token(task, index, text, piece)
+        twice = token.logprob is not None and task.stop
+        return msgspec.structs.replace(token, text=text * 2) if twice else token
+
+
+@breaks("ORCH-3055-050")
+class SharesItsStops(ReferenceAdapter):
+    """Asks the engine for the stop strings of whichever task came before, when several run."""
+
+    before: tuple[str, ...] = ()
+
+    def _order(self, task: TaskRequest) -> Order:
+        order = super()._order(task)
+        stop, self.before = self.before, task.stop
+        return replace(order, stop=stop) if len(self.live_jobs) > 1 else order
+
+
+@breaks("ORCH-3055-051")
+class RunsOneAtATime(ReferenceAdapter):
+    """Has one connection, as it were."""
+
+    async def _open(self) -> None:
+        await super()._open()
+        self._seat = anyio.Semaphore(1)
+
+    async def _begin(self, task: TaskRequest) -> Job:
+        await self._seat.acquire()
+        try:
+            return await super()._begin(task)
+        except BaseException:
+            self._seat.release()
+            raise
+
+    def _let_go(self, task: TaskRequest, job: Job) -> None:
+        super()._let_go(task, job)
+        self._seat.release()

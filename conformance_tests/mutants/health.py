@@ -20,7 +20,7 @@ from adapter_api import (
 )
 from conformance_tests.mutants.breaking import breaks
 from conformance_tests.reference import ReferenceAdapter
-from conformance_tests.reference.engine import Mode
+from conformance_tests.reference.engine import Engine, Mode
 
 
 class _Telling(ReferenceAdapter):
@@ -279,3 +279,15 @@ class SaysNotWhy(_Telling):
 
     def _changed(self, report: HealthReport) -> dict[str, Any]:
         return {"detail": ""}
+
+
+@breaks("ORCH-3057-021")
+class KnowsItsModelsByHeart(ReferenceAdapter):
+    """Tells of models that it never asked for."""
+
+    async def _props(self) -> EngineProps:
+        server, self.server = self.server, Engine()
+        try:
+            return await super()._props()
+        finally:
+            self.server = server

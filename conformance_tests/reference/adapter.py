@@ -241,6 +241,10 @@ class ReferenceAdapter(WorkerAdapter):
         return Capacity(slots_total=slots, slots_free=slots - busy, in_flight=len(self.jobs))
 
     async def _props(self) -> EngineProps:
+        try:
+            await self.server.answer()
+        except Unreachable as exc:
+            raise ConnectFailed("the engine cannot be reached; is it running?") from exc
         capacity = self._capacity()
         return EngineProps(
             engine=self.engine,

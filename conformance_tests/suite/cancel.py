@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ import anyio
 from adapter_api import CancelReceipt, Capability, End, Error, Token, WorkerAdapter
 from adapter_api.stream import CLOSE_GRACE_S
 from conformance_tests.checks import requirement
-from conformance_tests.outcome import Blocked, Skipped, expect
+from conformance_tests.outcome import Blocked, HarnessBroke, Skipped, expect
 from conformance_tests.recording import Recording
 from conformance_tests.subject import Subject, renamed
 
@@ -218,6 +219,8 @@ async def test_a_receipt_says_what_a_cancel_can_do(subject: Subject) -> None:
 
     modes = ("hard", "on_next_chunk", "client_only")
     expect(receipt.mode in modes, f"the receipt's mode is {receipt.mode!r}, not one of {', '.join(modes)}")
+    if subject.declares(Capability.CANCEL_HARD, recording.task.model):
+        expect(receipt.mode == "hard", f"cancel_hard is declared, and the receipt's mode is {receipt.mode}")
 
 
 @requirement("ORCH-3060-013")
@@ -289,7 +292,7 @@ async def test_a_task_whose_time_is_up_leaves_the_engine(subject: Subject) -> No
 
 @requirement("ORCH-3060-020")
 async def test_released_is_said_only_of_what_the_engine_let_go(subject: Subject) -> None:
-    """Cancel a running task and, if the receipt says released, ask the engine at once."""
+    """Cancel a running task and, if the receipt says released, ask the engine at once; also while the engine hangs."""
     await subject.can_prove_cancels()
     async with subject.open() as adapter, subject.streaming(adapter) as recording:
         await subject.must_work_on()
@@ -297,6 +300,20 @@ async def test_released_is_said_only_of_what_the_engine_let_go(subject: Subject)
         busy = await subject.harness.in_flight()
 
     expect(not (receipt.released and busy), "the receipt says released and the engine still works on the task")
+    with contextlib.suppress(Skipped):
+        await _expect_nothing_released_while_paused(subject)
+
+
+async def _expect_nothing_released_while_paused(subject: Subject) -> None:
+    """Cancel a task in an engine that hangs: only the engine itself can say that it let go of it."""
+    async with subject.open() as adapter, subject.streaming(adapter) as recording:
+        async with subject.engine_paused():
+            receipt = await _cancel(adapter, recording)
+            busy = True
+            if receipt.released:
+                with contextlib.suppress(Skipped, HarnessBroke), anyio.move_on_after(1.0):
+                    busy = bool(await subject.harness.in_flight())
+    expect(not (receipt.released and busy), "the receipt says released of a task in an engine that hangs")
 
 
 @requirement("ORCH-3060-021")

@@ -143,6 +143,8 @@ def _asking_for(subject: Subject) -> Iterator[tuple[Capability, TaskRequest]]:
     yield Capability.MESSAGES, task(prompt=None, messages=(Message(role="user", content=prompt),))
     yield Capability.IMAGES, task(prompt=None, messages=image)
     yield Capability.IMAGES, task(prompt_images=(ImagePart(data=_IMAGE, media_type="image/png"),))
+    remote = Message(role="user", content=(ImagePart(url="https://images.example/one.png"),))
+    yield Capability.IMAGE_URLS, task(prompt=None, messages=(remote,))
     yield Capability.STOP, task(stop=("unlikely-5309",))
     yield Capability.SEED, task(seed=1)
     yield Capability.LOGPROBS, task(logprobs=0)
@@ -243,3 +245,73 @@ async def test_a_task_needs_no_max_tokens(subject: Subject) -> None:
                 pass
 
     expect(recording.error is None, f"a task without max_tokens failed: {recording.summary()}")
+
+
+@requirement("ORCH-3055-049")
+async def test_logprobs_do_not_change_the_text(subject: Subject) -> None:
+    """Run a repeatable task with and without `logprobs`, also with a stop string out of the middle of its text."""
+    async with subject.open() as adapter:
+        known = await subject.repeatable(adapter, Capability.LOGPROBS)
+        subject.only_with(Capability.LOGPROBS, known.task.model)
+        words = known.text.split()
+        ways: list[dict[str, object]] = [{}]
+        if subject.declares(Capability.STOP, known.task.model) and len(words) > 2:
+            ways.append({"stop": (words[len(words) // 2],)})
+        for changes in ways:
+            beside = " with a stop string" if changes else ""
+            plain = renamed(known.task).model_copy(update=changes)
+            asking = renamed(plain).model_copy(update={"logprobs": 0})
+            wanted = await subject.complete(adapter, plain)
+            scored = await subject.succeed(adapter, asking, f"a task with logprobs{beside}")
+            expect(
+                scored.text == wanted.text,
+                f"a task{beside} gets {len(wanted.text)} characters, and {len(scored.text)} others with logprobs",
+            )
+
+
+@requirement("ORCH-3055-051")
+async def test_a_task_does_not_wait_for_another_to_end(subject: Subject) -> None:
+    """Run a short task beside a long one, and ask the engine whether the long one was still at work then."""
+    if subject.props.slots_total == 1:
+        raise NotApplicable("the engine takes one task at a time, as its props say")
+    await subject.can_prove_cancels()
+    async with subject.open() as adapter:
+        await subject.complete(adapter)
+        async with subject.streaming(adapter):
+            await subject.must_work_on()
+            short = subject.submit(adapter, subject.harness.task())
+            with anyio.move_on_after(3 * subject.harness.settle_s) as waited:
+                await short.rest()
+            beside = await subject.harness.in_flight()
+
+    if short.error is not None and short.error.code == "overloaded":
+        raise Blocked("the engine has no room for a second task")
+    reached = not waited.cancelled_caught or beside > 1  # it may be slow there
+    expect(reached, "a short task did not end as long as a long one was there before it")
+    expect(short.error is None, f"a short task beside a long one failed: {short.summary()}")
+    expect(beside, "a short task ended only when the engine was done with a long one that was there before")
+
+
+@requirement("ORCH-3055-050")
+async def test_a_stop_string_cuts_its_own_task_only(subject: Subject) -> None:
+    """Run a repeatable task with stop strings out of its own text and without one, then many of each at once."""
+    async with subject.open() as adapter:
+        known = await subject.repeatable(adapter, Capability.STOP)
+        subject.only_with(Capability.STOP, known.task.model)
+        words = list(dict.fromkeys(known.text.split()))
+        if len(words) < 3:
+            raise Skipped("the known answer has fewer than three words that could be stop strings")
+        stops: list[tuple[str, ...]] = [(), (words[len(words) // 2],), (words[-1],)]
+        tasks = [known.task.model_copy(update={"stop": stop}) for stop in stops]
+        alone = [(await subject.complete(adapter, renamed(task))).text for task in tasks]
+        copies = math.ceil(AT_ONCE / len(tasks))
+        together = [subject.submit(adapter, renamed(task)) for _ in range(copies) for task in tasks]
+        with anyio.move_on_after(20 * subject.harness.settle_s):
+            await subject.read_all(together)
+
+    pairs = zip(together, alone * copies, strict=True)
+    ended = [(recording.text, wanted) for recording, wanted in pairs if isinstance(recording.terminal, End)]
+    if not ended:
+        raise Blocked("no task that runs beside others ends in order")
+    wrong = sum(text != wanted for text, wanted in ended)
+    expect(not wrong, f"{wrong} of {len(ended)} tasks with stop strings that ran at once got another text than alone")

@@ -196,11 +196,13 @@ async def test_infer_on_a_closed_adapter_raises_closed(subject: Subject) -> None
 
 @requirement("ORCH-3056-013")
 async def test_tasks_run_again_after_the_engine_came_back(subject: Subject) -> None:
-    """Run a task, stop and start the engine, and run tasks on the same adapter until one succeeds."""
+    """Stop the engine under a running task, start it, and run tasks on the same adapter until one succeeds."""
     async with subject.open() as adapter:
         await subject.complete(adapter)
-        async with subject.engine_stopped():
-            await subject.run(adapter, subject.harness.task())
+        async with subject.streaming(adapter) as running:
+            async with subject.engine_stopped():
+                await running.rest()
+                await subject.run(adapter, subject.harness.task())
         last: Recording | None = None
 
         async def succeeds() -> bool:

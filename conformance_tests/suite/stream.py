@@ -25,7 +25,7 @@ from adapter_api import (
 )
 from conformance_tests.checks import requirement
 from conformance_tests.harness import KnownText
-from conformance_tests.outcome import Blocked, NotApplicable, Skipped, expect
+from conformance_tests.outcome import Blocked, HarnessBroke, NotApplicable, Skipped, expect
 from conformance_tests.recording import Recording
 from conformance_tests.subject import Subject, renamed
 
@@ -265,7 +265,8 @@ async def _cut_before_it_is_answered(subject: Subject, adapter: WorkerAdapter) -
         async with subject.engine_paused():
             readers.start_soon(recording.rest)
             await anyio.sleep(0.2)
-            await subject.harness.drop_streams()
+            with contextlib.suppress(HarnessBroke):  # one that asks the engine to do it cannot while it is paused
+                await subject.harness.drop_streams()
     return recording
 
 

@@ -77,14 +77,21 @@ def _overlay_adapter(
     if not isinstance(replicas, list):
         return
     replica = _named(replicas, replica_id, {"id": replica_id, "adapter": adapter})
+    variable = f"{PREFIX}{stem}_URL" if url else f"{stem}_ENABLED"
+    if (taken := replica.get("adapter") or pool.get("adapter") or adapter) != adapter:
+        raise ConfigurationError(
+            f"environment variable {variable} means replica {replica_id!r} of pool {pool_id!r}, which is the {taken} "
+            f"adapter's: name another one with {PREFIX}{stem}_REPLICA or {PREFIX}{stem}_POOL"
+        )
+    replica.setdefault("adapter", adapter)
     if url:
         options = replica.setdefault("options", {})
         if not isinstance(options, dict):
             return
         options["url"] = url
+        replica.pop("url", None)
     if metrics_url := environ.get(f"{PREFIX}{stem}_METRICS_URL"):
         replica["metrics_url"] = metrics_url
-    variable = f"{PREFIX}{stem}_URL" if url else f"{stem}_ENABLED"
     origins["pools", pools.index(pool), "replicas", pool["replicas"].index(replica)] = variable
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -23,7 +24,7 @@ from pydantic import (
 )
 
 from adapter_api import ConfigurationError
-from adapter_api.bounds import MAX_TIMEOUT_S
+from adapter_api.bounds import MAX_NAME, MAX_TIMEOUT_S
 from adapter_api.task import describe_validation_error
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -45,6 +46,37 @@ class Frozen(BaseModel):
         if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
             raise ValueError("must be a number, not true or false")
         return value
+
+
+def _listed(value: Any) -> Any:
+    """A name may stand alone where a list of names may."""
+    if not isinstance(value, Mapping):
+        return value
+    return {model: [names] if isinstance(names, str) else names for model, names in value.items()}
+
+
+def _distinct(served_as: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    taken: dict[str, str] = {}
+    for model, names in served_as.items():
+        if not names:
+            raise ValueError(f"model {model!r} is served as nothing: give it a name, or take it out")
+        for name in names:
+            if taken.setdefault(name, model) != model:
+                raise ValueError(f"models {taken[name]!r} and {model!r} are both served as {name!r}: which is it?")
+    return MappingProxyType(dict(served_as))
+
+
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
+ServedAs = Annotated[
+    Mapping[ModelName, tuple[ModelName, ...]],
+    BeforeValidator(_listed),
+    AfterValidator(_distinct),
+    PlainSerializer(dict),
+]
+
+
+def _no_names() -> Mapping[str, tuple[str, ...]]:
+    return MappingProxyType({})
 
 
 class HealthSettings(Frozen):
@@ -105,8 +137,16 @@ class ReplicaSettings(Frozen):
     """One replica: an engine endpoint, and the adapter's options that reach it."""
 
     id: Identifier
-    adapter: str | None = Field(default=None, description="the plugin's name; the pool's when absent")
-    options: dict[str, Any] = Field(default_factory=dict, repr=False, description="the adapter's settings")
+    adapter: str | None = Field(
+        default=None, description="the plugin's name; absent: the pool's, or else the one that serves the scheme of url"
+    )
+    url: str | None = Field(
+        default=None, min_length=1, repr=False, description="where the engine is: the adapter's option of that name"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, repr=False, description="the adapter's other settings")
+    served_as: ServedAs = Field(
+        default_factory=_no_names, description="as the pool's, for this replica's engine; wins over it"
+    )
     metrics_url: str | None = Field(
         default=None, pattern=r"^https?://", description="the engine's own Prometheus metrics, exported beside ours"
     )
@@ -114,14 +154,30 @@ class ReplicaSettings(Frozen):
         default=None, ge=1, description="tasks at once; absent: what the engine says, else the pool's default_slots"
     )
 
+    @property
+    def adapter_options(self) -> dict[str, Any]:
+        """All that the adapter is told."""
+        return self.options if self.url is None else {"url": self.url, **self.options}
+
+    @model_validator(mode="after")
+    def _has_one_url(self) -> Self:
+        if self.url is not None and "url" in self.options:
+            raise ValueError(f"replica {self.id!r} has a url of its own and one in options: take one out")
+        return self
+
 
 class PoolSettings(Frozen):
-    """Replicas that serve the same models."""
+    """Replicas that serve the same models, each by an adapter of its own or by the pool's."""
 
     id: Identifier = "default"
-    adapter: str | None = None
+    adapter: str | None = Field(default=None, description="of those replicas that name none")
     replicas: tuple[ReplicaSettings, ...] = Field(min_length=1)
     models: tuple[str, ...] = Field(default=(), description="serve only these; empty: all that the engines have")
+    served_as: ServedAs = Field(
+        default_factory=_no_names,
+        description="the name, or names, that an engine's model has here in place of its own; models that are not "
+        "among them keep theirs",
+    )
     weight: int = Field(default=100, ge=0, description="share of the traffic among pools that serve a model")
     shadow_of: str | None = Field(
         default=None, description="copy some of that pool's tasks here, compare the answers, and show them to nobody"
@@ -157,8 +213,11 @@ class PoolSettings(Frozen):
     @model_validator(mode="after")
     def _every_replica_has_an_adapter(self) -> Self:
         for replica in self.replicas:
-            if (replica.adapter or self.adapter) is None:
-                raise ValueError(f"replica {replica.id!r} of pool {self.id!r} names no adapter, nor does its pool")
+            if (replica.adapter or self.adapter or replica.url) is None:
+                raise ValueError(
+                    f"replica {replica.id!r} of pool {self.id!r} names no adapter, nor does its pool; give it one, or "
+                    "a url by whose scheme it is found"
+                )
         _refuse_twins("replica", (replica.id for replica in self.replicas))
         return self
 

@@ -41,6 +41,7 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
         description="Tasks over server-sent events, an OpenAI-compatible API, and the v2 inference protocol.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # to a URL made of the Host header, which behind a proxy is not the client's
     )
     app.state.service = service
     app.state.routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
@@ -116,7 +117,8 @@ async def _on_http_error(request: Request, exc: Exception) -> Response:
     status = exc.status_code if isinstance(exc, HTTPException) else 400
     path, headers = request.scope["path"], dict(getattr(exc, "headers", None) or {})
     if status == 404:
-        refused = Refused("not_found", f"there is nothing at {path}; /docs lists what there is")
+        hint = "leave out the slash at its end, or look at /docs" if path.endswith("/") else "/docs lists what there is"
+        refused = Refused("not_found", f"there is nothing at {path}; {hint}")
     elif status == 405:
         allowed = _methods_of(request) | set(filter(None, headers.get("Allow", "").split(", ")))
         headers["Allow"] = ", ".join(sorted(allowed))

@@ -26,7 +26,7 @@ from orchestrator.http.openai_answers import (
 )
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
 from orchestrator.http.problems import answer, openai_body
-from orchestrator.http.service import AcceptedTask, client_of, read_json, service_of
+from orchestrator.http.service import AcceptedTask, client_of, read_json, service_of, share_of
 from orchestrator.http.sse import data_frame
 
 router = APIRouter(tags=["OpenAI-compatible"])
@@ -72,7 +72,7 @@ async def _complete(
     service, client = service_of(request), client_of(request)
     client.count_request()
     asked = await read_json(request, lambda fields: parse(fields, request.headers))
-    accepted = await service.accept(asked.task, client, history=asked.history)
+    accepted = await service.accept(asked.task, client, history=asked.history, share=share_of(request))
     if asked.stream:
         return Chunks(kind, asked, accepted, service.settings)
     return await _whole(request, kind, accepted)
@@ -88,6 +88,7 @@ class Chunks(StreamingAnswer):
         self._kind = kind
         self._include_usage = asked.include_usage
         self._logprobs = asked.task.logprobs is not None
+        self._offset = 0
         head = {
             "id": _ID_PREFIX[kind] + asked.task.job_id,
             "object": "chat.completion.chunk" if kind == "chat" else "text_completion",
@@ -140,7 +141,8 @@ class Chunks(StreamingAnswer):
         return [*frames, data_frame(b"[DONE]")]
 
     def _chunk(self, piece: dict[str, Any], finish_reason: str | None, tokens: list[Token] | None = None) -> bytes:
-        logprobs = logprobs_of(self._kind, tokens) if tokens else None
+        logprobs = logprobs_of(self._kind, tokens, self._offset) if tokens else None
+        self._offset += sum(len(token.text) for token in tokens or ())
         choice = {"index": 0, **piece, "logprobs": logprobs, "finish_reason": finish_reason}
         return data_frame(msgspec.json.encode({**self._head, "choices": [choice]}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Literal
 
 from adapter_api import (
@@ -74,7 +75,7 @@ def _whole_call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def logprobs_of(kind: Kind, tokens: list[Token]) -> dict[str, Any]:
+def logprobs_of(kind: Kind, tokens: list[Token], offset: int = 0) -> dict[str, Any]:
     if kind == "chat":
         return {
             "content": [{**_scored(t), "top_logprobs": [_scored(other) for other in t.alternatives]} for t in tokens]
@@ -84,6 +85,7 @@ def logprobs_of(kind: Kind, tokens: list[Token]) -> dict[str, Any]:
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
         "top_logprobs": top if any(top) else None,
+        "text_offset": [*accumulate((len(token.text) for token in tokens[:-1]), initial=offset)][: len(tokens)],
     }
 
 

@@ -136,7 +136,10 @@ def _part(part: Any) -> dict[str, Any]:
         return {"type": "text", "text": part.get("text")}
     if kind == "image_url":
         image = part.get("image_url")
-        return {"type": "image", "data": image.get("url") if isinstance(image, dict) else image}
+        url = image.get("url") if isinstance(image, dict) else image
+        # Models that fetch images themselves take those; the others refuse them by name.
+        is_remote = isinstance(url, str) and url.lower().startswith(("http://", "https://"))
+        return {"type": "image", "url" if is_remote else "data": url}
     raise Unsupported(f"content parts of type {kind!r} are not supported: text and image_url are")
 
 

@@ -1,10 +1,11 @@
-"""How many bytes of bodies the host holds: of requests that arrive, wait or run, and of tasks that are kept."""
+"""How many bytes of bodies, and of prompts made of them, the host holds: of requests that arrive, wait or run, of
+tasks that are kept, and of copies for shadows."""
 
 from __future__ import annotations
 
 from threading import Lock
 
-from orchestrator.http.problems import Refused
+from adapter_api import Overloaded
 
 RETRY_AFTER_S = 1.0
 
@@ -31,8 +32,8 @@ class Pending:
 
 
 class Share:
-    """The bytes of one request, counted until everybody who holds it has let go: the request, and a task that is kept
-    after it."""
+    """The bytes of one request, counted until everybody who holds it has let go: the request, a task that is kept after
+    it, and copies of it for shadows."""
 
     def __init__(self, pending: Pending) -> None:
         self._pending = pending
@@ -40,10 +41,9 @@ class Share:
         self._holders = 1
 
     def take(self, size: int) -> None:
-        """Count `size` bytes more; raises `Refused` when the host holds too many."""
+        """Count `size` bytes more; raises `Overloaded` when the host holds too many."""
         if not self._pending.take(size):
-            raise Refused(
-                "overloaded",
+            raise Overloaded(
                 "the host holds as many bytes of requests as it may (server.limits.max_pending_bytes); try again later",
                 retry_after_s=RETRY_AFTER_S,
             )

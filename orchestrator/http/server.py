@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Generator
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from adapter_api import ConfigurationError
 from orchestrator.config import ServerSettings
+from orchestrator.http.garbage import Garbage, leave_to_us
 from orchestrator.http.problems import Refused, body_of, status_of
 from orchestrator.http.request_ids import HEADER
 
@@ -73,6 +75,7 @@ def make_server(app: FastAPI, settings: ServerSettings) -> Server:
         "header_timeout_s": limits.header_timeout_s,
         "write_timeout_s": limits.write_timeout_s,
         "max_header_bytes": limits.max_header_bytes,
+        "garbage": Garbage(),
     }
     protocol = type("Protocol", (_Protocol,), bounds)
     config = uvicorn.Config(
@@ -94,6 +97,7 @@ def make_server(app: FastAPI, settings: ServerSettings) -> Server:
         config.load()
     except OSError as exc:  # ssl.SSLError is one
         raise ConfigurationError(f"the certificate or key in server.tls cannot be used: {exc.strerror or exc}") from exc
+    logging.getLogger("uvicorn.error").addFilter(leave_to_us)  # the same one: it is added once
     return Server(config)
 
 
@@ -126,6 +130,7 @@ class _Protocol(HttpToolsProtocol):
 
     header_timeout_s: float
     write_timeout_s: float
+    garbage: Garbage
     max_header_bytes: int
     """What uvicorn would collect without end; a little more arrives with the read that goes over it."""
     _headers_due: asyncio.TimerHandle | None = None
@@ -151,6 +156,7 @@ class _Protocol(HttpToolsProtocol):
                 self._refuse(_HEADERS_TOO_LARGE)
 
     def send_400_response(self, msg: str) -> None:
+        self.garbage.came_from(self.client[0] if self.client else "a socket without an address")
         self._refuse(_NO_HTTP)
 
     def on_message_begin(self) -> None:

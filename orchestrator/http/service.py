@@ -73,12 +73,14 @@ class Service:
         self.kept.forget_old()
         self.conversations.histories.forget_old()
 
-    async def accept(self, task: TaskRequest, client: Client, *, history: bool = False) -> AcceptedTask:
+    async def accept(
+        self, task: TaskRequest, client: Client, *, history: bool = False, share: Share | None = None
+    ) -> AcceptedTask:
         """Take a task in, of a request that was counted; raises `AdapterError` or `Refused` when it is not even
         queued."""
         client.require_model(task.model)
         ready = self.conversations.prepare(task, client.name, history=history)
-        stream = await self.orchestrator.admit(ready, owner=client.name)
+        stream = await self.orchestrator.admit(ready, owner=client.name, held=share)
         return AcceptedTask(self, task, stream, client, history)
 
 

@@ -47,7 +47,7 @@ async def submit(request: Request) -> Response:
     task, keep, history = await read_json(request, partial(_parse, trace=trace_of(request.headers)))
     if keep:
         _require_room(service.kept)
-    accepted = await service.accept(task, client, history=history)
+    accepted = await service.accept(task, client, history=history, share=share_of(request))
     headers = accepted.headers
     if keep:
         try:

@@ -11,6 +11,8 @@ import numpy as np
 _STEP = 2**16
 _ELEMENTS = 2**13
 _LONGEST_NUMBER = 1024
+_EXACT = 2**53
+"""Beyond it, a number with a point or an exponent may be another one than was meant."""
 _BRACKETS_AND_SPACE = b"[] \t\r\n"
 _OPEN, _CLOSE = b"[]"
 _DECODERS: dict[str, msgspec.json.Decoder[list[Any]]] = {
@@ -66,7 +68,7 @@ def _array(listed: bytes, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     if not listed.strip(b","):  # lists that hold nothing
         return np.empty(0, dtype)
     try:
-        found = _DECODERS[dtype.kind].decode(b"[" + listed + b"]")
+        found = _decoded(b"[" + listed + b"]", dtype)
         if not _fit(found, dtype):
             raise ValueError(f"not all are {dtype.name}")
         with np.errstate(over="ignore"):
@@ -76,6 +78,16 @@ def _array(listed: bytes, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     if dtype.kind == "f" and not np.isfinite(array).all():  # JSON has no infinity: it was too large a number
         raise ValueError("a number is too large")
     return array
+
+
+def _decoded(listed: bytes, dtype: np.dtype[Any]) -> list[Any]:
+    """JSON has one kind of number: 1.0 and 1E2 are whole ones too, as they are in a task's fields."""
+    if dtype.kind not in "iu" or not any(sign in listed for sign in b".eE"):
+        return _DECODERS[dtype.kind].decode(listed)
+    found = _DECODERS["f"].decode(listed)
+    if not all(isinstance(each, int) or (each.is_integer() and abs(each) <= _EXACT) for each in found):
+        raise ValueError(f"not all are {dtype.name}")
+    return [int(each) for each in found]
 
 
 def _fit(found: list[Any], dtype: np.dtype[Any]) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from math import isfinite
 
 import msgspec
 from prometheus_client import Metric
@@ -35,6 +36,14 @@ PASSED_ON = frozenset({
 """Labels of engines that are passed on, beside the model's name."""
 _MODEL = ("model", "model_name")
 """Labels that name the model; the first that a series has becomes `model_id`."""
+_WAITING: Mapping[str, Mapping[str, str]] = {
+    "nv_inference_pending_request_count": {},
+    "nv_trt_llm_request_metrics": {"request_type": "waiting"},
+    "vllm:num_requests_waiting": {},
+    "llamacpp:requests_deferred": {},
+    "tgi_queue_size": {},
+}
+"""Gauges of the requests that wait in an engine, and the labels of the series that counts them."""
 _EXPORTED = "exported_"
 _OWN_PREFIX = "worker_adapter_"
 _TRTLLM = re.compile(r"(?:trtllm|tensorrt.?llm)\s+([\w.+-]+)", re.IGNORECASE)
@@ -49,6 +58,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     replica_id: str
     models: frozenset[str]
     """The models that the replica has; empty when it does not tell, and then any model is passed on."""
+    names: Mapping[str, str] = {}
+    """What the host calls models that the engine calls otherwise; empty for one that it offers under no name."""
 
 
 class Relabelled(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +67,8 @@ class Relabelled(msgspec.Struct, frozen=True, kw_only=True):
 
     metrics: tuple[Metric, ...]
     left_out: dict[str, int]
+    waiting: int | None
+    """Requests that wait in the engine; `None` where it has no gauge of them that is known here."""
     unknown_labels: tuple[str, ...]
     """Some of the labels because of which series were left out."""
 
@@ -70,7 +83,11 @@ def relabelled(text: str, origin: Origin, *, limit: int = SERIES_LIMIT) -> Relab
     unknown: dict[str, None] = {}
     metrics, series = [], 0
     seen: set[tuple[str, frozenset[tuple[str, str]]]] = set()
+    waiting: int | None = None
     for family in text_string_to_metric_families(text):
+        if (wanted := _WAITING.get(family.name)) is not None:
+            told = [sample.value for sample in family.samples if wanted.items() <= sample.labels.items()]
+            waiting = (waiting or 0) + sum(int(value) for value in told if isfinite(value) and value >= 0)
         if family.name.startswith(_OWN_PREFIX):
             left_out["name"] += len(family.samples)
             continue
@@ -79,9 +96,10 @@ def relabelled(text: str, origin: Origin, *, limit: int = SERIES_LIMIT) -> Relab
         metric = Metric(family.name, family.documentation, "unknown" if bare else family.type)
         more = _more(origin, family.name)
         for sample in family.samples:
-            labels = _labels(sample.labels, more)
+            theirs = _as_offered(sample.labels, origin.names)
+            labels = _labels(theirs, more)
             key = (sample.name, frozenset(labels.items()))
-            reason = _why_not(sample.labels, origin.models, unknown)
+            reason = _why_not(theirs, origin.models, unknown)
             reason = reason or ("twice" if key in seen else "limit" if series >= limit else "")
             if reason:
                 left_out[reason] += 1
@@ -91,7 +109,15 @@ def relabelled(text: str, origin: Origin, *, limit: int = SERIES_LIMIT) -> Relab
             metric.samples.append(Sample(family.name if bare else sample.name, labels, sample.value))
         if metric.samples:
             metrics.append(metric)
-    return Relabelled(metrics=tuple(metrics), left_out=dict(left_out), unknown_labels=tuple(_few(unknown)))
+    return Relabelled(
+        metrics=tuple(metrics), left_out=dict(left_out), waiting=waiting, unknown_labels=tuple(_few(unknown))
+    )
+
+
+def _as_offered(labels: dict[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """Return a series' labels with its model called as the host calls it."""
+    named = _model_label(labels) if names else None
+    return labels if named is None else {**labels, named: names.get(labels[named], labels[named])}
 
 
 def _why_not(labels: Mapping[str, str], models: Collection[str], unknown: dict[str, None]) -> str:

@@ -74,6 +74,7 @@ class EngineMetrics(Collector):
                     news = f"cannot read the metrics of replica {replica.pool_id}/{replica.id}: {type(exc).__name__}"
                 else:
                     self._read[replica] = (monotonic(), read)
+                    replica.waiting_in_engine = read.waiting
                     news = _left_out(replica, read)
                 if news and news != told:
                     _log.warning("%s", news)
@@ -91,6 +92,7 @@ def _origin(replica: Replica) -> Origin:
         pool_id=replica.pool_id,
         replica_id=replica.id,
         models=frozenset(replica.models),
+        names=replica.names.by_own,
     )
 
 

@@ -9,6 +9,7 @@ import anyio
 
 from adapter_api import AdapterError, Priority
 from adapter_api.task import TraceHeaders
+from orchestrator.pools.demand import Demand
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.trust import Trials
 from orchestrator.sessions.affinity import SessionKey
@@ -38,8 +39,9 @@ class Claim:
     `predicted_start_ms` what was expected then; `None` when nothing is known yet of how long tasks take here.
     """
 
-    def __init__(self, work: Work, *, session: SessionKey | None, bound: bool) -> None:
+    def __init__(self, work: Work, demand: Demand, *, session: SessionKey | None, bound: bool) -> None:
         self.work = work
+        self.demand = demand
         self.session = session
         self.bound = bound
         """Whether it may only run where its session ran before, if that is known."""

@@ -16,15 +16,6 @@ TemplateReader = Callable[[str | Path | None, Mapping[str, Any]], Template]
 """Makes a template of what a pool's settings say."""
 
 
-def suits(task: TaskRequest, props: ModelProps | None, template: Template | None = None) -> bool:
-    """Return whether a model is known to be capable of the task; true also when nothing is known of the model."""
-    if props is None:
-        return True
-    if task.max_tokens is not None and props.max_tokens is not None and task.max_tokens > props.max_tokens:
-        return False
-    return not props.capabilities or _needs(task, props, template) <= props.capabilities | props.uncertain
-
-
 def fit(
     task: TaskRequest, props: ModelProps | None, pool: PoolSettings, template: Template | None, prompts: Prompts
 ) -> TaskRequest:
@@ -42,8 +33,12 @@ def fit(
         return task
     if Capability.MESSAGES in props.capabilities and pool.chat_template is None:
         return task
-    if task.images and Capability.IMAGES not in props.capabilities:
+    missing = (task.needs & _IMAGES) - props.capabilities - props.uncertain
+    if missing and _IMAGES.isdisjoint(props.capabilities | props.uncertain):
         raise Unsupported(f"model {task.model!r} takes text only, and the messages have an image")
+    if missing:
+        form = "by value, not by URL" if Capability.IMAGE_URLS in missing else "by URL, not by value"
+        raise Unsupported(f"model {task.model!r} takes images {form}")
     return task.model_copy(
         update={
             "messages": None,
@@ -58,15 +53,4 @@ def fit(
 
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-def _needs(task: TaskRequest, props: ModelProps, template: Template | None) -> frozenset[Capability]:
-    needs = task.needs
-    if task.messages is None or Capability.TEXT not in props.capabilities:
-        return needs
-    if Capability.MESSAGES not in props.capabilities:
-        needs -= {Capability.MESSAGES}  # a template makes them text
-    if template is not None:
-        needs -= {Capability.TOOLS} if template.takes_tools else set()
-        needs -= {Capability.CHAT_TEMPLATE_KWARGS} if template.takes_variables else set()
-    return needs
+_IMAGES = frozenset({Capability.IMAGES, Capability.IMAGE_URLS})

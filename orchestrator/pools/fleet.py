@@ -12,7 +12,15 @@ import anyio
 import anyio.abc
 import msgspec
 
-from adapter_api import AdapterClosed, ConfigurationError, HealthReport, NotReady, PluginHost
+from adapter_api import (
+    AdapterClosed,
+    AdapterPlugin,
+    ConfigurationError,
+    HealthReport,
+    NotReady,
+    PluginHost,
+    UnknownAdapter,
+)
 from adapter_kit.chat_template import Template
 from orchestrator.config.settings import OrchestratorSettings, PoolSettings, ReplicaSettings
 from orchestrator.pools.fit import TemplateReader
@@ -144,6 +152,8 @@ class Fleet:
         pool = self.require(pool_id, replica_id)
         if replica_id is None:
             pool.draining = False
+            for replica in pool.replicas.values():
+                replica.draining = False
         else:
             pool.replicas[replica_id].draining = False
         pool.readiness_changed()
@@ -244,7 +254,7 @@ class Fleet:
         environ: Mapping[str, str] | None = os.environ if self.settings.read_environment else None
         replicas = []
         for settings in wanted:
-            plugin = self._plugins.adapter(settings.adapter or pool.adapter or "")
+            plugin = plugin_for(self._plugins, pool, settings)
             replica = Replica(pool, settings, plugin, environ=environ, clock=monotonic, tell=self._tell)
             replica.create_adapter()  # so that wrong options are told now, not by a watcher later
             replicas.append(replica)
@@ -301,9 +311,32 @@ def _same(replica: Replica, settings: ReplicaSettings) -> bool:
 
 def _treat_alike(one: PoolSettings, other: PoolSettings) -> bool:
     """Whether both pools run and watch a replica of the same settings in the same way."""
-    return (one.adapter, one.health, one.breaker, one.default_slots) == (
-        other.adapter, other.health, other.breaker, other.default_slots,
+    return (one.adapter, one.health, one.breaker, one.default_slots, one.served_as) == (
+        other.adapter, other.health, other.breaker, other.default_slots, other.served_as,
     )  # fmt: skip
+
+
+def plugin_for(plugins: PluginHost, pool: PoolSettings, replica: ReplicaSettings) -> AdapterPlugin:
+    """Return the adapter that a replica's settings mean: the one that they name, or that serves the URL's scheme.
+
+    Raises:
+        ConfigurationError: There is no such adapter, or several serve the scheme and none is named.
+    """
+    named = replica.adapter or pool.adapter
+    if named is not None:
+        return plugins.adapter(named)
+    place = f"replica {replica.id!r} of pool {pool.id!r}"
+    found = plugins.adapters_for_url(replica.url or "")
+    if len(found) > 1:
+        names = [adapter.name for adapter in found]
+        raise UnknownAdapter(
+            f"{place}: several adapters serve URLs like its own: {', '.join(names)}; say which one speaks to this "
+            f'engine, as in adapter = "{names[0]}"'
+        )
+    try:
+        return plugins.adapter_for_url(replica.url or "")
+    except UnknownAdapter as exc:
+        raise UnknownAdapter(f"{place}: {exc.message}") from exc
 
 
 def _join(names: Iterable[tuple[str, str]]) -> tuple[str, ...]:

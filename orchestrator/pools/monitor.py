@@ -52,7 +52,8 @@ async def _probe_until_retired(replica: Replica, adapter: WorkerAdapter, listene
     probes = 0
     while not replica.retired.is_set():
         report = await _probe(replica, adapter)
-        if report.ready and (probes % PROPS_EVERY == 0 or _models(report) != _models(replica.report)):
+        new = _models(replica.names.health(report)) != _models(replica.report)
+        if report.ready and (new or probes % PROPS_EVERY == 0):
             await _learn_props(replica, adapter)
             probes = 0
         if report.ready and replica.trust.wants_question and await _learn_props(replica, adapter):
@@ -75,7 +76,7 @@ async def _probe(replica: Replica, adapter: WorkerAdapter) -> HealthReport:
 async def _learn_props(replica: Replica, adapter: WorkerAdapter) -> bool:
     """Ask the engine what it is; returns whether it answered."""
     try:
-        replica.props = await adapter.props()
+        replica.describe(await adapter.props())
         return True
     except AdapterError as exc:
         # It takes work all the same; only what is not known (slots, limits, version) is missing.
@@ -85,8 +86,14 @@ async def _learn_props(replica: Replica, adapter: WorkerAdapter) -> bool:
 
 def _observe(replica: Replica, report: HealthReport, listener: ProbeListener) -> None:
     changed = replica.observe(report)
+    if report.ready and report.models_listed and not replica.probed.is_set():
+        for model in replica.names.unknown({model.name for model in report.models}):
+            _log.warning(
+                "replica %s/%s has no model %r, to which served_as gives a name; `worker-adapter models` lists those "
+                "that it has", replica.pool_id, replica.id, model,
+            )  # fmt: skip
     replica.probed.set()
-    listener(replica, report, changed)
+    listener(replica, replica.report or report, changed)
 
 
 def _models(report: HealthReport | None) -> set[tuple[str, str | None, bool]]:

@@ -16,13 +16,15 @@ from adapter_api import (
     Overloaded,
     TaskRequest,
     Terminal,
+    Unsupported,
     judge,
 )
 from adapter_kit.chat_template import Template
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.admission import WaitingLine
-from orchestrator.pools.claim import Claim, Work
-from orchestrator.pools.fit import fit, suits
+from orchestrator.pools.claim import Claim
+from orchestrator.pools.demand import Demand, takes_no, unsupported
+from orchestrator.pools.fit import fit
 from orchestrator.pools.prompts import Prompts, Unmade
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.routing import Candidate, choose_replica
@@ -102,10 +104,12 @@ class Pool:
             return f"it runs {replica.engine_version}, and the pool is pinned to {self._pinned_version}"
         return reason
 
-    def suits(self, task: TaskRequest) -> bool:
-        """Whether a replica's model is known to be capable of the task, or may be."""
-        template = self.template
-        return any(suits(task, replica.model_props(task.model), template) for replica in self.replicas.values())
+    def suits(self, demand: Demand) -> bool:
+        """Whether a replica's model is known to be capable of what is asked, or may be."""
+        return any(not self._unmet(demand, replica) for replica in self.replicas.values())
+
+    def _unmet(self, demand: Demand, replica: Replica) -> tuple[str, ...]:
+        return demand.unmet(replica.model_props(demand.model), self.template, replica.plugin.capabilities)
 
     async def fit(self, task: TaskRequest, replica: Replica, prompts: Prompts) -> TaskRequest:
         """Return the task as the replica's model takes it, by the template that is in force when this returns.
@@ -154,7 +158,9 @@ class Pool:
             raise refusal
 
     def _fit(self, task: TaskRequest, replica: Replica, prompts: Prompts) -> TaskRequest:
-        return fit(task, replica.model_props(task.model), self.settings, self.template, prompts)
+        fitted = fit(task, replica.model_props(task.model), self.settings, self.template, prompts)
+        own = replica.names.own(task.model)
+        return fitted if own in (None, task.model) else fitted.model_copy(update={"model": own})
 
     # -- admission ----------------------------------------------------------------------------------------------------
 
@@ -164,9 +170,12 @@ class Pool:
         Raises:
             Overloaded: Neither is free; `retry_after_s` says when to try again.
             NotReady: The pool is draining.
+            Unsupported: No replica's model is capable of what the claim asks.
         """
         if self.draining:
             raise NotReady(f"pool {self.id!r} is draining and takes no new task; send it elsewhere or later")
+        if not self.suits(claim.demand):
+            raise self._unsupported(claim.demand)
         self.serve()  # a breaker's time may be up: those who wait go first
         if self._place(claim):
             return
@@ -218,15 +227,14 @@ class Pool:
 
     def serve(self) -> None:
         """Give free slots to those who wait. Call it whenever a slot may have become free."""
-        hopeless: set[tuple[str, str | None]] = set()
+        hopeless: set[Demand] = set()
 
         def place(claim: Claim) -> bool:
-            # Once per model: a thousand that wait for a model that is not loaded must not be asked one by one.
-            model = (claim.work.model, claim.work.model_version)
-            if model in hopeless:
+            # Once per demand: a thousand that wait for a model that is not loaded must not be asked one by one.
+            if claim.demand in hopeless:
                 return False
-            if not any(replica.in_flight < replica.slots for replica in self._able(claim.work)):
-                hopeless.add(model)
+            if not any(replica.in_flight < replica.slots for replica in self._able(claim.demand)):
+                hopeless.add(claim.demand)
                 return False
             return self._place(claim)
 
@@ -237,20 +245,27 @@ class Pool:
         """Call it when replicas or models may be ready that were not, or the other way round: those who wait for them
         look anew at how long they may."""
         self.serve()
-        ready: dict[tuple[str, str | None], bool] = {}
+        ready: dict[Demand, bool] = {}
         for claim in self.line:
-            model = (claim.work.model, claim.work.model_version)
-            if model not in ready:
-                ready[model] = self.is_ready_for(claim.work)
-            if ready[model] != (claim.unready_since is None) or self._is_gone:
+            demand = claim.demand
+            if demand not in ready:
+                ready[demand] = self.is_ready_for(demand)
+            if ready[demand] != (claim.unready_since is None) or self._is_gone:
                 claim.wake()
 
-    def is_ready_for(self, work: Work) -> bool:
-        """Whether a replica takes work and has the model ready, trusted or not."""
+    def is_ready_for(self, demand: Demand) -> bool:
+        """Whether a replica takes work and has the model ready and capable of it, trusted or not."""
         return any(
-            not self._why_not_served_by(replica) and replica.model_is_ready(work.model, work.model_version)
+            not self._why_not_served_by(replica)
+            and replica.model_is_ready(demand.model, demand.model_version)
+            and not self._unmet(demand, replica)
             for replica in self.replicas.values()
         )
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more piece of work would find a slot, or a place in the line."""
+        return self._has_free_slot() or len(self.line) < self.settings.queue.limit
 
     def has_slot_at(self, replica_id: str) -> bool:
         """Whether a replica is there, takes work, and has a free slot."""
@@ -259,7 +274,7 @@ class Pool:
 
     def has_other(self, claim: Claim) -> bool:
         """Whether a replica that the claim need not avoid takes work."""
-        return bool(self._able(claim.work, claim.avoid))
+        return bool(self._able(claim.demand, claim.avoid))
 
     def learn(self, claim: Claim, outcome: Terminal | None) -> None:
         """Let the replica that a claim holds learn from how its task ended there; `None` when that tells nothing."""
@@ -327,29 +342,31 @@ class Pool:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _able(self, work: Work, avoid: Collection[str] = ()) -> list[Replica]:
+    def _able(self, demand: Demand, avoid: Collection[str] = ()) -> list[Replica]:
         """Return the replicas that a task may go to: those where its model is trusted, or the others if none is.
 
         A breaker of a model only steers. Where it is open everywhere nothing is won by refusing the model's tasks, and
         all that a client must do to open it is to send tasks that fail.
         """
-        model = work.model
+        model = demand.model
         able = [
             replica
             for replica in self.replicas.values()
             if replica.id not in avoid
             and not self._why_not_served_by(replica)
-            and replica.model_is_ready(model, work.model_version)
+            and replica.model_is_ready(model, demand.model_version)
             and not replica.trust.rests(model)
+            and not self._unmet(demand, replica)
         ]
-        return [replica for replica in able if replica.trust.trusts(model)] or able
+        able = [replica for replica in able if replica.trust.trusts(model)] or able
+        return [each for each in able if not demand.is_doubtful(each.model_props(model))] or able
 
     def _place(self, claim: Claim) -> bool:
         session = claim.session
         place = self._affinity.place_of(session) if session else None
         # With its pool: replicas of different pools may have the same id, and none of each other's cache.
         known = place.replica_id if place is not None and place.pool_id == self.id else None
-        candidates = [Candidate(r.id, r.in_flight, r.slots) for r in self._able(claim.work, claim.avoid)]
+        candidates = [Candidate(r.id, r.in_flight, r.slots, r.elsewhere) for r in self._able(claim.demand, claim.avoid)]
         if claim.bound and place is not None:
             candidates = [c for c in candidates if c.replica_id == known]
         chosen = choose_replica(candidates, preferred=known)
@@ -372,7 +389,7 @@ class Pool:
     def _waits_until(self, claim: Claim) -> float:
         queue = self.settings.queue
         longest = claim.waiting_since + queue.timeout_s
-        if self.is_ready_for(claim.work):
+        if self.is_ready_for(claim.demand):
             claim.unready_since = None
             return longest
         if self._is_gone:
@@ -388,24 +405,33 @@ class Pool:
         """Whether a reload took the pool away: nothing can come of waiting."""
         return all(replica.retired.is_set() for replica in self.replicas.values())
 
+    def _unsupported(self, demand: Demand) -> Unsupported:
+        return unsupported(self.id, demand, {each.id: self._unmet(demand, each) for each in self.replicas.values()})
+
     def _waited_in_vain(self, claim: Claim) -> Exception:
         if not self._can_serve:
             return NotReady(f"no replica of pool {self.id!r} is ready ({self.why_not_ready()}); try again later")
-        model, version = claim.work.model, claim.work.model_version
-        if not self.is_ready_for(claim.work):
+        model = claim.work.model
+        if not self.is_ready_for(claim.demand):
             reasons = "; ".join(
-                f"{replica.id}: {self._why_not_served_by(replica) or replica.why_model_is_not_ready(model, version)}"
-                for replica in self.replicas.values()
+                f"{replica.id}: {self._why_not_for(claim.demand, replica)}" for replica in self.replicas.values()
             )
             return NotReady(
                 f"model {model!r} is not ready on any replica of pool {self.id!r} ({reasons}); load it, or try again "
                 "later"
             )
-        if not self._able(claim.work):
+        if not self._able(claim.demand):
             return Overloaded(f"every replica of pool {self.id!r} has too much to do for model {model!r}")
         return DeadlineExceeded(
             f"no slot of pool {self.id!r} became free within {self.settings.queue.timeout_s:g} s", stage="queue"
         )
+
+    def _why_not_for(self, demand: Demand, replica: Replica) -> str:
+        if reason := self._why_not_served_by(replica):
+            return reason
+        if replica.model_is_ready(demand.model, demand.model_version) and (lacking := self._unmet(demand, replica)):
+            return takes_no(lacking, "it")
+        return replica.why_model_is_not_ready(demand.model, demand.model_version)
 
     def _pin(self) -> str | None:
         wanted = self.settings.engine_version

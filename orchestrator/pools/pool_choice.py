@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from adapter_api import AdapterError, ModelNotFound, ModelProps, NotReady
+import msgspec
+
+from adapter_api import AdapterError, Capability, ModelNotFound, ModelProps, NotReady
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.claim import Work
+from orchestrator.pools.demand import Demand
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.routing import choose_pool
+from orchestrator.pools.ticket import Ticket
 from orchestrator.sessions.affinity import Affinity, SessionKey
 
 _ASKED_AT_MOST = 2
 """Replicas that are asked for a model that nobody lists: a name is soon made up, and each costs a call."""
+
+_PROMISES = frozenset({
+    Capability.STREAMING, Capability.CANCEL_HARD, Capability.USAGE, Capability.FINISH_REASON, Capability.SHARED_MEMORY,
+})  # fmt: skip
+"""Capabilities that no task asks for: what holds for it depends on where it goes."""
 
 
 class ServingPools:
@@ -40,29 +49,40 @@ class ServingPools:
         return bool(self._with_model(model, None))
 
     def model_props(self, model: str) -> tuple[PoolSettings, ModelProps] | None:
-        """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
-        for pool in self:
-            for replica in pool.replicas.values():
-                if pool.may_serve(model) and (props := replica.model_props(model)) is not None:
-                    return pool.settings, props
-        return None
+        """Return what replicas told of a model, with the settings of the first pool that has it; `None` when none told
+        anything.
+
+        It is capable of what a task may ask for where any replica that gets tasks is, for each goes to one that is.
+        What no task asks for, as a hard cancel, must hold at all of them, and is uncertain otherwise.
+        """
+        told = [
+            (pool.settings, props)
+            for pool in self
+            if pool.may_serve(model)
+            for replica in pool.replicas.values()
+            if (props := replica.model_props(model)) is not None
+        ]
+        told = [each for each in told if each[0].weight] or told
+        return (told[0][0], _joined([props for _, props in told])) if told else None
 
     async def ask_for(self, model: str) -> ModelProps | None:
         """Return what an engine that does not list its models tells of one, asked for by its name.
 
         `None` when no such engine could be asked; raises `ModelNotFound` when those asked do not have it.
         """
-        adapters = [
-            replica.adapter
+        asked = [
+            (replica.adapter, own)
             for pool in self
             if pool.may_serve(model)
             for replica in pool.replicas.values()
-            if replica.adapter is not None and not replica.lists_models
+            if replica.adapter is not None
+            and not replica.lists_models
+            and (own := replica.names.own(model)) is not None
         ]
         absent: ModelNotFound | None = None
-        for adapter in adapters[:_ASKED_AT_MOST]:
+        for adapter, own in asked[:_ASKED_AT_MOST]:
             try:
-                return await adapter.model_props(model)
+                return msgspec.structs.replace(await adapter.model_props(own), name=model)
             except ModelNotFound as exc:
                 absent = exc
             except AdapterError:
@@ -84,7 +104,7 @@ class ServingPools:
             for pool in self
         )
 
-    def choose(self, work: Work, session: SessionKey | None, *, bound: bool, suits: Callable[[Pool], bool]) -> Pool:
+    def choose(self, work: Work, demand: Demand, session: SessionKey | None, *, bound: bool) -> Pool:
         """Return the pool that gets the work, of those that have its model.
 
         That is the one whose replica served the session last, while that replica has a free slot (or always, if the
@@ -102,10 +122,10 @@ class ServingPools:
         holder = next((pool for pool in pools if place is not None and pool.id == place.pool_id), None)
         if bound and holder is not None:
             return holder
-        pools = [pool for pool in pools if pool.settings.weight and suits(pool)] or pools
+        pools = [pool for pool in pools if pool.settings.weight and pool.suits(demand)] or pools
         # A pool of weight 0 gets nothing, also when it alone is ready: tasks wait for the others then.
         able = [pool for pool in pools if pool.ready and pool.settings.weight]
-        able = [pool for pool in able if pool.is_ready_for(work)] or able
+        able = [pool for pool in able if pool.is_ready_for(demand)] or able
         able = [pool for pool in able if pool.trusts(work.model)] or able or pools
         if place is not None and holder in able and holder.settings.weight and holder.has_slot_at(place.replica_id):
             return holder
@@ -113,6 +133,25 @@ class ServingPools:
         if chosen is None:
             raise NotReady(f"every pool that serves model {work.model!r} has weight 0; give one some weight")
         return self._fleet.pools[chosen]
+
+    def other_for(self, ticket: Ticket) -> Pool | None:
+        """Return another pool for what its own cannot run: one by weight that takes it now; `None` if none does."""
+        if not ticket.may_leave:
+            return None
+        demand = ticket.demand
+        able = [
+            pool
+            for pool in self._with_model(demand.model, demand.model_version)
+            if pool is not ticket.pool
+            and pool.id not in ticket.pools_left
+            and pool.settings.weight
+            and pool.ready
+            and pool.is_ready_for(demand)
+            and pool.trusts(demand.model)
+            and pool.has_room
+        ]
+        chosen = choose_pool([(pool.id, pool.settings.weight) for pool in able], ticket.work.job_id) if able else None
+        return None if chosen is None else self._fleet.pools[chosen]
 
     def _with_model(self, model: str, version: str | None) -> list[Pool]:
         # A pool whose engines were never reached may have it: better "not ready" than "no such model".
@@ -125,3 +164,22 @@ class ServingPools:
         if work.model in known:
             return ModelNotFound(f"model {work.model!r} has no version {work.model_version!r} on any replica")
         return ModelNotFound(f"no replica has a model {work.model!r}; there are {', '.join(known) or 'none'}")
+
+
+def _joined(told: list[ModelProps]) -> ModelProps:
+    """Return what a model can do wherever it runs."""
+    if len(told) == 1:
+        return told[0]
+    anywhere = frozenset().union(*(props.capabilities for props in told))
+    everywhere = told[0].capabilities.intersection(*(props.capabilities for props in told[1:]))
+    capabilities = (anywhere - _PROMISES) | everywhere
+    modes = {props.cancel_mode for props in told}
+    limits = [props.max_tokens for props in told]
+    return msgspec.structs.replace(
+        next((props for props in told if props.inputs), told[0]),
+        versions=tuple(dict.fromkeys(version for props in told for version in props.versions)),
+        capabilities=capabilities,
+        uncertain=anywhere.union(*(props.uncertain for props in told)) - capabilities,
+        cancel_mode=modes.pop() if len(modes) == 1 else None,
+        max_tokens=None if None in limits else max(limit for limit in limits if limit is not None),
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from sys import getsizeof
+
 from adapter_api import AdapterError, TaskRequest
 from adapter_kit.chat_template import TakesLong, Template, render_at_once, render_beside
+from orchestrator.held import Held
 
 
 class Unmade(Exception):
@@ -22,8 +25,9 @@ class Prompts:
     force when it is sent.
     """
 
-    def __init__(self, task: TaskRequest) -> None:
+    def __init__(self, task: TaskRequest, held: Held | None = None) -> None:
         self._task = task
+        self._held = held
         # By id, with the template, so that it stays the one whose id it is: templates need not be hashable.
         self._made: dict[int, tuple[Template, str | AdapterError]] = {}
         self._takes_long = False
@@ -43,7 +47,7 @@ class Prompts:
             except TakesLong:
                 self._takes_long = True
                 raise Unmade(template) from None
-            self._made[id(template)] = template, made
+            self._keep(template, made)
         prompt = self._made[id(template)][1]
         if isinstance(prompt, AdapterError):
             raise prompt.with_traceback(None)
@@ -52,7 +56,15 @@ class Prompts:
     async def make(self, template: Template) -> None:
         """Make the prompt in a thread, so that `by` has it. Whoever cancels this leaves the thread at work until the
         bounds of templates end it: seconds, and there are two such threads for all."""
-        self._made[id(template)] = template, await render_beside(lambda: self._render(template))
+        self._keep(template, await render_beside(lambda: self._render(template)))
+
+    def _keep(self, template: Template, made: str | AdapterError) -> None:
+        if self._held is not None and isinstance(made, str):
+            try:
+                self._held.take(getsizeof(made))
+            except AdapterError as exc:
+                made = exc
+        self._made[id(template)] = template, made
 
     def _render(self, template: Template) -> str | AdapterError:
         try:

@@ -10,6 +10,7 @@ import anyio
 
 from adapter_api import (
     AdapterPlugin,
+    Capacity,
     Culprit,
     EngineProps,
     Error,
@@ -21,6 +22,7 @@ from adapter_api import (
 )
 from orchestrator.config.settings import PoolSettings, ReplicaSettings
 from orchestrator.pools.hysteresis import TAKES_WORK, Hysteresis
+from orchestrator.pools.names import Names
 from orchestrator.pools.status import ReplicaStatus
 from orchestrator.pools.trust import Teller, Trials, Trust
 
@@ -44,6 +46,8 @@ class Replica:
         self.pool_id = pool.id
         self.settings = settings
         self.plugin = plugin
+        self.names = Names(pool.served_as, settings.served_as)
+        """What its models are called here; reports and properties have these names."""
         self.environ = environ
         self.adapter: WorkerAdapter | None = None
         self.engine = plugin.name
@@ -55,6 +59,10 @@ class Replica:
         """Another number after each time that its engine was out of sight, and for each replica."""
         self.draining = False
         self.in_flight = 0
+        self.elsewhere = 0
+        """Work of others than this host that its engine had at the last probe, as far as it tells."""
+        self.waiting_in_engine: int | None = None
+        """Requests that wait in the engine, as its own metrics told last."""
         self.dispatched = 0
         self.failed = 0
         self.retired = anyio.Event()
@@ -65,23 +73,29 @@ class Replica:
         """Around the watcher's work."""
         self.probe_timeout_s = pool.health.timeout_s
         self._probe_interval_s = pool.health.interval_s
-        self.named_models = frozenset(pool.models)
+        self.named_models = self._asked_about(pool.models)
         self._default_slots = pool.default_slots
         self._known_models: dict[str, set[str]] = {}
+        self._model_props: dict[str, ModelProps] = {}
         self._probe_wanted = anyio.Event()
         self._idle = anyio.Event()
 
     def create_adapter(self) -> WorkerAdapter:
         """Return a new adapter, not open; raises `ConfigurationError` when its options are wrong."""
-        adapter = self.plugin.create(self.settings.options, environ=self.environ)
+        adapter = self.plugin.create(self.settings.adapter_options, environ=self.environ)
         adapter.named_models = self.named_models
         return adapter
 
     def name_models(self, models: Iterable[str]) -> None:
         """Have the engine asked about these models also where it does not list them."""
-        self.named_models = frozenset(models)
+        self.named_models = self._asked_about(models)
         if self.adapter is not None:
             self.adapter.named_models = self.named_models
+
+    def _asked_about(self, models: Iterable[str]) -> frozenset[str]:
+        """Return the engine's names of the models that the settings name."""
+        named = {*models, *self.names.given}
+        return frozenset(own for name in named if (own := self.names.own(name)) is not None)
 
     # -- what it can take ---------------------------------------------------------------------------------------------
 
@@ -109,7 +123,7 @@ class Replica:
         return self.report is None or (self.report.models_listed and bool(self.report.models))
 
     def model_props(self, name: str) -> ModelProps | None:
-        return next((m for m in self.props.models if m.name == name), None) if self.props else None
+        return self._model_props.get(name)
 
     def why_no_work(self) -> str:
         """Return why no task of any model may go there now; empty when one may."""
@@ -136,6 +150,8 @@ class Replica:
 
     def has_model(self, name: str, version: str | None) -> bool:
         """Whether it was last known to have the model; true also when the engine does not tell which it has."""
+        if self.names.own(name) is None:
+            return False
         if not self._known_models:
             return self.report is not None and self.health.takes_work
         versions = self._known_models.get(name)
@@ -145,6 +161,8 @@ class Replica:
 
     def model_is_ready(self, name: str, version: str | None) -> bool:
         """Whether the last probe found the model ready for work."""
+        if self.names.own(name) is None:
+            return False
         if self.report is None or not self.report.models:
             return self.report is not None
         if not self.lists_models and all(model.name != name for model in self.report.models):
@@ -168,7 +186,7 @@ class Replica:
 
     def observe(self, report: HealthReport) -> bool:
         """Take a probe in; returns whether the state changed."""
-        self.report = report
+        report = self.report = self.names.health(report)
         if report.models:
             known: dict[str, set[str]] = {}
             for model in report.models:
@@ -177,11 +195,22 @@ class Replica:
                 if props.name in known:
                     known[props.name].update(props.versions)
             self._known_models = known
+        self.elsewhere = self._elsewhere(report.capacity)
         was_up = self.health.takes_work
         changed = self.health.observe(report)
         if self.health.takes_work and not was_up:
             self.life = next(_LIVES)  # it may have been started anew while nobody could see it
         return changed
+
+    def _elsewhere(self, told: Capacity) -> int:
+        busy = 0 if told.slots_total is None or told.slots_free is None else told.slots_total - told.slots_free
+        waiting = (self.waiting_in_engine if told.queued is None else told.queued) or 0
+        return max(0, busy + waiting - max(told.in_flight, self.in_flight))
+
+    def describe(self, props: EngineProps) -> None:
+        """Take in what the engine is."""
+        self.props = self.names.props(props)
+        self._model_props = {model.name: model for model in reversed(self.props.models)}
 
     def begin(self, model: str, job_id: str) -> Trials:
         """Count a task in; returns the breakers whose trial it is."""
@@ -230,11 +259,15 @@ class Replica:
 
     def status(self, reason: str) -> ReplicaStatus:
         """Return a snapshot; `reason` is why it gets no work as its pool sees it."""
+        told = self.report.capacity if self.report else None
         return ReplicaStatus(
             replica_id=self.id, pool_id=self.pool_id, adapter=self.plugin.name, engine=self.engine,
             engine_version=self.engine_version, state=self.health.state, takes_work=not reason, reason=reason,
             detail=self.health.detail, breaker=self.trust.breaker.state, model_breakers=self.trust.models(),
-            draining=self.draining, in_flight=self.in_flight, slots=self.slots, dispatched=self.dispatched,
+            draining=self.draining, in_flight=self.in_flight, slots=self.slots, elsewhere=self.elsewhere,
+            engine_slots_free=told.slots_free if told else None,
+            engine_queued=self.waiting_in_engine if told is None or told.queued is None else told.queued,
+            dispatched=self.dispatched,
             failed=self.failed, models=self.models,
             checked_at=self.report.checked_at if self.report else None,
             probe_latency_s=self.report.latency_s if self.report else None,

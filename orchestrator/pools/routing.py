@@ -13,6 +13,12 @@ class Candidate(NamedTuple):
     replica_id: str
     in_flight: int
     slots: int
+    elsewhere: int = 0
+    """What its engine works on, or lets wait, for others than this host."""
+
+    @property
+    def load(self) -> float:
+        return (self.in_flight + self.elsewhere) / self.slots
 
 
 def choose_replica(
@@ -20,8 +26,9 @@ def choose_replica(
 ) -> str | None:
     """Return the replica that gets the task, or `None` when none has a free slot.
 
-    `preferred` (the one that knows the session) wins while it has a free slot; else the one with the smallest part of
-    its slots in use, and among equals the first by name, so that the same state always gives the same choice.
+    `preferred` (the one that knows the session) wins while it has a free slot; else the one with the smallest load, for
+    its slots, and among equals the first by name, so that the same state always gives the same choice. What an engine
+    does for others only steers: nobody waits for a slot because of it.
     """
     free = [c for c in candidates if c.in_flight < c.slots and c.replica_id not in avoid]
     for candidate in free:
@@ -29,7 +36,7 @@ def choose_replica(
             return preferred
     if not free:
         return None
-    return min(free, key=lambda c: (c.in_flight / c.slots, c.replica_id)).replica_id
+    return min(free, key=lambda c: (c.load, c.replica_id)).replica_id
 
 
 def choose_pool(weights: Sequence[tuple[str, int]], key: str) -> str | None:

@@ -38,6 +38,12 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool
     in_flight: int
     slots: int
+    elsewhere: int
+    """Work of others that its engine had at the last probe, as far as it tells; it counts as load."""
+    engine_slots_free: int | None
+    """What the engine itself tells; `None` where it does not."""
+    engine_queued: int | None
+    """Requests that wait in the engine, by its own account."""
     dispatched: int
     failed: int
     models: tuple[str, ...]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from adapter_api import AdapterError, End, Error, Terminal, TokenStream
 from orchestrator.pools.claim import Claim, Work
+from orchestrator.pools.demand import Demand
 from orchestrator.pools.pool import Pool
 from orchestrator.sessions.affinity import SessionKey
 
@@ -23,15 +24,21 @@ class Ticket(Claim):
     def __init__(
         self,
         work: Work,
+        demand: Demand,
         pool: Pool,
         timeout_s: float | None,
         *,
         owner: str | None,
         session: SessionKey | None,
         bound: bool,
+        may_leave: bool = True,
     ) -> None:
-        super().__init__(work, session=session, bound=bound)
+        super().__init__(work, demand, session=session, bound=bound)
         self.pool = pool
+        """The pool that it is in; another one after `go_to`."""
+        self.may_leave = may_leave and not bound
+        """Whether another pool may get it, when this one cannot run it."""
+        self.pools_left: set[str] = set()
         self.owner = owner
         """Who submitted it, where the host knows; only they may see or cancel it."""
         self.timeout_s = timeout_s
@@ -63,6 +70,14 @@ class Ticket(Claim):
     @stream.setter
     def stream(self, stream: TokenStream) -> None:
         self._stream = weakref.ref(stream)
+
+    def go_to(self, pool: Pool) -> None:
+        """Leave the pool, and take a slot or the first place in the line of another one."""
+        self.pool.release(self)
+        self.pools_left.add(self.pool.id)
+        self.avoid.clear()  # replicas of different pools may have one name
+        self.pool = pool
+        pool.rejoin(self)
 
     @property
     def outcome(self) -> str:

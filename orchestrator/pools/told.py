@@ -29,7 +29,7 @@ def tell(error: AdapterError, ticket: Ticket) -> AdapterError:
 
 
 def _message(message: str, ticket: Ticket) -> str:
-    names = {name for replica in ticket.pool.replicas.values() for name in host_names(replica.settings.options)}
+    names = {name for replica in ticket.pool.replicas.values() for name in host_names(replica.settings.adapter_options)}
     shown, model = message[:LONGEST_MESSAGE], ticket.work.model
     # The client knows the model's name, which may be the path of a file.
     pieces = shown.split(model) if len(model) >= _LEAST_NAME else [shown]

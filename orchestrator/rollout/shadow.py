@@ -26,6 +26,7 @@ from adapter_api import (
 )
 from adapter_api.task import new_job_id
 from orchestrator.config.settings import PoolSettings
+from orchestrator.held import Held
 from orchestrator.rollout.report import Answer, Comparisons
 
 _log = logging.getLogger("orchestrator.rollout.shadow")
@@ -37,7 +38,7 @@ LONGEST_S = 600.0
 class Shadows:
     """Copies tasks to the pools that are somebody's shadow. A copy never touches the task it copies."""
 
-    def __init__(self, submit: Callable[[TaskRequest, str], TokenStream]) -> None:
+    def __init__(self, submit: Callable[[TaskRequest, str, Held | None], TokenStream]) -> None:
         self._submit = submit
         self._running: Counter[str] = Counter()
         self._comparisons: dict[tuple[str, str], Comparisons] = {}
@@ -47,16 +48,26 @@ class Shadows:
         return self._comparisons.setdefault((pool_id, shadow_id), Comparisons())
 
     def copies(
-        self, batches: AsyncIterator[list[TokenEvent]], task: TaskRequest, pool_id: str, shadows: list[PoolSettings]
+        self,
+        batches: AsyncIterator[list[TokenEvent]],
+        task: TaskRequest,
+        pool_id: str,
+        shadows: list[PoolSettings],
+        held: Held | None = None,
     ) -> AsyncIterator[list[TokenEvent]]:
         """Return the task's batches, with copies of it begun for those shadows whose share it falls into."""
         chosen = [shadow for shadow in shadows if _falls_into_share(task.job_id, shadow)]
-        return self._copying(batches, task, pool_id, chosen) if chosen else batches
+        return self._copying(batches, task, pool_id, chosen, held) if chosen else batches
 
     async def _copying(
-        self, batches: AsyncIterator[list[TokenEvent]], task: TaskRequest, pool_id: str, shadows: list[PoolSettings]
+        self,
+        batches: AsyncIterator[list[TokenEvent]],
+        task: TaskRequest,
+        pool_id: str,
+        shadows: list[PoolSettings],
+        held: Held | None,
     ) -> AsyncIterator[list[TokenEvent]]:
-        copies = [copy for shadow in shadows if (copy := self._begin(task, pool_id, shadow)) is not None]
+        copies = [copy for shadow in shadows if (copy := self._begin(task, pool_id, shadow, held)) is not None]
         answer = _Answer()
         try:
             async with aclosing(cast(Any, batches)) as open_batches:
@@ -67,13 +78,15 @@ class Shadows:
             for copy in copies:
                 copy.original.set_result(answer)
 
-    def _begin(self, task: TaskRequest, pool_id: str, shadow: PoolSettings) -> _Copy | None:
+    def _begin(self, task: TaskRequest, pool_id: str, shadow: PoolSettings, held: Held | None) -> _Copy | None:
         comparisons = self.comparisons(pool_id, shadow.id)
         if self.group is None or self._running[shadow.id] >= shadow.shadow_limit:
             comparisons.skipped += 1
             return None
-        copy = _Copy(comparisons)
+        copy = _Copy(comparisons, held)
         self._running[shadow.id] += 1
+        if held is not None:  # the copy may outlive the request
+            held.hold()
         self.group.start_soon(self._run, copy, task, shadow.id)
         return copy
 
@@ -88,7 +101,7 @@ class Shadows:
         )
         answer = _Answer()
         try:
-            async with self._submit(twin, shadow_id) as stream:
+            async with self._submit(twin, shadow_id, copy.held) as stream:
                 async for batch in stream.batches():
                     answer.take(batch)
             original = await copy.original.get()
@@ -100,6 +113,8 @@ class Shadows:
             _log.warning("a copy for shadow pool %s broke with %s", shadow_id, type(exc).__name__)
         finally:
             self._running[shadow_id] -= 1
+            if copy.held is not None:
+                copy.held.release()
 
 
 class _Answer:
@@ -130,8 +145,9 @@ class _Answer:
 
 
 class _Copy:
-    def __init__(self, comparisons: Comparisons) -> None:
+    def __init__(self, comparisons: Comparisons, held: Held | None) -> None:
         self.comparisons = comparisons
+        self.held = held
         self.original = _Later()
 
 

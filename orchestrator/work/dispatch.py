@@ -23,6 +23,7 @@ from adapter_api import (
     End,
     Error,
     Metrics,
+    NotReady,
     Output,
     Started,
     TaskRequest,
@@ -30,6 +31,7 @@ from adapter_api import (
     TokenEvent,
     TokenStream,
 )
+from orchestrator.pools.pool import Pool
 from orchestrator.pools.prompts import Prompts
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
@@ -38,17 +40,20 @@ from orchestrator.work.retry import backoff_s, may_move, may_stay
 
 
 class Dispatcher:
-    """Turns tickets into event streams. `on_started` and `on_moved` are told what happens."""
+    """Turns tickets into event streams. `on_started` and `on_moved` are told what happens; `other_pool` names another
+    pool for what a pool cannot run."""
 
     def __init__(
         self,
         *,
         on_started: Callable[[Ticket, Started], None],
         on_moved: Callable[[Ticket, Replica, Error], None],
+        other_pool: Callable[[Ticket], Pool | None],
         random: Random,
     ) -> None:
         self._on_started = on_started
         self._on_moved = on_moved
+        self._other_pool = other_pool
         self._random = random
 
     async def run(self, ticket: Ticket, task: TaskRequest, prompts: Prompts) -> AsyncIterator[list[TokenEvent]]:
@@ -59,7 +64,11 @@ class Dispatcher:
                 replica = await ticket.pool.grant(ticket)
                 fitted = await ticket.pool.fit(task, replica, prompts)
             except AdapterError as exc:
-                raise tell(ticket.failed(exc), ticket)
+                other = self._other_pool(ticket) if isinstance(exc, NotReady) else None
+                if other is None:
+                    raise tell(ticket.failed(exc), ticket)
+                ticket.go_to(other)
+                continue
             ticket.attempts += 1
             failure: Error | None = None
             began = perf_counter()
@@ -88,6 +97,9 @@ class Dispatcher:
                 return
             self._on_moved(ticket, replica, failure)
             if not ticket.pool.has_other(ticket):
+                if (other := self._other_pool(ticket)) is not None:
+                    ticket.go_to(other)
+                    continue
                 rounds += 1
                 await anyio.sleep(backoff_s(ticket.pool.settings.retry, rounds, self._random))
                 ticket.avoid.clear()
@@ -104,7 +116,7 @@ class Dispatcher:
             return None
         assert ticket.replica is not None
         ticket.avoid.add(ticket.replica.id)
-        return last if may_stay(last) or ticket.pool.has_other(ticket) else None
+        return last if may_stay(last) or ticket.pool.has_other(ticket) or self._other_pool(ticket) else None
 
     def _reveal(self, ticket: Ticket, replica: Replica, held: list[TokenEvent]) -> list[TokenEvent]:
         ticket.shown = True

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from adapter_api import AdapterClosed, AdapterError, End, Error, Terminal
 from orchestrator.observability.request_id import request_id
 from orchestrator.pools.claim import Work
+from orchestrator.pools.demand import Demand
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.pool_choice import ServingPools
@@ -29,23 +30,23 @@ class Intake:
     def admit(
         self,
         work: Work,
+        demand: Demand,
         timeout_s: float | None,
         *,
         owner: str | None = None,
         pool_id: str | None = None,
         bound: bool = False,
-        suits: Callable[[Pool], bool] = lambda pool: True,
         check: Callable[[Pool], None] = lambda pool: None,
     ) -> Ticket:
         """Return a ticket that has a slot or a place in a line; `finish` must follow, whatever happens.
 
         Args:
             work: What is to run.
+            demand: What its model has to be capable of.
             timeout_s: All its time; the pool's `task_timeout_s` when absent.
             owner: Who submits it.
             pool_id: Run it in this pool rather than where weights and sessions send it.
             bound: It may run nowhere but where its session ran before.
-            suits: Whether a pool's models are capable of it; those are preferred.
             check: Raises why the chosen pool cannot take it.
 
         Raises:
@@ -55,11 +56,12 @@ class Intake:
         session = _session(work, owner)
         pool: Pool | None = None
         try:
-            pool = self.choose(work, owner=owner, pool_id=pool_id, bound=bound, suits=suits)
+            pool = self.choose(work, demand, owner=owner, pool_id=pool_id, bound=bound)
             check(pool)
             ticket = Ticket(
-                work, pool, timeout_s or pool.settings.task_timeout_s, owner=owner, session=session, bound=bound
-            )
+                work, demand, pool, timeout_s or pool.settings.task_timeout_s, owner=owner, session=session,
+                bound=bound, may_leave=pool_id is None,
+            )  # fmt: skip
             ticket.request_id = request_id.get()
             pool.admit(ticket)
         except AdapterError as exc:
@@ -71,11 +73,11 @@ class Intake:
     def choose(
         self,
         work: Work,
+        demand: Demand,
         *,
         owner: str | None = None,
         pool_id: str | None = None,
         bound: bool = False,
-        suits: Callable[[Pool], bool] = lambda pool: True,
     ) -> Pool:
         """Return the pool that the work would be admitted to now; see `admit`."""
         if not self.open:
@@ -83,7 +85,7 @@ class Intake:
         self._jobs.require_new(work.job_id)
         if pool_id is not None:
             return self._fleet.require(pool_id)
-        return self._pools.choose(work, _session(work, owner), bound=bound, suits=suits)
+        return self._pools.choose(work, demand, _session(work, owner), bound=bound)
 
     def finish(self, ticket: Ticket, tokens: int, said: Terminal | None = None) -> None:
         """Count the work out and give its slot back. Does so once per ticket.

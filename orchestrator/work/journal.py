@@ -17,29 +17,27 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
-import msgspec
 
-from adapter_api import ConfigurationError, Error, Terminal, TokenEvent, encode_event
+from adapter_api import ConfigurationError, Terminal, TokenEvent, encode_event
 from orchestrator.config import RetentionSettings
 from orchestrator.pools.status import TaskStatus
 from orchestrator.work.journal_file import FileGone, advice, identity, prepare, reason, why_unusable
-from orchestrator.work.journal_rows import Damaged, Kept, read_status, read_task, status_of
+from orchestrator.work.journal_rows import Damaged, Kept, read_status, read_task
+from orchestrator.work.journal_store import Recovered, Store
 
 _log = logging.getLogger("orchestrator.work.journal")
 
-_TASK_BYTES = 1024
-"""What a task is counted as beside its events: its row, its status, its place in the indices."""
 _AT_ONCE = 500
 _WELL_AFTER_S = 10.0
 _LOOK_EVERY_S = 1.0
 _PATIENCE_S = 5.0
 """How long a task, or the end of the host, waits for a disk that hangs."""
 ResultT = TypeVar("ResultT")
-Step = Callable[[sqlite3.Connection], Any]
+Step = Callable[[Store], Any]
 
 
 class _Asked(NamedTuple):
@@ -48,43 +46,28 @@ class _Asked(NamedTuple):
     only_reads: bool
 
 
-class Recovered(msgspec.Struct, frozen=True):
-    """What was found when the file was opened."""
-
-    finished: int
-    unfinished: int
-    """Tasks that ran when the host died; each ends in one `Error`, as soon as the disk takes that."""
-
-
 class Journal:
     """Open one with `Journal.open`; `aclose` writes what is left.
 
     Its coroutines raise nothing on a full or broken disk: then kept tasks go on in memory, and the log says so once.
 
     Attributes:
-        recovered: What was found when it was opened.
         failures: How many transactions could not be written.
     """
 
     def __init__(
         self, connection: sqlite3.Connection, path: Path, *, max_bytes: int, max_age_s: float, events: int
     ) -> None:
+        self._store = Store(connection, max_bytes=max_bytes, max_age_s=max_age_s, events=events)
         self._connection = connection
         self._path = path
-        self._max_bytes = max_bytes
-        self._max_age_s = max_age_s
-        self._event_limit = events
         self._steps: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._file: tuple[int, ...] | None = None
-        self._unfinished: list[tuple[str, bytes]] = []
-        """Tasks that the last host left, for as long as their end cannot be written."""
         self._look_again_at = 0.0
         self._stalled = False
         """Whether a step has hung for so long that nobody waits for the file; until the next transaction is done."""
         self._failed_at: float | None = None
         self.failures = 0
-        self.recovered = Recovered(0, 0)
-        self._bytes = 0
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
 
     @classmethod
@@ -108,7 +91,7 @@ class Journal:
         journal = cls(connection, path, max_bytes=max_bytes, max_age_s=max_age_s, events=events)
         try:
             prepare(connection, path)
-            journal._find_unfinished()
+            journal._store.find_unfinished()
             journal._commit([])
         except sqlite3.Error as exc:
             connection.close()
@@ -122,7 +105,12 @@ class Journal:
     @property
     def size(self) -> int:
         """How much it holds, counted as `max_bytes` is."""
-        return self._bytes
+        return self._store.bytes
+
+    @property
+    def recovered(self) -> Recovered:
+        """What was found when it was opened."""
+        return self._store.recovered
 
     @property
     def writable(self) -> bool:
@@ -134,44 +122,26 @@ class Journal:
         if status is None:
             return True  # nothing is known of it any more
 
-        def step(connection: sqlite3.Connection) -> bool:
-            row = (job_id, owner, msgspec.json.encode(status))
-            made = connection.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?, ?, NULL)", row).rowcount == 1
-            self._bytes += _TASK_BYTES if made else 0
-            return made
-
-        return await self._run(step, otherwise=True)
+        return await self._run(lambda store: store.begin(job_id, owner, status), otherwise=True)
 
     async def append(self, job_id: str, first: int, events: Sequence[TokenEvent]) -> None:
         """Write down events that follow each other, the first of them number `first`. A terminal one ends the task."""
         blob = b"\n".join(map(encode_event, events))
-        row = (job_id, first, len(events), blob)
-        ended_at = time() if isinstance(events[-1], Terminal) else None
-
-        def step(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT INTO batches (job_id, first, count, events) VALUES (?, ?, ?, ?)", row)
-            self._bytes += len(blob)
-            if first + len(events) > self._event_limit:
-                self._forget_batches(job_id, before=first + len(events) - self._event_limit)
-            if ended_at is not None:
-                connection.execute("UPDATE tasks SET ended_at = ? WHERE job_id = ?", (ended_at, job_id))
-
-        await self._run(step, otherwise=None)
+        count, last = len(events), isinstance(events[-1], Terminal)
+        await self._run(lambda store: store.append(job_id, first, count, blob, last=last), otherwise=None)
 
     async def end(self, job_id: str, status: TaskStatus | None) -> None:
         """Write down how a task is known from now on. Without a terminal event before, it ends in an error later on."""
-        if status is None:
-            return
-        row = (msgspec.json.encode(status), job_id)
-        await self._run(lambda c: c.execute("UPDATE tasks SET status = ? WHERE job_id = ?", row), otherwise=None)
+        if status is not None:
+            await self._run(lambda store: store.end(job_id, status), otherwise=None)
 
     async def status(self, job_id: str) -> TaskStatus | None:
         """Return how an ended task ended; `None` when the journal has none of that name."""
-        return await self._run(lambda c: read_status(c, job_id), otherwise=None, only_reads=True)
+        return await self._run(lambda store: read_status(store.connection, job_id), otherwise=None, only_reads=True)
 
     async def read(self, job_id: str) -> Kept | None:
         """Return an ended task with its events; `None` when the journal has none of that name."""
-        return await self._run(lambda c: read_task(c, job_id), otherwise=None, only_reads=True)
+        return await self._run(lambda store: read_task(store.connection, job_id), otherwise=None, only_reads=True)
 
     async def aclose(self) -> None:
         """Write what is left and close the file; a disk that hangs is left alone."""
@@ -182,9 +152,7 @@ class Journal:
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
-    async def _run(
-        self, step: Callable[[sqlite3.Connection], ResultT], *, otherwise: ResultT, only_reads: bool = False
-    ) -> ResultT:
+    async def _run(self, step: Callable[[Store], ResultT], *, otherwise: ResultT, only_reads: bool = False) -> ResultT:
         """Return what `step` returns once its transaction is written, or `otherwise` when it cannot be."""
         if self._stalled:  # what would be put behind the step that hangs would only fill the memory
             return otherwise
@@ -209,7 +177,7 @@ class Journal:
             )  # fmt: skip
 
     def _write(self) -> None:
-        pause_s = max(0.05, min(60.0, self._max_age_s / 2))
+        pause_s = max(0.05, min(60.0, self._store.max_age_s / 2))
         open_ = True
         while open_:
             steps: list[_Asked] = []
@@ -229,18 +197,18 @@ class Journal:
     def _commit(self, steps: list[_Asked]) -> None:
         """Take the steps that write as one transaction, then those that only read."""
         writes = [asked for asked in steps if not asked.only_reads]
-        before = self._bytes
+        before = self._store.bytes
         failure: sqlite3.Error | None = None
         try:
             self._require_file()
             self._connection.execute("BEGIN IMMEDIATE")
-            self._recover()
-            results = [_done(asked.step, self._connection) for asked in writes]
-            self._forget_old()
+            self._store.recover()
+            results = [_done(asked.step, self._store) for asked in writes]
+            self._store.forget_old()
             self._connection.execute("COMMIT")
-            self._unfinished = []
+            self._store.recovery_is_written()
         except sqlite3.Error as exc:
-            self._bytes, failure = before, exc
+            self._store.bytes, failure = before, exc
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         if self._stalled:
@@ -251,7 +219,7 @@ class Journal:
             _settle(asked.done, *result)
         for asked in steps:
             if asked.only_reads:
-                _settle(asked.done, *_read(asked.step, self._connection))
+                _settle(asked.done, *_read(asked.step, self._store))
 
     def _require_file(self) -> None:
         """Raise when the file is not the one any more that was opened: SQLite writes to one that was deleted and says
@@ -284,79 +252,6 @@ class Journal:
             self._failed_at = None
             _log.warning("the journal of kept tasks is written again")
 
-    def _forget_old(self) -> None:
-        """Within a transaction: delete what is too old, and the oldest of what is too much."""
-        connection = self._connection
-        old = connection.execute("SELECT job_id FROM tasks WHERE ended_at < ?", (time() - self._max_age_s,)).fetchall()
-        for (job_id,) in old:
-            self._forget(job_id)
-        while self._bytes > self._max_bytes:
-            row = connection.execute(
-                "SELECT job_id FROM tasks WHERE ended_at IS NOT NULL ORDER BY ended_at LIMIT 1"
-            ).fetchone()
-            if row is not None:
-                self._forget(row[0])
-            elif not self._forget_oldest_batch():
-                return
-
-    def _forget(self, job_id: str) -> None:
-        size = "SELECT coalesce(sum(length(events)), 0) FROM batches WHERE job_id = ?"
-        self._bytes -= _TASK_BYTES + self._connection.execute(size, (job_id,)).fetchone()[0]
-        self._connection.execute("DELETE FROM batches WHERE job_id = ?", (job_id,))
-        self._connection.execute("DELETE FROM tasks WHERE job_id = ?", (job_id,))
-
-    def _forget_batches(self, job_id: str, *, before: int) -> None:
-        gone = "FROM batches WHERE job_id = ? AND first + count <= ?"
-        size = self._connection.execute(f"SELECT coalesce(sum(length(events)), 0) {gone}", (job_id, before)).fetchone()
-        self._connection.execute(f"DELETE {gone}", (job_id, before))
-        self._bytes -= size[0]
-
-    def _forget_oldest_batch(self) -> bool:
-        row = self._connection.execute("SELECT number, length(events) FROM batches ORDER BY number LIMIT 1").fetchone()
-        if row is None:
-            return False
-        self._connection.execute("DELETE FROM batches WHERE number = ?", row[:1])
-        self._bytes -= row[1]
-        return True
-
-    # -- opening ------------------------------------------------------------------------------------------------------
-
-    def _find_unfinished(self) -> None:
-        connection = self._connection
-        self._unfinished = connection.execute("SELECT job_id, status FROM tasks WHERE ended_at IS NULL").fetchall()
-        tasks = connection.execute("SELECT count(*) FROM tasks").fetchone()[0]
-        events = connection.execute("SELECT coalesce(sum(length(events)), 0) FROM batches").fetchone()[0]
-        self._bytes = events + tasks * _TASK_BYTES
-        self.recovered = Recovered(tasks - len(self._unfinished), len(self._unfinished))
-
-    def _recover(self) -> None:
-        """Within a transaction: end what the last host left unfinished."""
-        for job_id, status in self._unfinished:
-            try:
-                self._end_unfinished(job_id, status)
-            except Damaged as exc:
-                _log.warning("%s: it is forgotten", exc)
-                self._forget(job_id)
-
-    def _end_unfinished(self, job_id: str, status: bytes) -> None:
-        connection = self._connection
-        last = connection.execute("SELECT max(first + count) FROM batches WHERE job_id = ?", (job_id,)).fetchone()[0]
-        error = Error(
-            code="stream_incomplete",
-            message="the host stopped in the middle of this task, which is lost from here on: send it again",
-            retryable=True,
-        )
-        now = time()
-        blob = encode_event(error)
-        connection.execute(
-            "INSERT INTO batches (job_id, first, count, events) VALUES (?, ?, 1, ?)", (job_id, last or 0, blob)
-        )
-        self._bytes += len(blob)
-        ended = status_of(connection, job_id, status, now)
-        connection.execute(
-            "UPDATE tasks SET ended_at = ?, status = ? WHERE job_id = ?", (now, msgspec.json.encode(ended), job_id)
-        )
-
 
 @asynccontextmanager
 async def journal_in(settings: RetentionSettings, events: int) -> AsyncIterator[Journal | None]:
@@ -385,10 +280,10 @@ async def journal_in(settings: RetentionSettings, events: int) -> AsyncIterator[
             await journal.aclose()
 
 
-def _done(step: Step, connection: sqlite3.Connection) -> tuple[Exception | None, Any]:
+def _done(step: Step, store: Store) -> tuple[Exception | None, Any]:
     """Return what a step did. What is wrong with one task must not cost the others their place."""
     try:
-        return None, step(connection)
+        return None, step(store)
     except sqlite3.Error:
         raise
     except Exception as exc:
@@ -399,9 +294,9 @@ def _done(step: Step, connection: sqlite3.Connection) -> tuple[Exception | None,
         return exc, None
 
 
-def _read(step: Step, connection: sqlite3.Connection) -> tuple[Exception | None, Any]:
+def _read(step: Step, store: Store) -> tuple[Exception | None, Any]:
     try:
-        return _done(step, connection)
+        return _done(step, store)
     except sqlite3.Error as exc:
         _log.error("the journal of kept tasks cannot be read: %s", reason(exc))
         return exc, None

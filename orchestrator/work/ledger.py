@@ -127,7 +127,8 @@ def _log_end(ticket: Ticket, tokens: int) -> None:
         "job %s ended (%s) while it waited, after %d tokens%s", work.job_id, ticket.outcome, tokens, reason,
         extra={
             "job_id": work.job_id, "request_id": ticket.request_id, "session_id": work.session_id,
-            "model_id": work.model, "outcome": ticket.outcome,
+            "model_id": work.model, "engine_model": replica.names.own(work.model) if replica else None,
+            "outcome": ticket.outcome,
             "engine": replica.engine if replica else None,
             "engine_version": replica.engine_version if replica else None,
             "pool_id": ticket.pool.id, "replica_id": replica.id if replica else None,

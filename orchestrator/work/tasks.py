@@ -13,6 +13,8 @@ import anyio
 import msgspec
 
 from adapter_api import AdapterClosed, AdapterError, CancelReceipt, DeadlineExceeded, End, TaskRequest, TokenStream
+from orchestrator.held import Held
+from orchestrator.pools.demand import Demand
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.prompts import Prompts, Unmade
@@ -37,16 +39,16 @@ class Tasks:
         self._dispatcher = dispatcher
         self._shadows = shadows
 
-    async def admit(self, task: TaskRequest, *, owner: str | None = None) -> TokenStream:
-        prompts = Prompts(task)
+    async def admit(self, task: TaskRequest, *, owner: str | None = None, held: Held | None = None) -> TokenStream:
+        prompts = Prompts(task, held)
         if task.messages is not None:
             await self._make_prompt(task, owner, prompts)
-        return self.accept(task, owner=owner, prompts=prompts)
+        return self.accept(task, owner=owner, prompts=prompts, held=held)
 
     async def _make_prompt(self, task: TaskRequest, owner: str | None, prompts: Prompts) -> None:
         pool: Pool | None = None
         try:
-            pool = self._intake.choose(task, owner=owner, suits=lambda pool: pool.suits(task))
+            pool = self._intake.choose(task, Demand.of(task), owner=owner)
             longest = min(task.timeout_s or inf, pool.settings.queue.timeout_s)
             with anyio.fail_after(longest):
                 await pool.make_prompt(task, prompts)
@@ -62,9 +64,15 @@ class Tasks:
             raise late from exc
 
     def accept(
-        self, task: TaskRequest, *, owner: str | None = None, pool_id: str | None = None, prompts: Prompts | None = None
+        self,
+        task: TaskRequest,
+        *,
+        owner: str | None = None,
+        pool_id: str | None = None,
+        prompts: Prompts | None = None,
+        held: Held | None = None,
     ) -> TokenStream:
-        prompts = prompts or Prompts(task)
+        prompts = prompts or Prompts(task, held)
 
         def check(pool: Pool) -> None:
             with suppress(Unmade):  # the task's own stream makes it then, and tells what comes of it
@@ -72,10 +80,10 @@ class Tasks:
 
         ticket = self._intake.admit(
             task,
+            Demand.of(task),
             task.timeout_s,
             owner=owner,
             pool_id=pool_id,
-            suits=lambda pool: pool.suits(task),
             check=check,
         )
         traceparent = self._ledger.accepted(ticket, task.traceparent)
@@ -83,7 +91,7 @@ class Tasks:
             task = task.model_copy(update={"traceparent": traceparent})
         batches = self._dispatcher.run(ticket, task, prompts)
         if shadows := self._fleet.shadows_of(ticket.pool.id):
-            batches = self._shadows.copies(batches, task, ticket.pool.id, shadows)
+            batches = self._shadows.copies(batches, task, ticket.pool.id, shadows, held)
         stream = TokenStream(
             batches,
             job_id=task.job_id,
@@ -103,7 +111,7 @@ class Tasks:
         stream = ticket.stream
         if stream is None:  # an inference on tensors, which ends with its caller
             return CancelReceipt(found=True, mode="client_only", after_ms=(perf_counter() - began) * 1e3)
-        ticket.cancelled = True
+        again, ticket.cancelled = ticket.cancelled, True
         outputs_before = stream.outputs
         adapter = ticket.replica.adapter if ticket.replica is not None else None
         if adapter is not None:
@@ -114,7 +122,8 @@ class Tasks:
         receipt = msgspec.structs.replace(
             receipt, found=True, acknowledged=stream.quiet, after_ms=(perf_counter() - began) * 1e3
         )
-        self._ledger.cancelled(ticket, receipt, stream.outputs - outputs_before)
+        if not again:  # whoever asks twice cancels once
+            self._ledger.cancelled(ticket, receipt, stream.outputs - outputs_before)
         return receipt
 
     async def end_all(self) -> None:

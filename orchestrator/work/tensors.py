@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from time import perf_counter
 
@@ -12,21 +12,28 @@ import msgspec
 from adapter_api import (
     AdapterClosed,
     AdapterError,
+    Capability,
     DeadlineExceeded,
     End,
     Error,
     InferRequest,
     InferResponse,
+    NotReady,
     Priority,
     WorkerAdapter,
     judge,
 )
 from adapter_api.task import TraceHeaders
+from orchestrator.pools.demand import Demand
+from orchestrator.pools.pool import Pool
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
 from orchestrator.pools.told import tell
 from orchestrator.work.intake import Intake
 from orchestrator.work.ledger import Ledger
+
+OtherPool = Callable[[Ticket], Pool | None]
+"""Names another pool for what a pool cannot run."""
 
 
 class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,23 +60,24 @@ class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
 class Tensors:
     """Takes inferences in and runs them; the `Orchestrator`'s methods of the same names say what is guaranteed."""
 
-    def __init__(self, intake: Intake, ledger: Ledger) -> None:
+    def __init__(self, intake: Intake, ledger: Ledger, other_pool: OtherPool) -> None:
         self._intake = intake
         self._ledger = ledger
+        self._other_pool = other_pool
 
     async def infer(self, request: InferRequest, owner: str | None) -> InferResponse:
-        ticket = self._admit(request, owner)
+        ticket = self._admit(request, owner, Capability.TENSORS)
         try:
-            return await infer(ticket, self._traced(ticket, request))
+            return await infer(ticket, self._traced(ticket, request), self._other_pool)
         except AdapterError as exc:
             raise tell(ticket.failed(exc), ticket)
         finally:
             self._intake.finish(ticket, 0)
 
     async def infer_stream(self, request: InferRequest, owner: str | None) -> AsyncIterator[InferResponse]:
-        ticket = self._admit(request, owner)
+        ticket = self._admit(request, owner, Capability.TENSORS, Capability.TENSOR_STREAM)
         try:
-            async with aclosing(infer_stream(ticket, self._traced(ticket, request))) as responses:
+            async with aclosing(infer_stream(ticket, self._traced(ticket, request), self._other_pool)) as responses:
                 async for response in responses:
                     yield response
         except AdapterError as exc:
@@ -77,53 +85,54 @@ class Tensors:
         finally:
             self._intake.finish(ticket, 0)
 
-    def _admit(self, request: InferRequest, owner: str | None) -> Ticket:
+    def _admit(self, request: InferRequest, owner: str | None, *needs: Capability) -> Ticket:
         bound = request.sequence is not None and not request.sequence.start
-        return self._intake.admit(TensorWork.of(request), request.timeout_s, owner=owner, bound=bound)
+        demand = Demand(model=request.model, model_version=request.model_version, needs=frozenset(needs))
+        return self._intake.admit(TensorWork.of(request), demand, request.timeout_s, owner=owner, bound=bound)
 
     def _traced(self, ticket: Ticket, request: InferRequest) -> InferRequest:
         return msgspec.structs.replace(request, traceparent=self._ledger.accepted(ticket, request.traceparent))
 
 
-async def infer(ticket: Ticket, request: InferRequest) -> InferResponse:
+async def infer(ticket: Ticket, request: InferRequest, other_pool: OtherPool) -> InferResponse:
     """Return the one response; raises `AdapterError`. The ticket is released whatever happens."""
     with anyio.move_on_after(ticket.remaining_s) as ticket.scope:
         while True:
-            replica = await ticket.pool.grant(ticket)
+            replica = await _granted(ticket, other_pool)
             began = perf_counter()
             try:
-                response = await _adapter(replica).infer(_with_time_left(ticket, request))
+                response = await _adapter(replica).infer(_as_taken(ticket, replica, request))
             except AdapterError as exc:
-                if not _failed(ticket, replica, exc):
+                if not _failed(ticket, replica, exc, other_pool):
                     raise
-                _move(ticket)
+                _move(ticket, other_pool)
             else:
                 _succeeded(ticket, began)
-                return response
+                return _as_asked(response, request)
     ticket.raise_refusal()
     raise _out_of_time(ticket)
 
 
-async def infer_stream(ticket: Ticket, request: InferRequest) -> AsyncGenerator[InferResponse]:
+async def infer_stream(ticket: Ticket, request: InferRequest, other_pool: OtherPool) -> AsyncGenerator[InferResponse]:
     """Yield the responses as they arrive; raises like `infer`. Before the first one the inference may move on."""
     while True:
         with anyio.move_on_after(ticket.remaining_s):
-            await ticket.pool.grant(ticket)
+            await _granted(ticket, other_pool)
         replica = ticket.replica
         if replica is None:
             raise _out_of_time(ticket)
         began = perf_counter()
         try:
-            async with _adapter(replica).infer_stream(_with_time_left(ticket, request)) as stream:
+            async with _adapter(replica).infer_stream(_as_taken(ticket, replica, request)) as stream:
                 async for response in stream:
                     ticket.shown = True
-                    yield response
+                    yield _as_asked(response, request)
             _succeeded(ticket, began)
             return
         except AdapterError as exc:
-            if not _failed(ticket, replica, exc):
+            if not _failed(ticket, replica, exc, other_pool):
                 raise
-            _move(ticket)
+            _move(ticket, other_pool)
 
 
 def _adapter(replica: Replica) -> WorkerAdapter:
@@ -132,9 +141,16 @@ def _adapter(replica: Replica) -> WorkerAdapter:
     return replica.adapter
 
 
-def _with_time_left(ticket: Ticket, request: InferRequest) -> InferRequest:
+def _as_taken(ticket: Ticket, replica: Replica, request: InferRequest) -> InferRequest:
+    """Return the request for one more attempt: by the name that the replica's engine has for its model."""
     ticket.attempts += 1
-    return msgspec.structs.replace(request, timeout_s=ticket.remaining_s)
+    model = replica.names.own(request.model) or request.model
+    return msgspec.structs.replace(request, model=model, timeout_s=ticket.remaining_s)
+
+
+def _as_asked(response: InferResponse, request: InferRequest) -> InferResponse:
+    """Return the response under the name of the model that was asked for."""
+    return response if response.model == request.model else msgspec.structs.replace(response, model=request.model)
 
 
 def _succeeded(ticket: Ticket, began: float) -> None:
@@ -143,7 +159,7 @@ def _succeeded(ticket: Ticket, began: float) -> None:
     ticket.pool.learn(ticket, ticket.terminal)
 
 
-def _failed(ticket: Ticket, replica: Replica, exc: AdapterError) -> bool:
+def _failed(ticket: Ticket, replica: Replica, exc: AdapterError, other_pool: OtherPool) -> bool:
     """Note a failure; returns whether the inference may be tried elsewhere.
 
     Only one that no engine has run: it may be anything, a stateful model, a part of a sequence.
@@ -154,14 +170,27 @@ def _failed(ticket: Ticket, replica: Replica, exc: AdapterError) -> bool:
     if judgement.unsent and judgement.moves_task(error) and not ticket.shown and not ticket.bound:
         if ticket.attempts < ticket.pool.settings.retry.attempts:
             ticket.avoid.add(replica.id)
-            if ticket.pool.has_other(ticket):
+            if ticket.pool.has_other(ticket) or other_pool(ticket) is not None:
                 return True
     return False
 
 
-def _move(ticket: Ticket) -> None:
+def _move(ticket: Ticket, other_pool: OtherPool) -> None:
+    if not ticket.pool.has_other(ticket) and (other := other_pool(ticket)) is not None:
+        ticket.go_to(other)
+        return
     ticket.pool.release(ticket)
     ticket.pool.rejoin(ticket)
+
+
+async def _granted(ticket: Ticket, other_pool: OtherPool) -> Replica:
+    while True:
+        try:
+            return await ticket.pool.grant(ticket)
+        except NotReady:
+            if (other := other_pool(ticket)) is None:
+                raise
+            ticket.go_to(other)
 
 
 def _out_of_time(ticket: Ticket) -> DeadlineExceeded:

@@ -118,7 +118,28 @@ def test_a_data_url_tells_the_media_type() -> None:
     assert ImagePart.model_validate({"data": f"data:image/png;base64,{PNG}"}).media_type == "image/png"
 
 
-@pytest.mark.parametrize("data, said", [("https://x/y.png", "not fetched"), ("%%%", "not valid base64"), ("", "empty")])
+@pytest.mark.spec("ORCH-3070-012")
+def test_an_image_may_be_told_by_the_url_from_which_the_model_fetches_it() -> None:
+    image = {"type": "image", "url": "https://images.example/cat.png?size=2"}
+    one = task(prompt=None, messages=[{"role": "user", "content": [image]}])
+
+    assert one.needs == {Capability.MESSAGES, Capability.IMAGE_URLS}
+    assert "images.example" not in repr(one)
+    assert TaskRequest.parse_json(one.model_dump_json()) == one
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"data": PNG, "url": "https://x/y.png"}, {"url": "file:///etc/passwd"}, {"url": "https://x/a b"},
+     {"url": "https://x/" + "y" * 8192}],
+    ids=["neither", "both", "a file", "a blank", "too long"],
+)  # fmt: skip
+def test_an_image_is_given_once_and_by_a_url_that_can_be_fetched(fields: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        ImagePart.model_validate(fields)
+
+
+@pytest.mark.parametrize("data, said", [("https://x/y.png", "as `url`"), ("%%%", "not valid base64"), ("", "empty")])
 def test_a_wrong_image_is_refused(data: str, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         TaskRequest.parse({"model": "m", "messages": [{"role": "user", "content": [{"type": "image", "data": data}]}]})

@@ -47,6 +47,14 @@ def test_all_clients_get_every_token_of_the_cannon() -> None:
 
 
 @pytest.mark.long
+def test_all_http_clients_get_every_event_of_the_cannon() -> None:
+    found = run("http_clients.py", "--rounds", "1", "--scale", "0.02", "--idle", "20")
+
+    assert all(set(row) == {"floor", "kit", "aiohttp", "httpx"} for row in found["rows"].values())
+    assert set(found["idle_kb"]) == {"floor", "kit", "aiohttp", "httpx"}
+
+
+@pytest.mark.long
 @pytest.mark.live
 def test_all_clients_agree_on_the_tokens_of_the_real_server() -> None:
     found = run("tokens.py", "--only", "Triton", "--rounds", "1", "--scale", "0.1")
@@ -78,3 +86,14 @@ def test_a_small_burst_of_cancels_reaches_the_engine_whole() -> None:
 
     assert found["burst"]["acknowledged"] == found["burst"]["cancelled_in_engine"] == 20
     assert set(found["one_at_a_time_ms"]) == {"receipt", "engine"}
+
+
+@pytest.mark.long
+@pytest.mark.live
+def test_inferences_over_http_are_measured_beside_tritonclient() -> None:
+    found = run("http_infer.py", "--rounds", "1", "--seconds", "0.2", "--stall", "1")
+
+    assert set(found["infer"]) == {"16 numbers", "4.9 MB"}
+    assert all(set(row) == {"infer", "tritonclient", "tritonclient, no gzip"} for row in found["infer"].values())
+    # What the kernel's buffers hold is not ours; what we hold is a window and a little more.
+    assert found["stalled"]["grown_kib"] < 4096

@@ -13,7 +13,15 @@ from conformance_tests.catalog import load
 from conformance_tests.checks import load_suite
 from conformance_tests.command_line import describe
 from conformance_tests.execution import Session
-from conformance_tests.harness import Harness, KnownReasoning, KnownResponses, KnownText, KnownToolCalls
+from conformance_tests.harness import (
+    Echo,
+    Harness,
+    KnownReasoning,
+    KnownResponses,
+    KnownTensors,
+    KnownText,
+    KnownToolCalls,
+)
 from conformance_tests.markdown import verdict_line
 from conformance_tests.mutants.breaking import HurryingHarness
 from conformance_tests.outcome import Outcome, Skipped, Status
@@ -128,6 +136,80 @@ class KnowsNoSecret(HurryingHarness):
         return ("",)
 
 
+class CountsInferencesTwice(HurryingHarness):
+    """Counts its own questions too."""
+
+    asked = 0
+
+    async def inferences(self) -> int:
+        self.asked += 1
+        return self.asked + await super().inferences()
+
+
+class CountsBackwards(HurryingHarness):
+    async def emitted(self) -> int:
+        return -await super().emitted()
+
+
+class NeverMakesUnready(HurryingHarness):
+    async def make_unready(self) -> None:
+        pass
+
+
+class DropsNothing(HurryingHarness):
+    async def drop_streams(self) -> None:
+        pass
+
+
+class FailsWithSomethingElse(HurryingHarness):
+    async def fail_next(self, code: str, retry_after_s: float | None = None) -> None:
+        await super().fail_next("engine_failed")
+
+
+class ForgetsHowLongToWait(HurryingHarness):
+    async def fail_next(self, code: str, retry_after_s: float | None = None) -> None:
+        await super().fail_next(code)
+
+
+class QuotesNothing(HurryingHarness):
+    async def fail_quoting(self) -> None:
+        pass
+
+
+class KnowsAnotherText(HurryingHarness):
+    def known_text(self) -> KnownText:
+        known = super().known_text()
+        return KnownText(task=known.task, text="what it never says", tokens_in=known.tokens_in, tokens_out=4)
+
+
+class EchoesNothing(HurryingHarness):
+    def echoed(self, answer: str) -> Echo:
+        return Echo(text="")
+
+
+class EchoesTheTask(HurryingHarness):
+    """Reads what the adapter was given, not what the engine was sent."""
+
+    given: TaskRequest | None = None
+
+    def echo_task(self, **changes: Any) -> TaskRequest:
+        self.given = super().echo_task(**changes)
+        return self.given
+
+    def echoed(self, answer: str) -> Echo:
+        assert self.given is not None
+        return Echo(text=self.given.prompt or "", fields=self.given.model_dump(exclude_none=True))
+
+
+class HasASequenceOfOne(HurryingHarness):
+    def known_sequence(self) -> tuple[KnownTensors, ...]:
+        return super().known_sequence()[:1]
+
+
+class NamesOneVersionTwice(HurryingHarness):
+    echo_versions = ("1", "1")
+
+
 class HasNoTime(HurryingHarness):
     settle_s = 0.0
 
@@ -158,6 +240,10 @@ class HasNoTime(HurryingHarness):
         (CutsNothing, "ORCH-3059-011", Status.BROKEN, "all have one byte"),
         (KnowsNoSecret, "ORCH-3058-015", Status.SKIPPED, "names no credential"),
         (HasNoTime, "ORCH-3059-001", Status.BROKEN, "settle_s is 0.0"),
+        (CountsBackwards, "ORCH-3059-007", Status.BROKEN, "which is no count"),
+        (QuotesNothing, "ORCH-3058-030", Status.BLOCKED, "the task that was to fail did not"),
+        (HasASequenceOfOne, "ORCH-3061-016", Status.BROKEN, "fewer than three requests"),
+        (NamesOneVersionTwice, "ORCH-3055-046", Status.BROKEN, "names a version twice"),
     ],
 )
 def test_a_check_that_would_prove_nothing_says_so(
@@ -240,7 +326,14 @@ def test_an_adapter_that_declares_nothing_is_not_conformant() -> None:
     assert report_on(DeclaresNothing()).verdict in ("incomplete", "not conformant")
 
 
-@pytest.mark.parametrize("lie", [AsksForNothing, StopsNothing, PausesNothing, InjectsNothing, HasNoTime])
+@pytest.mark.parametrize(
+    "lie",
+    [
+        AsksForNothing, StopsNothing, PausesNothing, InjectsNothing, HasNoTime, CountsInferencesTwice, CountsBackwards,
+        NeverMakesUnready, DropsNothing, FailsWithSomethingElse, ForgetsHowLongToWait, QuotesNothing, KnowsAnotherText,
+        EchoesNothing, EchoesTheTask, HasASequenceOfOne, NamesOneVersionTwice,
+    ],
+)  # fmt: skip
 def test_no_lie_leads_to_conformant(lie: Callable[[], Harness]) -> None:
     assert report_on(lie()).verdict in ("incomplete", "not conformant")
 

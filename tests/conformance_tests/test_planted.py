@@ -6,9 +6,25 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
-from adapter_api import ConnectionLost, End, InferRequest, InferResponse, TaskRequest, Token, TokenEvent, WorkerAdapter
+from adapter_api import (
+    AdapterError,
+    ConnectFailed,
+    ConnectionLost,
+    End,
+    EngineFailed,
+    InferRequest,
+    InferResponse,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    TaskRequest,
+    Token,
+    TokenEvent,
+    WorkerAdapter,
+)
 from conformance_tests.catalog import load
 from conformance_tests.checks import load_suite
 from conformance_tests.execution import Session
@@ -154,6 +170,61 @@ class TellsTheLastEnd(TritonAdapter):
                 yield told if told is not None and len(self.live_jobs) > 4 else one
 
 
+class BreaksAtHalfACharacter(TritonAdapter):
+    """Calls an answer that stops inside a character a failure, as a strict decoder does."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[Any]:
+        async for event in super()._submit(task):
+            for one in event if isinstance(event, list) else [event]:
+                if isinstance(one, Token) and one.text.endswith("\ufffd"):
+                    raise EngineFailed("the engine sent bytes that are no text")
+                yield one
+
+
+class QuotesThePrompt(TritonAdapter):
+    """Says what it was asked in what it says of a failure."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[Any]:
+        try:
+            async for event in super()._submit(task):
+                yield event
+        except AdapterError as exc:
+            raise type(exc)(f"could not answer {task.prompt!r}: {exc.message}") from exc
+
+
+class PassesOnWhatTheEngineSaid(TritonAdapter):
+    """Tells an engine's own words, whatever they repeat."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[Any]:
+        try:
+            async for event in super()._submit(task):
+                yield event
+        except AdapterError as exc:
+            if isinstance(exc, EngineFailed | InvalidRequest) and "…" in exc.message:
+                raise type(exc)(exc.message.replace("…", task.prompt or "")) from exc
+            raise
+
+
+class CountsOn(TritonAdapter):
+    """Counts the tokens of a second try from where it thinks that the first one was."""
+
+    def __init__(self, settings: TritonSettings) -> None:
+        super().__init__(settings.model_copy(update={"max_retries": 0}))
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[Any]:
+        first = 0
+        while True:
+            try:
+                async for event in super()._submit(task):
+                    for one in event if isinstance(event, list) else [event]:
+                        yield msgspec.structs.replace(one, index=one.index + first) if isinstance(one, Token) else one
+                return
+            except (NotReady, ConnectionLost, ConnectFailed, Overloaded, EngineFailed):
+                if first:
+                    raise
+                first = 1
+
+
 PLANTED: list[tuple[type[TritonAdapter], str]] = [
     (SendsTheLastMessage, "ORCH-3055-043"),
     (TakesAllForTheUsers, "ORCH-3055-043"),
@@ -165,6 +236,10 @@ PLANTED: list[tuple[type[TritonAdapter], str]] = [
     (HoldsTheLastBack, "ORCH-3059-051"),
     (CountsNothingBesideStops, "ORCH-3059-054"),
     (InfersTwice, "ORCH-3061-025"),
+    (BreaksAtHalfACharacter, "ORCH-3059-052"),
+    (QuotesThePrompt, "ORCH-3058-014"),
+    (PassesOnWhatTheEngineSaid, "ORCH-3058-030"),
+    (CountsOn, "ORCH-3059-053"),
     pytest.param(NeverCancels, "ORCH-3060-014", marks=pytest.mark.long),  # type: ignore[list-item]
 ]
 

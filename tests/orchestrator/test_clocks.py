@@ -27,7 +27,7 @@ no_spec = "no requirement names the clock: each that has a time is meant"
 
 SHOWN = {
     "work/jobs.py": "when a task ended",
-    "work/journal.py": "when a task ended, which a host that is started anew has to know",
+    "work/journal_store.py": "when a task ended, which a host that is started anew has to know",
     "pools/monitor.py": "when a probe was made",
     "http/openai.py": "when an answer was made",
     "observability/changes.py": "when a certificate ends",

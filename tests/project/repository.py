@@ -11,7 +11,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PACKAGES = ("adapter_api", "adapter_kit", "triton_adapter", "orchestrator", "worker_adapter", "conformance_tests")
+PACKAGES = (
+    "adapter_api", "adapter_kit", "openai_adapter", "triton_adapter", "adapter_clients", "orchestrator",
+    "worker_adapter",
+    "conformance_tests",
+)  # fmt: skip
 
 GENERATED = frozenset({"__pycache__", "build", "dist", "reports"})
 

@@ -23,6 +23,7 @@ from triton_adapter.embedded import EmbeddedTriton
 
 KNOWN_PROGRAMS = frozenset(
     {"make", "worker-adapter", "python", "python3", "pip", "pytest", "git", "cd", "curl", "docker", "pipx", "uv"}
+    | {"cp", "kubectl", "mkdir", "tritonserver", "yolo"}
 )
 
 COMMANDS = [block for block in blocks("console")]

@@ -19,7 +19,7 @@ HEAVY = (
 )  # fmt: skip
 """Packages that only those who use them shall pay for."""
 
-CHEAP_MODULES = ("adapter_api", "adapter_api.mock_plugin", "triton_adapter.plugin")
+CHEAP_MODULES = ("adapter_api", "adapter_api.mock_plugin", "openai_adapter.plugin", "triton_adapter.plugin")
 
 RUNS_TASKS = ("asyncio", "anyio", "pydantic", "ssl")
 """What whoever runs tasks needs, and is slow enough that nobody else shall wait for it."""

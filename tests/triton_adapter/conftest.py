@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.triton_adapter.ways import GRPCIO, chosen, url_of
 from triton_adapter import TritonAdapter, TritonSettings
+from triton_adapter.address import Way
 from triton_adapter.embedded import EmbeddedTriton
 
 
@@ -20,8 +22,20 @@ async def one_event_loop(anyio_backend: str) -> AsyncIterator[None]:
     yield  # noqa: PT022 - as a generator it holds the loop until the end
 
 
+@pytest.fixture(params=["grpc", GRPCIO, "http"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
+    """Each way to a Triton; see `ways`."""
+    return chosen(request.param, monkeypatch)
+
+
+@pytest.fixture(params=["grpc", GRPCIO, pytest.param("http", marks=pytest.mark.long)])
+def live_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
+    """Each way to the real server, the others at length: `make test` has a quick proof that all do the same."""
+    return chosen(request.param, monkeypatch)
+
+
 @pytest.fixture
-async def adapter(triton: EmbeddedTriton) -> AsyncIterator[TritonAdapter]:
+async def adapter(triton: EmbeddedTriton, live_way: Way) -> AsyncIterator[TritonAdapter]:
     """An open adapter on the shared server."""
-    async with TritonAdapter(TritonSettings(url=triton.grpc_url)) as adapter:
+    async with TritonAdapter(TritonSettings(url=url_of(triton, live_way))) as adapter:
         yield adapter

@@ -7,22 +7,21 @@ from typing import Any
 
 import anyio
 
-from adapter_api import InferRequest, Tensor
+from adapter_api import End, TaskRequest
+from adapter_api.testing import collect, text_of
 from triton_adapter import TritonAdapter
 
 
 async def probe(adapter: TritonAdapter, request_id: str | None = None, *, model: str = "slow") -> dict[str, Any]:
     """Return the model's own counts, and the `state` of one request."""
-    parameters: dict[str, bool | int | float | str] = {"probe": True}
+    parameters: dict[str, bool | int | float | str] = {"triton.probe": True}
     if request_id is not None:
-        parameters["probe_id"] = request_id
-    inputs = (Tensor.from_bytes_elements("text_input", [b"probe"]),)
-    stream = adapter.infer_stream(InferRequest(model=model, inputs=inputs, parameters=parameters))
-    async with stream:
-        async for response in stream:
-            found: dict[str, Any] = json.loads(response["text_output"].elements()[0])
-            return found
-    raise AssertionError("the probe was not answered")
+        parameters["triton.probe_id"] = request_id
+    # As a text, which comes by every way.
+    events = await collect(adapter.submit(TaskRequest(model=model, prompt="probe", parameters=parameters)))
+    assert isinstance(events[-1], End), events[-1]
+    found: dict[str, Any] = json.loads(text_of(events))
+    return found
 
 
 async def wait_for_state(

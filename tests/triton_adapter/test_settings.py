@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -100,10 +101,51 @@ def test_a_wrong_variable_is_named() -> None:
         TritonSettings.from_env({"TRITON_TIMEOUT": "soon"})
 
 
-@pytest.mark.parametrize("protocol", ["http", "openai"])
-def test_a_protocol_that_is_not_there_is_refused_by_name(protocol: str) -> None:
-    with pytest.raises(ConfigurationError, match=protocol):
-        TritonSettings.from_env({"TRITON_PROTOCOL": protocol})
+def test_a_protocol_that_is_another_adapters_is_refused_by_name() -> None:
+    with pytest.raises(ConfigurationError, match="openai"):
+        TritonSettings.from_env({"TRITON_PROTOCOL": "openai"})
+
+
+@pytest.mark.spec("ORCH-3066-002")
+@pytest.mark.parametrize("environ, given, where", [
+    ({}, {"url": "http+v2://h:9000"}, "http+v2://h:9000"),
+    ({}, {"url": "https+v2://h"}, "https+v2://h:443"),
+    ({}, {"url": "http+v2://h/models/v2"}, "http+v2://h:8000/models"),
+    ({}, {"url": "http://h:9000", "protocol": "http"}, "http+v2://h:9000"),
+    ({}, {"url": "h:9000", "protocol": "http"}, "http+v2://h:9000"),
+    ({}, {"protocol": "http"}, "http+v2://localhost:8000"),
+    ({}, {"url": "grpc://h:1", "http_url": "h:2"}, "grpc://h:1"),
+    ({}, {"url": "grpc://h:1", "http_url": "h:2", "protocol": "http"}, "http+v2://h:2"),
+    ({"TRITON_PROTOCOL": "HTTP"}, {}, "http+v2://localhost:8000"),
+    ({"TRITON_PROTOCOL": "http", "TRITON_URL": "a:1", "TRITON_HTTP_URL": "https://a:2"}, {}, "https+v2://a:2"),
+    ({"TRITON_PROTOCOL": "http", "TRITON_URL": "http://a:1"}, {}, "http+v2://a:1"),
+    # Who names an engine does not mean the one of the environment, nor how that is spoken to.
+    ({"TRITON_PROTOCOL": "http", "TRITON_HTTP_URL": "a:2"}, {"url": "b:3"}, "http+v2://b:3"),
+    ({"TRITON_PROTOCOL": "http", "TRITON_HTTP_URL": "a:2"}, {"url": "grpc://b:3"}, "grpc://b:3"),
+    ({"TRITON_PROTOCOL": "grpc"}, {"url": "http+v2://b:3"}, "http+v2://b:3"),
+])  # fmt: skip
+def test_the_way_is_chosen_by_setting_or_scheme(environ: dict[str, str], given: dict[str, str], where: str) -> None:
+    settings = TritonSettings.from_env(environ, **given)
+
+    assert str(settings.address) == where
+    assert str(TritonSettings.model_validate(settings.model_dump()).address) == where
+    if settings.protocol == "http":
+        assert str(parse_address(settings.url, "http")) == where, "the URL says where the adapter goes"
+
+
+@pytest.mark.spec("ORCH-3066-002")
+@pytest.mark.parametrize("given, said", [
+    ({"url": "http+v2://h:1", "protocol": "grpc"}, "set `protocol` to 'http'"),
+    ({"url": "grpc://h:1", "protocol": "http"}, "set `protocol` to 'grpc'"),
+    ({"url": "http+v2://h:1?x=1"}, "path after the port"),
+    ({"url": "http+v2://h:0"}, "HTTP port is usually 8000"),
+    ({"url": "http+v2://me:hunter2@h:1"}, "credentials"),
+])  # fmt: skip
+def test_a_url_that_is_not_of_the_way_is_refused_with_what_to_write(given: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)) as caught:
+        TritonSettings.model_validate(given)
+
+    assert "hunter2" not in str(caught.value)
 
 
 def test_unknown_settings_are_refused() -> None:

@@ -64,6 +64,59 @@ def test_check_tells_what_is_wrong(tmp_path: Path, more: str, said: str) -> None
     assert said in result.err.replace(str(tmp_path) + "/", "")
 
 
+MIXED = """
+[[pools]]
+id = "now"
+weight = 3
+served_as = { tinylm = "chat" }
+[[pools.replicas]]
+id = "r0"
+url = "mock://a"
+[[pools.replicas]]
+id = "r1"
+adapter = "triton"
+url = "http://localhost:8001"
+served_as = { "org/model" = ["chat", "code"] }
+[[pools]]
+id = "next"
+weight = 1
+adapter = "mock"
+replicas = [{ id = "r0" }]
+[[pools]]
+id = "copy"
+adapter = "mock"
+shadow_of = "now"
+shadow_percent = 20
+replicas = [{ id = "r0" }]
+"""
+
+
+@pytest.mark.spec("ORCH-3063-008")
+def test_check_shows_traffic_shadows_adapters_and_names(tmp_path: Path) -> None:
+    result = run("check", "--config", config(tmp_path, MIXED))
+
+    rows = [" ".join(line.split()) for line in result.out.splitlines()]
+    assert result.code == 0
+    assert "now 3 75 % of what every pool serves all" in rows
+    assert "copy - copies of 20 % of now's, shown to nobody all" in rows
+    assert "now r0 mock url tinylm as chat" in rows
+    assert "now r1 triton url org/model as chat and code" in rows
+
+
+@pytest.mark.spec("ORCH-3063-008")
+def test_check_tells_each_of_several_faults_on_a_line_of_its_own(tmp_path: Path) -> None:
+    faulty = MIXED.replace('"triton"', '"nobody"').replace("mock://a", "nobody://a")
+    unknown = MIXED.replace("weight", "wieght")
+
+    cannot, invalid = (run("check", "--config", config(tmp_path, text)) for text in (faulty, unknown))
+
+    assert [line[:24] for line in cannot.err.splitlines()[1:]] == [
+        "  replica 'r0' of pool '",
+        "  replica 'r1' of pool '",
+    ]
+    assert [line.endswith("wieght: unknown key") for line in invalid.err.splitlines()] == [False, True, True]
+
+
 def test_settings_from_nowhere_are_told(tmp_path: Path) -> None:
     result = run("check", "--config", str(tmp_path / "none.toml"))
 

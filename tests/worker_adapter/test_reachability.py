@@ -70,6 +70,21 @@ def test_an_http_server_is_no_grpc_server(http_url: str) -> None:
     assert fault_of(http_url) == "not_grpc"
 
 
+def test_an_http_server_is_one_where_the_url_says_http(http_url: str, silent_url: str, closed_url: str) -> None:
+    as_http = [url.replace("grpc", "http+v2") for url in (http_url, silent_url, closed_url)]
+
+    assert [fault_of(url, timeout_s=0.5) for url in as_http] == [None, "no_answer", "refused"]
+    assert fault_of(as_http[0].replace("http+v2", "https+v2")) == "tls"
+
+
+def test_a_grpc_server_is_no_http_server() -> None:
+    with FakeTriton() as fake:
+        found = diagnose(fake.grpc_url.replace("grpc", "http+v2"), timeout_s=5)
+
+    assert found is not None
+    assert (found.fault, "8000" in found.advice) == ("not_http", True)
+
+
 def test_an_http_server_that_hangs_up_on_grpc_is_told_from_others() -> None:
     def answer(connection: socket.socket) -> None:
         if connection.recv(64).startswith(b"GET "):

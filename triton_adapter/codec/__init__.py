@@ -6,6 +6,7 @@ TensorTextAssembler(stops=("\\n\\n",))           pieces in, text out: whole char
 """
 
 from triton_adapter.codec.framing import TEXT_PREFIX, count_texts, first_text, pack_texts, text_elements
+from triton_adapter.codec.json_values import input_elements, json_elements, raw_elements
 from triton_adapter.codec.text import TensorTextAssembler
 from triton_adapter.codec.values import make_tensor, read_count, read_numbers
 
@@ -14,8 +15,11 @@ __all__ = [
     "TensorTextAssembler",
     "count_texts",
     "first_text",
+    "input_elements",
+    "json_elements",
     "make_tensor",
     "pack_texts",
+    "raw_elements",
     "read_count",
     "read_numbers",
     "text_elements",

@@ -13,7 +13,7 @@ from triton_adapter.codec.framing import pack_texts
 from triton_adapter.schema import RawTensor, TensorSpec
 
 # https://docs.python.org/3/library/struct.html#format-characters
-_FORMATS = {
+FORMATS = {
     "BOOL": "?",
     "INT8": "b",
     "INT16": "h",
@@ -27,6 +27,7 @@ _FORMATS = {
     "FP32": "f",
     "FP64": "d",
 }
+"""Of datatypes whose elements are numbers, by the letters of `struct`."""
 _ONE = ((1,), (-1,))
 _WORDS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -54,7 +55,7 @@ def read_numbers(tensor: RawTensor) -> tuple[Any, ...]:
     Raises:
         ProtocolViolation: The last one is cut off.
     """
-    letter = _FORMATS.get(tensor.datatype)
+    letter = FORMATS.get(tensor.datatype)
     if letter is None:
         return ()
     count, rest = divmod(len(tensor.data), struct.calcsize(letter))
@@ -110,7 +111,7 @@ def _pack_numbers(spec: TensorSpec, values: Sequence[ParameterValue | bytes]) ->
         if spec.datatype == "BF16":
             # The upper half of an FP32; what a task holds needs no more care in rounding.
             return b"".join(struct.pack("<f", _real(value))[2:] for value in values)
-        letter = _FORMATS[spec.datatype]
+        letter = FORMATS[spec.datatype]
         cast = _flag if letter == "?" else _real if letter in "efd" else _whole
         return struct.pack(f"<{len(values)}{letter}", *map(cast, values))
     except KeyError:

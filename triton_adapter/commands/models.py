@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from adapter_api import ConfigurationError
+from triton_adapter.commands.prepare import prepare
 from triton_adapter.commands.server import JsonOption, SettingsOption, UrlOption, ask, print_json, print_table
 from triton_adapter.server.models import Duration
 
 models = typer.Typer(add_completion=False, rich_markup_mode=None)
+models.command("prepare")(prepare)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name in the repository.")]
 VersionOption = Annotated[
@@ -62,14 +64,23 @@ def load(
     loaded = ask(url, option, lambda adapter: adapter.models.bring_up(model, config=text, files=files))
     versions = loaded.schema.versions
     if as_json:
-        print_json({"model": model, "loaded": True, "versions": versions, "started": loaded.started})
+        print_json(
+            {
+                "model": model,
+                "loaded": True,
+                "versions": versions,
+                "started": loaded.started,
+                "answered": loaded.answered,
+            }
+        )
         return
     anew = f"to start it anew, run `worker-adapter models unload {model}` first"
+    untried = "" if loaded.answered else "; whether it still answers was not tried: no request can be made up for it"
     if loaded.started is False:
-        typer.echo(f"{model} was loaded already and is left as it is; {anew}")
+        typer.echo(f"{model} was loaded already and is left as it is; {anew}{untried}")
         return
     before = "" if loaded.started else f"; it was loaded before, and is started anew only if it changed: {anew}"
-    typer.echo(f"{model} is loaded, version {', '.join(versions) or 'unknown'}{before}")
+    typer.echo(f"{model} is loaded, version {', '.join(versions) or 'unknown'}{before}{untried}")
 
 
 @models.command()

@@ -125,6 +125,8 @@ def _adjusted(dialect: LayoutDialect, override: ModelOverride) -> Dialect:
     changes: dict[str, Any] = {"template": override.template}
     if override.inputs or override.outputs:
         changes["layout"] = with_overrides(dialect.layout, override.inputs, override.outputs)
+    if "images" in override.inputs:
+        changes["may_ignore_images"] = False
     if override.cumulative is not None:
         changes["cumulative"] = override.cumulative
     return replace(dialect, **changes)

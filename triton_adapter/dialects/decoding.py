@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from adapter_api import Alternative, End, EngineFailed, FinishReason, Metrics, ProtocolViolation, Token, Usage
+from adapter_api import (
+    Alternative,
+    End,
+    EngineFailed,
+    FinishReason,
+    Metrics,
+    ProtocolViolation,
+    StreamIncomplete,
+    Token,
+    Usage,
+)
 from triton_adapter.codec import TensorTextAssembler, first_text, read_count, read_numbers
 from triton_adapter.schema import RawTensor, Reply
 
@@ -24,6 +34,30 @@ class Score(NamedTuple):
 
 
 LogprobReader = Callable[[Outputs], Score]
+
+
+class Scorer(Protocol):
+    """Says of each part of a text how likely it was; what it returns becomes an event each, in this order."""
+
+    def take(self, text: str, outputs: Outputs) -> Iterable[tuple[str, Score]]:
+        """Take the text that a reply lets be shown, and the reply."""
+
+    def finish(self, text: str) -> Iterable[tuple[str, Score]]:
+        """Take what was held back of the text; no more replies come."""
+
+
+class ReplyScorer:
+    """One event per reply, even if its text is held back, so that every logprob is seen."""
+
+    def __init__(self, read: LogprobReader) -> None:
+        self._read = read
+
+    def take(self, text: str, outputs: Outputs) -> Iterable[tuple[str, Score]]:
+        yield text, self._read(outputs)
+
+    def finish(self, text: str) -> Iterable[tuple[str, Score]]:
+        yield text, Score()
+
 
 TEXT_DATATYPES = frozenset({"BYTES"})
 """Of an output that says why a text ended."""
@@ -55,6 +89,7 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {
 }
 """Words of engines, without what comes before a last point: `FinishReason.STOP` is `stop`. Every other one, as `error`
 (vLLM), `timeout` (TensorRT-LLM), or `abort` that nobody asked for, says that the text is not what was asked for."""
+_NOTHING_SAID = frozenset({"", "none", "not_finished"})
 _WORD = 40
 
 
@@ -66,6 +101,8 @@ class Reading(msgspec.Struct, frozen=True):
 
     text: str
     finish_reason: str | None = None
+    always_says_why: bool = False
+    """Whether the engine never ends a text without a reason: one that has none broke off."""
     tokens_in: str | None = None
     tokens_out: str | None = None
     """Counts the tokens of each reply, not of the task so far."""
@@ -73,7 +110,7 @@ class Reading(msgspec.Struct, frozen=True):
     stops: tuple[str, ...] = ()
     """Stop strings to look for on our side."""
     max_tokens: int | None = None
-    logprobs: LogprobReader | None = None
+    scorer: Scorer | None = None
     figures: bool = False
     """Whether other numbers in the replies go into a `Metrics` event at the end."""
     known: frozenset[str | None] = frozenset()
@@ -102,7 +139,7 @@ class TextDecoder:
         self._reading = reading
         self._text_output = reading.text
         self._tokens_output = reading.tokens_out
-        self._logprobs = reading.logprobs
+        self._scorer = reading.scorer
         self._figures: dict[str, float | int | str] | None = {} if reading.figures else None
         self._assembler = assembler or TensorTextAssembler(cumulative=reading.cumulative, stops=reading.stops)
         self._stopping = bool(reading.stops)
@@ -134,8 +171,8 @@ class TextDecoder:
         text = self._assembler.take(tensor, outputs)
         if self._stopping and self._assembler.stopped:
             self.done = True
-        if self._logprobs is not None:
-            self._add_scored(text, self._logprobs(outputs), events)
+        if self._scorer is not None:
+            self._add_scored(self._scorer.take(text, outputs), events)
         elif text:
             index = self._index
             self._index = index + 1
@@ -143,26 +180,24 @@ class TextDecoder:
 
     def finish(self) -> tuple[list[Token | Metrics], End]:
         text = self._assembler.finish()
-        # The probability of what was held back has been told with its tokens: what is left of it is 1.
-        logprob = None if self._logprobs is None else 0.0
-        events: list[Token | Metrics] = [Token(self._index, text, logprob=logprob)] if text else []
+        events: list[Token | Metrics] = []
+        if self._scorer is not None:
+            # The probability of what was held back has been told with its tokens: what is left of it is 1.
+            self._add_scored(self._scorer.finish(text), events, untold=0.0)
+        elif text:
+            events.append(Token(self._index, text))
         if self._figures:
             events.append(Metrics(engine=self._figures))
         return events, End(finish_reason=self._finish_reason(), usage=self._usage())
 
-    def _add_scored(self, text: str, score: Score, events: list[Any]) -> None:
-        """One event per reply even if its text is held back, so that every logprob is seen."""
-        if text or score.logprob is not None:
-            events.append(
-                Token(
-                    self._index,
-                    text,
-                    token_id=score.token_id,
-                    logprob=score.logprob,
-                    alternatives=score.alternatives,
+    def _add_scored(self, parts: Iterable[tuple[str, Score]], events: list[Any], untold: float | None = None) -> None:
+        for text, score in parts:
+            if text or score.logprob is not None:
+                logprob = untold if score.logprob is None else score.logprob
+                events.append(
+                    Token(self._index, text, token_id=score.token_id, logprob=logprob, alternatives=score.alternatives)
                 )
-            )
-            self._index += 1
+                self._index += 1
 
     def _finish_reason(self) -> FinishReason:
         if self.done:
@@ -173,11 +208,15 @@ class TextDecoder:
             # Engines print Python values: `stop`, `FinishReason.STOP`, `None` while there is no reason.
             reason = first_text(said.data).decode(errors="replace").rpartition(".")[2].lower()
             known = _FINISH_REASONS.get(reason)
+            if known == "unknown" and reading.always_says_why and reason in _NOTHING_SAID:
+                raise StreamIncomplete("the engine ended the stream without a reason: the text broke off")
             if known is None:
                 raise EngineFailed(
                     f"the engine ended the text with {reason[:_WORD]!r}, which is no success; try again", retryable=True
                 )
             return known
+        elif reading.always_says_why:
+            raise StreamIncomplete("the engine ended the stream without a reason: the text broke off")
         # Fewer tokens than asked for prove nothing: a context that is full ends a text, too.
         full = reading.max_tokens is not None and self._tokens_out >= reading.max_tokens
         return "length" if full else "unknown"

@@ -29,4 +29,4 @@ def is_dynamo_text(schema: ModelSchema) -> bool:
 
 def dynamo_dialect() -> LayoutDialect:
     """Return the dialect of these models."""
-    return LayoutDialect("dynamo", DYNAMO, always_streams=True, no_place_because=_DROPPED)
+    return LayoutDialect("dynamo", DYNAMO, always_streams=True, always_says_why=True, no_place_because=_DROPPED)

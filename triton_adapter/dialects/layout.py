@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from adapter_api import Capability, ImagePart, InvalidRequest, ResponseFormat, TaskRequest, Unsupported
+from adapter_api import Capability, InvalidRequest, ResponseFormat, TaskRequest, Unsupported
 from adapter_kit.chat_template import Template, prompt_of
 from triton_adapter.dialects.base import TaskDecoder
-from triton_adapter.dialects.decoding import LogprobReader, Reading, TextDecoder
-from triton_adapter.dialects.request import SAMPLING_FIELDS, RequestBuilder
+from triton_adapter.dialects.decoding import LogprobReader, Reading, ReplyScorer, TextDecoder
+from triton_adapter.dialects.request import SAMPLING_FIELDS, RequestBuilder, takes_urls
 from triton_adapter.schema import EncodedTask, ModelSchema
 
 Names = tuple[str, ...]
@@ -66,6 +66,10 @@ class LayoutDialect:
     template: Template | None = None
     always_streams: bool = False
     """Whether the family streams although its configuration does not say so (it is not decoupled)."""
+    always_says_why: bool = False
+    """Whether the family ends no text without a finish reason."""
+    may_ignore_images: bool = False
+    """Whether a model of the family declares an input for images whether or not it looks at them."""
     no_place_because: str = ""
     """Why the family has no place for sampling fields, where that surprises."""
 
@@ -81,7 +85,7 @@ class LayoutDialect:
             Capability.STOP: True,
             Capability.STREAMING: self._streams(schema),
             Capability.SEED: "seed" in layout.parameters or _first(layout.fields.get("seed", ()), inputs) is not None,
-            Capability.IMAGES: _first(layout.images, inputs) is not None,
+            **self._image_capabilities(schema),
             Capability.RESPONSE_FORMAT: bool(layout.guide) and all(name in inputs for name in layout.guide),
             Capability.LOGPROBS: _declared(layout.logprobs, schema) is not None,
             Capability.FINISH_REASON: _declared(layout.finish_reason, schema) is not None,
@@ -91,7 +95,8 @@ class LayoutDialect:
         return frozenset(capability for capability, has in having.items() if has)
 
     def uncertain(self, schema: ModelSchema) -> frozenset[Capability]:
-        return frozenset()
+        taker = _first(self.layout.images, schema.inputs)
+        return frozenset({_form_of(taker)} if taker is not None and self.may_ignore_images else ())
 
     def encode(self, task: TaskRequest, schema: ModelSchema) -> EncodedTask:
         request = RequestBuilder(task, schema)
@@ -117,6 +122,10 @@ class LayoutDialect:
     def _streams(self, schema: ModelSchema) -> bool:
         return schema.decoupled or self.always_streams
 
+    def _image_capabilities(self, schema: ModelSchema) -> dict[Capability, bool]:
+        taker = _first(self.layout.images, schema.inputs)
+        return {} if taker is None or self.may_ignore_images else {_form_of(taker): True}
+
     # -- encoding -----------------------------------------------------------------------------------------------------
 
     def _put_sampling(self, request: RequestBuilder) -> None:
@@ -137,8 +146,7 @@ class LayoutDialect:
         request.put(layout.stream, self._streams(schema))
         for name in layout.without_echo:
             request.ask(name)
-        if task.images and not request.put(layout.images, *map(_image_text(layout.images), task.images)):
-            raise request.unsupported("images")
+        request.put_images(layout.images)
         request.refuse_tools_beside_a_prompt()
         if task.logprobs is not None and _declared(layout.logprobs, schema) is None:
             raise request.unsupported("`logprobs`")
@@ -204,12 +212,13 @@ class LayoutDialect:
         return Reading(
             text=text,
             finish_reason=finish_reason,
+            always_says_why=self.always_says_why and finish_reason is not None,
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             cumulative=self.cumulative,
             stops=task.stop,
             max_tokens=task.max_tokens,
-            logprobs=self.read_logprobs(logprobs) if self.read_logprobs and logprobs else None,
+            scorer=ReplyScorer(self.read_logprobs(logprobs)) if self.read_logprobs and logprobs else None,
             figures=asks_for_figures(task),
             known=frozenset({text, finish_reason, tokens_in, tokens_out, logprobs, *self.always_asked}),
         )
@@ -247,10 +256,8 @@ def with_overrides(layout: Layout, inputs: Mapping[str, str], outputs: Mapping[s
     return replace(layout, **changes)
 
 
-def _image_text(names: Names) -> Callable[[ImagePart], str]:
-    if any("url" in name for name in names):
-        return lambda image: f"data:{image.media_type};base64,{image.data}"
-    return lambda image: image.data
+def _form_of(taker: str) -> Capability:
+    return Capability.IMAGE_URLS if takes_urls(taker) else Capability.IMAGES
 
 
 def _first(names: Iterable[str], declared: Mapping[str, object]) -> str | None:

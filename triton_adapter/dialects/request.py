@@ -59,6 +59,28 @@ class RequestBuilder:
                 return True
         return False
 
+    def put_images(self, names: Sequence[str]) -> None:
+        """Fill the first of `names` that the model declares with the task's images, if it has any.
+
+        Raises:
+            Unsupported: The model declares none of them, or it takes images in the other form only.
+        """
+        images = self.task.images
+        if not images:
+            return
+        taker = next((name for name in names if name in self.schema.inputs), None)
+        if taker is None:
+            raise self.unsupported("images")
+        by_url = takes_urls(taker)
+        if any((image.url is not None) != by_url for image in images):
+            takes, advice = (
+                ("http(s) URLs, which it fetches itself", "give the image by `url`")
+                if by_url
+                else ("images by value, and fetches nothing", "give the image itself")
+            )
+            raise Unsupported(f"model {self.schema.name!r} takes {takes} (input {taker!r}): {advice}")
+        self.put((taker,), *(image.url or image.data for image in images))
+
     def ask(self, flag: str) -> bool:
         """Fill the input of that name with true; false when the model declares none."""
         spec = self.schema.inputs.get(flag)
@@ -126,6 +148,11 @@ class RequestBuilder:
             raise InvalidRequest(f"parameter 'triton.{name}' is set by the adapter itself; leave it out")
         if name in _COMPLETIONS and value not in (1, "1"):
             raise InvalidRequest(f"parameter 'triton.{name}' must be 1: a task has one completion")
+
+
+def takes_urls(name: str) -> bool:
+    """Return whether an input for images wants their URLs, as its name says; else it wants plain base64."""
+    return "url" in name.lower()
 
 
 @lru_cache(maxsize=1024)

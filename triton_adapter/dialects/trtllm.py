@@ -7,9 +7,11 @@ everything else is `unknown`.
 from __future__ import annotations
 
 from adapter_api import ProtocolViolation
+from adapter_kit.chat_template import PlainLayout
 from triton_adapter.codec import read_numbers
 from triton_adapter.dialects.decoding import Outputs, Score
 from triton_adapter.dialects.layout import Asked, Layout, LayoutDialect
+from triton_adapter.dialects.request import RequestBuilder
 
 ENSEMBLE = Layout(
     prompt=("text_input",),
@@ -45,6 +47,7 @@ LLMAPI = Layout(
     stop=("sampling_param_stop",),
     stream=("streaming", "stream"),
     without_echo=("sampling_param_exclude_input_from_output",),
+    images=("image_url",),
     finish_reason=(Asked("return_finish_reason", "finish_reason"),),
 )
 
@@ -82,6 +85,20 @@ def ensemble_dialect(*, bls: bool, cumulative: bool) -> LayoutDialect:
     return LayoutDialect(name, ENSEMBLE, cumulative=cumulative, read_logprobs=LogprobTrack)
 
 
+class LlmapiDialect(LayoutDialect):
+    """The LLM API's model. With images it applies the model's chat template, and the marks for them, itself."""
+
+    def _put_prompt(self, request: RequestBuilder) -> None:
+        messages = request.task.messages or ()
+        if request.task.images and len(messages) == 1 and isinstance(self.template, PlainLayout | None):
+            request.put(self.layout.prompt, messages[0].text)
+        else:
+            super()._put_prompt(request)
+
+
 def llmapi_dialect() -> LayoutDialect:
-    """Return the dialect of the LLM API's model, which repeats the text so far in every reply."""
-    return LayoutDialect("trtllm_llmapi", LLMAPI, cumulative=True)
+    """Return the dialect of the LLM API's model, which repeats the text so far in every reply.
+
+    It takes images if its `triton_config` says `multimodal: True`, and ignores them otherwise: nothing tells which.
+    """
+    return LlmapiDialect("trtllm_llmapi", LLMAPI, cumulative=True, may_ignore_images=True)

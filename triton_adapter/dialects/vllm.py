@@ -6,30 +6,19 @@ stopped nor how many tokens it made.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import partial
-from math import isfinite
 from typing import Any
 
 import msgspec
 
-from adapter_api import (
-    Alternative,
-    Capability,
-    InvalidRequest,
-    ProtocolViolation,
-    ResponseFormat,
-    TaskRequest,
-    Unsupported,
-)
+from adapter_api import Capability, InvalidRequest, ResponseFormat, TaskRequest, Unsupported
 from adapter_api.task import ParameterValue
 from adapter_kit.chat_template import Template, prompt_of
-from triton_adapter.codec import first_text
 from triton_adapter.dialects.base import TaskDecoder
-from triton_adapter.dialects.decoding import Outputs, Reading, Score, TextDecoder
+from triton_adapter.dialects.decoding import Reading, TextDecoder
 from triton_adapter.dialects.layout import asks_for_figures
 from triton_adapter.dialects.request import SAMPLING_FIELDS, RequestBuilder
+from triton_adapter.dialects.vllm_logprobs import LOGPROBS, VllmScorer
 from triton_adapter.schema import EncodedTask, ModelSchema, parse_version
 
 _TEXT = "text_output"
@@ -38,8 +27,8 @@ _ASKED = {
     "num_input_tokens": "return_num_input_tokens",
     "num_output_tokens": "return_num_output_tokens",
 }
-_LOGPROBS, _ASK_LOGPROBS = "logprobs", "return_logprobs"
-_KNOWN = frozenset({_TEXT, _LOGPROBS, *_ASKED})
+_ASK_LOGPROBS = "return_logprobs"
+_KNOWN = frozenset({_TEXT, LOGPROBS, *_ASKED})
 _OWN = frozenset(
     {"text_input", "stream", "sampling_parameters", "exclude_input_in_output", "image", "embedding_request"}
     | {_ASK_LOGPROBS, *_ASKED.values()}
@@ -90,8 +79,7 @@ class VllmDialect:
         # A stream never repeats the prompt, and refuses to be told so on some versions; a single answer does.
         if not (schema.decoupled and request.ask("stream")):
             request.ask("exclude_input_in_output")
-        if task.images and not request.put(("image",), *(image.data for image in task.images)):
-            raise request.unsupported("images")
+        request.put_images(("image",))
         request.refuse_tools_beside_a_prompt()
         outputs = [_TEXT]
         for output, flag in _ASKED.items():
@@ -102,10 +90,10 @@ class VllmDialect:
             if not _has_logprobs(schema):
                 raise request.unsupported("`logprobs`")
             request.ask(_ASK_LOGPROBS)
-            outputs.append(_LOGPROBS)
-        sampling = self._sampling(request)
-        if sampling:
-            request.put(("sampling_parameters",), _as_json(sampling))
+            outputs.append(LOGPROBS)
+        # Also when there are none: the backend would take every request parameter for one, and over HTTP Triton makes
+        # one of the request's id.
+        request.put(("sampling_parameters",), _as_json(self._sampling(request)))
         return request.finish([] if asks_for_figures(task) else outputs, streaming=schema.decoupled, fields=dict)
 
     def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:
@@ -118,7 +106,7 @@ class VllmDialect:
                 tokens_out=said["num_output_tokens"],
                 stops=_stops_to_cut(task),
                 max_tokens=task.max_tokens,
-                logprobs=partial(_read_logprobs, task.logprobs) if task.logprobs is not None else None,
+                scorer=VllmScorer(task.logprobs, _held_back(task)) if task.logprobs is not None else None,
                 figures=asks_for_figures(task),
                 known=_KNOWN,
             )
@@ -160,6 +148,11 @@ def _stops_to_cut(task: TaskRequest) -> tuple[str, ...]:
     return () if wanted or task.min_tokens else task.stop
 
 
+def _held_back(task: TaskRequest) -> int:
+    """Return how many characters vLLM holds back until it knows that they begin no stop string."""
+    return max(map(len, task.stop), default=0)
+
+
 def _is_of_24_12(schema: ModelSchema) -> bool:
     return parse_version(schema.server_version) == _WITHOUT_CONSTRAINTS
 
@@ -192,7 +185,7 @@ def _no_constraints(request: RequestBuilder) -> Unsupported:
 
 
 def _has_logprobs(schema: ModelSchema) -> bool:
-    return _ASK_LOGPROBS in schema.inputs and _LOGPROBS in schema.outputs
+    return _ASK_LOGPROBS in schema.inputs and LOGPROBS in schema.outputs
 
 
 def _asks(schema: ModelSchema, output: str) -> bool:
@@ -219,42 +212,3 @@ def _structured(name: str, value: ParameterValue) -> Any:
         return msgspec.json.decode(value) if isinstance(value, str) else value
     except msgspec.DecodeError:
         raise InvalidRequest(f"parameter 'triton.{name}' must be a JSON text") from None
-
-
-class _Entry(msgspec.Struct, gc=False):
-    logprob: float
-    decoded_token: str | None = None
-
-
-# One object per token, its first entry the chosen token, the others those that could have been.
-_Steps = list[dict[int, _Entry] | None] | None
-
-
-def _read_logprobs(wanted: int, outputs: Outputs) -> Score:
-    """Return the score of a reply's tokens: their sum, and of one token `wanted` alternatives as well."""
-    tensor = outputs.get(_LOGPROBS)
-    if tensor is None:
-        return Score()
-    try:
-        # Not by msgspec: Python's own JSON, which the backend writes, has a minus infinity for what is impossible.
-        said = msgspec.convert(json.loads(first_text(tensor.data) or b"null"), _Steps, str_keys=True)
-    except (ValueError, msgspec.ValidationError) as exc:
-        raise ProtocolViolation(f"output {_LOGPROBS!r} is not what vLLM's backend sends: {exc}") from exc
-    steps = [step for step in said or () if step]
-    if not steps:
-        return Score()
-    logprob = sum(next(iter(step.values())).logprob for step in steps)
-    if len(steps) > 1:
-        return Score(logprob)
-    step = steps[0]
-    return Score(logprob, next(iter(step)), _alternatives(step, wanted))
-
-
-def _alternatives(step: dict[int, _Entry], wanted: int) -> tuple[Alternative, ...]:
-    # The backend sends one more than was asked for when the chosen token is not among the likeliest.
-    likeliest = sorted(step.items(), key=lambda item: -item[1].logprob)[:wanted]
-    return tuple(
-        Alternative(entry.decoded_token, entry.logprob, token_id)
-        for token_id, entry in likeliest
-        if entry.decoded_token is not None and isfinite(entry.logprob)
-    )

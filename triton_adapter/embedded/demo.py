@@ -32,6 +32,7 @@ DEMO_MODELS = (
     DemoModel("echo", "answers with what it was sent, as JSON, in two versions", "vllm", True),
     DemoModel("tensors", "identity for every datatype", "tensors", False),
     DemoModel("addsub", "sum and difference of two FP32 tensors", "tensors", False),
+    DemoModel("colours", "finds what is red, green or blue in a picture, as a YOLO detector would", "tensors", False),
 )
 
 

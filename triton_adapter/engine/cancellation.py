@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from adapter_api import CancelMode
 from triton_adapter.schema import ModelSchema
+from triton_adapter.transports.base import Traits
 
 # An execution of theirs runs to its end whatever the client does; a cancelled request still in the queue runs too.
 _UNINTERRUPTIBLE = frozenset(
@@ -14,13 +15,15 @@ _UNINTERRUPTIBLE = frozenset(
 _LOOKING_BETWEEN_CHUNKS = frozenset({"vllm", "dynamo"})
 
 
-def cancel_mode(schema: ModelSchema) -> CancelMode:
-    """Return what cancelling a call to the model does.
+def cancel_mode(schema: ModelSchema, traits: Traits) -> CancelMode:
+    """Return what cancelling a call to the model does, by a way of these traits.
 
     An ensemble hands a cancel to none of its members, and a BLS model's child requests do not see their parent's
     (unless the model's own code passes it on, which cannot be seen from here). vLLM looks when it next yields. Nothing
     is promised of a server that does not tell what runs the model.
     """
+    if not traits.stops_single_answers and not schema.decoupled:
+        return "client_only"
     if schema.scheduling == "ensemble" or schema.is_bls:
         return "client_only"
     if schema.backend in _UNINTERRUPTIBLE or not schema.backend:

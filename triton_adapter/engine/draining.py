@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
-from triton_adapter.engine.slots import Slots
 from triton_adapter.schema import Reply
 from triton_adapter.transports.base import StreamCall
 
@@ -56,13 +53,3 @@ def give_up(call: StreamCall) -> None:
         call.interrupt()
     else:
         call.cancel()
-
-
-async def answer_or_follow(slots: Slots, sending: Coroutine[Any, Any, Reply]) -> Reply:
-    """Return the one answer of a call; whoever gives up leaves it running, and `slots` count it until it is done."""
-    answer = asyncio.get_running_loop().create_task(sending)
-    try:
-        return await asyncio.shield(answer)
-    except asyncio.CancelledError:
-        slots.follow(answer)
-        raise

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from adapter_api import (
     AdapterError,
+    CancelMode,
     ConnectFailed,
     ConnectionLost,
     DeadlineExceeded,
@@ -18,6 +19,7 @@ from adapter_api import (
     NotReady,
     Unsupported,
 )
+from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.engine.metadata import CACHE_SIZE, SchemaCache
 from triton_adapter.engine.offers import Offers
 from triton_adapter.engine.sequences import SequenceOrder
@@ -26,7 +28,7 @@ from triton_adapter.engine.shm import SharedMemory
 from triton_adapter.engine.slots import Slots
 from triton_adapter.schema import ModelSchema
 from triton_adapter.settings import ModelOverride, TritonSettings
-from triton_adapter.transports.base import Transport
+from triton_adapter.transports.base import Follow, Transport
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import SERVER_METADATA
@@ -95,6 +97,15 @@ class Engine:
         """Return what the settings say about a model."""
         override: ModelOverride = self.settings.models.get(model, _NO_OVERRIDE)
         return override
+
+    def cancel_mode(self, schema: ModelSchema) -> CancelMode:
+        """Return what cancelling a call to a model does."""
+        return cancel_mode(schema, self.transport.traits)
+
+    def follow(self, schema: ModelSchema) -> Follow | None:
+        """Return what takes over a call for one answer that nobody waits for any more, where cancelling would only hide
+        it: its slot counts as busy until the engine is done."""
+        return self.slots.follow if self.cancel_mode(schema) == "client_only" else None
 
     async def server(self) -> Server:
         """Return who answers; asked once in a while, however many want to know. Raises what a control call raises."""

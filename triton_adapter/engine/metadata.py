@@ -70,6 +70,11 @@ class SchemaCache:
             reading.add_done_callback(lambda task: self._keep(key, task))
         return await shared(reading)
 
+    def knows(self, model: str, version: str | None = None) -> bool:
+        """Return whether `get` has the answer at hand."""
+        found = self._known.get((model, version or ""))
+        return found is not None and found[0] > monotonic()
+
     @property
     def names(self) -> set[str]:
         """Models that are known. The repository index does not list those that were loaded with files of their own."""
@@ -223,7 +228,8 @@ def _specs(tensors: Iterable[TensorSpec]) -> Mapping[str, TensorSpec]:
 
 def _datatype(declared: v2.ModelInput | v2.ModelOutput, said: Mapping[str, str]) -> str:
     """Return the datatype's name, for one that is newer than we are as the metadata spells it."""
-    known = v2.DataType.DESCRIPTOR.values_by_number.get(declared.data_type)
+    # Over HTTP it comes by its name, which is dropped when we do not have it.
+    known = v2.DataType.DESCRIPTOR.values_by_number.get(declared.data_type) if declared.data_type else None
     if known is None:
         return said.get(declared.name) or f"datatype {declared.data_type}"
     name = known.name.removeprefix("TYPE_")

@@ -135,9 +135,11 @@ class SharedMemory:
         self, tensors: Sequence[Tensor], outputs: Sequence[RequestedOutput], schema: ModelSchema
     ) -> Lease | None:
         """Return a lease with the large tensors of a request in it; `None` when there is nothing to gain."""
+        if not self._wanted:
+            return None
         large = [tensor for tensor in tensors if len(tensor.data) >= self._min_bytes]
         expected = _output_sizes(tensors, outputs, schema, self._min_bytes)
-        if not self._wanted or not (large or expected) or await self.reason() is not None:
+        if not (large or expected) or await self.reason() is not None:
             return None
         lease = Lease(self)
         try:

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from adapter_api import AdapterError
-from triton_adapter.schema import Reply
 from triton_adapter.transports.base import StreamCall
 
 
@@ -42,7 +41,7 @@ class Slots:
         """Follow a call that nobody reads to its end; `stop` asks the engine to make it short."""
         self.count(self._drain(call, stop))
 
-    def follow(self, answer: asyncio.Task[Reply]) -> None:
+    def follow(self, answer: asyncio.Task[Any]) -> None:
         """Count a call of one answer that nobody waits for any more until it comes."""
         self.count(self._follow(answer))
 
@@ -71,7 +70,7 @@ class Slots:
         finally:
             call.cancel()
 
-    async def _follow(self, answer: asyncio.Task[Reply]) -> None:
+    async def _follow(self, answer: asyncio.Task[Any]) -> None:
         try:
             await asyncio.wait([answer], timeout=self._drain_timeout_s)
         finally:

@@ -18,7 +18,6 @@ from adapter_api import (
 )
 from adapter_api import TensorSpec as Declared
 from triton_adapter.dialects import choose_dialect
-from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.engine.engine import Engine, Server, backend_versions, engine_version
 from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.server.findings import listing_findings, model_findings, server_findings
@@ -104,7 +103,9 @@ def describe_model(engine: Engine, schema: ModelSchema, server: Server) -> Model
     if schema.configured:
         # Servers that tell no configuration answer once, whatever the model.
         capabilities.add(Capability.TENSOR_STREAM)
-    if schema.scheduling == "sequence_batching":
+    if schema.scheduling == "sequence_batching" and not (
+        schema.decoupled and Capability.TENSOR_STREAM in engine.transport.traits.lacks
+    ):
         capabilities.add(Capability.SEQUENCES)
     dialect_name: str | None = None
     faults: tuple[Finding, ...] = ()
@@ -125,8 +126,8 @@ def describe_model(engine: Engine, schema: ModelSchema, server: Server) -> Model
         if Capability.IMAGES in uncertain and sees is not None:
             uncertain -= {Capability.IMAGES}
             capabilities |= {Capability.IMAGES} if sees else set()
-    capabilities.discard(Capability.CANCEL_HARD)
-    mode = cancel_mode(schema)
+    capabilities -= engine.transport.traits.lacks.keys() | {Capability.CANCEL_HARD}
+    mode = engine.cancel_mode(schema)
     if mode == "hard":
         capabilities.add(Capability.CANCEL_HARD)
     failure = engine.failure_of(schema.name)
@@ -141,6 +142,8 @@ def describe_model(engine: Engine, schema: ModelSchema, server: Server) -> Model
         cancel_mode=mode,
         max_batch_size=schema.max_batch_size or None,
         slots=schema.slots,
+        # The convention of ultralytics, whose own client reads it too; Triton's backends copy no metadata of a file.
+        metadata=schema.parameters.get("metadata") or None,
         inputs=tuple(_declared(spec, schema) for spec in schema.inputs.values()),
         outputs=tuple(_declared(spec, schema) for spec in schema.outputs.values()),
         findings=faults
@@ -150,6 +153,8 @@ def describe_model(engine: Engine, schema: ModelSchema, server: Server) -> Model
             server.version if server.name == "triton" else "",
             reason=reason,
             failure=failure,
+            mode=mode,
+            traits=engine.transport.traits,
         ),
     )
 

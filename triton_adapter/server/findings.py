@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from math import inf
 
 from adapter_api import CancelMode, Capability, Finding
-from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.schema import ModelSchema, Version, parse_version
 from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Traits
 
 _CANCELS_ARE_SAFE: Version = (2, 59)
 _READERS_SLOW_MODELS_DOWN: Version = (2, 56)
@@ -70,7 +70,14 @@ def listing_findings(why_not: str, *, empty: bool, asked: int, described: int) -
 
 
 def model_findings(
-    schema: ModelSchema, capabilities: frozenset[Capability], server_version: str, *, reason: str, failure: str | None
+    schema: ModelSchema,
+    capabilities: frozenset[Capability],
+    server_version: str,
+    *,
+    reason: str,
+    failure: str | None,
+    mode: CancelMode,
+    traits: Traits,
 ) -> tuple[Finding, ...]:
     """Return what there is to say of a model.
 
@@ -80,11 +87,14 @@ def model_findings(
         server_version: As the server tells it.
         reason: Why it speaks its dialect, or none.
         failure: What its last request came to, when that makes it untrustworthy.
+        mode: What cancelling a call to it does.
+        traits: What the way to it can do.
     """
     return (
         *_of_failure(failure),
         *_of_text(schema, capabilities, reason),
-        *_of_cancels(schema, cancel_mode(schema)),
+        *_of_cancels(schema, mode, traits),
+        *_of_way(schema, capabilities, traits),
         *_of_determinism(schema),
         *_of_queue(schema),
         *_of_process(schema, parse_version(server_version)),
@@ -112,7 +122,9 @@ def _of_server(name: str, version: str, settings: TritonSettings, refusal: str) 
             severity="warning", topic="security",
             message=f"{address} is plaintext and not on this machine: prompts, answers"
             f"{' and the token' if secrets else ''} travel in the clear",
-            advice="start the server with --grpc-use-ssl=true and use grpcs://, or put a TLS proxy in front of it",
+            advice="start the server with --grpc-use-ssl=true and use grpcs://, or put a TLS proxy in front of it"
+            if address.way == "grpc"
+            else "put a TLS proxy in front of the server, whose HTTP has none, and use https+v2://",
         )  # fmt: skip
     if refusal:
         yield Finding(severity="hint", topic="version", message=f"the server refuses to say who it is: {refusal}")
@@ -178,13 +190,15 @@ def _of_text(schema: ModelSchema, capabilities: frozenset[Capability], reason: s
         )  # fmt: skip
 
 
-def _of_cancels(schema: ModelSchema, mode: CancelMode) -> Iterator[Finding]:
+def _of_cancels(schema: ModelSchema, mode: CancelMode, traits: Traits) -> Iterator[Finding]:
     if mode != "client_only":
         return
     if schema.scheduling == "ensemble":
         why = f"an ensemble does not hand a cancel to its members ({', '.join(schema.ensemble_steps)})"
     elif schema.is_bls:
         why = "a BLS model's child requests do not see that their parent was cancelled"
+    elif not traits.stops_single_answers and not schema.decoupled:
+        why = f"over {traits.called} a server does not look whether anybody still waits for a single answer"
     elif not schema.backend:
         why = "the server does not tell what runs the model, so nothing is promised"
     else:
@@ -195,6 +209,16 @@ def _of_cancels(schema: ModelSchema, mode: CancelMode) -> Iterator[Finding]:
         advice="bound the work with max_tokens; the slot counts as busy until the engine is done"
         if schema.decoupled else "",
     )  # fmt: skip
+
+
+def _of_way(schema: ModelSchema, capabilities: frozenset[Capability], traits: Traits) -> Iterator[Finding]:
+    why = traits.lacks.get(Capability.TENSOR_STREAM)
+    if why is not None and schema.decoupled and Capability.TEXT not in capabilities:
+        yield Finding(
+            severity="warning", topic="model",
+            message=f"its responses stream, and cannot be read over {traits.called}: {why}",
+            advice="use gRPC (grpc://, Triton's port 8001)",
+        )  # fmt: skip
 
 
 def _of_determinism(schema: ModelSchema) -> Iterator[Finding]:

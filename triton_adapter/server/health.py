@@ -26,6 +26,7 @@ from triton_adapter.wire.rpcs import MODEL_READY, REPOSITORY_INDEX, SERVER_LIVE,
 from triton_adapter.wire.status import clean
 
 _AT_ONCE = 8
+_A_SERVER = {"grpc": "a gRPC", "http": "an HTTP"}
 
 
 async def probe(engine: Engine) -> HealthReport:
@@ -64,7 +65,10 @@ async def probe(engine: Engine) -> HealthReport:
     if isinstance(alive, ConnectFailed | ConnectionLost):
         engine.note_disconnect()
     if isinstance(alive, AdapterError):
-        foreign = f"{engine.transport.where}: a gRPC server answers there, but none of the v2 protocol (Triton's)"
+        way = engine.transport.traits.way
+        foreign = (
+            f"{engine.transport.where}: {_A_SERVER[way]} server answers there, but none of the v2 protocol (Triton's)"
+        )
         return HealthReport(
             state=HealthState.UNREACHABLE, live=False, ready=False, capacity=capacity,
             detail=foreign if isinstance(alive, Unsupported) else alive.message,

@@ -18,7 +18,6 @@ from adapter_api import (
     ModelHealth,
     ModelNotFound,
     NotReady,
-    Unsupported,
 )
 from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema
@@ -67,15 +66,17 @@ class Loaded(NamedTuple):
     started: bool | None
     """Whether the server started it now: false for one that was loaded before and is left as it is; `None` when it was
     loaded before and had done nothing by which that could be told."""
+    answered: bool = True
+    """Whether one that was loaded before has answered since; false where no request can be made up for it."""
 
 
 class Models:
     """Control of one server's models. Every method raises the contract's errors and is bounded in time."""
 
-    def __init__(self, engine: Engine, ask: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, engine: Engine, ask: Callable[[str], Awaitable[bool]]) -> None:
         self._engine = engine
         self._ask = ask
-        """Asks a model for a text, if it takes any; raises what comes of it, `Unsupported` when it takes none."""
+        """Has a model answer something, and returns whether it could be asked; raises when nobody answers."""
 
     async def index(self, *, ready_only: bool = False) -> tuple[ModelHealth, ...]:
         """Return every version of every model in the repository, with its state and why it is not ready."""
@@ -89,7 +90,8 @@ class Models:
         """Load a model and return what it declares now, once it is ready. Takes as long as loading takes.
 
         A model that is loaded, and that nothing changed, Triton leaves as it is: to have it started anew, as after its
-        process died, `unload` it first. What can be asked for a text is then asked, lest a dead one be called loaded.
+        process died, `unload` it first. It is then asked for a text, or for an inference of zeros made up from what it
+        declares, lest a dead one be called loaded.
 
         Args:
             model: Its name in the repository.
@@ -129,8 +131,8 @@ class Models:
             self._engine.note_success(model)
         schema = await self._engine.schemas.get(model)
         if not started:
-            await self._ask_if_it_lives(model)
-        elif not await self.ready(model):
+            return Loaded(schema, started, answered=await self._ask_if_it_lives(model))
+        if not await self.ready(model):
             raise NotReady(f"{self._engine.what(model)} was loaded, and the server does not call it ready")
         return Loaded(schema, started)
 
@@ -246,16 +248,14 @@ class Models:
             return None
         return any(now < then for now, then in zip(after, before, strict=True))
 
-    async def _ask_if_it_lives(self, model: str) -> None:
-        """Have a model that was loaded already answer, if it takes text."""
+    async def _ask_if_it_lives(self, model: str) -> bool:
+        """Have a model that was loaded already answer; return whether it could be asked."""
         advice = "it was loaded already, and Triton leaves such a model as it is: unload it, then load it"
         failure = self._engine.failure_of(model)
         if failure is not None:
             raise EngineFailed(f"{self._engine.what(model)} does not work: {failure}; {advice}")
         try:
-            await self._ask(model)
-        except (InvalidRequest, Unsupported):
-            return  # nothing that we could ask it
+            return await self._ask(model)
         except AdapterError as exc:
             raise EngineFailed(f"{exc.message}; {advice}") from exc
 

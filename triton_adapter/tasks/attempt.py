@@ -19,11 +19,12 @@ from adapter_api import (
 from adapter_kit.chat_template import rendered
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
-from triton_adapter.engine.draining import Drainable, answer_or_follow, give_up
+from triton_adapter.engine.draining import Drainable, give_up
 from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, Reply
 from triton_adapter.tasks.plan import Plan, make_plan
 from triton_adapter.transports.base import StreamCall, settle
+from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.status import error_for
 
 
@@ -55,7 +56,15 @@ class Attempt:
     @property
     def mode(self) -> CancelMode:
         """What cancelling the task can do."""
-        return self.plan.mode if self.sent else "hard"  # nothing is in the engine yet
+        if not self.sent:
+            return "hard"  # nothing is in the engine yet
+        mode, traits = self._planned_mode, self.engine.transport.traits
+        unnoticed = self.plan.streaming and not self.watch.first_seen and not traits.stops_before_first_reply
+        return "on_next_chunk" if mode == "hard" and unnoticed else mode
+
+    @property
+    def _planned_mode(self) -> CancelMode:
+        return self.engine.cancel_mode(self.plan.schema)
 
     @property
     def remaining_s(self) -> float:
@@ -133,13 +142,13 @@ class Attempt:
         self.sent = True
         if not self.plan.streaming:
             return
-        drained = self.plan.mode == "client_only"
+        drained = self._planned_mode == "client_only"
         # Our own deadlines come first; a call that is drained after them needs time for that.
         extra_s = 1 + (self.engine.settings.drain_timeout_s if drained else 0)
         while True:
             try:
                 call = await self.engine.transport.stream(
-                    self.plan.request(self.remaining_s),
+                    self._request(),
                     timeout_s=self.remaining_s + extra_s,
                     trace=self.task.trace_headers,
                 )
@@ -149,12 +158,15 @@ class Attempt:
                 if not await self._retries.again(exc, ends=self._ends):
                     raise
 
+    def _request(self) -> WireRequest:
+        return self.plan.request(self.remaining_s, self.engine.transport.traits)
+
     async def _answer(self) -> list[Reply]:
-        sending = self.engine.transport.infer(
-            self.plan.request(self.remaining_s), timeout_s=self.remaining_s, trace=self.task.trace_headers
-        )
-        alone = self.plan.mode == "client_only"
-        reply = await (answer_or_follow(self.engine.slots, sending) if alone else sending)
+        engine = self.engine
+        reply = await engine.transport.infer(
+            self._request(), timeout_s=self.remaining_s, trace=self.task.trace_headers,
+            follow=engine.follow(self.plan.schema),
+        )  # fmt: skip
         reply.final = True
         return [reply]
 

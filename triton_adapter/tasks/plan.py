@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from adapter_api import CancelMode, RequestedOutput, Started, TaskRequest
+from adapter_api import RequestedOutput, Started, TaskRequest
 from triton_adapter.dialects import TaskDecoder, choose_dialect
-from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.schema import EncodedTask, ModelSchema
 from triton_adapter.settings import ModelOverride, TritonSettings
+from triton_adapter.transports.base import Traits
 from triton_adapter.wire.request import WireRequest, check_parameters
 
 
@@ -21,28 +21,25 @@ class Plan(msgspec.Struct, frozen=True):
     decoder: TaskDecoder
 
     @property
-    def mode(self) -> CancelMode:
-        """What cancelling can do."""
-        return cancel_mode(self.schema)
-
-    @property
     def streaming(self) -> bool:
         """Whether the model answers in a stream."""
         return self.encoded.streaming
 
-    def request(self, remaining_s: float) -> WireRequest:
-        """Return the request, for a task that has so much time left."""
+    def request(self, remaining_s: float, traits: Traits) -> WireRequest:
+        """Return the request, for a task that has so much time left, by a way of these traits."""
         task, schema, encoded = self.task, self.schema, self.encoded
         priority = queue_timeout_us = None
-        if schema.priority_levels:
+        scheduled = traits.schedules_streams or not encoded.streaming
+        # Who asks for less than the most hurry is told where that cannot be had; the most is what everybody asks for.
+        if schema.priority_levels and (scheduled or task.priority != "interactive"):
             priority = 1 if task.priority == "interactive" else schema.priority_levels
-        if schema.allow_timeout_override:
+        if schema.allow_timeout_override and scheduled:
             queue_timeout_us = max(int(remaining_s * 1e6), 1)
         return WireRequest(
             task.model, encoded.inputs, task.model_version or "", task.job_id,
             self._outputs(), encoded.parameters,
             priority=priority, queue_timeout_us=queue_timeout_us, empty_final_response=encoded.streaming,
-            private=self.private,
+            private=self.private, schema=schema,
         )  # fmt: skip
 
     def _outputs(self) -> tuple[RequestedOutput, ...]:

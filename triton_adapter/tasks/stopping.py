@@ -57,7 +57,7 @@ def stop_request(schema: ModelSchema, request_id: str) -> WireRequest:
     required = [spec for spec in schema.inputs.values() if not spec.optional and spec.name != "stop"]
     stop = schema.inputs["stop"]
     inputs = (_filled(stop, b"\x01", schema), *(_filled(spec, _nothing(spec), schema) for spec in required))
-    return WireRequest(schema.name, inputs, request_id=request_id, empty_final_response=schema.decoupled)
+    return WireRequest(schema.name, inputs, request_id=request_id, empty_final_response=schema.decoupled, schema=schema)
 
 
 def _filled(spec: TensorSpec, data: bytes, schema: ModelSchema) -> Tensor:

@@ -11,6 +11,7 @@ from typing import cast, get_args
 
 from adapter_api import (
     AdapterError,
+    Capability,
     Datatype,
     DeadlineExceeded,
     InferRequest,
@@ -27,8 +28,7 @@ from adapter_api.task import TraceHeaders
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from triton_adapter.codec import count_texts
-from triton_adapter.engine.cancellation import cancel_mode
-from triton_adapter.engine.draining import Drainable, answer_or_follow, give_up
+from triton_adapter.engine.draining import Drainable, give_up
 from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, RawTensor, Reply
 from triton_adapter.transports.base import StreamCall, settle
@@ -47,6 +47,8 @@ async def infer(engine: Engine, request: InferRequest) -> InferResponse:
     Repeated only when it provably never reached the engine, and never inside a sequence, whose requests go one by one.
     """
     ends = _ends(engine, request)
+    if request.sequence is None and engine.schemas.knows(request.model, request.model_version):
+        return await _infer(engine, request, ends)
     # The call has the deadline itself; this is for what comes before it, a sequence's turn above all.
     async with _ending(ends + _GRACE_S, engine.what(request.model)):
         return await _infer(engine, request, ends)
@@ -111,8 +113,7 @@ async def _ask(engine: Engine, request: InferRequest, message: WireRequest, sche
 
 
 async def _answer(engine: Engine, message: WireRequest, schema: ModelSchema, ends: float, trace: TraceHeaders) -> Reply:
-    sending = engine.transport.infer(message, timeout_s=_left(ends), trace=trace)
-    return await (answer_or_follow(engine.slots, sending) if cancel_mode(schema) == "client_only" else sending)
+    return await engine.transport.infer(message, timeout_s=_left(ends), trace=trace, follow=engine.follow(schema))
 
 
 async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[InferResponse]:
@@ -125,6 +126,10 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
         # One answer: the call for one serves every v2 server, keeps the error's code and a sequence's order.
         yield await infer(engine, request)
         return
+    if (why := engine.transport.traits.lacks.get(Capability.TENSOR_STREAM)) is not None:
+        raise Unsupported(
+            f"{what} streams its responses, which {engine.transport.traits.called} cannot carry: {why}; use gRPC"
+        )
     retries = Retries(settings.max_retries)
     call = await _open_stream(engine, request, schema, ends)
     engine.slots.enter()
@@ -191,7 +196,7 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
 
 
 async def _open_stream(engine: Engine, request: InferRequest, schema: ModelSchema, ends: float) -> StreamCall:
-    drained = cancel_mode(schema) == "client_only"
+    drained = engine.cancel_mode(schema) == "client_only"
     # Our own deadlines come first; a call that is drained after them needs time for that.
     extra_s = 1 + (engine.settings.drain_timeout_s if drained else 0)
     call = await engine.transport.stream(
@@ -212,7 +217,7 @@ def wire_request(request: InferRequest, schema: ModelSchema, ends: float, *, str
     return WireRequest(
         request.model, request.inputs, request.model_version or "", request.request_id, _asked_outputs(request, schema),
         request.parameters, request.sequence, request.priority, timeout_us, empty_final_response=streamed,
-        private=partial(_texts, request),
+        private=partial(_texts, request), schema=schema,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .failure import TritonFailure
+    from .families import Silent
     from .frames import ErrorCode
     from .model import FakeModel
     from .proxy import FaultProxy
@@ -30,6 +31,7 @@ _HOMES = {
     "RecordedCall": "records",
     "RecordedRequest": "records",
     "ServerTls": "server",
+    "Silent": "families",
     "TritonFailure": "failure",
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     # the fake server and its models
     "FakeTriton",
     "FakeModel",
+    "Silent",
     "ServerTls",
     "TritonFailure",
     # what it saw

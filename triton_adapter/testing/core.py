@@ -80,6 +80,7 @@ class Core:
         self.lists_models = True
         self.refuses_unknown: Code | None = None
         self.flags_ends = True
+        self.extensions: tuple[str, ...] = EXTENSIONS
         self.restricted: dict[str, tuple[str, str]] = {}
         self._scripted: list[tuple[str, Code, str]] = []
         self.add_model: Callable[[str], object] = lambda name: None

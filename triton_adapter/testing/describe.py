@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from triton_adapter.wire import v2_pb2 as v2
 
 from .admission import datatype_name
-from .core import EXTENSIONS, Core
+from .core import Core
 from .failure import TritonFailure
 from .incoming import requested_version
 from .serving import Serving
@@ -33,7 +33,7 @@ TRACE_SETTINGS: dict[str, list[str]] = {
 
 
 def server_metadata(core: Core) -> v2.ServerMetadataResponse:
-    return v2.ServerMetadataResponse(name=core.name, version=core.version, extensions=EXTENSIONS)
+    return v2.ServerMetadataResponse(name=core.name, version=core.version, extensions=core.extensions)
 
 
 def model_metadata(core: Core, name: str, version: str) -> v2.ModelMetadataResponse:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
 from typing import Any
 
 from adapter_api.tensors import Tensor
@@ -17,7 +17,17 @@ from .script import Ending
 from .signatures import Signature
 from .tensors import numbers, texts
 
-Token = str | bytes | int
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A token that is generated, counted and told among the logprobs, and not in the text: a special token."""
+
+    text: str = "<|end|>"
+
+
+OneToken = str | bytes | int | Silent
+Token = OneToken | tuple[OneToken, ...]
+"""A tuple is tokens that the model joins into one message, as vLLM does while nobody fetches them."""
 Message = dict[str, Tensor]
 # A scripted model has no probabilities: every token gets this logarithm of one.
 _LOGPROB = -0.5
@@ -29,10 +39,19 @@ _OTHER_TOKEN_ID = 90_000
 class Generation:
     """What a model has come up with, before it is worded."""
 
-    tokens: Sequence[Token]
+    messages: Sequence[Token]
+    """Its tokens, as they are sent where the model streams."""
     finish_reason: str
+    tokens: list[OneToken] = field(init=False)
 
-    def text(self, tokens: Sequence[Token]) -> bytes:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", list(chain.from_iterable(map(_group, self.messages))))
+
+    def groups(self, stream: bool) -> list[list[OneToken]]:
+        """Return the tokens of each message."""
+        return [_group(message) for message in self.messages] if stream else [self.tokens]
+
+    def text(self, tokens: Sequence[OneToken]) -> bytes:
         return b"".join(_bytes(token) for token in tokens)
 
 
@@ -45,11 +64,11 @@ def word(
 
 def _text(config: v2.ModelConfig, request: RecordedRequest, generation: Generation) -> tuple[list[Message], Ending]:
     names = [output.name for output in config.output if output.data_type == v2.TYPE_STRING]
+    if not names:
+        raise _failure(f"the fake model {config.name!r} has no text to answer with: script it, `respond_with_tensors`")
     name = "text_output" if "text_output" in names else names[0]
     shape = (1, 1) if config.max_batch_size else (1,)
-    groups = [[token] for token in generation.tokens]
-    if not config.model_transaction_policy.decoupled:
-        groups = [list(generation.tokens)]
+    groups = generation.groups(config.model_transaction_policy.decoupled)
     return [{name: texts(name, generation.text(group), shape=shape)} for group in groups], "with_last"
 
 
@@ -59,7 +78,7 @@ def _vllm(config: v2.ModelConfig, request: RecordedRequest, generation: Generati
     if stream and not exclude_input:
         raise _failure("Error generating stream: When streaming, `exclude_input_in_output` = False is not allowed.")
     prompt = b"" if exclude_input else request.text().encode()
-    groups = _groups(generation, stream)
+    groups = generation.groups(stream)
     messages = []
     for index, group in enumerate(groups):
         done = sum(map(len, groups[: index + 1]))
@@ -81,7 +100,7 @@ def _trtllm(config: v2.ModelConfig, request: RecordedRequest, generation: Genera
     cumulative = settings.get("accumulate_tokens") == "true"
     silent = stream or bool(request.value("exclude_input_in_output", False))
     prompt = b"" if silent else request.text().encode()
-    groups = _groups(generation, stream)
+    groups = generation.groups(stream)
     if cumulative:
         groups = list(accumulate(groups))
     messages = []
@@ -115,7 +134,7 @@ def _llmapi(config: v2.ModelConfig, request: RecordedRequest, generation: Genera
         raise _failure("Streaming is only supported in decoupled mode.")
     silent = stream or bool(request.value("sampling_param_exclude_input_from_output", False))
     prompt = b"" if silent else request.text().encode()
-    groups = list(accumulate(_groups(generation, stream)))
+    groups = list(accumulate(generation.groups(stream)))
     messages = []
     for group in groups:
         reason = generation.finish_reason if group is groups[-1] else "None"
@@ -136,10 +155,12 @@ def _tensorrt_llm(
     given = request.value("input_ids", [])
     silent = stream or bool(request.value("exclude_input_in_output", False))
     prompt = [] if silent else given if isinstance(given, list) else [given]
-    ids = [token if isinstance(token, int) else _FIRST_TOKEN_ID + at for at, token in enumerate(generation.tokens)]
+    places = iter(range(_FIRST_TOKEN_ID, _OTHER_TOKEN_ID))
     messages = []
-    for group in [[token_id] for token_id in ids] if stream else [ids]:
-        found = prompt + group
+    for group in generation.groups(stream):
+        found = prompt + [
+            token if isinstance(token, int) else place for token, place in zip(group, places, strict=False)
+        ]
         messages.append(
             {
                 "output_ids": numbers("output_ids", "INT32", found, (1, 1, len(found))),
@@ -160,15 +181,15 @@ _WORDINGS: dict[Signature, Callable[[v2.ModelConfig, RecordedRequest, Generation
 }
 
 
-def _groups(generation: Generation, stream: bool) -> list[list[Token]]:
-    return [[token] for token in generation.tokens] if stream else [list(generation.tokens)]
+def _group(message: Token) -> list[OneToken]:
+    return list(message) if isinstance(message, tuple) else [message]
 
 
 def _asked(extras: Message, request: RecordedRequest) -> Message:
     return {name: tensor for name, tensor in extras.items() if request.value(f"return_{name}", False)}
 
 
-def _vllm_logprobs(request: RecordedRequest, tokens: Sequence[Token], first: int) -> str:
+def _vllm_logprobs(request: RecordedRequest, tokens: Sequence[OneToken], first: int) -> str:
     sampling: dict[str, Any] = json.loads(request.value("sampling_parameters", "{}"))
     if sampling.get("logprobs") is None:
         return "null"
@@ -176,9 +197,9 @@ def _vllm_logprobs(request: RecordedRequest, tokens: Sequence[Token], first: int
     return json.dumps([_vllm_step(token_id, token, sampling["logprobs"]) for token_id, token in places])
 
 
-def _vllm_step(token_id: int, token: Token, likeliest: int) -> dict[str, Any]:
+def _vllm_step(token_id: int, token: OneToken, likeliest: int) -> dict[str, Any]:
     """Return what the backend says of one token: the token itself first, then others until there are `likeliest`."""
-    text = _bytes(token).decode("utf-8", "replace")
+    text = token.text if isinstance(token, Silent) else _bytes(token).decode("utf-8", "replace")
     step = {str(token_id): {"logprob": _LOGPROB, "rank": 1, "decoded_token": text}}
     for rank in range(2, likeliest + 1):
         other = {"logprob": _LOGPROB * rank, "rank": rank, "decoded_token": f"<{rank}>"}
@@ -186,7 +207,9 @@ def _vllm_step(token_id: int, token: Token, likeliest: int) -> dict[str, Any]:
     return step
 
 
-def _bytes(token: Token) -> bytes:
+def _bytes(token: OneToken) -> bytes:
+    if isinstance(token, Silent):
+        return b""
     if isinstance(token, int):
         return f" <{token}>".encode()
     return token.encode() if isinstance(token, str) else token

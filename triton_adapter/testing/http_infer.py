@@ -44,7 +44,12 @@ class HttpInfer:
         asked, inputs = read_request(parsed, request.body[header_size:], model)
         asked.model_version = version
         admitted = self._core.submit(asked, origin, streaming=False, inputs=inputs)
-        replies = [step async for step in _outgoing(admitted)]
+        replies: list[Outgoing] = []
+        async for step in _outgoing(admitted):
+            if isinstance(step, Raw):
+                admitted.run.cancel()
+                return HttpResponse(200, step.message, _JSON)
+            replies.append(step)
         failed = next((step for step in replies if isinstance(step, (Fail, Abort))), None)
         if failed is not None:
             raise TritonFailure(failed.code, failed.text)
@@ -156,6 +161,8 @@ def _generate_request(parsed: Mapping[str, Any], serving: Serving) -> tuple[v2.M
     """Turn a flat object into tensors where a key names an input, and into request parameters where it does not."""
     request = v2.ModelInferRequest(model_name=serving.name, id=str(parsed.get("id", "")))
     nested = parsed.get("parameters", {})
+    if request.id:
+        request.parameters["id"].string_param = request.id  # the id is a parameter as well, here only
     rest = {key: value for key, value in parsed.items() if key not in ("id", "parameters")}
     declared = {tensor.name: tensor for tensor in serving.config.input}
     inputs = []

@@ -111,7 +111,8 @@ class FakeModel:
         """Answer with these tokens, one per message where it streams.
 
         Args:
-            tokens: Texts, or bytes where a token is to cut a character, or ids for the raw TensorRT-LLM signature.
+            tokens: Texts, or bytes where a token is to cut a character, or ids for the raw TensorRT-LLM signature, or
+                `Silent` for one that is not in the text. A tuple is several that come in one message.
             delay_s: Seconds before each.
             finish_reason: Told where the family tells it and the request asks.
             times: For so many requests; then the answer given before or after holds. From now on if `None`.

@@ -160,6 +160,7 @@ class FakeTriton:
         lists_models: bool = True,
         refuses_unknown: Code | None = None,
         flags_ends: bool = True,
+        extensions: Collection[str] | None = None,
     ) -> None:
         """Be another server that speaks the protocol with holes.
 
@@ -172,10 +173,14 @@ class FakeTriton:
             refuses_unknown: With which status it answers whether a model is ready that it does not have; `None` as
                 Triton, that it is not.
             flags_ends: Whether streamed messages say which is the last; otherwise the end of the call says so.
+            extensions: What it lists among its extensions; Triton's for `None`. Without `binary_tensor_data` a client
+                should not send binary tensors, which the fake takes all the same.
         """
         core = self._core
         core.name, core.missing, core.lists_models = name, set(without), lists_models
         core.refuses_unknown, core.flags_ends = refuses_unknown, flags_ends
+        if extensions is not None:
+            core.extensions = tuple(extensions)
 
     def set_model_control(self, mode: Literal["explicit", "none"]) -> None:
         """Allow clients to load and unload models, or not."""

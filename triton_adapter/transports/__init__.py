@@ -1,1 +1,4 @@
-"""How bytes travel. `base.py` is what the adapter needs of a transport; `grpc.py` is the one over grpcio."""
+"""How bytes travel. `base.py` is what the adapter needs of a transport, `ways.py` what each can do.
+
+`grpc.py` is the one over grpcio, `http/` the one over HTTP/1.1, and `choosing.py` makes the one that settings ask for.
+"""

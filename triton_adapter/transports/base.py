@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
-from adapter_api import AdapterError, DeadlineStage
+from adapter_api import AdapterError, Capability, DeadlineStage
 from adapter_api.task import TraceHeaders
+from triton_adapter.address import Way
 from triton_adapter.schema import Reply
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.rpcs import RequestT, ResponseT, Rpc
 
+Answer = TypeVar("Answer")
+
 _SETTLE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a way to an engine can do, whatever the server and the model can."""
+
+    way: Way
+    called: str
+    """What people call it."""
+    lacks: Mapping[Capability, str] = field(default_factory=dict)
+    """Capabilities that no model has by this way, with why not. Such work is refused as `unsupported`."""
+    limits: Mapping[Capability, str] = field(default_factory=dict)
+    """Capabilities that a model has by this way only in part: what is missing."""
+    stops_single_answers: bool = True
+    """Whether the server learns that nobody waits any more for the one answer to a request."""
+    stops_before_first_reply: bool = True
+    """Whether the server learns of a cancel before it sends the first reply of a stream, or only by sending it."""
+    schedules_streams: bool = True
+    """Whether priority and queue timeout of a request that streams reach the server's queue."""
 
 
 class StreamCall(Protocol):
@@ -44,11 +68,30 @@ async def settle(call: StreamCall, within_s: float = _SETTLE_S) -> bool:
     return True
 
 
+Follow = Callable[[asyncio.Task[Any]], None]
+"""Takes over a call that the engine goes on with although nobody waits for it any more: the task ends when the engine
+is done with it, and is cancelled by whoever takes it over."""
+
+
+async def answered_or_followed(sending: Coroutine[Any, Any, Answer], follow: Follow) -> Answer:
+    """Return what `sending` comes to; when whoever waits gives up, it goes on as a task that `follow` takes over."""
+    answer = asyncio.get_running_loop().create_task(sending)
+    try:
+        return await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        follow(answer)
+        raise
+
+
 class Transport(Protocol):
     """A way to one engine. Connects by itself when first used; opening and closing belong to the adapter.
 
     Every method raises `AdapterError`s only: `ConnectFailed` when a request provably never left.
     """
+
+    @property
+    def traits(self) -> Traits:
+        """What this way can do."""
 
     @property
     def kind(self) -> str:
@@ -77,8 +120,13 @@ class Transport(Protocol):
     ) -> ResponseT:
         """Return the answer to one control call; `what` it is about and `stage` go into the error."""
 
-    async def infer(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> Reply:
-        """Return the one answer to an inference; cancelling this coroutine cancels the call."""
+    async def infer(
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = (), follow: Follow | None = None
+    ) -> Reply:
+        """Return the one answer to an inference.
+
+        Cancelling this coroutine cancels the call; with `follow` the call goes on, and is handed over.
+        """
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> StreamCall:
         """Send an inference on a stream of its own and return it; the caller must `cancel` it in a `finally`."""

@@ -1,4 +1,4 @@
-"""The metadata of every call: the restricted-protocol key and the bearer token."""
+"""What every call carries to be let in: the restricted-protocol key and the bearer token, as metadata or headers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ Entries = tuple[tuple[str, str], ...]
 
 
 class Metadata:
-    """What goes with every call; a token file is read again when it changes."""
+    """What goes with every call; a token file is read again when it changes.
 
-    def __init__(self, settings: TritonSettings) -> None:
+    Args:
+        settings: Who we are.
+        restricted_prefix: What stands before the key of a restricted protocol: over gRPC Triton wants one.
+    """
+
+    def __init__(self, settings: TritonSettings, *, restricted_prefix: str = "triton-grpc-protocol-") -> None:
         restricted, bearer, path = settings.restricted_token, settings.bearer_token, settings.bearer_token_file
         self._fixed: Entries = ()
         if restricted is not None:
-            self._fixed = ((f"triton-grpc-protocol-{restricted.key.lower()}", restricted.value.get_secret_value()),)
+            self._fixed = ((f"{restricted_prefix}{restricted.key.lower()}", restricted.value.get_secret_value()),)
         self._file = SecretFile(path, setting="bearer_token_file") if bearer is None and path is not None else None
         self._token = bearer.get_secret_value() if bearer is not None else None
         self._entries = self._joined()

@@ -28,9 +28,11 @@ from adapter_api.task import TraceHeaders
 from adapter_kit.tls import TlsMaterial
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.transports.credentials import Metadata
 from triton_adapter.transports.hung_up import hung_up
+from triton_adapter.transports.ways import GRPC
 from triton_adapter.wire.reply import parse_reply
 from triton_adapter.wire.request import WireRequest, serialize
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
@@ -48,6 +50,9 @@ _COMPRESSION = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compr
 
 class GrpcTransport:
     """A `Transport` over one gRPC channel, made in the event loop that first uses it."""
+
+    traits = GRPC
+    """What this way can do."""
 
     def __init__(self, settings: TritonSettings, *, why: str = "") -> None:
         self._settings = settings
@@ -87,14 +92,16 @@ class GrpcTransport:
                 f"{what}: the answer to {rpc.name} does not parse; is it a server of the v2 protocol?"
             ) from exc
 
-    async def infer(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> Reply:
+    async def infer(
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = (), follow: Follow | None = None
+    ) -> Reply:
         """Return the one answer to an inference."""
         what = f"model {request.model!r} on {self.where}"
-        data = await self._unary(
+        sending = self._unary(
             MODEL_INFER, serialize(request), timeout_s, what=what, trace=trace, private=request.private,
             request_id=request.request_id,
         )  # fmt: skip
-        return parse_reply(data)
+        return parse_reply(await (sending if follow is None else answered_or_followed(sending, follow)))
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> GrpcStream:
         """Send an inference on a stream of its own."""
@@ -173,7 +180,13 @@ class GrpcTransport:
         """Return the contract's error for a failed call; `exc` is its cause, unless that quotes something private."""
         text, hidden = exc.details() or "", (*private, *self._metadata.secrets)
         error = error_for(
-            exc.code().name, text, what=what, stage=stage, hide=hidden, request_id=request_id, hung_up=hung_up(self._tls)
+            exc.code().name,
+            text,
+            what=what,
+            stage=stage,
+            hide=hidden,
+            request_id=request_id,
+            hung_up=hung_up(self._tls),
         )
         quotes = clean(text, hide=hidden) != clean(text)
         error.__cause__ = None if quotes else exc

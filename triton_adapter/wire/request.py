@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from adapter_api import InvalidRequest, RequestedOutput, Sequence, Tensor
 from adapter_api.task import ParameterValue
+from triton_adapter.schema import ModelSchema
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.varint import varint
 
@@ -43,6 +44,8 @@ class WireRequest:
     shm_outputs: Mapping[str, ShmRef] = field(default_factory=dict)
     private: Callable[[], Sequence_[str]] = field(default=tuple, repr=False)
     """What must not appear in an error, asked for only when there is one. Not sent."""
+    schema: ModelSchema | None = field(default=None, repr=False)
+    """What the model declares, for a way that names neither datatypes nor shapes. Not sent."""
 
 
 def check_parameters(parameters: Mapping[str, ParameterValue]) -> None:

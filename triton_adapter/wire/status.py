@@ -15,7 +15,9 @@ from collections.abc import Iterable
 from adapter_api import AdapterError, DeadlineExceeded, DeadlineStage, EngineFailed, TransportError, Unauthenticated
 from adapter_kit import foreign_text
 from adapter_kit.privacy import without
-from triton_adapter.wire.texts import BY_CODE, HUNG_UP, IN_BAND, TABLE, UNKNOWN_CODE, Row
+from triton_adapter.wire.connection_texts import HUNG_UP
+from triton_adapter.wire.text_rows import Row
+from triton_adapter.wire.texts import BY_CODE, IN_BAND, TABLE, UNKNOWN_CODE
 
 
 def find_row(code: str | None, text: str) -> Row:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from worker_adapter.engine_options import JsonOption
@@ -9,6 +11,9 @@ from worker_adapter.host_options import ConfigOption, load_host_settings, server
 from worker_adapter.installed import installed_plugins
 from worker_adapter.reporting import write_json
 from worker_adapter.terminal import print_fields, print_table
+
+if TYPE_CHECKING:
+    from orchestrator.check import PoolSummary
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -27,5 +32,24 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         ("listens on", f"{summary.host} port {summary.port}"),
         ("access", summary.access),
     ])  # fmt: skip
-    rows = [(each.pool_id, each.replica_id, each.adapter, each.options) for each in summary.replicas]
-    print_table(("POOL", "REPLICA", "ADAPTER", "OPTIONS"), rows)
+    print()
+    pools = [(each.pool_id, *_traffic(each), ", ".join(each.models) or "all") for each in summary.pools]
+    print_table(("POOL", "WEIGHT", "TRAFFIC", "MODELS"), pools)
+    print()
+    rows = [
+        (each.pool_id, each.replica_id, each.adapter, each.options, _names(each.served_as)) for each in summary.replicas
+    ]
+    print_table(("POOL", "REPLICA", "ADAPTER", "OPTIONS", "SERVED AS"), rows)
+
+
+def _traffic(pool: PoolSummary) -> tuple[str, str]:
+    """Return a pool's weight, and what that comes to."""
+    if pool.shadow_of is not None:
+        return "", f"copies of {pool.shadow_percent:g} % of {pool.shadow_of}'s, shown to nobody"
+    if not pool.weight:
+        return "0", "none"
+    return str(pool.weight), f"{pool.traffic_percent:.3g} % of what every pool serves"
+
+
+def _names(served_as: dict[str, tuple[str, ...]]) -> str:
+    return ", ".join(f"{own} as {' and '.join(names)}" for own, names in served_as.items()) or "-"

@@ -8,8 +8,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from adapter_api import CancelMode, Capability, ConfigurationError, EngineProps, ModelProps, WorkerAdapter
-from worker_adapter.checkup import Checkup, Note, examine, with_note
+from adapter_api import CancelMode, Capability, EngineProps, ModelProps, WorkerAdapter
+from worker_adapter.candidates import examine_each
+from worker_adapter.checkup import Checkup, Note, examine
 from worker_adapter.engine_command import ChosenEngine, engine_command, tell
 from worker_adapter.engine_options import JsonOption
 from worker_adapter.exit_codes import ExitCode
@@ -47,7 +48,7 @@ def doctor(
     """
     if target is not None:
         engine.url = target
-    found = _examine_each(engine, canary=canary) if engine.claimants else _examine(engine, canary=canary)
+    found = examine_each(engine, canary=canary) if engine.claimants else _examine(engine, canary=canary)
     tell(found, _print, as_json=as_json)
     if not found.reachable:
         return ExitCode.UNREACHABLE
@@ -57,26 +58,6 @@ def doctor(
 def _examine(engine: ChosenEngine, *, canary: bool) -> Checkup:
     where = engine.url or _url_in_settings(engine.adapter)
     return engine.ask(lambda opened: examine(opened, url=where, canary=canary))
-
-
-def _examine_each(engine: ChosenEngine, *, canary: bool) -> Checkup:
-    """Try the adapters that serve the URL's scheme in their order, and tell of the first that gets an answer."""
-    names = engine.claimants
-    silent: Checkup | None = None
-    wrong: ConfigurationError | None = None
-    for name in names:
-        try:
-            found = _examine(engine.spoken_to_by(name), canary=canary)
-        except ConfigurationError as exc:
-            wrong = exc  # options that are another adapter's
-            continue
-        if found.reachable:
-            said = f"{', '.join(names)} serve such URLs; {name} got an answer"
-            return with_note(found, said, f"give the other commands --adapter {name}")
-        silent = silent or found
-    if silent is None:
-        raise wrong or ConfigurationError(f"none of {', '.join(names)} can be used")
-    return with_note(silent, f"{', '.join(names)} serve such URLs, and none got an answer", "name one with --adapter")
 
 
 def _url_in_settings(adapter: WorkerAdapter) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,8 @@ from worker_adapter.terminal import note, print_table
 class ModelsGroup(TyperGroup):
     """Joins what plugins offer under the command name `models`.
 
-    Of several that offer a subcommand, the one whose adapter serves the URL has it; the first by name without a URL.
+    A subcommand goes to the adapter that is named, or that alone serves the URL, or that the environment has a URL for,
+    or that alone offers it; and to none where that leaves several.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -38,17 +39,10 @@ class ModelsGroup(TyperGroup):
         before = ctx.params.get("url")
         if before is not None and before != of_environment:
             raise ConfigurationError(f"write --url after `{name}`, as in `models {name} --url {before}`")
-        url = _url_in(rest) or of_environment
-        serving = [adapter.name for adapter in installed_plugins().adapters_for_url(url)] if url else []
-        if not serving:
-            return name, command, rest
-        chosen = next((offers[adapter] for adapter in serving if adapter in offers), None)
-        if chosen is None:
-            raise ConfigurationError(
-                f"`models {name}` is for the {' and the '.join(offers)} adapter, and {url} is served by "
-                f"{', '.join(serving)}; `worker-adapter models --url {url}` lists the models of any engine"
-            )
-        return name, chosen, rest
+        named, rest = _without_option(rest, *_free(offers.values(), "--adapter", "-a"))
+        named = named or ctx.params.get("adapter")
+        chosen = _chosen(name or "", tuple(offers), named, _option(rest, "--url", "-u") or of_environment)
+        return name, offers[chosen], rest
 
     @cached_property
     def _offered(self) -> dict[str, dict[str, Any]]:
@@ -62,16 +56,69 @@ class ModelsGroup(TyperGroup):
         return found
 
 
-def _url_in(args: Sequence[str]) -> str | None:
-    """Return the value of `--url` or `-u` among a command's arguments."""
+def _chosen(name: str, offers: tuple[str, ...], adapter: str | None, url: str | None) -> str:
+    """Return which of the adapters that offer a subcommand is meant.
+
+    Raises:
+        ConfigurationError: It is another one's engine, or several are possible and none is named.
+    """
+    rest = f"`worker-adapter models --url {url or 'URL'}` lists the models of any engine"
+    if adapter is not None:
+        adapter = installed_plugins().adapter(adapter).name
+        if adapter in offers:
+            return adapter
+        raise ConfigurationError(f"`models {name}` is of the {_and(offers)} adapter, and not of {adapter}; {rest}")
+    if url is not None and "://" in url:
+        serving = installed_plugins().adapter_for_url(url).name  # refuses those that several serve
+        if serving in offers:
+            return serving
+        raise ConfigurationError(
+            f"`models {name}` is for the {_and(offers)} adapter, and {url} is served by {serving}; {rest}"
+        )
+    named = [each for each in offers if any(os.environ.get(variable) for variable in _variables(each))]
+    if len(named) == 1 and url is None:
+        return named[0]
+    if len(offers) == 1:
+        return offers[0]
+    raise ConfigurationError(
+        f"`models {name}` is offered by {', '.join(offers)}: name one, as in --adapter {offers[0]}"
+    )
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and the ".join(names)
+
+
+def _variables(adapter: str) -> tuple[str, str]:
+    """Return the variables that say where the engine of an adapter is."""
+    stem = adapter.upper().replace("-", "_")
+    return f"ORCHD_{stem}_URL", f"{stem}_URL"
+
+
+def _option(args: Sequence[str], long: str, short: str) -> str | None:
+    """Return the value of an option among a command's arguments."""
+    return _without_option(args, long, short)[0]
+
+
+def _free(commands: Iterable[Any], *options: str) -> list[str]:
+    """Return those of the options that the commands do not take themselves."""
+    taken = {option for command in commands for parameter in command.params for option in parameter.opts}
+    return [option for option in options if option not in taken]
+
+
+def _without_option(args: Sequence[str], *spellings: str) -> tuple[str | None, list[str]]:
+    """Return the value of an option among a command's arguments, and the others."""
     for index, argument in enumerate(args):
-        if argument in ("--url", "-u") and index + 1 < len(args):
-            return args[index + 1]
-        if argument.startswith("--url="):
-            return argument.removeprefix("--url=")
-        if argument.startswith("-u") and not argument.startswith("--"):
-            return argument[2:]
-    return None
+        if argument == "--":
+            break
+        if argument in spellings and index + 1 < len(args):
+            return args[index + 1], [*args[:index], *args[index + 2 :]]
+        for spelling in spellings:
+            # `--url=URL`, and `-uURL`.
+            joined = f"{spelling}=" if spelling.startswith("--") else spelling
+            if argument.startswith(joined) and argument != spelling:
+                return argument.removeprefix(joined).removeprefix("="), [*args[:index], *args[index + 1 :]]
+    return None, list(args)
 
 
 def _subcommands(command: PluginCommand) -> dict[str, Any]:

@@ -115,6 +115,17 @@ def test_a_url_in_the_environment_makes_a_pool(tmp_path: Path) -> None:
     assert replica.options == {"url": "grpc://h:8001"}
 
 
+@pytest.mark.spec("ORCH-3063-007")
+def test_a_url_in_the_environment_is_that_adapters_whatever_the_file_says(tmp_path: Path) -> None:
+    text = '[[pools]]\n[[pools.replicas]]\nid = "r0"\nurl = "http://other:1"\n'
+    (replica,) = load(tmp_path, text, ORCHD_TRITON_URL="http://h:8001").settings.pools[0].replicas
+    taken = fault(tmp_path, text + 'adapter = "mock"\n', {"ORCHD_TRITON_URL": "http://h:8001"})
+
+    assert (replica.adapter, replica.adapter_options) == ("triton", {"url": "http://h:8001"})
+    assert "the mock adapter's" in taken
+    assert "ORCHD_TRITON_REPLICA" in taken
+
+
 def test_the_seeds_names_place_the_replica(tmp_path: Path) -> None:
     settings = load(tmp_path, TRITON_ENABLED="true", ORCHD_TRITON_POOL="gpu", ORCHD_TRITON_REPLICA="a").settings
 

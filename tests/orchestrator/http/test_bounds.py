@@ -13,9 +13,9 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
+from adapter_api import Overloaded
 from adapter_api.bounds import MAX_MESSAGES, MAX_STOP_STRINGS
 from orchestrator.http.pending import Pending, Share
-from orchestrator.http.problems import Refused
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.http.test_guard import KEYS, bearer, key
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host
@@ -66,7 +66,7 @@ WORST: dict[str, tuple[str, Body, int]] = {
     "unknown fields": (TASKS, lambda: task(**{f"k{n}": 1 for n in range(SIZE // 12)}), 400),
     "stop strings beyond the bound": (TASKS, lambda: task(stop=[str(n) for n in range(SIZE // 8)]), 400),
     "stop strings": (TASKS, lambda: task(stop=["a" * 30 + chr(0x4E00 + n) for n in range(MAX_STOP_STRINGS)]), 200),
-    "lists in a tool": (TASKS, lambda: task(tools=[{"name": "f", "parameters": {"a": [[1]] * 45_000}}]), 200),
+    "lists in a tool": (TASKS, lambda: task(tools=[{"name": "f", "parameters": {"a": [[1]] * 45_000}}]), 400),
     "quotes in a text, and depth": (
         TASKS, lambda: task(prompt='"' * (SIZE // 2), x=json.loads("[" * 70 + "]" * 70)), 400
     ),
@@ -237,7 +237,7 @@ def test_a_share_is_counted_until_all_have_let_go_of_it() -> None:
     share.hold()
 
     share.release()
-    with pytest.raises(Refused):
+    with pytest.raises(Overloaded):
         Share(pending).take(41)
     share.release()
 

@@ -191,7 +191,17 @@ async def test_a_client_that_goes_away_cancels(serve: Serve, stream: bool) -> No
         await eventually(lambda: not mock(host).running)
 
 
-class Silent(MockAdapter):
+class Scored(MockAdapter):
+    """Takes log-probabilities."""
+
+    async def _props(self) -> EngineProps:
+        props = await super()._props()
+        replace = msgspec.structs.replace
+        can = props.capabilities | {Capability.LOGPROBS}
+        return replace(props, capabilities=can, models=tuple(replace(m, capabilities=can) for m in props.models))
+
+
+class Silent(Scored):
     """Counts nothing and does not say why it ended."""
 
     async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
@@ -212,7 +222,7 @@ async def test_what_the_engine_did_not_say_is_not_made_up(serve: Serve) -> None:
     assert answer["choices"][0]["logprobs"]["content"][0]["logprob"] == -0.5
 
 
-class Scoring(MockAdapter):
+class Scoring(Scored):
     """Tells what else it could have said."""
 
     async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
@@ -240,6 +250,33 @@ async def test_alternatives_are_told_as_openai_tells_them(serve: Serve) -> None:
     assert plain.choices[0].logprobs is not None
     assert plain.choices[0].logprobs.content is not None
     assert plain.choices[0].logprobs.content[0].top_logprobs == []
+
+
+class FourTokens(Scored):
+    """Says four tokens, one of them without text."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        yield Started(job_id=task.job_id, engine="mock", model=task.model)
+        for index, text in enumerate(("Hé", "", " there", "!")):
+            yield Token(index, text, logprob=-0.5, token_id=index, alternatives=(Alternative("x", -1.0, 9),))
+        yield End(finish_reason="stop")
+
+
+@pytest.mark.spec("ORCH-3064-011")
+async def test_a_completion_says_where_each_token_begins_streamed_or_whole(serve: Serve) -> None:
+    plugins = plugin_host(mock="tests.orchestrator.http.test_openai:FourTokens")
+    async with serve(plugins=plugins) as host, client_of(host) as client:
+        whole = await client.completions.create(model="mock", prompt="Hello", logprobs=1)
+        stream = await client.completions.create(model="mock", prompt="Hello", logprobs=1, stream=True)
+        chunks = [chunk.choices[0].logprobs async for chunk in stream]
+
+    told = whole.choices[0].logprobs
+    assert told is not None
+    assert (told.tokens, told.text_offset) == (["Hé", "", " there", "!"], [0, 2, 2, 8])
+    assert told.token_logprobs == [-0.5] * 4
+    assert told.top_logprobs == [{"x": -1.0}] * 4
+    assert [offset for chunk in chunks if chunk for offset in chunk.text_offset or ()] == told.text_offset
+    assert [token for chunk in chunks if chunk for token in chunk.tokens or ()] == told.tokens
 
 
 class TextOnly(MockAdapter):

@@ -8,6 +8,7 @@ from threading import Thread
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -36,6 +37,31 @@ nv_summary{model="m",quantile="0.5"} Nan
 
 def origin(*models: str, version: str = "triton 2.51.0, trtllm 0.17.0") -> Origin:
     return Origin(engine="triton", engine_version=version, pool_id="p", replica_id="r0", models=frozenset(models))
+
+
+@pytest.mark.spec("ORCH-3064-048")
+def test_models_have_the_names_that_the_host_gives_them() -> None:
+    named = msgspec.structs.replace(origin("chat"), names={"m": "chat", "hidden": ""})
+    text = EXPOSITION + '# TYPE nv_energy gauge\nnv_energy{model="hidden"} 1\n'
+
+    read = relabelled(text, named)
+
+    assert {labels["model_id"] for labels in samples(read).values()} == {"chat"}
+    assert read.left_out == {"model": 1}
+
+
+@pytest.mark.spec("ORCH-3064-052")
+@pytest.mark.parametrize("text, waiting", [
+    ('# TYPE nv_inference_pending_request_count gauge\nnv_inference_pending_request_count{model="a"} 2\n'
+     'nv_inference_pending_request_count{model="b"} 3\n', 5),
+    ('# TYPE nv_trt_llm_request_metrics gauge\nnv_trt_llm_request_metrics{model="m",request_type="waiting"} 4\n'
+     'nv_trt_llm_request_metrics{model="m",request_type="active"} 9\n', 4),
+    ('# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{model_name="m"} 1.0\n', 1),
+    ('# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{model_name="m"} NaN\n', 0),
+    (EXPOSITION.replace("nv_trt_llm_request_metrics", "nv_other"), None),
+])  # fmt: skip
+def test_how_many_wait_in_an_engine_is_read_from_its_metrics(text: str, waiting: int | None) -> None:
+    assert relabelled(text, origin("m")).waiting == waiting
 
 
 def samples(read: Relabelled) -> dict[str, dict[str, str]]:

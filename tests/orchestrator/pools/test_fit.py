@@ -25,7 +25,8 @@ from adapter_api.testing import MockAdapter, collect
 from adapter_kit.chat_template import read_chat_template
 from orchestrator import Orchestrator, OrchestratorSettings
 from orchestrator.config.settings import PoolSettings
-from orchestrator.pools.fit import fit, suits
+from orchestrator.pools.demand import Demand
+from orchestrator.pools.fit import fit
 from orchestrator.pools.prompts import Prompts
 from tests.orchestrator.pooling import adapter_of
 from tests.orchestrator.pools.test_monitor import plugin_host
@@ -58,6 +59,10 @@ def template(tmp_path: Path) -> Path:
 
 def write(path: Path, text: str) -> None:
     path.write_text(text)
+
+
+def unmet(task: TaskRequest, props: ModelProps | None) -> tuple[str, ...]:
+    return Demand.of(task).unmet(props)
 
 
 def pool(path: Path | None = None) -> PoolSettings:
@@ -104,11 +109,11 @@ def test_images_go_beside_the_prompt_with_marks_in_their_places_or_are_refused(t
 
 
 def test_what_is_not_known_of_a_model_is_not_held_against_it() -> None:
-    assert suits(picture(), None)
-    assert suits(picture(), model())
-    assert suits(chat(), model(TEXT)), "a template makes text of messages"
-    assert not suits(picture(), model(TEXT, MESSAGES))
-    assert not suits(chat().model_copy(update={"max_tokens": 9}), model(TEXT, max_tokens=8))
+    assert not unmet(picture(), None)
+    assert not unmet(picture(), model())
+    assert not unmet(chat(), model(TEXT)), "a template makes text of messages"
+    assert unmet(picture(), model(TEXT, MESSAGES))
+    assert unmet(chat().model_copy(update={"max_tokens": 9}), model(TEXT, max_tokens=8))
 
 
 class _Capable(MockAdapter):

@@ -65,6 +65,16 @@ async def test_a_draining_pool_refuses_newcomers_and_serves_those_who_wait() -> 
         assert host.ready
 
 
+@pytest.mark.spec("ORCH-3064-051")
+async def test_taking_back_the_drain_of_a_pool_takes_back_those_of_its_replicas() -> None:
+    async with orchestrator({}, {}) as host:
+        await host.drain("default", "r0")
+        await host.drain("default")
+        host.resume("default")
+
+        assert [replica.takes_work for replica in host.pools[0].replicas] == [True, True]
+
+
 async def test_a_drain_waits_for_the_last_task() -> None:
     async with orchestrator(SLOW) as host:
         stream = await running(host)
@@ -149,11 +159,14 @@ async def test_pools_come_and_go_by_reload_and_replicas_that_went_are_closed() -
     assert [pool.pool_id for pool in host.pools] == ["two"]
 
 
-async def test_a_task_that_waits_in_a_pool_that_a_reload_takes_away_is_told_at_once() -> None:
+@pytest.mark.spec("ORCH-3065-005")
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_a_task_that_waits_in_a_pool_that_a_reload_takes_away_goes_on_or_is_told_at_once(elsewhere: bool) -> None:
     ill = [{"id": "a", "options": {"state": "unreachable", "models": ["mock"]}}]
     wait = {"not_ready_wait_s": 3600, "timeout_s": 3600}
     one = {"id": "one", "adapter": "mock", "replicas": ill, "queue": wait}
-    two = {"id": "two", "adapter": "mock", "replicas": [{"id": "b"}]}
+    models = ["mock" if elsewhere else "other"]
+    two = {"id": "two", "adapter": "mock", "replicas": [{"id": "b", "options": {"models": models}}]}
     async with Orchestrator(OrchestratorSettings.parse({"pools": [one]}), plugins=mock_host()) as host:
         waiting = host.submit(task())
         async with anyio.create_task_group() as group:
@@ -167,6 +180,9 @@ async def test_a_task_that_waits_in_a_pool_that_a_reload_takes_away_is_told_at_o
             await host.reload(OrchestratorSettings.parse({"pools": [two]}))
             await eventually(lambda: waiting.finished)
 
+    if elsewhere:
+        assert isinstance(found[-1], End)
+        return
     error = error_of(found)
     assert error.code == "not_ready"
     assert "it was removed" in error.message

@@ -11,6 +11,7 @@ import pytest
 from adapter_api import End, Error, HealthReport, InferRequest, ModelHealth, NotReady, Started, TokenEvent
 from adapter_api.testing import MockAdapter, collect
 from orchestrator import Orchestrator, OrchestratorSettings
+from orchestrator.pools.demand import Demand
 from tests.orchestrator.pooling import QUICK_HEALTH, adapter_of, orchestrator, task
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host
 
@@ -84,7 +85,7 @@ async def test_a_task_waits_for_its_model_as_long_as_for_a_replica() -> None:
 async def test_a_model_that_goes_while_its_tasks_wait_for_a_slot_shortens_their_wait() -> None:
     async with loading({"slots": 1, "hang_after": 1}, queue=SHORT) as host:
         late_of(host).late_is_ready = True
-        await eventually(lambda: host._fleet.pools["default"].is_ready_for(task(model="late")))
+        await eventually(lambda: host._fleet.pools["default"].is_ready_for(Demand(model="late")))
         running = host.submit(task(model="late"))
         waiting = host.submit(task(model="late"))
         async with anyio.create_task_group() as group:

@@ -36,8 +36,8 @@ async def eventually(condition: Callable[[], bool], timeout_s: float = 20) -> No
             await anyio.sleep(0.002)
 
 
-def set_state(host: Orchestrator, replica_id: str, state: str) -> None:
-    adapter = adapter_of(host, replica_id)
+def set_state(host: Orchestrator, replica_id: str, state: str, pool_id: str = "default") -> None:
+    adapter = adapter_of(host, replica_id, pool_id)
     assert isinstance(adapter, MockAdapter)
     adapter.settings = adapter.settings.model_copy(update={"state": HealthState(state)})
 

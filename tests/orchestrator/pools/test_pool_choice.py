@@ -118,3 +118,47 @@ async def test_a_session_whose_engine_may_have_been_started_anew_is_cold(what: s
 
 def pool_of(events: list[TokenEvent]) -> str | None:
     return next(event.pool_id for event in events if isinstance(event, Started))
+
+
+def failing(code: str = "connect_failed") -> dict[str, Any]:
+    return {"replicas": [{"id": "r0", "options": {"fail": code}}]}
+
+
+@pytest.mark.spec("ORCH-3065-005")
+@pytest.mark.parametrize("code, ends_at", [
+    ("connect_failed", "green"), ("overloaded", "green"), ("not_ready", "green"), ("invalid_request", None),
+])  # fmt: skip
+async def test_what_its_pool_cannot_run_goes_to_another_and_what_nobody_can_does_not(
+    code: str, ends_at: str | None
+) -> None:
+    async with two_pools({**failing(code), "weight": 1000}, {"weight": 1}) as host:
+        events = await collect(host.submit(task(job_id="j")))
+
+    assert (pool_of(list(events)) if isinstance(events[-1], End) else None) == ends_at
+
+
+@pytest.mark.spec("ORCH-3065-005")
+@pytest.mark.parametrize("green", [
+    {"weight": 0}, {"shadow_of": "blue"}, {"models": ["other"]},
+    {"replicas": [{"id": "r0", "slots": 1}], "queue": {"limit": 0}},
+])  # fmt: skip
+async def test_a_task_does_not_go_to_a_pool_without_weight_model_or_room_nor_to_a_shadow(green: dict[str, Any]) -> None:
+    blue = {**failing(), "weight": 1000, "retry": {"attempts": 2, "backoff_s": 0.0}}
+    async with two_pools(blue, green) as host:
+        if "queue" in green:
+            taken = host.accept(task(job_id="holds-the-slot"), pool_id="green")
+        events = await collect(host.submit(task(job_id="j")))
+        if "queue" in green:
+            await taken.aclose()
+
+    assert isinstance(events[-1], Error)
+    assert events[-1].code == "connect_failed"
+
+
+@pytest.mark.spec("ORCH-3065-005")
+async def test_a_task_that_was_sent_to_a_pool_by_name_stays_there() -> None:
+    blue = {**failing(), "weight": 1000, "retry": {"attempts": 2, "backoff_s": 0.0}}
+    async with two_pools(blue, {"weight": 1}) as host:
+        events = await collect(host.accept(task(), pool_id="blue"))
+
+    assert isinstance(events[-1], Error)

@@ -52,3 +52,11 @@ def test_the_same_key_goes_to_the_same_pool() -> None:
 def test_without_any_weight_no_pool_is_chosen() -> None:
     assert choose_pool([("a", 0)], "key") is None
     assert choose_pool([], "key") is None
+
+
+@pytest.mark.spec("ORCH-3064-052")
+def test_what_an_engine_does_for_others_counts_as_load_and_keeps_nobody_waiting() -> None:
+    busy, idle = Candidate("a", 0, 4, elsewhere=9), Candidate("b", 1, 4)
+
+    assert choose_replica([busy, idle]) == "b"
+    assert choose_replica([busy, Candidate("b", 4, 4)]) == "a"

@@ -50,7 +50,7 @@ async def one_answer() -> AsyncIterator[list[TokenEvent]]:
 
 @pytest.mark.spec("ORCH-3065-001")
 async def test_a_copy_that_cannot_be_made_leaves_the_host_alone(caplog: pytest.LogCaptureFixture) -> None:
-    def submit(twin: object, pool_id: str) -> TokenStream:
+    def submit(twin: object, pool_id: str, held: object) -> TokenStream:
         raise KeyError("no pool 's': a reload took it away")
 
     shadows = Shadows(submit)
@@ -66,7 +66,7 @@ async def test_a_copy_that_cannot_be_made_leaves_the_host_alone(caplog: pytest.L
 async def test_a_copy_that_hangs_has_a_time_limit_though_its_original_has_none() -> None:
     seen = []
 
-    def submit(twin: object, pool_id: str) -> TokenStream:
+    def submit(twin: object, pool_id: str, held: object) -> TokenStream:
         seen.append(twin)
         return TokenStream(one_answer_flat(), job_id="j")
 

@@ -28,7 +28,9 @@ from adapter_api import (
 )
 from orchestrator.pools.status import TaskStatus
 from orchestrator.work import journal as module
+from orchestrator.work import journal_store as store_module
 from orchestrator.work.journal import Journal
+from orchestrator.work.journal_store import Store
 from orchestrator.work.keep import KeptTasks
 from tests.orchestrator.pools.test_monitor import eventually
 from tests.orchestrator.work.test_keep import close, read_all, tokens
@@ -181,7 +183,7 @@ async def test_one_task_keeps_no_more_events_than_it_may(tmp_path: Path) -> None
 @pytest.mark.spec("ORCH-3064-026")
 async def test_a_task_goes_when_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
-    monkeypatch.setattr(module, "time", lambda: now)
+    monkeypatch.setattr(store_module, "time", lambda: now)
     async with opened(tmp_path / "j", max_age_s=60) as journal:
         await finish(journal, "a")
         now += 59
@@ -195,7 +197,7 @@ async def test_a_task_goes_when_it_is_old(tmp_path: Path, monkeypatch: pytest.Mo
 
 async def test_what_was_deleted_is_nowhere_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
-    monkeypatch.setattr(module, "time", lambda: now)
+    monkeypatch.setattr(store_module, "time", lambda: now)
     async with opened(tmp_path / "j", max_age_s=60) as journal:
         await finish(journal, "a", text="a telling answer")
         now += 100
@@ -345,14 +347,14 @@ async def test_a_host_that_finds_the_disk_full_starts_and_reads_what_ended(
         await finish(journal, "ended", text="x" * 9_000)
         for number in range(40):
             await run(journal, f"ran {number}", tokens(0, 1))
-    find = Journal._find_unfinished
+    find = Store.find_unfinished
 
-    def find_then_fill_the_disk(journal: Journal) -> None:
-        find(journal)
-        pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
-        journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+    def find_then_fill_the_disk(store: Store) -> None:
+        find(store)
+        pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
+        store.connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    monkeypatch.setattr(Journal, "_find_unfinished", find_then_fill_the_disk)
+    monkeypatch.setattr(Store, "find_unfinished", find_then_fill_the_disk)
     async with opened(tmp_path / "j") as journal:
         whole, cut = await journal.read("ended"), await journal.read("ran 0")
         assert "make room on its disk" in caplog.text

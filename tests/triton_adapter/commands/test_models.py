@@ -35,7 +35,7 @@ def test_a_model_can_be_unloaded_and_loaded_again(triton: EmbeddedTriton) -> Non
 
     assert unloaded.document == {"model": "addsub", "loaded": False}
     assert "addsub" not in ready
-    assert loaded.document == {"model": "addsub", "loaded": True, "versions": ["1"], "started": True}
+    assert loaded.document == {"model": "addsub", "loaded": True, "versions": ["1"], "started": True, "answered": True}
 
 
 def test_a_model_can_be_loaded_with_another_configuration(triton: EmbeddedTriton, tmp_path: Path) -> None:

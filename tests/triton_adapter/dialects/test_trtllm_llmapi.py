@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from adapter_api import InvalidRequest, Token, Unsupported
+from adapter_api import Capability, InvalidRequest, Token, Unsupported
 from tests.triton_adapter.dialects.models import decode, encode, reply, schema, sent
+from triton_adapter.dialects import choose_dialect
 from triton_adapter.settings import ModelOverride
 
 LLMAPI = schema("trtllm_llmapi")
@@ -57,14 +58,44 @@ def test_more_than_one_completion_is_refused() -> None:
         encode(LLMAPI, parameters={"triton.sampling_param_best_of": 2})
 
 
-def test_images_are_refused_unless_the_settings_say_that_the_model_looks_at_them() -> None:
-    messages = [{"role": "user", "content": [{"type": "image", "data": b"x", "media_type": "image/png"}]}]
+URL = "https://images.example/cat.png"
+BY_URL = {"type": "image", "url": URL}
+BY_VALUE = {"type": "image", "data": b"x", "media_type": "image/png"}
+QUESTION = {"type": "text", "text": "What is it?"}
 
-    with pytest.raises(Unsupported, match="no place for images"):
-        encode(LLMAPI, messages=messages)
-    told = encode(LLMAPI, ModelOverride(inputs={"images": "image_url"}), messages=messages)
 
-    assert sent(told)["image_url"] == "data:image/png;base64,eA=="
+def test_an_image_goes_as_its_url_beside_the_bare_question_for_the_model_has_the_template() -> None:
+    told = sent(encode(LLMAPI, messages=[{"role": "user", "content": [BY_URL, QUESTION]}]))
+
+    assert (told["image_url"], told["text_input"]) == (URL, "What is it?")
+
+
+def test_a_conversation_with_an_image_keeps_its_turns_apart() -> None:
+    turns = [
+        {"role": "user", "content": [BY_URL, QUESTION]},
+        {"role": "assistant", "content": "A cat."},
+        {"role": "user", "content": "And where?"},
+    ]
+
+    told = sent(encode(LLMAPI, messages=turns))["text_input"]
+
+    assert told == "user: What is it?\n\nassistant: A cat.\n\nuser: And where?\n\nassistant:"
+
+
+@pytest.mark.spec("ORCH-3070-012")
+@pytest.mark.parametrize("override", [None, ModelOverride(inputs={"images": "image_url"})])
+def test_an_image_by_value_is_refused_for_the_model_fetches_urls_only(override: ModelOverride | None) -> None:
+    with pytest.raises(Unsupported, match=r"takes http\(s\) URLs, .* give the image by `url`"):
+        encode(LLMAPI, override, messages=[{"role": "user", "content": [QUESTION, BY_VALUE]}])
+
+
+def test_that_it_looks_at_images_is_promised_only_where_the_settings_say_so() -> None:
+    unsure = choose_dialect(LLMAPI).dialect
+    told = choose_dialect(LLMAPI, ModelOverride(inputs={"images": "image_url"})).dialect
+
+    assert Capability.IMAGE_URLS in unsure.uncertain(LLMAPI) - unsure.capabilities(LLMAPI)
+    assert Capability.IMAGE_URLS in told.capabilities(LLMAPI) - told.uncertain(LLMAPI)
+    assert Capability.IMAGES not in told.capabilities(LLMAPI) | unsure.uncertain(LLMAPI)
 
 
 def test_the_text_so_far_is_turned_into_deltas_and_the_reason_is_the_engines() -> None:

@@ -33,6 +33,7 @@ def test_the_prompt_streams_and_asks_for_everything_that_is_declared() -> None:
     encoded = encode(VLLM)
 
     assert sent(encoded) == {
+        "sampling_parameters": "{}",
         "text_input": "Hello",
         "stream": True,
         "return_finish_reason": True,
@@ -84,7 +85,8 @@ def test_top_k_zero_becomes_the_all_of_every_version() -> None:
 
 
 def test_fields_that_are_not_given_are_not_sent() -> None:
-    assert "sampling_parameters" not in sent(encode(VLLM))
+    # The input itself goes: without it the backend takes request parameters, of which Triton's HTTP makes some itself.
+    assert sent(encode(VLLM))["sampling_parameters"] == "{}"
 
 
 @pytest.mark.parametrize(
@@ -184,6 +186,14 @@ def test_images_go_as_base64_one_element_each() -> None:
 
     assert sent(encoded)["image"] == ["b25l", "dHdv"]
     assert {each.name: each.shape for each in encoded.inputs}["image"] == (2,)
+
+
+@pytest.mark.spec("ORCH-3070-012")
+def test_an_image_by_url_is_refused_for_the_backend_fetches_nothing() -> None:
+    parts = [{"type": "image", "url": "https://images.example/cat.png"}, {"type": "text", "text": "What?"}]
+
+    with pytest.raises(Unsupported, match=r"takes images by value, and fetches nothing .* give the image itself"):
+        encode(VLLM, messages=[{"role": "user", "content": parts}])
 
 
 @pytest.mark.parametrize(
@@ -343,12 +353,112 @@ def test_what_is_impossible_is_no_alternative() -> None:
     assert events == [Token(0, "a", token_id=1, logprob=-0.5, alternatives=(Alternative("a", -0.5, 1),))]
 
 
-def test_a_message_of_several_tokens_has_their_joint_logprob() -> None:
-    steps = [{"1": {"logprob": -0.5}}, {"2": {"logprob": -0.25}}]
+def said(piece: str, *tokens: str | None, first: int = 1) -> Any:
+    """Return a message with a step per token: its likeliest, and one that it could have been."""
+    steps = [
+        {
+            str(at): {"logprob": -at / 8, "rank": 1, **({} if token is None else {"decoded_token": token})},
+            "99": {"logprob": -9.0, "rank": 2, "decoded_token": "?"},
+        }
+        for at, token in enumerate(tokens, first)
+    ]
+    return reply(text_output=piece, logprobs=json.dumps(steps))
 
-    events, _ = decode(VLLM, [reply(text_output="Hi!", logprobs=json.dumps(steps))], logprobs=0)
 
-    assert events == [Token(0, "Hi!", logprob=-0.75)]
+def scored(events: list[Token | Metrics]) -> list[tuple[str, int | None, float | None]]:
+    assert all(isinstance(event, Token) for event in events)
+    assert [event.index for event in events if isinstance(event, Token)] == list(range(len(events)))
+    return [(event.text, event.token_id, event.logprob) for event in events if isinstance(event, Token)]
+
+
+@pytest.mark.spec("ORCH-3055-048")
+def test_steps_joined_into_one_message_are_an_event_each_with_id_and_alternatives() -> None:
+    events, _ = decode(VLLM, [said("Hi there!", "Hi", " there", "!")], logprobs=2)
+
+    assert scored(events) == [("Hi", 1, -0.125), (" there", 2, -0.25), ("!", 3, -0.375)]
+    for event in events:
+        assert isinstance(event, Token)
+        assert event.alternatives == (
+            Alternative(event.text, event.logprob or 0.0, event.token_id),
+            Alternative("?", -9.0, 99),
+        )
+
+
+@pytest.mark.spec("ORCH-3055-048")
+def test_joined_steps_keep_characters_whole_and_special_tokens_silent() -> None:
+    replies = [said("A 日", "<s>", "A", " ", "\ufffd", "\ufffd", "\ufffd"), said("!", "!", "</s>", first=7)]
+
+    events, _ = decode(VLLM, replies, logprobs=0)
+
+    texts = ["", "A", " ", "", "", "日", "!", ""]
+    assert scored(events) == [(piece, at, -at / 8) for at, piece in enumerate(texts, 1)]
+
+
+@pytest.mark.spec("ORCH-3055-048")
+def test_joined_steps_that_do_not_make_up_the_text_have_one_event_with_their_joint_logprob() -> None:
+    replies = [said("Hi.", "Hi", " ."), said(" So it", " So", " it", first=3)]
+
+    events, _ = decode(VLLM, replies, logprobs=1)
+
+    assert scored(events) == [("Hi.", None, -0.375), (" So", 3, -0.375), (" it", 4, -0.5)]
+    assert isinstance(events[0], Token)
+    assert not events[0].alternatives
+
+
+@pytest.mark.spec("ORCH-3055-048")
+def test_text_that_waits_for_a_stop_string_goes_with_the_steps_that_made_it() -> None:
+    # vLLM holds back as many characters as a stop string has but one, and joins steps too.
+    replies = [
+        said("", "one"),
+        said("one", " two", first=2),
+        said(" two thr", " three", " EN", "!", first=3),
+        said("ee EN!", first=6),
+    ]
+
+    events, end = decode(VLLM, replies, logprobs=0, stop=["END!"])
+
+    texts = ["one", " two", " three", " EN", "!"]
+    assert scored(events) == [(piece, at, -at / 8) for at, piece in enumerate(texts, 1)]
+    assert end.finish_reason == "unknown"
+
+
+@pytest.mark.spec("ORCH-3055-048")
+@pytest.mark.parametrize("engine_cuts", [True, False])
+def test_a_stop_string_cuts_the_token_that_it_begins_in(engine_cuts: bool) -> None:
+    last = said("o " if engine_cuts else "o END", " EN", "D", first=3)
+
+    events, _ = decode(VLLM, [said("one", "one", " two"), said(" tw"), last], logprobs=0, stop=["END"])
+
+    assert text(events) == "one two "
+    assert scored(events) == [("one", 1, -0.125), (" two", 2, -0.25), (" ", 3, -0.375), ("", 4, -0.5)]
+
+
+@pytest.mark.spec("ORCH-3055-048")
+def test_text_and_steps_that_do_not_fit_beside_a_stop_string_are_told_as_they_come() -> None:
+    replies = [
+        said("", "Hi"),
+        said("Hi.", " .", first=2),
+        said(" So", " So", first=3),
+        said(" be it", " be", " it", first=4),
+    ]
+
+    events, _ = decode(VLLM, replies, logprobs=0, stop=["END"])
+
+    assert text(events) == "Hi. So be it"
+    assert sum(event.logprob or 0.0 for event in events if isinstance(event, Token)) == -15 / 8
+
+
+def test_tokens_that_the_engine_does_not_name_have_their_joint_logprob() -> None:
+    events, _ = decode(VLLM, [said("Hi!", None, "!")], logprobs=0)
+
+    assert events == [Token(0, "Hi!", logprob=-0.375)]
+
+
+@pytest.mark.spec("ORCH-3055-048")
+def test_a_single_answer_is_an_event_per_token_too() -> None:
+    events, _ = decode(schema("vllm", decoupled=False), [said("Hi there", "Hi", " there")], logprobs=0)
+
+    assert scored(events) == [("Hi", 1, -0.125), (" there", 2, -0.25)]
 
 
 @pytest.mark.parametrize("said", ["null", "[]"])

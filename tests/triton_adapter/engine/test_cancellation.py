@@ -10,11 +10,13 @@ import pytest
 from adapter_api import Capability, End, Error, InferRequest, TaskRequest, Tensor, Token, TokenEvent
 from tests.triton_adapter.engine_side import probe, wait_for_state
 from tests.triton_adapter.lab import loaded, step, tensor
+from tests.triton_adapter.ways import live_over_grpc
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.schema import ModelSchema, Reply, Scheduling
 from triton_adapter.transports.cancel_limiter import CancelLimiter
+from triton_adapter.transports.ways import GRPC, HTTP
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +40,15 @@ async def test_the_promise_depends_on_the_model(
 ) -> None:
     schema = ModelSchema("m", {}, {}, backend=backend, scheduling=scheduling, parameters=parameters)
 
-    assert cancel_mode(schema) == mode
+    assert cancel_mode(schema, GRPC) == mode
+
+
+@pytest.mark.spec("ORCH-3066-004")
+@pytest.mark.parametrize("decoupled, mode", [(True, "hard"), (False, "client_only")])
+async def test_over_http_only_a_stream_is_stopped(decoupled: bool, mode: str) -> None:
+    schema = ModelSchema("m", {}, {}, backend="python", decoupled=decoupled)
+
+    assert cancel_mode(schema, HTTP) == mode
 
 
 class CountedCall:
@@ -165,6 +175,7 @@ async def test_an_ensembles_deadline_keeps_its_slot_busy_too(triton: EmbeddedTri
     assert busy == 1
 
 
+@live_over_grpc  # over HTTP there are no streams of tensors
 @pytest.mark.live
 async def test_a_tensor_stream_that_is_left_keeps_its_slot_in_an_ensemble_busy_too(
     adapter: TritonAdapter, ensemble: str

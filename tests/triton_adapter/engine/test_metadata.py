@@ -11,6 +11,7 @@ import pytest
 from adapter_api import AdapterClosed, ConnectFailed, DeadlineStage, ModelNotFound, NotReady, Unsupported
 from triton_adapter.engine.metadata import CACHE_SIZE, SchemaCache, explain_absence, schema_from
 from triton_adapter.schema import TensorSpec
+from triton_adapter.transports.ways import GRPC
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.rpcs import MODEL_CONFIG, MODEL_METADATA, Rpc
 
@@ -123,6 +124,8 @@ async def test_a_model_that_the_index_calls_ready_is_not_explained_away() -> Non
 class Answers:
     """A transport that answers control calls from memory and counts them."""
 
+    traits = GRPC
+    kind = "scripted"
     where = "grpc://h:1"
     secrets = ()
     certificate_expires_at: float | None = None

@@ -47,9 +47,14 @@ class Running(NamedTuple):
     def url(self) -> str:
         return f"grpc://127.0.0.1:{self.port}"
 
-    def run(self, command: str, *arguments: str) -> Finished:
+    @property
+    def http_url(self) -> str:
+        """Where a server with both speaks HTTP: at the next port."""
+        return f"http+v2://127.0.0.1:{self.port + 1}"
+
+    def run(self, command: str, *arguments: str, url: str | None = None) -> Finished:
         """Run a command of the program on the server."""
-        return self._run("-m", "worker_adapter", command, "--url", self.url, *arguments)
+        return self._run("-m", "worker_adapter", command, "--url", url or self.url, *arguments)
 
     def ask(self, model: str) -> dict[str, Any]:
         """Return how the server answers each question of the protocol."""
@@ -102,7 +107,9 @@ def _command(name: str, folder: Path, port: int) -> tuple[list[str], dict[str, s
     if name == "mlserver":
         _lay_out_mlserver(folder, port)
         return [str(python.with_name("mlserver")), "start", str(folder)], {}
-    return [str(python), str(SERVERS / f"{name}_server.py"), str(port)], {"DYN_TCP_RPC_HOST": "127.0.0.1"}
+    return [str(python), str(SERVERS / f"{name}_server.py"), str(port)], {
+        "DYN_TCP_RPC_HOST": "127.0.0.1", "DYN_FILE_KV": str(folder / "discovery"),
+    }  # fmt: skip
 
 
 def _lay_out_mlserver(folder: Path, port: int) -> None:

@@ -85,6 +85,33 @@ def test_an_inference_on_a_model_that_is_not_there_says_so(running: Running) -> 
     assert "model_not_found" in ended.err
 
 
+# -- over REST ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.spec("ORCH-3066-001", "ORCH-3066-006")
+@pytest.mark.parametrize("running", ["mlserver"], indirect=True)
+def test_over_rest_it_is_described_and_answers_the_same(running: Running) -> None:
+    over_rest = running.http_url
+    doctor, props, health, absent = (
+        running.run("doctor", "-o", "model=adder", url=over_rest),
+        running.run("props", "-o", "model=adder", "--json", url=over_rest),
+        running.run("health", "-o", "model=adder", url=over_rest),
+        running.run("health", "-o", "model=nosuch", url=over_rest),
+    )
+    asked = [
+        running.run("infer", "--model", "adder", "--input", "x=[[1, 2]]", "--json", url=url)
+        for url in (running.url, over_rest)
+    ]
+    refused = running.run("infer", "--model", "nosuch", "--input", "x=[1, 2]", url=over_rest)
+
+    assert (doctor.code, health.code, absent.code) == (0, 0, 1), doctor.out + health.out + absent.out
+    (model,) = json.loads(props.out)["models"]
+    assert (model["name"], model["ready"], model["cancel_mode"]) == ("adder", True, "client_only")
+    by_grpc, by_rest = (json.loads(ended.out)["outputs"] for ended in asked)
+    assert by_rest == by_grpc
+    assert "model_not_found" in refused.err, refused.err
+
+
 # -- Dynamo's text models ----------------------------------------------------------------------------------------------
 
 
@@ -104,7 +131,15 @@ def test_a_text_streams_from_dynamo(running: Running) -> None:
 
 @on_dynamo
 @pytest.mark.parametrize(
-    "prompt, code", [("value error", "invalid_request"), ("timeout", "engine_failed"), ("fail midway", "engine_failed")]
+    "prompt, code",
+    [
+        ("value error", "invalid_request"),
+        ("timeout", "engine_failed"),
+        ("slow down", "overloaded"),
+        ("cancelled", "not_ready"),
+        ("fail midway", "engine_failed"),
+        ("break off", "stream_incomplete"),
+    ],
 )
 def test_an_error_of_a_worker_is_what_its_first_word_says(running: Running, prompt: str, code: str) -> None:
     ended = running.run("submit", "--model", "talker", prompt)
@@ -118,3 +153,28 @@ def test_what_dynamo_would_drop_is_refused(running: Running) -> None:
 
     assert "error[unsupported]" in ended.err
     assert "drops the parameters" in ended.err
+
+
+@on_dynamo
+def test_a_worker_that_dies_in_the_middle_of_a_text_is_told_as_a_lost_worker(running: Running) -> None:
+    """It dies for the rest of the module: this model is only for this."""
+    ended = running.run("submit", "--model", "mortal", "--json", "die midway")
+
+    events = [json.loads(line) for line in ended.out.splitlines()]
+    assert [event["text"] for event in events if event["type"] == "token"] == ["one ", "two "]
+    assert (events[-1]["code"], events[-1]["retryable"]) == ("not_ready", True), events[-1]
+
+
+@on_dynamo
+def test_a_model_of_conversations_is_refused_in_words_that_name_the_other_face(running: Running) -> None:
+    ended = running.run("submit", "--model", "chatter", "hello")
+
+    assert ended.code != 0
+    assert "error[" in ended.err, ended.err
+
+
+@on_dynamo
+def test_a_worker_that_says_it_can_serve_nobody_is_tried_elsewhere(running: Running) -> None:
+    ended = running.run("submit", "--model", "talker", "unavailable")
+
+    assert "error[not_ready]" in ended.err

@@ -9,17 +9,27 @@ from typing import Any
 import pytest
 
 from adapter_api import Capability, Finding
+from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.schema import ModelSchema, parse_version
 from triton_adapter.server.findings import model_findings, server_findings
 from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Traits
+from triton_adapter.transports.ways import GRPC, HTTP
 
 
-def of_model(*, version: str = "2.73.0", text: bool = True, failure: str | None = None, **declared: Any) -> set[str]:
+def of_model(
+    *, version: str = "2.73.0", text: bool = True, failure: str | None = None, way: Traits = GRPC, **declared: Any
+) -> set[str]:
     """Return `severity topic` of every finding about a model."""
     declared = {"backend": "python", **declared}
     schema = ModelSchema(name="m", inputs=MappingProxyType({}), outputs=MappingProxyType({}), **declared)
+    mode = cancel_mode(schema, way)
     capabilities = {Capability.TEXT, Capability.USAGE} if text else set()
-    return shown(model_findings(schema, frozenset(capabilities), version, reason="because", failure=failure))
+    return shown(
+        model_findings(
+            schema, frozenset(capabilities), version, reason="because", failure=failure, mode=mode, traits=way
+        )
+    )
 
 
 def of_server(version: str = "2.73.0", name: str = "triton", **settings: Any) -> set[str]:
@@ -91,6 +101,14 @@ def test_a_python_process_that_dies_unseen_is_told_before_26_01() -> None:
 )
 def test_a_cancel_that_reaches_nobody_is_a_warning(declared: dict[str, Any]) -> None:
     assert of_model(decoupled=True, **declared) == {"warning cancel"}
+
+
+@pytest.mark.spec("ORCH-3066-003")
+def test_over_http_a_model_that_streams_tensors_and_one_that_answers_once_are_told() -> None:
+    assert "warning model" in of_model(decoupled=True, text=False, way=HTTP)
+    assert "warning model" not in of_model(decoupled=True, text=True, way=HTTP)
+    assert "hint cancel" in of_model(way=HTTP)
+    assert not {each for each in of_model() if each.endswith("cancel")}
 
 
 def test_nothing_is_promised_of_cancels_where_the_backend_is_not_told() -> None:

@@ -26,6 +26,8 @@ from adapter_kit import retries
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.schema import RawTensor, Reply
 from triton_adapter.testing.signatures import config_of
+from triton_adapter.transports.base import Follow
+from triton_adapter.transports.ways import GRPC
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.rpcs import MODEL_CONFIG, MODEL_METADATA, RequestT, ResponseT, Rpc
@@ -65,6 +67,8 @@ class ScriptedCall:
 class ScriptedTransport:
     """A `Transport` with one decoupled text model, whose calls are given."""
 
+    traits = GRPC
+    kind = "scripted"
     where = "grpc://scripted:1"
     secrets = ()
     certificate_expires_at: float | None = None
@@ -89,7 +93,9 @@ class ScriptedTransport:
             answer = v2.ModelMetadataResponse(name="text", versions=["1"])  # type: ignore[assignment]
         return answer
 
-    async def infer(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> Reply:
+    async def infer(
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = (), follow: Follow | None = None
+    ) -> Reply:
         raise AssertionError("the model streams")
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> ScriptedCall:

@@ -24,6 +24,7 @@ from adapter_api import (
 )
 from tests.triton_adapter.engine_side import wait_for_state
 from tests.triton_adapter.lab import loaded, step, tensor
+from tests.triton_adapter.ways import live_over_grpc
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
 
@@ -118,6 +119,7 @@ async def test_an_unknown_model_is_not_found(adapter: TritonAdapter) -> None:
         await adapter.infer(InferRequest(model="nope", inputs=()))
 
 
+@live_over_grpc  # over HTTP there are no streams of tensors
 async def test_a_model_that_streams_is_refused_by_infer_and_served_by_infer_stream(adapter: TritonAdapter) -> None:
     request = InferRequest(
         model="slow",
@@ -141,6 +143,7 @@ async def test_a_model_of_one_answer_streams_one(adapter: TritonAdapter) -> None
     assert responses[0]["SUM"].to_numpy().tolist() == [[2] * 4]
 
 
+@live_over_grpc  # over HTTP there are no streams of tensors
 async def test_leaving_a_stream_of_tensors_cancels_it(adapter: TritonAdapter) -> None:
     request = InferRequest(
         model="slow", request_id="left-tensors", inputs=(Tensor.from_bytes_elements("text_input", [b"x"]),)
@@ -153,6 +156,7 @@ async def test_leaving_a_stream_of_tensors_cancels_it(adapter: TritonAdapter) ->
     await wait_for_state(adapter, "left-tensors", "cancelled")
 
 
+@live_over_grpc  # over HTTP there are no streams of tensors
 async def test_an_error_in_a_stream_of_tensors_is_raised_after_what_came_before(adapter: TritonAdapter) -> None:
     request = InferRequest(model="midfail", inputs=(Tensor.from_bytes_elements("text_input", [b"x"]),))
     seen: list[InferResponse] = []
@@ -292,6 +296,7 @@ async def test_an_ensemble_runs_its_members(adapter: TritonAdapter) -> None:
     assert response["Y"].to_numpy().tolist() == [[4, 8, 12, 16]]
 
 
+@live_over_grpc  # over HTTP the engine is not told, and this model waits for that
 async def test_a_cancelled_scope_leaves_a_request_of_one_answer(adapter: TritonAdapter) -> None:
     code = """
     def execute(self, requests):

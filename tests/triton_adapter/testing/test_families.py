@@ -302,3 +302,14 @@ def test_plain_text_request_reaches_a_vllm_model_too(fake: FakeTriton) -> None:
     (message,) = stream(fake, text_request("llama"))
 
     assert texts_of([message]) == [b"Hix"]
+
+
+def test_a_model_without_a_text_output_that_nobody_scripted_says_how_to() -> None:
+    adder = 'input { name: "x" data_type: TYPE_FP32 dims: [ 1 ] } output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] }'
+    with FakeTriton() as fake:
+        fake.model("adder").config(adder)
+        with connect(fake.grpc_url) as client:
+            answer = client.infer(infer_request("adder", [("x", "FP32", [1], b"\0" * 4)]))
+
+    assert isinstance(answer, Status)
+    assert "script it, `respond_with_tensors`" in answer.text

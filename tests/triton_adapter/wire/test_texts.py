@@ -27,7 +27,8 @@ from tests.triton_adapter.unsound import unchecked
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.testing import FakeModel, FakeTriton
 from triton_adapter.testing.failure import Code
-from triton_adapter.wire.texts import BY_CODE, TABLE, Row, Said
+from triton_adapter.wire.text_rows import Row, Said
+from triton_adapter.wire.texts import BY_CODE, TABLE
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +137,18 @@ async def test_a_dead_engine_is_not_trusted_and_the_message_says_what_to_do(
 
     assert (error.code, error.retryable) == ("engine_failed", True)
     assert "unload and load the model" in error.message
+    assert not (await adapter.health()).ready
+
+
+@pytest.mark.parametrize(
+    "said", [said for _, row in TABLE if row.dead for said in row.said], ids=lambda said: said.text
+)
+async def test_whatever_words_an_engine_dies_with_it_is_not_trusted_and_another_may_try(
+    adapter: TritonAdapter, model: FakeModel, said: Said
+) -> None:
+    model.fail(said.text, after=0)
+
+    assert (await error_of(adapter)).retryable
     assert not (await adapter.health()).ready
 
 

@@ -208,5 +208,5 @@ def _refused(status: int, head: dict[str, str]) -> Outcome | None:
         said = f"HTTP status {status}" + (f" with {kind[:40]}" if kind else "")
         return Status(_OF_HTTP.get(status, "UNKNOWN"), f"{said} instead of a gRPC answer: is a proxy in front?")
     if not kind.startswith("application/grpc"):
-        return Broken(ProtocolViolation, f"an answer that is no gRPC (content-type {ascii(kind[:40])})")
+        return Broken(ProtocolViolation, f"an answer that is no gRPC (content-type {kind[:40]!a})")
     return None

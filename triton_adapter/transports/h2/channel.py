@@ -1,4 +1,4 @@
-"""The connection to use now: made when needed, made anew when it is lost, and changed for another without losing calls."""
+"""The connection to use now: made when needed, anew when it is lost, and changed for another without losing calls."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from collections import deque
 from collections.abc import Callable
 
 from adapter_api import AdapterClosed, AdapterError, DeadlineExceeded
+from adapter_kit.sockets import connected_socket
 from adapter_kit.tls import TlsMaterial
 from triton_adapter.address import Address
 from triton_adapter.transports.h2.connection import Connection, NotHttp2
 
-_NEXT_ADDRESS_S = 0.25
-"""How long an address may stay silent before the next one is tried beside it (RFC 8305)."""
 _PAUSE_S = 0.05
 """How long after an attempt that failed at once its failure is the answer to everybody who asks."""
 _LONGER_S = 1.0
@@ -142,28 +141,25 @@ class Channel:
         if self._tls is not None:
             context = self._tls.context
             context.set_alpn_protocols(["h2"])
-        connection: Connection | None = None
-        try:
-            # A little longer than those wait who ask: their error names the stage.
-            async with asyncio.timeout(self._connect_timeout_s + _LONGER_S):
-                transport, connection = await loop.create_connection(
-                    self._made, self._address.host, self._address.port, happy_eyeballs_delay=_NEXT_ADDRESS_S,
-                    ssl=context, server_hostname=self._server_name if context is not None else None,
+        # A little longer than those wait who ask: their error names the stage.
+        async with asyncio.timeout(self._connect_timeout_s + _LONGER_S):
+            sock = await connected_socket(self._address.host, self._address.port)
+            connection = Connection(limit=self._limit, on_change=self._wake)
+            try:
+                transport, _ = await loop.create_connection(
+                    lambda: connection, sock=sock, ssl=context,
+                    server_hostname=self._server_name if context is not None else None,
                 )  # fmt: skip
+                self._all.add(connection)
+                connection.closed.add_done_callback(lambda _: self._all.discard(connection))
                 _require_h2(transport, context)
                 # The peer's SETTINGS come first (3.4): until then it may be anything.
                 await asyncio.shield(connection.ready)
-        except BaseException:
-            if connection is not None:
+            except BaseException:
                 connection.ready.add_done_callback(_seen)
-                connection.abort()
-            raise
-        return connection
-
-    def _made(self) -> Connection:
-        connection = Connection(limit=self._limit, on_change=self._wake)
-        self._all.add(connection)
-        connection.closed.add_done_callback(lambda _: self._all.discard(connection))
+                if not connection.abort():
+                    sock.close()
+                raise
         return connection
 
     async def _turn(self, timeout_s: float) -> None:

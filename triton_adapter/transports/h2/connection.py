@@ -132,10 +132,12 @@ class Connection(asyncio.Protocol):
             self.give_up(call, Given.CLOSED)
         self._bye(f.NO_ERROR, "")
 
-    def abort(self) -> None:
-        """Close at once, with nothing more sent."""
-        if self._transport is not None:
-            self._transport.abort()
+    def abort(self) -> bool:
+        """Close at once, with nothing more sent; returns whether there was a connection yet."""
+        if self._transport is None:
+            return False
+        self._transport.abort()
+        return True
 
     # -- the socket ---------------------------------------------------------------------------------------------------
 
@@ -527,4 +529,3 @@ def _unpadded(payload: bytes) -> bytes:
 
 def _reason(exc: Exception) -> str:
     return exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
-

@@ -93,17 +93,21 @@ class Inbox:
         wbits = _INFLATE.get(self._coding)
         if wbits is None:
             raise Violation(
-                PROTOCOL_ERROR, f"a message compressed as {ascii(self._coding[:20])}, which was not agreed", stream=True
+                PROTOCOL_ERROR, f"a message compressed as {self._coding[:20]!a}, which was not agreed", stream=True
             )
         inflating = zlib.decompressobj(wbits)
         try:
             inflated = inflating.decompress(message, self._limit + 1 if self._limit >= 0 else 0)
         except zlib.error as exc:
-            raise Violation(PROTOCOL_ERROR, f"a compressed message that cannot be inflated ({exc})", stream=True) from exc
+            raise Violation(
+                PROTOCOL_ERROR, f"a compressed message that cannot be inflated ({exc})", stream=True
+            ) from exc
         if 0 <= self._limit < len(inflated):
             raise TooLarge(len(inflated), self._limit)
         if not inflating.eof or inflating.unused_data:
-            raise Violation(PROTOCOL_ERROR, "a compressed message that is cut off, or goes on after its end", stream=True)
+            raise Violation(
+                PROTOCOL_ERROR, "a compressed message that is cut off or goes on after its end", stream=True
+            )
         return inflated
 
 

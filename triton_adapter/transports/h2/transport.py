@@ -8,17 +8,26 @@ from collections.abc import Callable, Sequence
 
 from google.protobuf.message import DecodeError
 
-from adapter_api import AdapterClosed, AdapterError, ConfigurationError, DeadlineExceeded, DeadlineStage, ProtocolViolation
+from adapter_api import (
+    AdapterClosed,
+    AdapterError,
+    ConfigurationError,
+    DeadlineExceeded,
+    DeadlineStage,
+    ProtocolViolation,
+)
 from adapter_api.task import TraceHeaders
 from adapter_kit.tls import TlsMaterial
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.transports.credentials import Entries, Metadata
 from triton_adapter.transports.h2.call import Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
 from triton_adapter.transports.h2.head import constant_block, literal, timeout_value
 from triton_adapter.transports.hung_up import hung_up
+from triton_adapter.transports.ways import GRPC
 from triton_adapter.wire.reply import parse_reply
 from triton_adapter.wire.request import WireRequest, serialized
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
@@ -31,6 +40,8 @@ Parts = list[bytes | memoryview]
 class H2Transport:
     """A `Transport` on HTTP/2 connections of its own, in the event loop that first uses it."""
 
+    traits = GRPC
+    """What this way can do."""
     kind = "h2"
     """What carries the calls."""
 
@@ -83,13 +94,15 @@ class H2Transport:
                 f"{what}: the answer to {rpc.name} does not parse; is it a server of the v2 protocol?"
             ) from exc
 
-    async def infer(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> Reply:
-        """Return the one answer to an inference."""
-        data = await self._unary(
+    async def infer(
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = (), follow: Follow | None = None
+    ) -> Reply:
+        """Return the one answer to an inference; with `follow`, a call whose caller is cancelled is handed over."""
+        asked = self._unary(
             MODEL_INFER, serialized(request), timeout_s, what=f"model {request.model!r} on {self._where}", trace=trace,
             private=request.private, request_id=request.request_id,
         )  # fmt: skip
-        return parse_reply(data)
+        return parse_reply(await (asked if follow is None else answered_or_followed(asked, follow)))
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> H2Stream:
         """Send an inference on a stream of its own."""

@@ -1,9 +1,11 @@
-"""A Dynamo cluster in one process, with its KServe face, a text model and a tensor model: `dynamo_server.py PORT`.
+"""A Dynamo cluster with its KServe face, text models and a tensor model: `dynamo_server.py PORT`.
 
-The face listens on all addresses whatever it is told, so this runs in a network namespace only.
+The face listens on all addresses whatever it is told, so this runs in a network namespace only. The model `mortal` is
+served by a process of its own, `dynamo_server.py worker`, which ends when a prompt says so.
 """
 
 import asyncio
+import os
 import sys
 import time
 
@@ -18,6 +20,7 @@ from dynamo.llm import (
     register_model,
     run_input,
 )
+from dynamo.llm.exceptions import Cancelled, HttpError, WorkerUnavailable
 from dynamo.runtime import DistributedRuntime
 
 WORDS = ("one ", "two ", "three ", "four")
@@ -35,9 +38,19 @@ async def text(request, context):
         raise ValueError("that prompt is not allowed")
     if "timeout" in prompt:
         raise TimeoutError("the worker gave up")
+    if "slow down" in prompt:
+        raise HttpError(429, "slow down")
+    if "cancelled" in prompt:
+        raise Cancelled("told to stop")
+    if "unavailable" in prompt:
+        raise WorkerUnavailable("no room left")
     for index, word in enumerate(WORDS):
         if "fail midway" in prompt and index == 2:
             raise RuntimeError("boom")
+        if "die midway" in prompt and index == 2:
+            os._exit(9)
+        if "break off" in prompt and index == 2:
+            return
         last = index == len(WORDS) - 1
         yield {
             "id": "cmpl-1",
@@ -51,6 +64,20 @@ async def text(request, context):
         await asyncio.sleep(0.2)
 
 
+async def chat(request, context):
+    """Answer a conversation word by word."""
+    for index, word in enumerate(WORDS):
+        last = index == len(WORDS) - 1
+        delta = {"content": word, "role": "assistant"}
+        yield {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": "chatter",
+            "choices": [{"delta": delta, "index": 0, "finish_reason": "stop" if last else None}],
+        }
+
+
 async def tensor(request, context):
     """Double the numbers, as often as the first of them says."""
     given = request["tensors"][0]
@@ -62,21 +89,43 @@ async def tensor(request, context):
     yield {"model": "adder", "tensors": [answer]}
 
 
+async def register(runtime, name, kind, **more):
+    endpoint = runtime.endpoint(f"test.{name}.generate")
+    how = ModelInput.Tensor if kind == ModelType.TensorBased else ModelInput.Text
+    await register_model(
+        how, kind, endpoint, name, name, worker_type=WorkerType.Aggregated,
+        **({"tensor_model_config": CONFIG} if how == ModelInput.Tensor else {"skip_model_assets": True}),
+    )  # fmt: skip
+    return endpoint
+
+
+def connected():
+    return DistributedRuntime(asyncio.get_running_loop(), "file", "tcp")
+
+
+async def work():
+    endpoint = await register(connected(), "mortal", ModelType.Completions)
+    await endpoint.serve_endpoint(text)
+
+
 async def main(port):
-    loop = asyncio.get_running_loop()
-    runtime = DistributedRuntime(loop, "mem", "tcp")
-    talker, adder = runtime.endpoint("test.talker.generate"), runtime.endpoint("test.adder.generate")
-    await register_model(
-        ModelInput.Text, ModelType.Completions, talker, "talker", "talker",
-        worker_type=WorkerType.Aggregated, skip_model_assets=True,
-    )  # fmt: skip
-    await register_model(
-        ModelInput.Tensor, ModelType.TensorBased, adder, "adder", "adder",
-        worker_type=WorkerType.Aggregated, tensor_model_config=CONFIG,
-    )  # fmt: skip
-    serving = [asyncio.ensure_future(each) for each in (talker.serve_endpoint(text), adder.serve_endpoint(tensor))]
-    engine = await make_engine(runtime, EntrypointArgs(EngineType.Dynamic, http_host="127.0.0.1", http_port=port))
-    await asyncio.gather(run_input(runtime, "grpc", engine), *serving)
+    worker = await asyncio.create_subprocess_exec(sys.executable, __file__, "worker")
+    runtime = connected()
+    try:
+        talker = await register(runtime, "talker", ModelType.Completions)
+        chatter = await register(runtime, "chatter", ModelType.Chat)
+        adder = await register(runtime, "adder", ModelType.TensorBased)
+        serving = [
+            asyncio.ensure_future(each)
+            for each in (
+                talker.serve_endpoint(text), chatter.serve_endpoint(chat), adder.serve_endpoint(tensor),
+            )
+        ]  # fmt: skip
+        engine = await make_engine(runtime, EntrypointArgs(EngineType.Dynamic, http_host="127.0.0.1", http_port=port))
+        await asyncio.gather(run_input(runtime, "grpc", engine), *serving)
+    finally:
+        if worker.returncode is None:
+            worker.kill()
 
 
-uvloop.run(main(int(sys.argv[1])))
+uvloop.run(work() if sys.argv[1] == "worker" else main(int(sys.argv[1])))

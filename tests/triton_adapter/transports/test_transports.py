@@ -1,4 +1,4 @@
-"""The transport over grpcio."""
+"""What every transport does, and what only the one over grpcio can be shown."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ import pytest
 
 from adapter_api import AdapterClosed, AdapterError, ConnectFailed, DeadlineExceeded, HealthState, InferRequest, Tensor
 from tests.triton_adapter.lab import loaded, tensor
+from tests.triton_adapter.ways import live_over_grpc, url_of
 from triton_adapter import TritonAdapter, TritonSettings
+from triton_adapter.address import Way
 from triton_adapter.embedded import EmbeddedTriton
-from triton_adapter.transports.grpc import GrpcTransport
+from triton_adapter.schema import ModelSchema, TensorSpec
+from triton_adapter.transports.base import Transport
+from triton_adapter.transports.choosing import make_transport
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.rpcs import SERVER_LIVE, SERVER_METADATA
 
 pytestmark = pytest.mark.anyio
 
+SCHEMES = {"grpc": "grpc", "http": "http+v2"}
 X, Y = tensor("X", "TYPE_FP32", 1), tensor("Y", "TYPE_FP32", 1)
 WAITS = """
 def execute(self, requests):
@@ -29,12 +34,20 @@ def execute(self, requests):
         time.sleep(0.005)
     return [answer(Y=value(request, "X")) for request in requests]
 """
-ENDLESS = WireRequest("slow", (Tensor.from_bytes_elements("text_input", [b"x"]),), parameters={"hang_after": 1})
+TEXT_IN, TEXT_OUT = TensorSpec("text_input", "BYTES", (1,)), TensorSpec("text_output", "BYTES", (-1,))
+SLOW = ModelSchema("slow", {"text_input": TEXT_IN}, {"text_output": TEXT_OUT}, decoupled=True)
+ENDLESS = WireRequest(
+    "slow", (Tensor.from_bytes_elements("text_input", [b"x"]),), parameters={"hang_after": 1}, schema=SLOW
+)
+
+
+def transport_to(url: str) -> Transport:
+    return make_transport(TritonSettings(url=url))
 
 
 @pytest.mark.live
-async def test_a_control_call_is_answered(triton: EmbeddedTriton) -> None:
-    transport = GrpcTransport(TritonSettings(url=triton.grpc_url))
+async def test_a_control_call_is_answered(triton: EmbeddedTriton, way: Way) -> None:
+    transport = transport_to(url_of(triton, way))
 
     answer = await transport.control(SERVER_METADATA, v2.ServerMetadataRequest(), timeout_s=5)
     await transport.aclose()
@@ -43,9 +56,9 @@ async def test_a_control_call_is_answered(triton: EmbeddedTriton) -> None:
 
 
 @pytest.mark.live
-async def test_a_frozen_server_does_not_hold_a_control_call_beyond_its_time() -> None:
+async def test_a_frozen_server_does_not_hold_a_control_call_beyond_its_time(way: Way) -> None:
     with EmbeddedTriton(model_control_mode="explicit") as server:
-        transport = GrpcTransport(TritonSettings(url=server.grpc_url))
+        transport = transport_to(url_of(server, way))
         await transport.control(SERVER_LIVE, v2.ServerLiveRequest(), timeout_s=5)
         server.pause()
         try:
@@ -59,8 +72,8 @@ async def test_a_frozen_server_does_not_hold_a_control_call_beyond_its_time() ->
 
 
 @pytest.mark.live
-async def test_a_cancelled_read_is_told_as_a_cancel_and_not_as_an_error(triton: EmbeddedTriton) -> None:
-    transport = GrpcTransport(TritonSettings(url=triton.grpc_url))
+async def test_a_cancelled_read_is_told_as_a_cancel_and_not_as_an_error(triton: EmbeddedTriton, way: Way) -> None:
+    transport = transport_to(url_of(triton, way))
     call = await transport.stream(ENDLESS, timeout_s=10)
     await call.read()
 
@@ -77,8 +90,8 @@ async def test_a_cancelled_read_is_told_as_a_cancel_and_not_as_an_error(triton: 
 
 
 @pytest.mark.live
-async def test_a_call_that_failed_does_not_end_in_order_when_read_again(triton: EmbeddedTriton) -> None:
-    transport = GrpcTransport(TritonSettings(url=triton.grpc_url))
+async def test_a_call_that_failed_does_not_end_in_order_when_read_again(triton: EmbeddedTriton, way: Way) -> None:
+    transport = transport_to(url_of(triton, way))
     cancelled = await transport.stream(ENDLESS, timeout_s=10)
     await cancelled.read()
     cancelled.cancel()
@@ -94,6 +107,7 @@ async def test_a_call_that_failed_does_not_end_in_order_when_read_again(triton: 
 
 
 @pytest.mark.live
+@live_over_grpc  # which only says how the test asks; the model waits for a cancel that HTTP does not bring
 async def test_closing_ends_an_inference_under_way_with_an_error_of_the_contract(
     triton: EmbeddedTriton, adapter: TritonAdapter
 ) -> None:
@@ -119,9 +133,9 @@ async def test_closing_ends_an_inference_under_way_with_an_error_of_the_contract
     assert [type(error) for error in errors] == [AdapterClosed]
 
 
-async def test_closing_while_it_connects_tells_all_that_wait() -> None:
+async def test_closing_while_it_connects_tells_all_that_wait(way: Way) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        transport = GrpcTransport(TritonSettings(url=f"grpc://127.0.0.1:{silent.getsockname()[1]}"))
+        transport = transport_to(f"{SCHEMES[way]}://127.0.0.1:{silent.getsockname()[1]}")
         errors: list[AdapterError] = []
 
         async def ask() -> None:
@@ -140,8 +154,8 @@ async def test_closing_while_it_connects_tells_all_that_wait() -> None:
     assert [(type(error), error.retryable) for error in errors] == [(AdapterClosed, True)] * 2
 
 
-async def test_a_closed_transport_sends_nothing() -> None:
-    transport = GrpcTransport(TritonSettings(url="grpc://127.0.0.1:1"))
+async def test_a_closed_transport_sends_nothing(way: Way) -> None:
+    transport = transport_to(f"{SCHEMES[way]}://127.0.0.1:1")
     await transport.aclose()
     await transport.aclose()
 
@@ -149,10 +163,11 @@ async def test_a_closed_transport_sends_nothing() -> None:
         await transport.stream(ENDLESS, timeout_s=1)
 
 
-async def test_nothing_to_connect_to_is_told_at_once() -> None:
-    transport = GrpcTransport(TritonSettings(url="grpc://127.0.0.1:1"))
+async def test_nothing_to_connect_to_is_told_at_once(way: Way) -> None:
+    transport = transport_to(f"{SCHEMES[way]}://127.0.0.1:1")
+    said = "nothing listens" if way == "grpc" else "is the server running"
 
-    with anyio.fail_after(3), pytest.raises(ConnectFailed, match="nothing listens"):
+    with anyio.fail_after(3), pytest.raises(ConnectFailed, match=said):
         await transport.control(SERVER_LIVE, v2.ServerLiveRequest(), timeout_s=10)
     await transport.aclose()
 

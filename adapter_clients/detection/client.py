@@ -1,0 +1,307 @@
+"""The client: pictures in, what they hold out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from anyio import to_thread
+
+from adapter_api import (
+    AdapterError,
+    Capability,
+    ConfigurationError,
+    DeadlineExceeded,
+    InferRequest,
+    InferResponse,
+    InvalidRequest,
+    ModelNotFound,
+    Tensor,
+    WorkerAdapter,
+)
+from adapter_clients.detection.plan import Thresholds
+from adapter_clients.detection.plans import Plans
+from adapter_clients.detection.results import DetectionResult, DetectionTimings
+from adapter_clients.detection.settings import DetectionSettings
+from adapter_clients.engines import find_adapter
+from adapter_clients.statistics import ClientStatistics, StatisticsKeeper
+from adapter_kit.images.reading import PictureSource, read_picture
+from adapter_kit.retries import Retries
+
+T = TypeVar("T")
+
+
+class DetectionClient:
+    """Finds things in pictures with a detector behind any adapter. Safe for concurrent calls, on asyncio.
+
+        async with DetectionClient.from_env() as client:
+            result = await client.detect("photo.jpg")
+
+    Args:
+        adapter: What speaks to the engine. One that is given is opened and closed by you.
+        settings: Which model, and what it does not tell itself.
+        owns_adapter: Whether the client opens the adapter and closes it.
+    """
+
+    def __init__(
+        self, adapter: WorkerAdapter, settings: DetectionSettings | None = None, *, owns_adapter: bool = False
+    ) -> None:
+        self._adapter = adapter
+        self.settings = settings or DetectionSettings()
+        self._owns = owns_adapter
+        self._plans = Plans(adapter, self.settings)
+        self._kept = StatisticsKeeper()
+        # Wrong settings show here, not at the first picture.
+        _ = self.settings.class_names, self.settings.limits
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> Self:
+        """Return a client, not yet open, made of environment variables: `TRITON_URL` and the other variables of the
+        adapter, and those of `DetectionSettings.from_env`; `settings` win.
+
+        Raises:
+            ConfigurationError: A variable or a setting is unknown or wrong; it is named.
+        """
+        environ = dict(os.environ if environ is None else environ)
+        made = DetectionSettings.from_env(environ, **settings)
+        # The client repeats by itself: an adapter that did too would multiply.
+        name = "openai" if environ.get("TRITON_PROTOCOL") == "openai" else None
+        adapter = find_adapter(
+            name=name, needs=Capability.TENSORS, environ={**environ, "TRITON_MAX_RETRIES": "0"}
+        )  # fmt: skip
+        return cls(adapter, made, owns_adapter=True)
+
+    @classmethod
+    def connect(
+        cls, url: str, *, adapter: str | None = None, options: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Self:
+        """Return a client, not yet open, of the engine at `url`, as `grpc://host:8001`.
+
+        Args:
+            url: Its scheme chooses the adapter where no `adapter` is named.
+            adapter, options: The adapter's name and settings.
+            settings: Those of `DetectionSettings`.
+        """
+        made = DetectionSettings.make(**settings)
+        found = find_adapter(url, name=adapter, needs=Capability.TENSORS, options=options)
+        return cls(found, made, owns_adapter=True)
+
+    async def __aenter__(self) -> Self:
+        if self._owns:
+            await self._adapter.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close what the client opened; closing twice does nothing."""
+        if self._owns:
+            await self._adapter.aclose()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether `TRITON_ENABLED`, or the setting, has detection switched on: it is unless they say no."""
+        return self.settings.enabled
+
+    async def detect(
+        self, image: PictureSource, *, model: str | None = None, confidence: float | None = None,
+        iou: float | None = None, timeout_s: float | None = None,
+    ) -> DetectionResult:  # fmt: skip
+        """Return what a picture holds, in pixels of the upright picture.
+
+        Args:
+            image: An encoded picture (JPEG, PNG, WebP, BMP, GIF, TIFF) as bytes or a path; a Pillow image; or an array
+                [height, width, 3] of uint8, in the settings' `array_order`.
+            model, confidence, iou, timeout_s: Instead of the settings' own.
+
+        Raises:
+            InvalidRequest: The picture cannot be read, or is too large; nothing was sent.
+            ConfigurationError: No model is named, detection is switched off, or settings do not fit the model.
+            Unsupported: The model is for something else, or its layout cannot be told; the message says what to set.
+            DeadlineExceeded: It took longer than it may, repetitions included.
+            AdapterError: What the engine or the way to it came to, when it may not be tried again, or not any more.
+        """
+        self._kept.requests += 1
+        began = perf_counter()
+        try:
+            result = await self._detect(image, model, Thresholds(_share(confidence), _share(iou)), timeout_s, began)
+        except AdapterError as exc:
+            self._kept.note_failure(exc.code)
+            raise
+        self._kept.note_success(result.timings.total_s)
+        return result
+
+    async def detect_batch(
+        self, images: Iterable[PictureSource], *, model: str | None = None, confidence: float | None = None,
+        iou: float | None = None, timeout_s: float | None = None,
+    ) -> list[DetectionResult | AdapterError]:  # fmt: skip
+        """Return for each picture, in order, what it holds, or the error that it came to.
+
+        At most `max_in_flight` are read, sent and decoded at once; `timeout_s` is for each.
+
+        Raises:
+            InvalidRequest: There are more than `max_batch`; nothing was sent. `detect_each` takes any number.
+        """
+        chosen: list[PictureSource] = []
+        for image in images:
+            if len(chosen) == self.settings.max_batch:
+                raise InvalidRequest(
+                    f"a batch has more than {self.settings.max_batch:,} pictures; use detect_each, or raise max_batch"
+                )
+            chosen.append(image)
+        each = self.detect_each(chosen, model=model, confidence=confidence, iou=iou, timeout_s=timeout_s)
+        return [result async for result in each]
+
+    async def detect_each(
+        self, images: Iterable[PictureSource] | AsyncIterable[PictureSource], *, model: str | None = None,
+        confidence: float | None = None, iou: float | None = None, timeout_s: float | None = None,
+    ) -> AsyncIterator[DetectionResult | AdapterError]:  # fmt: skip
+        """Iterate, in order, over what each of any number of pictures holds, or the error that it came to.
+
+        Pictures are taken from `images` as there is room, `max_in_flight` at once; leaving early cancels those.
+        """
+        waiting: deque[asyncio.Task[DetectionResult | AdapterError]] = deque()
+
+        async def one(image: PictureSource) -> DetectionResult | AdapterError:
+            try:
+                return await self.detect(image, model=model, confidence=confidence, iou=iou, timeout_s=timeout_s)
+            except AdapterError as exc:
+                return exc
+
+        try:
+            async for image in _each(images):
+                waiting.append(asyncio.create_task(one(image)))
+                if len(waiting) == self.settings.max_in_flight:
+                    yield await _first(waiting)
+            while waiting:
+                yield await _first(waiting)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def is_healthy(self, model: str | None = None) -> bool:
+        """Return whether the engine takes work, and the model too where one is named or set. Raises nothing of the
+        contract, is bounded in time, and sends no picture."""
+        name = model or self.settings.model
+        try:
+            report = await self._adapter.health()
+        except AdapterError:
+            return False
+        found = [each.ready for each in report.models if each.name == name]
+        if name is None or (not found and not report.models_listed):
+            return report.ready
+        return report.ready and any(found)
+
+    def statistics(self) -> ClientStatistics:
+        """Return what was done since the client was made."""
+        return self._kept.read()
+
+    async def _detect(
+        self, image: PictureSource, model: str | None, thresholds: Thresholds, timeout_s: float | None, began: float
+    ) -> DetectionResult:
+        settings = self.settings
+        if not settings.enabled:
+            raise ConfigurationError("detection is switched off: set TRITON_ENABLED=true (or enabled=True)")
+        name = model or settings.model
+        if name is None:
+            raise ConfigurationError("which model? Set TRITON_MODEL, or give model='…'")
+        timeout_s = timeout_s or settings.timeout_s
+        ends = asyncio.get_running_loop().time() + timeout_s
+        pixels = await to_thread.run_sync(_read, image, settings)
+        read = perf_counter()
+        attempts = _Attempts(settings.max_retries, ends)
+        try:
+            async with asyncio.timeout_at(ends):
+                plan = await attempts.make(lambda: self._plans.get(name))
+                tensors, placement = await to_thread.run_sync(plan.place, pixels)
+                height, width = pixels.shape[:2]
+                del pixels
+                placed = perf_counter()
+                response = await self._infer(name, tensors, attempts)
+                inferred = perf_counter()
+                choice, found = await to_thread.run_sync(plan.read, response, placement, thresholds)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"model {name!r} had no result within {timeout_s:g} s; raise timeout_s", stage="total"
+            ) from None
+        finally:
+            self._kept.retries += attempts.repeated
+        done = perf_counter()
+        return DetectionResult(
+            detections=found, width=width, height=height, model=name, model_version=response.model_version,
+            layout=choice.layout, layout_reason=choice.reason, attempts=attempts.repeated + 1,
+            timings=DetectionTimings(
+                read_s=read - began, place_s=placed - read, infer_s=inferred - placed, decode_s=done - inferred,
+                total_s=done - began,
+            ),
+        )  # fmt: skip
+
+    async def _infer(self, model: str, tensors: tuple[Tensor, ...], attempts: _Attempts) -> InferResponse:
+        async def once() -> InferResponse:
+            request = InferRequest(
+                model=model, model_version=self.settings.model_version, inputs=tensors, timeout_s=attempts.left_s
+            )  # fmt: skip
+            return await self._adapter.infer(request)
+
+        try:
+            return await attempts.make(once)
+        except (InvalidRequest, ModelNotFound):
+            self._plans.forget(model)  # it may have been replaced by another since it was looked at
+            raise
+
+
+class _Attempts:
+    """The attempts at one picture, whatever they are at. A picture changes nothing in an engine: it may come twice."""
+
+    def __init__(self, repetitions: int, ends: float) -> None:
+        self._retries = Retries(repetitions, here_only=True)
+        self._ends = ends
+        self.repeated = 0
+
+    @property
+    def left_s(self) -> float:
+        return max(self._ends - asyncio.get_running_loop().time(), 0.001)
+
+    async def make(self, call: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await call()
+            except AdapterError as exc:
+                if not await self._retries.again(exc, ends=self._ends):
+                    raise
+                self.repeated += 1
+
+
+def _read(image: PictureSource, settings: DetectionSettings) -> Any:
+    return read_picture(image, settings.limits, array_order=settings.array_order)
+
+
+def _share(value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= 1:
+        raise InvalidRequest(f"confidence and iou are between 0 and 1, not {value!r}")
+    return value
+
+
+async def _first(waiting: deque[asyncio.Task[T]]) -> T:
+    """Return what the first task came to; it stays in line until then, so that leaving early cancels it too."""
+    found = await waiting[0]
+    del waiting[0]
+    return found
+
+
+async def _each(images: Iterable[PictureSource] | AsyncIterable[PictureSource]) -> AsyncIterator[PictureSource]:
+    if isinstance(images, AsyncIterable):
+        async for image in images:
+            yield image
+    else:
+        for image in images:
+            yield image

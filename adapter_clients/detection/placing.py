@@ -1,0 +1,71 @@
+"""How a picture gets into a model's input, and how boxes get back."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from adapter_clients.detection.resizing import Pixels, resize
+
+Placing = Literal["letterbox", "stretch", "corner"]
+
+_GREY = 114
+"""What is around the picture, in all channels."""
+
+
+class Placement(NamedTuple):
+    """Where in an input of `height` by `width` pixels the picture lies."""
+
+    picture_width: int
+    picture_height: int
+    width: int
+    height: int
+    left: int
+    top: int
+    placed_width: int
+    placed_height: int
+
+    def back(self, points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return points [n, …, 2] of the input as points of the picture, in float64."""
+        gains = np.array([self.placed_width / self.picture_width, self.placed_height / self.picture_height])
+        moved: np.ndarray[Any, Any] = (points.astype(np.float64) - (self.left, self.top)) / gains
+        return moved
+
+
+def place(width: int, height: int, into_width: int, into_height: int, placing: Placing) -> Placement:
+    """Return where a picture of `width` by `height` goes.
+
+    `letterbox` keeps its shape and centres it, the odd pixel right and below; `corner` keeps its shape in the upper
+    left corner; `stretch` fills the input. All enlarge, too.
+    """
+    if placing == "stretch":
+        return Placement(width, height, into_width, into_height, 0, 0, into_width, into_height)
+    ratio = min(into_height / height, into_width / width)
+    if placing == "corner":
+        placed = max(int(width * ratio), 1), max(int(height * ratio), 1)
+        return Placement(width, height, into_width, into_height, 0, 0, *placed)
+    # Python's round: halves to even, as in the reference.
+    placed = max(round(width * ratio), 1), max(round(height * ratio), 1)
+    left, top = (round((into - size) / 2 - 0.1) for into, size in zip((into_width, into_height), placed, strict=True))
+    return Placement(width, height, into_width, into_height, left, top, *placed)
+
+
+def put(pixels: Pixels, placement: Placement, *, antialiased: bool = False) -> Pixels:
+    """Return the input's pixels, [height, width, 3] of uint8."""
+    size = placement.placed_width, placement.placed_height
+    placed = _antialiased(pixels, *size) if antialiased else resize(pixels, *size)
+    if size == (placement.width, placement.height):
+        return placed
+    canvas = np.full((placement.height, placement.width, 3), _GREY, np.uint8)
+    x, y = placement.left, placement.top
+    canvas[y : y + size[1], x : x + size[0]] = placed
+    return canvas
+
+
+def _antialiased(pixels: Pixels, width: int, height: int) -> Pixels:
+    from adapter_kit.images.reading import pillow
+
+    Image = pillow()
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

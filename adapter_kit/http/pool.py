@@ -1,0 +1,126 @@
+"""Connections that are kept for the next exchange, and how many there may be."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Awaitable, Callable
+
+from adapter_kit.http.connection import Connection
+
+
+class Pool:
+    """Gives a connection to each exchange, a kept one where there is one that is still good.
+
+    Args:
+        connect: Makes a new one.
+        limit: Slots: exchanges at once; more wait.
+        keep_idle: Connections that are kept for later.
+        keep_idle_s: How long.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[Connection]], *, limit: int, keep_idle: int, keep_idle_s: float
+    ) -> None:
+        self._connect = connect
+        self._slots = asyncio.Semaphore(limit)
+        self._keep_idle = keep_idle
+        self._keep_idle_s = keep_idle_s
+        self._idle: list[Connection] = []
+        self._generation = 0
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> int:
+        """How many connections are kept."""
+        return len(self._idle)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next exchange has to wait for another to end."""
+        return self._slots.locked()
+
+    async def enter(self) -> None:
+        """Take a slot, waiting for one while the pool is `full`; `leave` or `release` has to follow."""
+        await self._slots.acquire()
+
+    def leave(self) -> None:
+        """Give back a slot for which there was no connection."""
+        self._slots.release()
+
+    def kept(self) -> Connection | None:
+        """Return a connection that was kept and is still good, for the slot taken."""
+        while self._idle:
+            connection = self._idle.pop()
+            if self._good(connection):
+                return connection
+            connection.close()
+        return None
+
+    async def make(self) -> Connection:
+        """Return a new connection, for the slot taken."""
+        generation = self._generation
+        connection = await self._connect()
+        connection.generation = generation
+        return connection
+
+    def release(self, connection: Connection) -> None:
+        """Give back slot and connection: keep it if its exchange ended in order, close it else."""
+        self._slots.release()
+        if not connection.over():
+            connection.abort()
+        elif len(self._idle) >= self._keep_idle or connection.generation != self._generation:
+            connection.close()
+        else:
+            loop = asyncio.get_running_loop()
+            connection.idle_since = loop.time()
+            self._idle.append(connection)
+            if self._sweeper is None:
+                self._sweeper = loop.call_later(self._keep_idle_s, self._sweep)
+
+    def renew(self) -> None:
+        """Keep no connection that was made before now."""
+        self._generation += 1
+        self.clear()
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection that is closed."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def clear(self) -> None:
+        """Close the connections that are kept."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def _good(self, connection: Connection) -> bool:
+        """Return whether a request may be sent on a kept connection: nothing, not even its end, is waiting in it."""
+        keep_s = min(self._keep_idle_s, connection.keep_s or self._keep_idle_s)
+        if connection.closed or asyncio.get_running_loop().time() - connection.idle_since >= keep_s:
+            return False
+        fileno = connection.fileno()
+        if fileno < 0:
+            return False
+        # The event loop may not have come to it yet. One system call is cheap beside a request that gets no answer.
+        poll = select.poll()
+        poll.register(fileno, select.POLLIN)
+        return not poll.poll(0)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now, old = loop.time(), []
+        for connection in self._idle:
+            if now - connection.idle_since >= self._keep_idle_s:
+                old.append(connection)
+        for connection in old:
+            self._idle.remove(connection)
+            connection.close()
+        if self._idle:
+            oldest = min(connection.idle_since for connection in self._idle)
+            self._sweeper = loop.call_at(oldest + self._keep_idle_s, self._sweep)
+        else:
+            self._sweeper = None

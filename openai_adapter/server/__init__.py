@@ -1,0 +1,1 @@
+"""What the engine says of itself: how it is, what it has, what will surprise somebody."""

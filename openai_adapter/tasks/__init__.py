@@ -1,0 +1,1 @@
+"""One text task, from its request to its last event."""

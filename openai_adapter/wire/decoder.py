@@ -1,0 +1,240 @@
+"""From chunks to events. What differs between engines is told by the chunks themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapter_api import (
+    End,
+    EngineFailed,
+    FinishReason,
+    Reasoning,
+    TaskRequest,
+    Token,
+    TokenEvent,
+    Unsupported,
+    Usage,
+)
+from adapter_kit.stops import StopCutter
+from openai_adapter.wire.chunks import Choice, Chunk, Counts, Delta, Part, ToolCallPiece
+from openai_adapter.wire.logprobs import TokenLine
+from openai_adapter.wire.tool_calls import ToolCalls, whole_calls
+
+_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    # Of engines that pass on their own words.
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "cancelled": "cancelled",
+}
+_FAILED = frozenset({"abort", "aborted", "error"})
+_HIGH = ("\ud800", "\udbff")
+
+PAST_STOP = 8
+"""Chunks with text that are read after a stop string, for the usage that may follow: an engine that does not stop by
+itself is stopped then."""
+
+
+class Decoder:
+    """Turns the chunks of one answer into events: `feed` each, then `finish` once."""
+
+    __slots__ = (
+        "_calls", "_counted", "_cutter", "_line", "_running", "_surrogate", "fingerprint", "index", "past_stop",
+        "plain", "reason", "reasoned", "says_logprobs",
+    )  # fmt: skip
+
+    def __init__(self, task: TaskRequest) -> None:
+        self._cutter = StopCutter(task.stop) if task.stop else None
+        self._line = None if task.logprobs is None else TokenLine(task.logprobs)
+        self.says_logprobs = False
+        """Whether log probabilities came with the text."""
+        self._calls: ToolCalls | None = None
+        self.reasoned = 0
+        """Pieces of thinking that came."""
+        self._running: Counts | None = None
+        """What the last chunk with choices counted; some engines count in each."""
+        self._counted: list[Counts] = []
+        """What chunks for nothing else counted: they add up."""
+        self._surrogate = ""
+        self.plain = self._cutter is None and self._line is None
+        """Whether a text is shown as it comes."""
+        self.index = 0
+        self.reason: str | None = None
+        """Why the engine ended the answer, in its own word; `None` until it says so."""
+        self.past_stop = 0
+        """Chunks with text since a stop string was met."""
+        self.fingerprint: str | None = None
+
+    @property
+    def calls(self) -> int:
+        """How many tool calls began."""
+        return 0 if self._calls is None else self._calls.count
+
+    @property
+    def heard_enough(self) -> bool:
+        """Whether the answer is over although the engine goes on: it does not heed a stop string."""
+        return self.past_stop >= PAST_STOP
+
+    def feed(self, chunk: Chunk, found: list[TokenEvent]) -> None:
+        """Add the events that a chunk makes to `found`.
+
+        Raises:
+            Unsupported: Log probabilities were asked for, and the engine gives none with its text.
+            EngineFailed: The engine says that it gave up.
+        """
+        choices = chunk.choices
+        if chunk.usage is not None:
+            if choices:
+                self._running = chunk.usage
+            else:
+                self._counted.append(chunk.usage)
+        if chunk.system_fingerprint is not None:
+            self.fingerprint = chunk.system_fingerprint
+        for choice in choices or ():
+            # One completion is asked for: what an engine gives beside it is nobody's.
+            if not choice.index:
+                self._feed_choice(choice, found)
+
+    def finish(self) -> tuple[list[TokenEvent], End]:
+        """Return what was held back and the end; no more chunks come."""
+        held: list[TokenEvent] = []
+        text = "\N{REPLACEMENT CHARACTER}" if self._surrogate else ""
+        self._surrogate = ""
+        if self._cutter is not None:
+            text = self._cutter.feed(text) + self._cutter.finish()
+        if self._line is not None:
+            held += self._line.show(text, self.index, final=True)
+        elif text:
+            held.append(Token(self.index, text))
+        self.index += len(held)
+        return held, End(finish_reason=self._finish_reason(), usage=self._usage())
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _feed_choice(self, choice: Choice, found: list[TokenEvent]) -> None:
+        delta = choice.delta or choice.message
+        if delta is None:
+            if choice.text or choice.logprobs is not None:
+                self._feed_text(choice.text or "", choice, found)
+        else:
+            if delta.reasoning_content is not None or delta.reasoning is not None:
+                self._feed_reasoning(_first_text(delta.reasoning_content, delta.reasoning), found)
+            content = delta.content
+            if isinstance(content, list):
+                content = self._feed_parts(content, found)
+            if content or choice.logprobs is not None:
+                self._feed_text(content or "", choice, found)
+            if delta.refusal:
+                self._feed_text(delta.refusal, choice, found)
+            if delta.tool_calls or delta.function_call is not None:
+                self._feed_calls(delta, found, whole=choice.delta is None)
+        if choice.finish_reason:
+            if choice.finish_reason in _FAILED:
+                raise EngineFailed(f"the engine gave up on the task: finish reason {choice.finish_reason!r}")
+            self.reason = choice.finish_reason
+
+    def _feed_text(self, text: str, choice: Choice, found: list[TokenEvent]) -> None:
+        if self._surrogate or not _sound(text):
+            text = self._whole_characters(text)
+        if self.plain:
+            if text:
+                found.append(Token(self.index, text))
+                self.index += 1
+            return
+        cutter, line = self._cutter, self._line
+        if cutter is not None and cutter.stopped:
+            self.past_stop += bool(text)
+            return
+        shown = text if cutter is None else cutter.feed(text)
+        if line is None:
+            if shown:
+                found.append(Token(self.index, shown))
+                self.index += 1
+            return
+        if choice.logprobs is not None:
+            self.says_logprobs = True
+            line.take(text, choice.logprobs)
+        elif text and not self.says_logprobs:
+            raise Unsupported(
+                "the engine gives no log probabilities although they were asked for; leave `logprobs` out"
+            )
+        stopped = cutter is not None and cutter.stopped
+        for token in line.show(shown, self.index, final=stopped):
+            found.append(token)
+            self.index += 1
+
+    def _whole_characters(self, text: str) -> str:
+        """Join the halves of a character that were cut between two chunks; a half alone is U+FFFD."""
+        text, self._surrogate = self._surrogate + text, ""
+        if text and _HIGH[0] <= text[-1] <= _HIGH[1]:
+            text, self._surrogate = text[:-1], text[-1]
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    def _feed_reasoning(self, text: str, found: list[TokenEvent]) -> None:
+        if not _sound(text):
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if text:
+            found.append(Reasoning(self.reasoned, text))
+            self.reasoned += 1
+
+    def _feed_parts(self, parts: list[Part], found: list[TokenEvent]) -> str:
+        """Tell the thinking in a content of parts and return its text."""
+        for part in parts:
+            if part.thinking:
+                thinking = part.thinking
+                self._feed_reasoning(
+                    thinking if isinstance(thinking, str) else "".join(each.text or "" for each in thinking), found
+                )
+        return "".join(part.text or "" for part in parts)
+
+    def _feed_calls(self, delta: Delta, found: list[TokenEvent], *, whole: bool) -> None:
+        calls = self._calls = self._calls or ToolCalls()
+        pieces = delta.tool_calls or []
+        if delta.function_call is not None:
+            pieces = [*pieces, ToolCallPiece(index=0, function=delta.function_call)]
+        for piece in whole_calls(pieces) if whole else pieces:
+            event = calls.take(piece)
+            if event is not None:
+                found.append(event)
+
+    def _finish_reason(self) -> FinishReason:
+        if self._cutter is not None and self._cutter.stopped:
+            return "stop"
+        reason = _REASONS.get(self.reason or "", "unknown")
+        # With a named tool engines say that they stopped, and mean that the call is complete.
+        return "tool_calls" if reason == "stop" and self.calls else reason
+
+    def _usage(self) -> Usage:
+        counted = self._counted or ([self._running] if self._running is not None else [])
+        return Usage(
+            tokens_in=_total(each.prompt_tokens for each in counted),
+            tokens_out=_total(each.completion_tokens for each in counted),
+        )
+
+
+def _first_text(*values: Any) -> str:
+    # Engines that changed the name give both for a while, with the same text.
+    return next((value for value in values if isinstance(value, str) and value), "")
+
+
+def _total(counts: Any) -> int | None:
+    found = [int(each) for each in counts if each is not None and each >= 0]
+    return sum(found) if found else None
+
+
+def _sound(text: str) -> bool:
+    """Whether it has no half of a character."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

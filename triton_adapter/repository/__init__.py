@@ -1,0 +1,1 @@
+"""Model repositories for Triton, made of models that are in other forms."""
