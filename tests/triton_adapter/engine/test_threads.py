@@ -477,7 +477,8 @@ def calls_of(transport: Any) -> Any:
     """Return what a transport keeps of the calls that are under way."""
     if isinstance(transport, HttpTransport):
         return transport._streams
-    return (transport._channel._current if isinstance(transport, H2Transport) else transport._current).calls
+    holder: Any = transport._channel if isinstance(transport, H2Transport) else transport
+    return holder._current.calls
 
 
 async def test_tasks_leave_nothing_behind(

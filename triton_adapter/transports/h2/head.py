@@ -33,7 +33,7 @@ _MAX_TIMEOUT = 99_999_999
 
 
 def literal(name: str, value: str, *, secret: bool = False) -> bytes:
-    """Return a header as a literal that no table takes in (RFC 7541, 6.2.2); `secret` ones no proxy may index either."""
+    """Return a header as a literal that no table takes in (RFC 7541, 6.2); `secret` ones no proxy may index either."""
     return (b"\x10" if secret else b"\x00") + _string(name) + _string(value)
 
 
