@@ -102,7 +102,7 @@ class Call:
         """
         inbox = self.inbox
         while self.outcome is None and (self.whole or not inbox.messages):
-            if inbox.missing:
+            if inbox.missing > self.granted - self.received:
                 self.grant()
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -117,8 +117,10 @@ class Call:
         return messages
 
     def cancel(self) -> None:
-        """Tell the engine to stop, unless the call is over. May be called often."""
-        self._connection.give_up(self, Given.UP)
+        """Tell the engine to stop, unless the call is over; nobody hears any more of it. May be called often."""
+        if self.outcome is None:
+            self.inbox.messages = []
+            self._connection.give_up(self, Given.UP)
 
     def close(self) -> None:
         """As `cancel`, because the transport is closed."""
@@ -142,7 +144,8 @@ class Call:
         if self._head is None:
             raise Violation(PROTOCOL_ERROR, "data before the head of an answer", stream=True)
         self.inbox.feed(payload)
-        if self.inbox.missing and self._waiter is not None and self.granted - self.received <= WINDOW // 2:
+        waits_for_more = self._waiter is not None and (self.inbox.missing or not self.inbox.messages)
+        if waits_for_more and self.granted - self.received <= WINDOW // 2:
             self.grant()
 
     def grant(self) -> None:

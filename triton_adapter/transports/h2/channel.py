@@ -7,8 +7,10 @@ import os
 import ssl
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from adapter_api import AdapterClosed, AdapterError, DeadlineExceeded
+from adapter_api.errors import ConnectFailed
 from adapter_kit.sockets import connected_socket
 from adapter_kit.tls import TlsMaterial
 from triton_adapter.address import Address
@@ -18,6 +20,8 @@ _PAUSE_S = 0.05
 """How long after an attempt that failed at once its failure is the answer to everybody who asks."""
 _LONGER_S = 1.0
 _CLOSE_S = 1.0
+_MOST_CONNECTIONS = 3
+"""That a call makes anew because the last one was gone before it was used; the next call tries again."""
 _FAILED = "failed to connect to all addresses; last error: "
 
 
@@ -48,13 +52,15 @@ class Channel:
         self._all: set[Connection] = set()
         self._connecting: asyncio.Task[Connection] | None = None
         self._failure: tuple[float, str] | None = None
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._called_up = 0
+        """Turns that have come and are not taken yet: what room there is belongs to them."""
         self._closed = False
 
     def usable(self) -> Connection | None:
         """Return a connection on which a call may be made this moment."""
         connection = self._current
-        if connection is None or connection.draining or self._waiting or not connection.has_room:
+        if connection is None or connection.draining or self._waiting or self._called_up or not connection.room:
             return None
         if self._tls is not None and self._tls.refresh():
             # New certificates: calls under way finish on the old connection, new ones use the new files.
@@ -74,16 +80,18 @@ class Channel:
         """
         loop = asyncio.get_running_loop()
         ends = loop.time() + timeout_s
+        made = 0
         while (found := self.usable()) is None:
             if self._closed:
                 raise AdapterClosed("the adapter was closed during the call", retryable=True)
             current = self._current
             if current is None or current.draining:
+                if made == _MOST_CONNECTIONS:
+                    raise ConnectFailed(f"{self._address}: the server takes leave of each new connection (GOAWAY)")
                 await self._connected(min(ends - loop.time(), self._connect_timeout_s))
-            else:
-                await self._turn(ends - loop.time())
-                if not self._closed and self._current is current and not current.draining and current.has_room:
-                    return current
+                made += 1
+            elif await self._turn(ends - loop.time(), current):
+                return current
         return found
 
     async def aclose(self) -> None:
@@ -162,36 +170,43 @@ class Channel:
                 raise
         return connection
 
-    async def _turn(self, timeout_s: float) -> None:
-        """Wait for one's turn while the peer takes no more calls at once (MAX_CONCURRENT_STREAMS)."""
-        turn = asyncio.get_running_loop().create_future()
+    async def _turn(self, timeout_s: float, current: Connection) -> bool:
+        """Wait for one's turn while the peer takes no more calls at once (MAX_CONCURRENT_STREAMS).
+
+        Returns whether it came: then a call may be made this moment. Otherwise the connection is not to be used any
+        more.
+        """
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
+        self._wake()
+        taken = False
         try:
             async with asyncio.timeout(max(timeout_s, 0)):
-                await turn
+                came = await turn
+            taken = True
         except TimeoutError:
             raise DeadlineExceeded(
                 f"{self._address}: no room for the call within its time; the server takes few at once", stage="total"
             ) from None
         finally:
             if not turn.done() or turn.cancelled():
-                self._waiting.remove(turn)
-            else:
-                self._wake()
+                with suppress(ValueError):
+                    self._waiting.remove(turn)
+            elif turn.result():
+                self._called_up -= 1
+                if not taken:
+                    self._wake()
+        return came and not self._closed and self._current is current and not current.draining
 
     def _wake(self) -> None:
-        """Let those go on that wait, as many as may."""
-        current = self._current
-        if current is None or current.draining or self._closed:
-            while self._waiting:
-                _done(self._waiting.popleft())
-        elif self._waiting and current.has_room:
-            _done(self._waiting.popleft())
-
-
-def _done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        """Let those go on that wait, as many as may, in the order in which they came."""
+        current, waiting = self._current, self._waiting
+        usable = current is not None and not current.draining and not self._closed
+        while waiting and (current is None or not usable or current.room > self._called_up):
+            turn = waiting.popleft()
+            if not turn.done():
+                self._called_up += usable
+                turn.set_result(usable)
 
 
 def _seen(future: asyncio.Future[None]) -> None:

@@ -27,8 +27,12 @@ is opened again as soon as bytes arrive: a consumer that stalls must not hold up
 _MAX_IDLE_FRAMES = 10_000
 """Frames in a row that move nothing (empty DATA, PING, SETTINGS, PRIORITY, unknown ones) before the peer is told to
 calm down; CVE-2019-9512 to 9518 are of this kind."""
-_MAX_UNSENT = 1 << 20
-"""Bytes of answers to PINGs and SETTINGS, and the like, that may wait for a peer that reads nothing."""
+_FRAMES_OF_AN_END = 3
+"""What may come of a stream beside data: its head, its trailers or a RST_STREAM, an empty frame."""
+_MAX_OWED = 1 << 20
+"""Bytes of answers to PINGs and SETTINGS that may wait for a peer that reads nothing."""
+_UNLIMITED = 1 << 32
+"""MAX_CONCURRENT_STREAMS as long as the peer has not said it (6.5.2)."""
 _GOODBYE_S = 1.0
 
 
@@ -51,10 +55,9 @@ class Connection(asyncio.Protocol):
         self.calls: dict[int, Call] = {}
         self._transport: asyncio.Transport | None = None
         self._deadlines: Deadlines[Call] = Deadlines(self._loop, self._expire)
-        self._outbox = Outbox(self._write)
+        self._outbox = Outbox(self._write_now)
         self._heads = HeadReader()
         self._unsent: list[bytes] = []
-        self._unsent_bytes = 0
         self._flushing = False
         self._rest = b""
         """The beginning of a frame that is not whole yet."""
@@ -62,24 +65,28 @@ class Connection(asyncio.Protocol):
         """Stream, flags and pieces of a header block that CONTINUATIONs go on with."""
         self._block_bytes = 0
         self._next_stream = 1
-        self._most_calls: int | None = None
+        self._most_calls = _UNLIMITED
         self._received, self._granted = 0, f.FIRST_WINDOW
-        self._late_allowed = 0
-        """Bytes that may still come of streams that we have reset."""
+        self._late_bytes, self._late_frames = 0, 0
+        """What may still come of streams that we have reset: data, and what else ends a stream."""
         self._idle_frames = 0
-        self._pings: dict[bytes, asyncio.Future[None]] = {}
+        self._owed_bytes = 0
+        """Of `_unsent`, what the peer has made us say."""
+        self._broke = False
+        self._farewell = ""
+        """What the peer said with its GOAWAY."""
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
     @property
-    def has_room(self) -> bool:
-        """Whether the peer takes one more call at once."""
-        return self._most_calls is None or len(self.calls) < self._most_calls
+    def room(self) -> int:
+        """How many more calls the peer takes at once."""
+        return max(self._most_calls - len(self.calls), 0)
 
     def call(self, block: bytes, parts: Sequence[bytes | memoryview], *, timeout_s: float, whole: bool) -> Call:
         """Begin a call: its head, then one message in `parts` (its prefix included), then our end of the stream.
 
-        Only when `draining` is false and `has_room` is true.
+        Only when `draining` is false and there is `room`.
         """
         stream = self._next_stream
         self._next_stream += 2
@@ -105,19 +112,6 @@ class Connection(asyncio.Protocol):
     def grant(self, stream: int, increment: int) -> None:
         """Let the peer send so many bytes more on a stream."""
         self._write(f.window_update(stream, increment))
-
-    async def ping(self, payload: bytes) -> None:
-        """Wait until the peer has answered a PING; `payload` is 8 bytes of which no other PING is under way.
-
-        Raises:
-            ConnectionLost: The connection ended before.
-        """
-        answered = self._pings[payload] = self._loop.create_future()
-        self._write(f.ping(payload, ack=False))
-        try:
-            await answered
-        finally:
-            self._pings.pop(payload, None)
 
     def retire(self) -> None:
         """Make no further call; close once the last one is over."""
@@ -163,7 +157,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         was_ready = self.ready.done()
         reason = f"the connection broke ({_reason(exc)})" if exc is not None else "the server closed the connection"
-        self._end(Broken(ConnectionLost, f"{reason} before the answer was complete"))
+        self._end(Broken(ConnectionLost, f"{reason}{self._farewell} before the answer was complete"))
         if not was_ready:
             self.ready.set_exception(exc or ConnectionResetError("Socket closed"))
         if not self.closed.done():
@@ -171,11 +165,13 @@ class Connection(asyncio.Protocol):
         self._on_change()
 
     def data_received(self, data: bytes) -> None:
+        if self._broke:
+            return  # TLS hands on what it had when it was told to close
         if self._rest:
             data = self._rest + data
         calls, read_head = self.calls, f.read_head
         woken: list[Call] = []
-        at, end, count = 0, len(data), 0
+        at, end, count, plain = 0, len(data), 0, self._block is None
         try:
             while end - at >= f.FRAME_HEAD:
                 high, low, kind, flags, stream = read_head(data, at)
@@ -188,7 +184,7 @@ class Connection(asyncio.Protocol):
                     break
                 at = stop
                 # A token: DATA without flags that is one message, of a call whose head came before.
-                if kind == 0 and flags == 0 and size > PREFIX and (call := calls.get(stream)) is not None:
+                if kind == 0 and flags == 0 and size > PREFIX and plain and (call := calls.get(stream)) is not None:
                     count += size
                     inbox = call.inbox
                     if (
@@ -209,6 +205,7 @@ class Connection(asyncio.Protocol):
                 if size > f.LEAST_FRAME:
                     raise Violation(f.FRAME_SIZE_ERROR, f"a frame of {size} bytes; {f.LEAST_FRAME} were agreed")
                 self._frame(kind, flags, stream & f.LAST_STREAM, data[start:stop], woken)
+                plain = self._block is None
             self._rest = data[at:] if at < end else b""
             if count:
                 self._idle_frames = 0
@@ -278,10 +275,11 @@ class Connection(asyncio.Protocol):
         self._count(len(payload))
         call = self._call(stream)
         if call is None:
-            self._late_allowed -= len(payload)
-            if self._late_allowed < 0:
+            self._late_bytes -= len(payload)
+            if self._late_bytes < 0:
                 raise Violation(f.STREAM_CLOSED, "data on a stream that was over")
-            self._idle()
+            if not payload:
+                self._late()
             return
         call.received += len(payload)
         if call.received > call.granted:
@@ -334,7 +332,7 @@ class Connection(asyncio.Protocol):
         head = self._heads.read(block)
         call = self._call(stream)
         if call is None:
-            self._idle()
+            self._late()
             return
         last = bool(flags & f.END_STREAM)
         outcome = call.take_head(head, last=last)
@@ -350,7 +348,7 @@ class Connection(asyncio.Protocol):
         if len(payload) != 4:
             raise Violation(f.FRAME_SIZE_ERROR, "a RST_STREAM of another size than 4")
         if (call := self._call(stream)) is None:
-            self._idle()
+            self._late()
         else:
             self._over(call, reset(int.from_bytes(payload, "big")))
 
@@ -381,22 +379,22 @@ class Connection(asyncio.Protocol):
                 self._most_calls = value
             elif key == f.ENABLE_PUSH and value != 0:
                 raise Violation(f.PROTOCOL_ERROR, "ENABLE_PUSH, from a server")
-        self._write(f.SETTINGS_ACK)
+        self._owe(f.SETTINGS_ACK)
         self._on_change()
 
     def _take_ping(self, flags: int, payload: bytes) -> None:
         if len(payload) != 8:
             raise Violation(f.FRAME_SIZE_ERROR, "a PING of another size than 8")
         if not flags & f.ACK:
-            self._write(f.ping(payload, ack=True))
-        elif (answered := self._pings.get(payload)) is not None and not answered.done():
-            answered.set_result(None)
+            self._owe(f.ping(payload))
 
     def _take_goaway(self, payload: bytes) -> None:
         if len(payload) < 8:
             raise Violation(f.FRAME_SIZE_ERROR, "a GOAWAY of less than 8 bytes")
         last = int.from_bytes(payload[:4], "big") & f.LAST_STREAM
         self.draining = True
+        if code := int.from_bytes(payload[4:8], "big"):
+            self._farewell = f" with {f.error_name(code)}"
         for call in [call for call in self.calls.values() if call.id > last]:
             reason = "the server is closing this connection and did nothing of the call (GOAWAY)"
             self._over(call, Broken(ConnectFailed, reason))
@@ -428,6 +426,13 @@ class Connection(asyncio.Protocol):
         if self._idle_frames > _MAX_IDLE_FRAMES:
             raise Violation(f.ENHANCE_YOUR_CALM, f"{_MAX_IDLE_FRAMES} frames in a row that move nothing")
 
+    def _late(self) -> None:
+        """Take a frame of a stream that is over: one that we have reset may end in the meantime by itself."""
+        if self._late_frames:
+            self._late_frames -= 1
+        else:
+            self._idle()
+
     def _over(self, call: Call, outcome: Outcome) -> None:
         """Let a call be over, because the peer said so."""
         del self.calls[call.id]
@@ -441,7 +446,8 @@ class Connection(asyncio.Protocol):
         """Let a call be over, and tell the peer."""
         del self.calls[call.id]
         self._outbox.drop(call.id)
-        self._late_allowed += max(call.granted - call.received, 0)
+        self._late_bytes += max(call.granted - call.received, 0)
+        self._late_frames += _FRAMES_OF_AN_END
         if self._transport is not None and not self._transport.is_closing():
             self._write(f.rst_stream(call.id, code))
         self._let_go(call, outcome)
@@ -453,7 +459,7 @@ class Connection(asyncio.Protocol):
             call.slot.discard(call)
             call.slot = None
         call.wake()
-        if self._most_calls is not None:
+        if self._most_calls != _UNLIMITED:
             self._on_change()
         if self.draining and not self.calls:
             self._bye(f.NO_ERROR, "")
@@ -464,6 +470,7 @@ class Connection(asyncio.Protocol):
 
     def _broken(self, exc: Violation) -> None:
         """End the connection because the peer broke the protocol, or never spoke it."""
+        self._broke = True
         if not self.ready.done():
             self.ready.set_exception(NotHttp2(exc.reason))
         self._end(Broken(ProtocolViolation, f"the server broke HTTP/2: it sent {exc.reason}"))
@@ -480,9 +487,6 @@ class Connection(asyncio.Protocol):
             self._outbox.drop(call.id)
             call.outcome = outcome
             call.wake()
-        for answered in self._pings.values():
-            if not answered.done():
-                answered.set_exception(ConnectionLost("the connection ended before a PING was answered"))
 
     def _bye(self, code: int, reason: str) -> None:
         transport = self._transport
@@ -497,23 +501,29 @@ class Connection(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         """Send bytes with all others of this round of the event loop."""
         self._unsent.append(data)
-        self._unsent_bytes += len(data)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
+    def _write_now(self, data: bytes) -> None:
+        """Send bytes, and hear at once whether the socket takes more."""
+        self._unsent.append(data)
+        self._flush()
+
+    def _owe(self, data: bytes) -> None:
+        """Answer the peer, unless it has us answer and does not read."""
+        self._owed_bytes += len(data)
+        if self._owed_bytes > _MAX_OWED:
+            raise Violation(f.ENHANCE_YOUR_CALM, "what asks for answers, and reads none of them")
+        self._write(data)
+
     def _flush(self) -> None:
         self._flushing = False
         transport = self._transport
-        if not self._unsent or transport is None or transport.is_closing():
-            return
-        if self._outbox.paused and self._unsent_bytes < _MAX_UNSENT:
-            return
-        if self._outbox.paused:
-            self.abort()
+        if not self._unsent or self._outbox.paused or transport is None or transport.is_closing():
             return
         data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)
-        self._unsent, self._unsent_bytes = [], 0
+        self._unsent, self._owed_bytes = [], 0
         transport.write(data)
 
 

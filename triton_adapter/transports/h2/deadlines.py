@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 
 CallT = TypeVar("CallT")
 
-_FINE_S, _COARSE_S = 0.005, 0.1
-_FINE_BELOW_S = 2.0
+_GRAINS = ((2.0, 0.005), (60.0, 0.1))
+_COARSEST_S = 1.0
 
 
 class Deadlines(Generic[CallT]):
-    """Calls by when their time is up, to the next 5 ms, or 100 ms when that is more than two seconds away.
+    """Calls by when their time is up: to the next 5 ms, or 100 ms beyond two seconds, or a second beyond a minute.
 
     A call that ends in time costs two set operations and no timer. The number of slots kept is bounded by the longest
     deadline, not by the number of calls.
@@ -32,7 +32,7 @@ class Deadlines(Generic[CallT]):
 
     def add(self, call: CallT, seconds: float) -> set[CallT]:
         """Watch a call; to take it out, discard it from the set that is returned."""
-        grain = _FINE_S if seconds < _FINE_BELOW_S else _COARSE_S
+        grain = next((grain for below, grain in _GRAINS if seconds < below), _COARSEST_S)
         due = (int((self._loop.time() + seconds) / grain) + 1) * grain
         slot = self._slots.get(due)
         if slot is None:
@@ -59,8 +59,10 @@ class Deadlines(Generic[CallT]):
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time()
-        while self._order and self._order[0] <= now:
-            for call in self._slots.pop(heapq.heappop(self._order)):
-                self._expire(call)
-        if self._order and self._timer is None:
-            self._arm()
+        try:
+            while self._order and self._order[0] <= now:
+                for call in self._slots.pop(heapq.heappop(self._order)):
+                    self._expire(call)
+        finally:
+            if self._order and self._timer is None:
+                self._arm()

@@ -66,9 +66,9 @@ def settings(values: dict[int, int]) -> bytes:
 SETTINGS_ACK = frame_head(0, SETTINGS, ACK, 0)
 
 
-def ping(payload: bytes, *, ack: bool) -> bytes:
-    """Return a PING frame; `payload` is 8 bytes."""
-    return frame_head(8, PING, ACK if ack else 0, 0) + payload
+def ping(payload: bytes) -> bytes:
+    """Return the answer to a PING of 8 bytes."""
+    return frame_head(8, PING, ACK, 0) + payload
 
 
 def rst_stream(stream: int, code: int) -> bytes:

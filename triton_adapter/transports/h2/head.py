@@ -23,7 +23,7 @@ MAX_HEADER_BLOCK = MAX_HEADER_LIST
 """Bytes of an encoded header block: no honest one is larger than what it says."""
 
 Header = tuple[str, str]
-_KEPT_BLOCKS = 64
+_KEPT_BLOCKS, _KEPT_BYTES = 64, 512
 _METHOD_POST, _SCHEME_HTTP, _SCHEME_HTTPS = b"\x83", b"\x86", b"\x87"  # RFC 7541, appendix A: static entries 3, 6, 7
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 _VALUE = re.compile(rb"[^\x00\r\n]*\Z")
@@ -78,9 +78,10 @@ class HeadReader:
             except (HPACKError, UnicodeError, IndexError) as exc:
                 raise Violation(COMPRESSION_ERROR, f"a header block that cannot be decoded ({exc})") from exc
             found = _checked(decoded)
-            if len(self._known) >= _KEPT_BLOCKS:
-                del self._known[next(iter(self._known))]
-            self._known[block] = found
+            if len(block) <= _KEPT_BYTES:
+                if len(self._known) >= _KEPT_BLOCKS:
+                    del self._known[next(iter(self._known))]
+                self._known[block] = found
         return found
 
 

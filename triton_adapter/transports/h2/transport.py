@@ -127,14 +127,14 @@ class H2Transport:
     ) -> AdapterError | asyncio.CancelledError:
         """Return what a call that is over, and not in order, has to raise."""
         outcome = call.outcome
+        hidden = (*private, *self._metadata.secrets)
         if isinstance(outcome, Status):
-            hidden = (*private, *self._metadata.secrets)
             return error_for(
                 outcome.code, outcome.message, what=what, stage=stage, hide=hidden, request_id=request_id,
                 hung_up=hung_up(self._tls),
             )  # fmt: skip
         if isinstance(outcome, Broken):
-            return outcome.error(f"{what}: {clean(outcome.reason)}")
+            return outcome.error(f"{what}: {clean(outcome.reason, hide=hidden)}")
         if outcome is Given.EXPIRED:
             return DeadlineExceeded(f"{what}: no answer within the time for the call", stage=stage)
         if outcome is Given.CLOSED:
@@ -169,17 +169,19 @@ class H2Transport:
         channel = self._channel
         if channel is None or self._closed or self._loop is not asyncio.get_running_loop():
             channel = self._its_channel()
+        compression = self._settings.compression
+        parts = _framed(message) if compression is None else _compressed(message, compression)
+        block = self._block(path)
+        for name, value in trace:
+            block += literal(name, value)
         connection = channel.usable()
         if connection is None:
             loop = asyncio.get_running_loop()
             began = loop.time()
             connection = await channel.connection(timeout_s)
             timeout_s = max(timeout_s - (loop.time() - began), 0.001)
-        compression = self._settings.compression
-        parts = _framed(message) if compression is None else _compressed(message, compression)
-        block = self._block(path) + literal("grpc-timeout", timeout_value(timeout_s))
-        for name, value in trace:
-            block += literal(name, value)
+        # From here on nothing may fail or wait: whose turn has come has to take it.
+        block += literal("grpc-timeout", timeout_value(timeout_s))
         return connection.call(block, parts, timeout_s=timeout_s, whole=whole)
 
     def _block(self, path: str) -> bytes:
