@@ -1,7 +1,7 @@
 """Make the environment of a foreign server, which some long tests run: `foreign_servers.py NAME`.
 
 Each goes into a folder of its own under `~/.cache/worker-adapter/engines` (`XDG_CACHE_HOME` moves it), outside the
-checkout, and is made once. Together they take a gigabyte.
+checkout, and is made once. Together the servers take a gigabyte.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ REQUIREMENTS = {
     "kserve": ("kserve==0.21.*",),
     "dynamo": ("ai-dynamo-runtime==1.6.1",),
     "llama-cpp": ("xllamacpp==2026.10.11549", "gguf>=0.17,<1", "numpy>=1.26,<3"),
+    # Not a server: the client that benchmarks/detect.py is held against. It weighs some gigabytes.
+    "ultralytics": ("ultralytics==8.4.190", "torch==2.13.0", "torchvision", "tritonclient[all]==2.73.0"),
 }
 _INSTALL_S = 900.0
 

@@ -11,7 +11,7 @@ def worker_adapter_register() -> AdapterPlugin:
         name="triton",
         adapter="triton_adapter.adapter:TritonAdapter",
         settings="triton_adapter.settings:TritonSettings",
-        api_version="1.1",
+        api_version="1.2",
         summary="any model in an NVIDIA Triton Inference Server",
         # TOOLS are missing: no model that Triton serves natively takes them.
         capabilities=frozenset(Capability) - {Capability.TOOLS},

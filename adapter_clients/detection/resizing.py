@@ -37,7 +37,7 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
         return pixels
     x, y = _axis(pixels.shape[1], width), _axis(pixels.shape[0], height)
     if x.is_plain and y.is_plain:
-        return pixels[y.first][:, x.first]
+        return pixels[_evenly(y.first)][:, _evenly(x.first)]
     # Only the rows that count are touched: of a tall picture most are not.
     found = _part(_across(pixels, y.first, x), y.rest)
     if not y.is_plain:
@@ -45,6 +45,14 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     found += 2
     found >>= 2
     return found.astype(np.uint8).reshape(height, width, 3)
+
+
+def _evenly(positions: Lines) -> slice | Lines:
+    """Return evenly spaced positions as a slice, which copies nothing; a side shrunk to an odd whole part has such."""
+    step = int(positions[1] - positions[0]) if len(positions) > 1 else 1
+    if step > 0 and (np.diff(positions) == step).all():
+        return slice(int(positions[0]), int(positions[-1]) + 1, step)
+    return positions
 
 
 def _part(lines: Lines, weights: Lines) -> Lines:

@@ -15,7 +15,8 @@ from openai_adapter.wire.request import Kind
 _ALWAYS = frozenset({Capability.STREAMING, Capability.STOP, Capability.USAGE, Capability.FINISH_REASON})
 """What the API itself brings; a stop string is cut here where the engine lets it through."""
 _BY_TRY = frozenset({
-    Capability.IMAGES, Capability.IMAGE_URLS, Capability.TOOLS, Capability.REASONING, Capability.SEED, Capability.LOGPROBS,
+    Capability.IMAGES, Capability.IMAGE_URLS, Capability.TOOLS, Capability.REASONING, Capability.SEED,
+    Capability.LOGPROBS,
     Capability.RESPONSE_FORMAT, Capability.CHAT_TEMPLATE_KWARGS, Capability.TENSORS,
 })  # fmt: skip
 """What depends on model and server, and what many take without heeding it."""

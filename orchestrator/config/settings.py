@@ -184,6 +184,9 @@ class PoolSettings(Frozen):
     )
     shadow_percent: float = Field(default=100.0, ge=0, le=100, description="how many of them, in percent")
     shadow_limit: int = Field(default=32, ge=1, description="copies at a time; more are left out and counted")
+    shadow_compare: Literal["text", "boxes"] = Field(
+        default="text", description="what agrees: the texts, or the boxes of detectors that answer with them as JSON"
+    )
     default_slots: int = Field(default=64, ge=1)
     task_timeout_s: Annotated[Seconds, Field(le=MAX_TIMEOUT_S)] | None = Field(
         default=None, description="for tasks that bring no timeout of their own"

@@ -94,7 +94,24 @@ def _agreements(report: RolloutReport) -> str:
         "Pools", "Compared", "Same text", "Same tool calls", "Same outcome", "First difference (characters)",
         "Left out",
     )  # fmt: skip
-    return "<h2>Agreement of answers</h2>" + _table(heads, rows, "a pool and its shadow")
+    return "<h2>Agreement of answers</h2>" + _table(heads, rows, "a pool and its shadow") + _box_agreements(report)
+
+
+def _box_agreements(report: RolloutReport) -> str:
+    rows = [
+        (
+            f"{escape(each.pool_id)} and {escape(each.shadow_id)}",
+            str(boxes.compared),
+            _percent(boxes.same, boxes.compared),
+            _three(boxes.matched),
+            _three(boxes.overlap),
+            str(boxes.unreadable),
+        )
+        for each in report.agreements
+        if (boxes := each.boxes) is not None
+    ]
+    heads = ("Pools", "Compared", "Same boxes", "Boxes with a partner %", "Overlap of partners %", "Not readable")
+    return "<h2>Agreement of boxes</h2>" + _table(heads, rows, "p50 / p90 / p99") if rows else ""
 
 
 def _figure(title: str, unit: str, spreads: list[tuple[str, Spread]]) -> str:

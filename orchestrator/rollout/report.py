@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
+
+from orchestrator.rollout.boxes import BoxMatch, match_boxes
 
 RECENT = 1000
 """Tasks and comparisons that are remembered per pool."""
@@ -68,6 +70,20 @@ class PoolFigures(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_s: Spread
 
 
+class BoxAgreement(msgspec.Struct, frozen=True, kw_only=True):
+    """How the boxes of detectors compare; all in percent."""
+
+    compared: int
+    unreadable: int
+    """Pairs of answers of which one was no JSON with detections."""
+    same: int
+    """Pairs in which every box has a partner of its class in the other."""
+    matched: Spread
+    """Of each pair of answers, the boxes that have a partner."""
+    overlap: Spread
+    """Of each pair of boxes, the intersection over union."""
+
+
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     """How the answers of a pool and its shadow compare, over tasks that both finished."""
 
@@ -82,6 +98,8 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks that were to be copied and were not, because too many copies were running."""
     first_difference: Spread
     """Characters up to which answers that differ are the same."""
+    boxes: BoxAgreement | None = None
+    """Where the shadow pool compares boxes."""
 
 
 class RolloutReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,10 +152,13 @@ class Comparisons:
         self._same_tool_calls: deque[bool] = deque(maxlen=recent)
         self._same_outcome: deque[bool] = deque(maxlen=recent)
         self._differences: deque[int] = deque(maxlen=recent)
+        self._matches: deque[BoxMatch | None] = deque(maxlen=recent)
         self.skipped = 0
 
-    def add(self, answer: Answer, shadows: Answer) -> None:
-        """Compare two answers to one task."""
+    def add(self, answer: Answer, shadows: Answer, *, compare: Literal["text", "boxes"] = "text") -> None:
+        """Compare two answers to one task; as boxes too, if `compare` says so."""
+        if compare == "boxes":
+            self._matches.append(match_boxes(answer.text, shadows.text))
         same = answer.text == shadows.text
         self._same_text.append(same)
         self._same_tool_calls.append(_values_of(answer) == _values_of(shadows))
@@ -155,6 +176,17 @@ class Comparisons:
             same_outcome=sum(self._same_outcome),
             skipped=self.skipped,
             first_difference=Spread.of(self._differences),
+            boxes=self._box_agreement() if self._matches else None,
+        )
+
+    def _box_agreement(self) -> BoxAgreement:
+        matches = [match for match in self._matches if match is not None]
+        return BoxAgreement(
+            compared=len(matches),
+            unreadable=len(self._matches) - len(matches),
+            same=sum(match.share == 1 for match in matches),
+            matched=Spread.of(match.share * 100 for match in matches),
+            overlap=Spread.of(each * 100 for match in matches for each in match.overlaps),
         )
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import anyio
 import anyio.abc
@@ -83,7 +83,7 @@ class Shadows:
         if self.group is None or self._running[shadow.id] >= shadow.shadow_limit:
             comparisons.skipped += 1
             return None
-        copy = _Copy(comparisons, held)
+        copy = _Copy(comparisons, held, shadow.shadow_compare)
         self._running[shadow.id] += 1
         if held is not None:  # the copy may outlive the request
             held.hold()
@@ -105,7 +105,7 @@ class Shadows:
                 async for batch in stream.batches():
                     answer.take(batch)
             original = await copy.original.get()
-            original.compare(answer, copy.comparisons)
+            original.compare(answer, copy)
         except AdapterError:
             pass  # the shadow pool refuses it: its own figures tell
         except Exception as exc:
@@ -131,13 +131,13 @@ class _Answer:
         if isinstance(batch[-1], End | Error):
             self._terminal = batch[-1]
 
-    def compare(self, shadow: _Answer, comparisons: Comparisons) -> None:
+    def compare(self, shadow: _Answer, copy: _Copy) -> None:
         """Compare with the shadow's answer, if both came to an end that nobody cut short."""
         mine, its = self._terminal, shadow._terminal
         if not isinstance(mine, End) or not isinstance(its, End):
             return
         if "cancelled" not in (mine.finish_reason, its.finish_reason):
-            comparisons.add(self._whole(mine), shadow._whole(its))
+            copy.comparisons.add(self._whole(mine), shadow._whole(its), compare=copy.compare)
 
     def _whole(self, end: End) -> Answer:
         calls = tuple((call.name, call.arguments) for call in gather_tool_calls(self._calls))
@@ -145,9 +145,10 @@ class _Answer:
 
 
 class _Copy:
-    def __init__(self, comparisons: Comparisons, held: Held | None) -> None:
+    def __init__(self, comparisons: Comparisons, held: Held | None, compare: Literal["text", "boxes"]) -> None:
         self.comparisons = comparisons
         self.held = held
+        self.compare = compare
         self.original = _Later()
 
 

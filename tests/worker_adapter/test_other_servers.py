@@ -123,8 +123,8 @@ def test_doctor_tries_those_that_serve_the_url_and_says_which_got_an_answer(kser
 
 
 def test_models_list_does_not_speak_to_another_adapters_engine(kserve: FakeTriton, tmp_path: Path) -> None:
-    env = install(tmp_path, "web", adapter_code("web", scheme="http"))
-    url = kserve.grpc_url.replace("grpc://", "http://")
+    env = install(tmp_path, "web", adapter_code("web", scheme="web"))
+    url = kserve.grpc_url.replace("grpc://", "web://")
 
     result = run("models", "list", "--url", url, env=env)
 

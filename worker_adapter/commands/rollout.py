@@ -84,6 +84,12 @@ def _print(found: dict[str, Any]) -> None:
         share = f"{each['same_text']} of {each['compared']} answers are the same"
         if each.get("same_tool_calls") not in (None, each["compared"]):
             share += f", {each['same_tool_calls']} in their tool calls"
+        if (boxes := each.get("boxes")) is not None:
+            share = f"in {boxes['same']} of {boxes['compared']} answers the boxes are the same"
+            if boxes["overlap"]["count"]:
+                share += f", partners overlap by {boxes['overlap']['p50']:.1f} % (median)"
+            if boxes["unreadable"]:
+                share += f", {boxes['unreadable']} had no boxes to read"
         say(f"{each['shadow_id']} as shadow of {each['pool_id']}: {share}, {each['skipped']} tasks left out")
 
 

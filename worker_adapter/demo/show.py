@@ -13,9 +13,10 @@ from time import perf_counter
 import anyio
 import anyio.to_thread
 
-from adapter_api import AdapterPlugin, EngineProps, HealthReport, PluginHost
+from adapter_api import AdapterPlugin, EngineProps, HealthReport, PluginHost, WorkerAdapter
 from orchestrator import Orchestrator, OrchestratorSettings
 from worker_adapter.demo.board import Board, Lane
+from worker_adapter.demo.detection import detector_of, look_at_drawing
 from worker_adapter.demo.engine import EmbeddedEngine, choose_engine, scrape
 from worker_adapter.demo.playbill import acts_for
 from worker_adapter.demo.view import View
@@ -29,6 +30,7 @@ _TASK_S = 30.0
 _NEXT = (
     ("a host with a status page, and an engine behind it", "serve --embedded"),
     ("what an engine of yours can do", "doctor grpc://HOST:8001"),
+    ("what is in a picture", "detect photo.jpg --url grpc://HOST:8001 --model yolo"),
     ("whether an adapter keeps the contract", "conformance --adapter mock"),
     ("everything else", "--help"),
 )
@@ -90,6 +92,7 @@ class Show:
             self._view.step(f"{len(board.lanes)} tasks at once on {models} language models, through the orchestrator")
             await self._run_tasks(orchestrator, board)
             self._show_results(board)
+            await self._detect(adapter, props)
             self._show_health(await orchestrator.health(_POOL, _REPLICA))
             self._show_props(props)
             await self._show_metrics(orchestrator, engine, board)
@@ -114,6 +117,19 @@ class Show:
     async def _cancel(self, orchestrator: Orchestrator, lane: Lane) -> None:
         lane.receipt = await orchestrator.cancel(lane.act.task.job_id)
         self._view.cancelled(lane)
+
+    async def _detect(self, adapter: WorkerAdapter, props: EngineProps) -> None:
+        model = detector_of(props)
+        if model is None:
+            return
+        result = await look_at_drawing(adapter, model)
+        self._view.step(f"A picture, drawn here, looked at by the detector {model}")
+        rows = [
+            (each.class_name, f"{each.confidence:.2f}", ", ".join(f"{value:g}" for value in each.box))
+            for each in result.detections
+        ]
+        self._view.table(("found", "confidence", "box in pixels"), rows)
+        self._view.document("detection", result.document())
 
     # -- what is shown ------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ output { name: "finish_reason" data_type: TYPE_STRING dims: [ -1 ] }
 @pytest.fixture
 def fake() -> Iterator[FakeTriton]:
     with FakeTriton() as running:
-        running.model("adder").config(ADDER)
+        running.model("adder").config(ADDER).respond_with_tensors({"y": [1.0, 2.0]})
         yield running
 
 

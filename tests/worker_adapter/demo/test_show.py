@@ -21,6 +21,7 @@ import pytest
 from adapter_api import decode_event
 from adapter_api.testing import find_violation
 from tests.worker_adapter.program import DEADLINE_S, PROGRAM, Finished, Running, environment, is_gone, run
+from worker_adapter.demo.detection import DRAWN
 from worker_adapter.demo.show import program
 
 pytestmark = pytest.mark.live
@@ -70,6 +71,12 @@ def test_one_task_is_cancelled_and_the_receipt_says_what_that_did(documents: lis
 @pytest.mark.spec("ORCH-3059-023")
 def test_the_tasks_that_share_prompt_and_seed_share_their_text(documents: list[dict[str, Any]]) -> None:
     assert of(documents, "results")["twins_agree"] is True
+
+
+def test_a_detector_says_what_is_in_a_picture_and_where(documents: list[dict[str, Any]]) -> None:
+    found = of(documents, "detection")["detections"]
+
+    assert [(each["class_name"], tuple(each["box"])) for each in found] == [(name, box) for name, _, box in DRAWN]
 
 
 def test_it_shows_health_props_and_metrics_of_both_sides(documents: list[dict[str, Any]]) -> None:
