@@ -22,6 +22,7 @@ from adapter_api import (
 )
 from tests.triton_adapter.transports.h2.peer import (
     ACK,
+    ANSWER,
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -34,6 +35,7 @@ from tests.triton_adapter.transports.h2.peer import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
+    Script,
     Wire,
     answer,
     ask,
@@ -80,7 +82,7 @@ async def rows(transport: H2Transport) -> int:
         call.cancel()
 
 
-def once(made: Callable[[int], bytes]) -> Callable[[Wire], object]:
+def once(made: Callable[[int], bytes]) -> Script:
     async def script(wire: Wire) -> None:
         await wire.greet()
         while True:
@@ -98,13 +100,13 @@ def once(made: Callable[[int], bytes]) -> Callable[[Wire], object]:
 FINE: dict[str, Callable[[int], bytes]] = {
     "plainly": answer,
     "with padding": lambda s: (
-        head(s, b"\x03" + HEADED + b"\0\0\0", flags=END_HEADERS | PADDED)
+        head(s, b"\x03" + ANSWER + b"\0\0\0", flags=END_HEADERS | PADDED)
         + data(s, b"\x04" + message() + bytes(4), flags=PADDED) + trailers(s)
     ),
-    "with a priority": lambda s: head(s, bytes(5) + HEADED, flags=END_HEADERS | 0x20) + data(s) + trailers(s),
+    "with a priority": lambda s: head(s, bytes(5) + ANSWER, flags=END_HEADERS | 0x20) + data(s) + trailers(s),
     "in continuations": lambda s: (
-        head(s, HEADED[:3], flags=0) + frame(CONTINUATION, b"", stream=s) + frame(CONTINUATION, HEADED[3:9], stream=s)
-        + frame(CONTINUATION, HEADED[9:], flags=END_HEADERS, stream=s) + data(s) + trailers(s)
+        head(s, ANSWER[:3], flags=0) + frame(CONTINUATION, b"", stream=s) + frame(CONTINUATION, ANSWER[3:9], stream=s)
+        + frame(CONTINUATION, ANSWER[9:], flags=END_HEADERS, stream=s) + data(s) + trailers(s)
     ),
     "in one byte a frame": lambda s: (
         head(s) + b"".join(data(s, message()[at : at + 1]) for at in range(len(message()))) + trailers(s)
@@ -123,9 +125,8 @@ FINE: dict[str, Callable[[int], bytes]] = {
     "with an encoding that is not used": lambda s: head(s, GZIP) + data(s) + trailers(s),
     "with the last data and the end apart": lambda s: head(s) + data(s) + data(s, b"") + trailers(s),
     "with a reset after the end": lambda s: answer(s) + frame(RST_STREAM, bytes(4), stream=s),
-    "with an empty reset of the table": lambda s: head(s, b"\x20" + HEADED) + data(s) + trailers(s),
+    "with an empty reset of the table": lambda s: head(s, b"\x20" + ANSWER) + data(s) + trailers(s),
 }  # fmt: skip
-HEADED = block((":status", "200"), ("content-type", "application/grpc"))
 
 
 @pytest.mark.parametrize("how", FINE)
@@ -171,7 +172,7 @@ async def test_an_answer_is_understood_byte_by_byte() -> None:
 ENDINGS: dict[str, tuple[type[AdapterError], str, Callable[[int], bytes]]] = {
     "a status without an answer": (
         InvalidRequest, "no such thing: ü, 100%",
-        lambda s: trailers(s, HEADED + block(("grpc-status", "3"), ("grpc-message", "no such thing: %C3%BC, 100%"))),
+        lambda s: trailers(s, ANSWER + block(("grpc-status", "3"), ("grpc-message", "no such thing: %C3%BC, 100%"))),
     ),
     "no status": (StreamIncomplete, "without a status", lambda s: head(s) + data(s, flags=END_STREAM)),
     "trailers without a status": (StreamIncomplete, "without a status",
