@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from adapter_api import AdapterError, Overloaded, ProtocolViolation, StreamIncomplete
@@ -20,9 +20,6 @@ from triton_adapter.transports.h2.frames import (
     error_name,
 )
 from triton_adapter.transports.h2.inbox import Inbox
-
-if TYPE_CHECKING:
-    from triton_adapter.transports.h2.connection import Connection
 
 WINDOW = 256 * 1024
 """Bytes of a stream that may be on their way or unread: what a consumer that stalls costs at most."""
@@ -70,6 +67,16 @@ Outcome = Status | Broken | Given
 OK = Status("OK")
 
 
+class Link(Protocol):
+    """What a call needs of its connection."""
+
+    def give_up(self, call: Call, why: Given) -> None:
+        """End a call from our side."""
+
+    def grant(self, stream: int, increment: int) -> None:
+        """Let the peer send so many bytes more."""
+
+
 class Call:
     """One stream of a connection, with one reader. Made by `Connection.call`.
 
@@ -80,7 +87,7 @@ class Call:
         "_connection", "_head", "_waiter", "granted", "id", "inbox", "outcome", "received", "slot", "whole",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, stream: int, limit: int, *, whole: bool) -> None:
+    def __init__(self, connection: Link, stream: int, limit: int, *, whole: bool) -> None:
         self._connection = connection
         self.id = stream
         self.inbox = Inbox(limit)
