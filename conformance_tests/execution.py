@@ -6,7 +6,9 @@ import logging
 import random
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from time import perf_counter
+from typing import TypeVar
 
 import anyio
 
@@ -14,7 +16,16 @@ from adapter_api import Capability
 from conformance_tests.catalog import ALWAYS, Requirement
 from conformance_tests.checks import Check
 from conformance_tests.harness import Harness
-from conformance_tests.outcome import Blocked, Failed, HarnessBroke, NotApplicable, Outcome, Status, Verdict
+from conformance_tests.outcome import (
+    Blocked,
+    EngineDeath,
+    Failed,
+    HarnessBroke,
+    NotApplicable,
+    Outcome,
+    Status,
+    Verdict,
+)
 from conformance_tests.promises import settings_problem
 from conformance_tests.subject import Facts, Subject, Trust
 from conformance_tests.watchdog import WAITING, interrupting
@@ -23,6 +34,20 @@ DEFAULT_TIMEOUT_S = 60.0
 
 MENDING_S = 60.0
 """Seconds beyond its limit that a check may take to mend what it broke."""
+
+ATTEMPTS = 2
+"""How often a check is tried whose engine dies of itself."""
+
+MOST_DEATHS = 10
+"""Deaths after which an engine is given up: each costs a start, and so many are no chance."""
+
+ASKING_S = 30.0
+"""Seconds in which a harness has to say whether its engine lives."""
+
+REVIVAL_S = 120.0
+"""Seconds in which a harness has to bring its engine back."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger("conformance_tests")
 
@@ -37,7 +62,9 @@ class Session:
         self._facts: Facts | None = None
         self._trust = Trust()
         self._started = False
-        self._broken: HarnessBroke | None = None
+        self._broken: Verdict | None = None
+        """Why no further check can be tried."""
+        self._deaths = 0
 
     @property
     def facts(self) -> Facts:
@@ -54,13 +81,15 @@ class Session:
     def run(self, check: Check, requirement: Requirement | None) -> Outcome:
         """Run one check and return how it ended; never raises but for an interrupt."""
         began = perf_counter()
-        verdict = self._attempt(check, requirement)
+        deaths: list[EngineDeath] = []
+        verdict = self._on_a_living_engine(check, requirement, deaths)
         return Outcome(
             requirement=check.requirement,
             status=Status.PASSED if verdict is None else verdict.status,
             reason="" if verdict is None else verdict.reason,
             duration_s=round(perf_counter() - began, 4),
             check=check.name,
+            engine_deaths=tuple(deaths),
         )
 
     def run_all(
@@ -85,6 +114,47 @@ class Session:
                 self.harness.stop()
             except HarnessBroke as exc:
                 _log.warning("%s", exc.reason)
+
+    def _on_a_living_engine(
+        self, check: Check, requirement: Requirement | None, deaths: list[EngineDeath]
+    ) -> Verdict | None:
+        """Try the check, and once more when its engine died of itself: neither a pass nor a failure counts then.
+
+        A second death is the check's own doing, or the adapter's: it is told, and nothing passes by it.
+        """
+        for _ in range(ATTEMPTS):
+            known = dict(self._trust.known)
+            verdict = self._attempt(check, requirement)
+            if not self._started or self._broken is not None:
+                return verdict
+            try:
+                death = self._run(partial(_within, ASKING_S, self.harness.engine_died))
+                if death is None:
+                    return verdict
+                self._trust.forget(known)
+                if self._facts is not None and self._facts.props is None:
+                    self._facts = None
+                deaths.append(self._bury(check, death))
+            except Exception as exc:
+                return _verdict_of(exc)
+            if self._broken is not None:
+                return self._broken
+        return Blocked(f"the engine dies of it: {'; then '.join(death.reason for death in deaths)}")
+
+    def _bury(self, check: Check, reason: str) -> EngineDeath:
+        """Have a dead engine brought back; where that cannot be, no further check is tried."""
+        self._deaths += 1
+        problem = ""
+        if self._deaths > MOST_DEATHS:
+            problem = f"it died {self._deaths} times in this run, and is given up"
+        else:
+            try:
+                self._run(partial(_within, REVIVAL_S, self.harness.revive_engine))
+            except Exception as exc:
+                problem = f"it could not be started anew: {_verdict_of(exc).reason}"
+        if problem:
+            self._broken = Blocked(f"the engine died in the check of {check.requirement}: {reason}; {problem}")
+        return EngineDeath(requirement=check.requirement, reason=reason, revived=not problem)
 
     def _attempt(self, check: Check, requirement: Requirement | None) -> Verdict | None:
         try:
@@ -126,12 +196,14 @@ class Session:
 
         self._run(run)
 
-    def _run(self, run: Callable[[], Awaitable[None]]) -> None:
+    def _run(self, run: Callable[[], Awaitable[T]]) -> T:
         """Run it in an event loop of its own, and no longer than its limit and some time to mend what it broke."""
         limit_s = self.timeout_s + MENDING_S
+        returned: list[T] = []
         with interrupting(limit_s) as blocked_at:
             try:
-                anyio.run(run, backend=self.harness.backend, backend_options=self.harness.backend_options())
+                options = self.harness.backend_options()
+                returned.append(anyio.run(run, backend=self.harness.backend, backend_options=options))
             except Exception:
                 if not blocked_at:
                     raise
@@ -142,6 +214,7 @@ class Session:
             )
         if blocked_at:
             raise Failed(f"the event loop was blocked for {limit_s:g} s, at {blocked_at[0]}: nothing may wait in it")
+        return returned[0]
 
     def _ask(self) -> Facts:
         facts = Facts()
@@ -162,6 +235,15 @@ class Session:
         except Exception as exc:
             return Facts(problem=f"{type(exc).__name__}: {exc}")
         return facts
+
+
+async def _within(limit_s: float, method: Callable[[], Awaitable[T]]) -> T:
+    """Call a method of the harness that has so long."""
+    try:
+        with anyio.fail_after(limit_s):
+            return await method()
+    except TimeoutError as exc:
+        raise HarnessBroke(f"harness method {getattr(method, '__qualname__', method)} took over {limit_s:g} s") from exc
 
 
 def _verdict_of(exc: BaseException) -> Verdict:

@@ -300,6 +300,21 @@ class Harness(ABC):
         """Let the engine go on after `pause_engine`."""
         _cannot("resume the engine", "resume_engine")
 
+    async def engine_died(self) -> str | None:
+        """Return how the engine has died, or that it hangs for good, in a few words; `None` while it lives, and where
+        nobody can tell.
+
+        Asked after every check, when all that the check broke is mended, so it is to be cheap: has the process ended,
+        does a question of the harness's own, past the adapter, get an answer? Nothing is proved on an engine that died
+        by itself: it is brought back, and the check is run once more.
+        """
+        return None
+
+    async def revive_engine(self) -> None:
+        """Bring the engine back, at the same address, after `engine_died` has told of its death; by itself,
+        `start_engine`."""
+        await self.start_engine()
+
     async def make_unready(self) -> None:
         """Make the engine alive but not ready for work, as while it loads its model."""
         _cannot("make the engine alive but not ready", "make_unready")

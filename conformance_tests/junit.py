@@ -31,6 +31,9 @@ def render_junit(report: Report) -> bytes:
     _properties(suite, verdict=report.verdict, catalog=report.catalog, suite_version=report.suite_version)
     for result in report.results:
         suite.append(_case(result))
+    if report.engine_deaths:
+        told = [report.deaths_told, *(f"{death.requirement}: {death.reason}" for death in report.engine_deaths)]
+        ElementTree.SubElement(suite, "system-out").text = _legal("\n".join(told))
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)

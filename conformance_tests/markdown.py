@@ -44,6 +44,13 @@ def render(report: Report) -> str:
     for status, title in _SECTIONS:
         lines += _section(title, [result for result in report.results if result.status is status])
     lines += _grouped("Skipped", (result for result in report.results if result.status is Status.SKIPPED))
+    if report.engine_deaths:
+        lines += ["", "## The engine died", ""]
+        lines += [
+            f"- in the check of {death.requirement}: {death.reason}" for death in report.engine_deaths[:MOST_LISTED]
+        ]
+        if len(report.engine_deaths) > MOST_LISTED:
+            lines.append(f"- … and {len(report.engine_deaths) - MOST_LISTED} more times")
     not_run = [result.id for result in report.results if result.status is Status.NOT_RUN]
     if not_run:
         lines += ["", f"Not run: {_listed(not_run)}."]
@@ -60,6 +67,7 @@ def verdict_line(report: Report) -> str:
         *([f"{undecided} undecided"] if undecided else []),
         f"{len(report.proved)} of {_declared(report)} capabilities proved",
         f"not provable: {', '.join(report.not_provable) or 'none'}",
+        *([report.deaths_told] if report.engine_deaths else []),
     ]
     return f"{report.verdict} ({', '.join(parts)})"
 

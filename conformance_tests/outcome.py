@@ -28,6 +28,14 @@ class Status(StrEnum):
     """It was deselected, or its test was deleted or overridden."""
 
 
+class EngineDeath(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine that died by itself while a check ran: how, as the harness told it, and if it was started anew."""
+
+    requirement: str
+    reason: str
+    revived: bool
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How the check of one requirement ended; `reason` is empty when it passed."""
 
@@ -36,6 +44,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     duration_s: float = 0.0
     check: str | None = None
+    engine_deaths: tuple[EngineDeath, ...] = ()
 
 
 class Verdict(Exception):

@@ -14,7 +14,7 @@ import msgspec
 
 from conformance_tests.catalog import Catalog, encode
 from conformance_tests.deviations import expected
-from conformance_tests.outcome import Outcome, Status
+from conformance_tests.outcome import EngineDeath, Outcome, Status
 from conformance_tests.proofs import proofs_of
 
 FORMAT = "1"
@@ -86,6 +86,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     proved: tuple[str, ...] = ()
     unproved: tuple[str, ...] = ()
     not_provable: tuple[str, ...] = ()
+    engine_deaths: tuple[EngineDeath, ...] = ()
+    """In order; the checks that they fell into were run once more."""
+
+    @property
+    def deaths_told(self) -> str:
+        """How often the engine died by itself, in a few words; empty when it did not."""
+        deaths = self.engine_deaths
+        if not deaths:
+            return ""
+        times = {1: "once", 2: "twice"}.get(len(deaths), f"{len(deaths)} times")
+        each = "" if len(deaths) == 1 else " each time"
+        end = f"and was started anew{each}" if all(death.revived for death in deaths) else "and was not started anew"
+        return f"the engine died {times} {end}"
 
     @property
     def exit_code(self) -> int:
@@ -107,6 +120,7 @@ def make_report(
     strict: bool,
 ) -> Report:
     """Return the report of a run; what the catalog has and `outcomes` do not is `not_run`."""
+    outcomes = list(outcomes)
     by_id = _worst_of_each(outcomes)
     results = []
     for requirement in catalog.requirements:
@@ -140,6 +154,7 @@ def make_report(
         proved=proofs.proved,
         unproved=proofs.unproved,
         not_provable=proofs.not_provable,
+        engine_deaths=tuple(death for outcome in outcomes for death in outcome.engine_deaths),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,6 +36,10 @@ class Trust:
     def __init__(self) -> None:
         self.known: dict[str, str | None] = {}
         """What was looked at, and what is wrong with it."""
+
+    def forget(self, known: Mapping[str, str | None]) -> None:
+        """Go back to what was known before: what was found out on an engine that died says nothing."""
+        self.known = dict(known)
 
     async def ascertain(self, what: str, look: Callable[[], Awaitable[str | None]]) -> None:
         """Block the check when `look`, which is asked once, says that something is wrong."""
@@ -151,6 +155,16 @@ class Subject:
         if task is None and not recording.text:
             raise Blocked("a plain task is answered with no text, which proves nothing; see Harness.task")
         return recording
+
+    async def first_token_s(self, adapter: WorkerAdapter) -> float:
+        """Run a plain task and return after how many seconds its first token came: what is to reach the engine takes
+        that long here and now, which on a busy machine no constant tells."""
+        plain = self.submit(adapter, self.harness.task())
+        began = anyio.current_time()
+        await plain.until_token()
+        took_s = anyio.current_time() - began
+        await plain.rest()
+        return took_s
 
     async def succeed(self, adapter: WorkerAdapter, task: TaskRequest, what: str) -> Recording:
         """Run the task that the check is about, after a plain one; fails the check when only the former fails."""

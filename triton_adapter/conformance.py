@@ -7,8 +7,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import string
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
@@ -64,6 +67,9 @@ _LATE = "engine_failed"
 _SEED = 7
 _MUCH = 32768
 """Bytes of a tensor that are seen to pass, whatever else does."""
+
+_ANSWERS_S = 10.0
+"""Seconds in which a server that lives answers a plain question, however busy the machine is."""
 
 _TOKEN = "conformance-bearer-5309"
 
@@ -129,8 +135,7 @@ class TritonHarness(Harness):
             ports = choose_ports({"gRPC": None, "HTTP": None})
             server = EmbeddedTriton(grpc_port=ports["gRPC"], http_port=ports["HTTP"])
             self._server = self._stack.enter_context(server)
-        way = self._server.http_url if self._protocol == "http" else self._server.grpc_url
-        self._proxy = self._stack.enter_context(FaultProxy(way))
+        self._proxy = self._stack.enter_context(FaultProxy(self._way(self._server)))
 
     def stop(self) -> None:
         self._stack.close()
@@ -279,6 +284,26 @@ class TritonHarness(Harness):
         # What it answers now to calls that were given up belongs into this event loop, not into the next check's.
         await anyio.sleep(0.2)
 
+    async def engine_died(self) -> str | None:
+        """Look at the process, and ask it over HTTP; a server that is somebody else's could not be brought back."""
+        if self._server is None:
+            return None
+        return await anyio.to_thread.run_sync(_death_of, self._server)
+
+    async def revive_engine(self) -> None:
+        await anyio.to_thread.run_sync(self._revive)
+
+    def _revive(self) -> None:
+        server, proxy = self._own_server(), self._fault_proxy()
+        server.kill()  # what hangs, and what a dead server has left behind
+        server.start()
+        # A server that was given may have other ports now, and a proxy keeps to one.
+        self._proxy = self._stack.enter_context(FaultProxy(self._way(server)))
+        proxy.stop()
+
+    def _way(self, server: EmbeddedTriton) -> str:
+        return server.http_url if self._protocol == "http" else server.grpc_url
+
     async def drop_streams(self) -> None:
         self._fault_proxy().cut()
 
@@ -311,6 +336,23 @@ class TritonHarness(Harness):
         self._own_server()
         assert self._proxy is not None
         return self._proxy
+
+
+def _death_of(server: EmbeddedTriton) -> str | None:
+    """Return how a server died; `None` while it answers. Not by the adapter, which is what is under test."""
+    give_up_at = time.monotonic() + _ANSWERS_S
+    while server.is_running:
+        # Any status is an answer; and one that is asked while it dies is soon known to be dead.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            ask = http.client.HTTPConnection(server.http_url.removeprefix("http://"), timeout=_ANSWERS_S / 2)
+            with contextlib.closing(ask):
+                ask.request("GET", "/v2/health/live")
+                ask.getresponse().read()
+                return None
+        if time.monotonic() >= give_up_at:
+            return f"Triton's process runs and answers nothing over HTTP for {_ANSWERS_S:g} s"
+        time.sleep(0.05)
+    return f"Triton's process ended by itself, with status {server.exit_code}"
 
 
 def _failing_task(code: str, prompt: str) -> TaskRequest:

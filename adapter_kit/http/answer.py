@@ -38,7 +38,7 @@ class HttpAnswer:
         self.reason = received.reason
         self.headers: Mapping[str, str] = received.headers
         """By names in lower case; what came several times is joined by commas."""
-        coding = received.headers.get("content-encoding", "identity").lower()
+        coding = (received.headers.get("content-encoding") or "identity").lower()
         if coding != "identity" and not received.no_body and received.length != 0:
             if coding not in _CODINGS:
                 raise ProtocolViolation(f"{where}: the body is packed as {coding[:40]!r}, which nobody asked for")
@@ -58,13 +58,17 @@ class HttpAnswer:
         """Return what has come of the body since the last call, waiting for the first of it; nothing at its end.
 
         Raises:
+            AdapterClosed: The answer was left before; its connection may be another's by now.
             StreamIncomplete: The connection ended in order, and the body did not.
             ConnectionLost: The connection broke.
             DeadlineExceeded: Time ran out; what had come before was returned first.
             ProtocolViolation: The body breaks the rules of HTTP, or is not packed as it says.
         """
+        connection = self._connection
+        if connection.received is not self._received:
+            raise AdapterClosed(f"{self._where}: the answer was left, and is read no more", retryable=True)
         if self._inflater is None:
-            return await self._connection.next()
+            return await connection.next()
         return await self._unpacked(self._inflater)
 
     async def read(self, limit: int) -> bytes | bytearray:
@@ -80,7 +84,7 @@ class HttpAnswer:
         length = self._received.length
         if length is not None and length > limit:
             raise self._too_long(limit)
-        if length is not None and self._inflater is None:
+        if length is not None and self._inflater is None and self._connection.received is self._received:
             return await self._connection.fill(length)
         parts, size = [], 0
         while data := await self.next_chunk():
@@ -93,8 +97,11 @@ class HttpAnswer:
     def abort(self, error: AdapterError | None = None) -> None:
         """Close the connection: the engine sees its client go. A read that waits raises `error`.
 
-        Returns at once; may be called often and at any time, from the event loop's thread.
+        Returns at once; may be called often and at any time, from the event loop's thread. Once the answer was left
+        there is nothing to close: its connection may be another's.
         """
+        if self._connection.received is not self._received:
+            return
         self._connection.abort(error or AdapterClosed(f"{self._where}: the answer was given up here", retryable=True))
 
     async def _unpacked(self, inflater: Inflater) -> bytes:

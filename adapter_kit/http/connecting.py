@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import ssl
@@ -55,6 +56,7 @@ async def connect(
             raise Unauthenticated(f"{origin} refuses the TLS connection ({reason}): check `tls.cert_file`") from exc
         raise ConnectFailed(f"{origin}: no TLS there ({reason}); is it an http:// port?") from exc
     except (OSError, EOFError) as exc:
+        sock.close()
         raise ConnectFailed(f"{origin}: the connection broke while it was made ({_words(exc)})") from exc
     except BaseException:
         sock.close()
@@ -99,4 +101,6 @@ def _refused(proxy: Proxy, origin: Origin, status: int | None) -> AdapterError:
 
 
 def _words(exc: BaseException | None) -> str:
+    if isinstance(exc, OSError) and not isinstance(exc, socket.gaierror) and exc.errno:
+        return os.strerror(exc.errno)  # asyncio's own words repeat the address
     return (exc.strerror if isinstance(exc, OSError) else None) or type(exc).__name__

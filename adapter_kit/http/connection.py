@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from adapter_api import (
+    AdapterClosed,
     AdapterError,
     ConnectionLost,
     ProtocolViolation,
@@ -197,6 +198,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort(self, error: AdapterError | None = None) -> None:
         """Close at once; a reader that waits gets `error`."""
+        if error is None and self._waiter is not None:
+            error = AdapterClosed(f"{self._where}: the answer was left while it was read", retryable=True)
         if error is not None and self.error is None:
             self.error = error
         if self._transport is not None:

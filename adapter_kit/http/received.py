@@ -144,6 +144,8 @@ class Received:
                 raise ProtocolViolation(f"it answers {status} instead of with an answer")
             self._is_interim, self.headers, self.reason = True, {}, ""
             return
+        if status < 100:
+            raise ProtocolViolation(f"it answers with the status {status:03}, which HTTP does not have")
         self._measure()
         self._barren = 0
         self._fruitful = True

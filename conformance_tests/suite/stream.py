@@ -260,11 +260,12 @@ def _differs(recording: Recording, plain: Recording) -> str | None:
 
 
 async def _cut_before_it_is_answered(subject: Subject, adapter: WorkerAdapter) -> Recording:
+    first_s = await subject.first_token_s(adapter)
     recording = subject.submit(adapter, subject.harness.task())
     async with anyio.create_task_group() as readers:
         async with subject.engine_paused():
             readers.start_soon(recording.rest)
-            await anyio.sleep(0.2)
+            await anyio.sleep(max(0.2, min(4 * first_s, subject.harness.settle_s)))  # for it to reach the engine
             with contextlib.suppress(HarnessBroke):  # one that asks the engine to do it cannot while it is paused
                 await subject.harness.drop_streams()
     return recording

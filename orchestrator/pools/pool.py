@@ -106,7 +106,12 @@ class Pool:
 
     def suits(self, demand: Demand) -> bool:
         """Whether a replica's model is known to be capable of what is asked, or may be."""
-        return any(not self._unmet(demand, replica) for replica in self.replicas.values())
+        return any(not self._unmet(demand, replica) for replica in self._with_model(demand))
+
+    def _with_model(self, demand: Demand) -> list[Replica]:
+        """Return the replicas that are known to have the model, or may have it; all of them if there is none."""
+        replicas = list(self.replicas.values())
+        return [each for each in replicas if each.may_have_model(demand.model, demand.model_version)] or replicas
 
     def _unmet(self, demand: Demand, replica: Replica) -> tuple[str, ...]:
         return demand.unmet(replica.model_props(demand.model), self.template, replica.plugin.capabilities)
@@ -138,14 +143,10 @@ class Pool:
             InvalidRequest, Unsupported: That is so.
             Unmade: It takes a prompt to know, which is still to be made.
         """
-        limits = [
-            props.max_tokens
-            for replica in self.replicas.values()
-            if (props := replica.model_props(task.model)) is not None and props.max_tokens is not None
-        ]
-        if task.max_tokens is not None and limits and task.max_tokens > max(limits):
+        most = self._most_tokens(task.model)
+        if task.max_tokens is not None and most is not None and task.max_tokens > most:
             raise InvalidRequest(
-                f"max_tokens is {task.max_tokens} and model {task.model!r} takes at most {max(limits)}; ask for fewer"
+                f"max_tokens is {task.max_tokens} and model {task.model!r} takes at most {most}; ask for fewer"
             )
         refusal: AdapterError | None = None
         for replica in self.replicas.values():
@@ -156,6 +157,17 @@ class Pool:
                 refusal = exc
         if refusal is not None:
             raise refusal
+
+    def _most_tokens(self, model: str) -> int | None:
+        """Return the `max_tokens` above which no replica takes a task of the model; `None` where one takes any number,
+        or may."""
+        limits = [
+            props.max_tokens if (props := replica.model_props(model)) is not None else None
+            for replica in self.replicas.values()
+            if replica.has_model(model, None) or not replica.models  # one that was never reached may have it
+        ]
+        told = [limit for limit in limits if limit is not None]
+        return max(told) if told and len(told) == len(limits) else None
 
     def _fit(self, task: TaskRequest, replica: Replica, prompts: Prompts) -> TaskRequest:
         fitted = fit(task, replica.model_props(task.model), self.settings, self.template, prompts)
@@ -406,7 +418,7 @@ class Pool:
         return all(replica.retired.is_set() for replica in self.replicas.values())
 
     def _unsupported(self, demand: Demand) -> Unsupported:
-        return unsupported(self.id, demand, {each.id: self._unmet(demand, each) for each in self.replicas.values()})
+        return unsupported(self.id, demand, {each.id: self._unmet(demand, each) for each in self._with_model(demand)})
 
     def _waited_in_vain(self, claim: Claim) -> Exception:
         if not self._can_serve:

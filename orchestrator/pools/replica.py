@@ -159,6 +159,15 @@ class Replica:
             return self.health.takes_work
         return versions is not None and (version is None or not versions or version in versions)
 
+    def may_have_model(self, name: str, version: str | None) -> bool:
+        """Whether nothing tells that it does not have the model: also before it was first reached."""
+        if self.names.own(name) is None:
+            return False
+        versions = self._known_models.get(name)
+        if versions is None:
+            return not self._known_models or not self.lists_models
+        return version is None or not versions or version in versions
+
     def model_is_ready(self, name: str, version: str | None) -> bool:
         """Whether the last probe found the model ready for work."""
         if self.names.own(name) is None:

@@ -109,4 +109,5 @@ def _text(name: str, value: Any) -> bytes:
     try:
         return value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return value.encode("utf-8", "replace")
+        # Half of a pair that JSON may name by itself: no character, as bytes that are no UTF-8.
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()

@@ -173,6 +173,12 @@ class EmbeddedTriton:
         return self._process is not None and self._process.exit_code is None
 
     @property
+    def exit_code(self) -> int | None:
+        """The status that the server's process ended with, 128 + N if signal N ended it; `None` while it runs, and
+        before a start."""
+        return self._process.exit_code if self._process is not None else None
+
+    @property
     def grpc_url(self) -> str:
         """As `grpc://127.0.0.1:PORT`. The URLs stay readable after a stop."""
         return f"grpc://{LOOPBACK}:{self._port('gRPC')}"

@@ -33,6 +33,7 @@ GARBAGE = {
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/3 in words": b"HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n",
     "a status that is no number": b"HTTP/1.1 abc OK\r\n\r\n",
+    "a status there is not": b"HTTP/1.1 000 OK\r\nContent-Length: 2\r\n\r\nok",
     "a header without a colon": b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n",
     "a name with a blank": b"HTTP/1.1 200 OK\r\nX Y: z\r\n\r\n",
     "both lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

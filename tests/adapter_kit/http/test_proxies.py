@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 from pydantic import SecretStr
 
 from adapter_api import ConfigurationError, ConnectFailed, Unauthenticated
-from adapter_kit.http import HttpClient, HttpSettings
+from adapter_kit.http import HttpClient, HttpSettings, connecting
 from adapter_kit.http.origin import parse_origin
 from adapter_kit.http.proxies import proxy_for
 from tests.adapter_kit.http.peers import OK, Asked, Peer, always, serving
@@ -106,6 +108,32 @@ async def test_a_proxy_that_opens_no_way_is_named(said: bytes, error: type[Excep
             await client.request("GET", "/", timeout_s=10)
         assert client.open_connections == 0
         await client.aclose()
+
+
+@pytest.mark.anyio
+@pytest.mark.spec("ORCH-3068-005")
+async def test_a_proxy_that_breaks_off_leaves_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+    connected = connecting._connected
+
+    async def watched(*args: Any) -> socket.socket:
+        made.append(await connected(*args))
+        return made[-1]
+
+    monkeypatch.setattr(connecting, "_connected", watched)
+
+    async def proxy(peer: Peer) -> None:
+        await peer.asked()
+        peer.reset()
+
+    async with serving(proxy) as server:
+        settings = HttpSettings(proxy=SecretStr(server.url), tls=write(tmp_path, trustme.CA()))
+        client = HttpClient("https://engine.test", settings=settings)
+        with pytest.raises(ConnectFailed):
+            await client.request("GET", "/", timeout_s=10)
+        await client.aclose()
+
+    assert [each.fileno() for each in made] == [-1]
 
 
 @pytest.mark.parametrize(

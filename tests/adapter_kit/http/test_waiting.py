@@ -7,7 +7,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from adapter_api import AdapterError, ConnectFailed, ConnectionLost, DeadlineExceeded, DeadlineStage, Overloaded
+from adapter_api import (
+    AdapterClosed,
+    AdapterError,
+    ConnectFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    DeadlineStage,
+    Overloaded,
+)
 from adapter_kit.http import HttpClient, HttpSettings
 from tests.adapter_kit.http.peers import OK, WITHIN_S, Peer, always, read_to_the_end, serving
 
@@ -192,6 +200,38 @@ async def test_an_answer_given_up_from_outside_ends_the_read_that_waits() -> Non
             answer.abort()
 
         assert await asyncio.wait_for(server.closed.get(), WITHIN_S) == 1
+        await client.aclose()
+
+
+@pytest.mark.spec("ORCH-3068-003")
+async def test_an_answer_that_was_left_touches_no_other_on_its_connection() -> None:
+    async with serving(always(OK)) as server:
+        client = HttpClient(server.url)
+        async with client.stream("GET", "/", timeout_s=30) as left:
+            assert await left.read(10) == b"ok"
+        async with client.stream("GET", "/", timeout_s=30) as answer:
+            left.abort()
+            with pytest.raises(AdapterClosed):
+                await left.next_chunk()
+            with pytest.raises(AdapterClosed):
+                await left.read(10)
+            assert await answer.read(10) == b"ok"
+
+        assert server.connections == client.idle_connections == 1
+        await client.aclose()
+
+
+@pytest.mark.spec("ORCH-3068-002")
+async def test_leaving_an_answer_ends_the_read_of_whoever_waits_for_more() -> None:
+    async with serving(begins) as server:
+        client = HttpClient(server.url)
+        exchange = client.stream("GET", "/", timeout_s=30)
+        answer = await exchange.__aenter__()
+        assert await answer.next_chunk() == b"one"
+        asyncio.get_running_loop().call_soon(exchange.close)
+        async with asyncio.timeout(WITHIN_S):
+            with pytest.raises(AdapterClosed):
+                await answer.next_chunk()
         await client.aclose()
 
 

@@ -122,15 +122,13 @@ async def test_the_time_limit_counts_while_the_task_waits() -> None:
     assert depth == 0, "it still stands in the line"
 
 
+@pytest.mark.spec("ORCH-3055-052")
 async def test_more_tokens_than_the_model_takes_are_refused_before_the_queue() -> None:
     async with orchestrator({"slots": 1}) as host:
         replica = host._fleet.pools["default"].replicas["r0"]
         assert replica.props is not None
-        import msgspec
-
-        replica.props = msgspec.structs.replace(
-            replica.props, models=(msgspec.structs.replace(replica.props.models[0], max_tokens=10),)
-        )
+        limited = msgspec.structs.replace(replica.props.models[0], max_tokens=10)
+        replica.describe(msgspec.structs.replace(replica.props, models=(limited,)))
         error = error_of(await collect(host.submit(task(max_tokens=11))))
         fits = await collect(host.submit(task(max_tokens=10)))
 

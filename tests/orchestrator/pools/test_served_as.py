@@ -22,6 +22,7 @@ from adapter_api import (
     InferRequest,
     Metrics,
     ModelHealth,
+    ModelProps,
     PluginHost,
     Started,
     Tensor,
@@ -272,6 +273,40 @@ async def test_a_task_goes_only_to_a_replica_whose_model_is_capable_of_it() -> N
     assert {Capability.LOGPROBS, Capability.TENSORS} <= told[1].capabilities
 
 
+def limit(host: Orchestrator, replica_id: str, max_tokens: int | None) -> None:
+    """Let an engine tell, as a probe would, how many tokens its model takes."""
+    replica = host._fleet.pools["default"].replicas[replica_id]
+    assert replica.adapter is not None
+    own = replica.names.own("chat")
+    models = (ModelProps(name=own or "", capabilities=Blue.can, max_tokens=max_tokens),)
+    replica.describe(EngineProps(engine=replica.engine, models=models, capabilities=Blue.can))
+
+
+@pytest.mark.spec("ORCH-3055-052")
+async def test_more_tokens_than_any_replica_takes_are_refused_under_the_public_name() -> None:
+    async with mixed({"replicas": [BLUE, GREEN]}) as host:
+        limit(host, "b", 4)
+        limit(host, "g", 8)
+        (error,) = await collect(host.submit(chat(max_tokens=9)))
+        depth = host.pools[0].queue_depth
+        taken = [started(await collect(host.submit(chat(max_tokens=8)))).replica_id for _ in range(3)]
+
+    assert isinstance(error, Error)
+    assert (error.code, depth) == ("invalid_request", 0)
+    assert "model 'chat' takes at most 8" in error.message
+    assert taken == ["g"] * 3, "it went where fewer are taken"
+
+
+@pytest.mark.spec("ORCH-3055-052")
+async def test_a_replica_without_a_limit_takes_what_is_too_much_for_the_other() -> None:
+    async with mixed({"replicas": [BLUE, GREEN]}) as host:
+        limit(host, "b", 4)
+        limit(host, "g", None)
+        taken = [started(await collect(host.submit(chat(max_tokens=9)))).replica_id for _ in range(3)]
+
+    assert taken == ["g"] * 3
+
+
 @pytest.mark.spec("ORCH-3064-049")
 async def test_what_no_replica_is_capable_of_is_refused_with_what_each_lacks() -> None:
     async with mixed({"replicas": [BLUE, GREEN]}) as host:
@@ -285,6 +320,19 @@ async def test_what_no_replica_is_capable_of_is_refused_with_what_each_lacks() -
         assert host.pools[0].queue_depth == 0
         with pytest.raises(Exception, match="b: it is draining; g: it takes no tensors"):
             await host.infer(InferRequest(model="chat", inputs=(tensor,), timeout_s=5))
+
+
+@pytest.mark.spec("ORCH-3064-049")
+@pytest.mark.parametrize("served_as", [{}, {"tinylm": "another", "chat": "hidden"}])
+async def test_a_replica_without_the_model_is_none_that_may_be_capable_of_it(served_as: dict[str, str]) -> None:
+    other = {"id": "o", "url": "green://three", "served_as": served_as, "options": {"models": ["tinylm"]}}
+    async with mixed({"replicas": [BLUE, GREEN, other]}) as host:
+        with pytest.raises(Unsupported, match="takes no tools on any replica"):
+            host.accept(chat(tools=[{"name": "f"}]))
+        # One of those that are capable of it is gone: what its model can do is known.
+        await host.drain("default", "b")
+        with pytest.raises(Unsupported, match="takes no tools on any replica"):
+            host.accept(chat(tools=[{"name": "f"}]))
 
 
 @pytest.mark.spec("ORCH-3064-049")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from triton_adapter.embedded.readiness import is_ready
 
 from .engine import WAIT_S, open_stream, stream, tensor
 from .repositories import QUICK, add_model
-from .traces import Traces, listens
+from .traces import Traces, alive, listens
 
 pytestmark = pytest.mark.live
 
@@ -81,8 +82,22 @@ def test_a_crash_of_the_server_is_seen_and_tidied_up(repository: Path) -> None:
         _wait_until(lambda: not triton.is_running)
         with pytest.raises(AdapterClosed, match="start it first"):
             _ = triton.models
+        assert triton.exit_code == 128 + signal.SIGKILL
 
     assert not any(traces.left().values()), traces.left()
+
+
+def test_a_crashed_server_refuses_connections_though_its_models_had_its_sockets(repository: Path) -> None:
+    with EmbeddedTriton(repository, extra_args=QUICK) as triton:
+        address = ("127.0.0.1", int(triton.grpc_url.rpartition(":")[2]))
+        models = [pid for pid in Traces.of(triton).pids if pid != triton.pid]
+        os.kill(triton.pid, signal.SIGKILL)
+        _wait_until(lambda: not triton.is_running)
+
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=5)
+        assert models
+        assert not [pid for pid in models if alive(pid)]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,27 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes | bytearray,
     return Failure(code, text, retry_after_s)
 
 
+def tells_failure(body: bytes) -> bool:
+    """Return whether the body of a success is an error nevertheless."""
+    try:
+        said = decode(body)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and "error" in said
+
+
+def words_of(value: Any) -> str:
+    """Return what JSON of an error says, whoever's habit it follows; nothing if it does not say."""
+    for _ in range(3):
+        if isinstance(value, str):
+            return value
+        if isinstance(value, list) and value:
+            value = value[0]
+        elif isinstance(value, dict):
+            value = next((value[key] for key in ("error", "message", "detail", "msg", "reason") if key in value), None)
+    return value if isinstance(value, str) else ""
+
+
 _WRONG_VERSION = (
     "failed to get model version from specified version string '{}' (details: stol), version should be an integral "
     "value > 0"
@@ -76,21 +97,9 @@ def _text_of(body: bytes | bytearray) -> tuple[str, bool]:
         title = _TITLE.search(shown)
         return (title[1][:100] if title else "", True)
     try:
-        return _words(decode(body)) or shown, False
+        return words_of(decode(body)) or shown, False
     except ValueError:
         return shown, False
-
-
-def _words(value: Any) -> str:
-    """Return what JSON of an error says, whoever's habit it follows."""
-    for _ in range(3):
-        if isinstance(value, str):
-            return value
-        if isinstance(value, list) and value:
-            value = value[0]
-        elif isinstance(value, dict):
-            value = next((value[key] for key in ("error", "message", "detail", "msg", "reason") if key in value), None)
-    return value if isinstance(value, str) else ""
 
 
 def _seconds(text: str) -> float | None:

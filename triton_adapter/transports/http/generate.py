@@ -12,6 +12,7 @@ import msgspec
 from adapter_api import ProtocolViolation, Unsupported
 from triton_adapter.codec import input_elements, json_elements, raw_elements
 from triton_adapter.schema import ModelSchema, RawTensor, Reply, TensorSpec
+from triton_adapter.transports.http.failures import words_of
 from triton_adapter.transports.http.json_text import decode
 from triton_adapter.transports.http.tensors import scalars
 from triton_adapter.wire.request import WireRequest
@@ -53,8 +54,8 @@ class EventReader:
         self._datatypes = {name: spec.datatype for name, spec in schema.outputs.items()}
         self._wanted = frozenset(output.name for output in request.outputs) or frozenset(self._datatypes)
 
-    def reply(self, data: str | bytes) -> Reply:
-        """Return the reply in an event's data.
+    def reply(self, data: str | bytes, kind: str = "message") -> Reply:
+        """Return the reply in an event's data, whose name is `kind`.
 
         Raises:
             ProtocolViolation: It is none.
@@ -62,12 +63,15 @@ class EventReader:
         try:
             said = decode(data)
         except ValueError:
+            if kind == "error":
+                return _refusal(data if isinstance(data, str) else data.decode("utf-8", "replace"))
             raise ProtocolViolation("the engine sent an event that is no JSON") from None
+        if kind == "error":
+            return _refusal(said)
         if not isinstance(said, dict):
             raise ProtocolViolation("the engine sent an event that is no JSON object")
-        if "error" in said:
-            # More may follow, and nothing says whether it does.
-            return Reply({}, error=_words(said["error"]), final=False)
+        if said.get("error") or ("error" in said and self._datatypes.keys().isdisjoint(said)):
+            return _refusal(said["error"])
         outputs: dict[str, RawTensor] = {}
         others: dict[str, Any] = {}
         version = ""
@@ -81,11 +85,16 @@ class EventReader:
                 version = str(value)
             elif name not in _TAKEN_ON_THE_WAY_BACK:
                 others[name] = value
+        if not outputs and "model_name" not in said and self._datatypes.keys().isdisjoint(said):
+            raise ProtocolViolation(
+                f"the engine sent an event that is no reply, with {', '.join(said)[:80] or 'nothing'}"
+            )
         return Reply(outputs, scalars(others) if others else {}, model_version=version)
 
 
-def _words(error: Any) -> str:
-    return error if isinstance(error, str) and error else "the engine failed, and gave no reason"
+def _refusal(said: Any) -> Reply:
+    # More may follow, and nothing says whether it does.
+    return Reply({}, error=words_of(said) or "the engine failed, and gave no reason", final=False)
 
 
 def _declared(spec: TensorSpec, schema: ModelSchema) -> tuple[int, ...]:

@@ -27,8 +27,10 @@ class Home(Protocol):
     def named(self, error: AdapterError, what: str) -> AdapterError:
         """Return an error of the client's with what it happened to."""
 
-    async def fail(self, opened: HttpAnswer, what: str, request: WireRequest) -> AdapterError:
-        """Return the contract's error for an answer that is no success, of which the head has come."""
+    async def fail(
+        self, opened: HttpAnswer, what: str, request: WireRequest, body: bytes | None = None
+    ) -> AdapterError:
+        """Return the contract's error for an answer that is no stream, of which the head has come, or the `body`."""
 
     def over(self, call: HttpStream) -> None:
         """Take note that a stream holds no connection any more."""
@@ -38,8 +40,8 @@ class HttpStream:
     """One call of `generate_stream`. Triton answers with its first event, so sending and waiting are two things."""
 
     __slots__ = (
-        "_answer", "_events", "_exchange", "_failure", "_opening", "_over", "_read_event", "_request", "_transport",
-        "_what",
+        "_answer", "_events", "_exchange", "_failure", "_opening", "_over", "_owes_error", "_read_event", "_request",
+        "_transport", "_what",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +56,8 @@ class HttpStream:
         self._events = transport.reader()
         self._failure: BaseException | None = None
         self._over = False
+        self._owes_error = False
+        """Whether the status is that of an error, of which no event has told yet."""
         self._opening = asyncio.get_running_loop().create_task(exchange.__aenter__())
         # Seen here, so that asyncio does not complain when nobody asks any more.
         self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -68,7 +72,13 @@ class HttpStream:
             answer = self._answer or await self._opened()
             while data := await answer.next_chunk():
                 if events := self._fed(data):
-                    return [self._read_event(event.data) for event in events]
+                    replies = self._replies(events)
+                    if self._owes_error and replies[0].error is None:
+                        raise await self._transport.fail(answer, self._what, self._request, data)
+                    self._owes_error = False
+                    return replies
+            if self._owes_error:
+                raise await self._transport.fail(answer, self._what, self._request, b"")
             if self._events.unfinished or not answer.delimited:
                 raise StreamIncomplete(f"{self._what} ended its stream where nothing says that the task is done")
         except AdapterError as exc:
@@ -96,10 +106,24 @@ class HttpStream:
     async def _opened(self) -> HttpAnswer:
         answer = await self._opening
         self._answer = answer
-        if answer.status >= 300 and not answer.headers.get("content-type", "").startswith(EVENTS):
+        if not answer.headers.get("content-type", "").lower().startswith(EVENTS):
+            # Of a proxy, or of a server that does not stream; with a success, too, as a page to log in has.
             raise await self._transport.fail(answer, self._what, self._request)
         # An error as the first event has the status of an error, and more events may follow it.
+        self._owes_error = answer.status >= 300
         return answer
+
+    def _replies(self, events: list[SseEvent]) -> list[Reply]:
+        """Return what events say, as far as they are replies: the failure that cuts them short is read next."""
+        replies: list[Reply] = []
+        try:
+            for event in events:
+                replies.append(self._read_event(event.data, event.event))
+        except ProtocolViolation as exc:
+            error = self._failed(exc)
+            if not replies:
+                raise error from None
+        return replies
 
     def _fed(self, data: bytes) -> list[SseEvent]:
         try:

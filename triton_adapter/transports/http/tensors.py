@@ -23,6 +23,8 @@ BINARY = "binary_tensor_data"
 """The extension that a server lists when it takes such."""
 
 Buffer = bytes | memoryview
+_DIGITS = 19
+"""Of lengths that can be: what has more is no number to reckon with."""
 
 
 def encode_inference(request: WireRequest, *, binary: bool) -> tuple[list[Buffer], int | None]:
@@ -69,7 +71,7 @@ def decode_inference(headers: Mapping[str, str], body: bytes | bytearray) -> Rep
         ProtocolViolation: It is none.
     """
     length = headers.get(HEAD_LENGTH)
-    size = len(body) if length is None else int(length) if length.isascii() and length.isdigit() else -1
+    size = len(body) if length is None else int(length) if length.isdecimal() and len(length) < _DIGITS else -1
     if not 0 < size <= len(body):
         raise ProtocolViolation(f"the engine sent an answer whose header {HEAD_LENGTH} is not the length of its JSON")
     try:

@@ -25,7 +25,7 @@ from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow
 from triton_adapter.transports.credentials import Metadata
-from triton_adapter.transports.http.failures import failure_of
+from triton_adapter.transports.http.failures import failure_of, tells_failure
 from triton_adapter.transports.http.generate import EventReader, encode_generation
 from triton_adapter.transports.http.routes import answer, is_flag, model_path, question
 from triton_adapter.transports.http.stream import HttpStream
@@ -205,13 +205,24 @@ class HttpTransport:
             error.args = (error.message,)
         return error
 
-    async def fail(self, opened: HttpAnswer, what: str, request: WireRequest) -> AdapterError:
-        """Return the contract's error for an answer to a stream that is no success, of which the head has come."""
-        body = await self._start_of(opened)
+    async def fail(
+        self, opened: HttpAnswer, what: str, request: WireRequest, body: bytes | None = None
+    ) -> AdapterError:
+        """Return the contract's error for an answer that is no stream, of which the head has come, or the `body`."""
+        if body is None:
+            body = await self._start_of(opened)
+        status = opened.status
+        if status < 300:
+            if not tells_failure(body):
+                kind = opened.headers.get("content-type", "").partition(";")[0][:80]
+                return ProtocolViolation(
+                    f"{what} answers with {kind or 'nothing'} where a stream of events belongs; is it a server of the "
+                    "v2 protocol, or a proxy in front of it?"
+                )
+            status = 500
         return self.error(
-            opened.status, opened.headers, body, what=what, request=request, model=request.model,
-            version=request.version,
-        )  # fmt: skip
+            status, opened.headers, body, what=what, request=request, model=request.model, version=request.version
+        )
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

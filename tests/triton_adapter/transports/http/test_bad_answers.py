@@ -13,7 +13,10 @@ import pytest
 from adapter_api import AdapterError, End, Error, InferRequest, TaskRequest, Tensor, Token
 from adapter_api.testing import collect, text_of
 from triton_adapter import TritonAdapter, TritonSettings
+from triton_adapter.schema import ModelSchema
 from triton_adapter.testing import FakeTriton
+from triton_adapter.transports.http.transport import HttpTransport
+from triton_adapter.wire.request import WireRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -92,6 +95,17 @@ STREAMS = {
     "deep JSON": (chunked(b"data: " + b"[" * 100_000 + b"\n\n"), "protocol_violation"),
     "no text": (chunked(b'data: {"text_output":7}\n\n'), "protocol_violation"),
     "two texts": (chunked(b'data: {"text_output":["a","b"]}\n\n'), "protocol_violation"),
+    "a page with a success": (whole(b"<html>Log in</html>\n\n", kind="text/html"), "protocol_violation"),
+    "nothing with a success": (b"HTTP/1.1 204 No Content\r\n\r\n", "protocol_violation"),
+    "an error with a success": (whole(b'{"error":"no"}'), "engine_failed"),
+    "a stream with an error's status": (
+        whole(b'data: {"text_output":"a"}\n\n', "502 Bad Gateway", kind="text/event-stream"), "not_ready",
+    ),
+    "no event with an error's status": (whole(b"", "503 Busy", kind="text/event-stream"), "not_ready"),
+    "another's words for an error": (chunked(b'data: {"detail":"no"}\n\n'), "protocol_violation"),
+    "an event called error": (chunked(b"event: error\ndata: no\n\n"), "engine_failed"),
+    "a status there is not": (whole(b'data: {"text_output":"a"}\n\n', "000 OK", kind="text/event-stream"),
+                              "protocol_violation"),
     "an error that is no text": (chunked(b'data: {"error":{}}\n\n'), "engine_failed"),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.6\r\n", "protocol_violation"),
     "a cut": (chunked(b'data: {"text_output":"a"}\n\n', end=b""), "stream_incomplete"),
@@ -117,6 +131,53 @@ async def test_a_stream_that_is_none_is_an_error_and_the_next_one_works(name: st
     assert text_of(after) == "fine"
     if name == "too much":
         assert last.retry_after_s == 7
+
+
+A_TEXT = b'data: {"text_output":"a"}\n\n'
+
+
+@pytest.mark.spec("ORCH-3066-008", "ORCH-3068-019")
+@pytest.mark.parametrize(
+    "bad, code",
+    [
+        (b"data: {half\n\n", "protocol_violation"),
+        (b'data: {"error":{"message":"out of memory","code":500}}\n\n', "engine_failed"),
+        (b'event: error\ndata: {"detail":["out of memory"]}\n\n', "engine_failed"),
+    ],
+)
+async def test_what_came_before_a_bad_event_is_shown_wherever_the_bytes_are_cut(bad: bytes, code: str) -> None:
+    together, apart = chunked(A_TEXT + A_TEXT + bad), chunked(*(bytes([each]) for each in A_TEXT + A_TEXT + bad))
+    async with scripted([together, apart]) as url, adapter_on(url) as adapter:
+        for _ in range(2):
+            events = await collect(adapter.submit(TaskRequest(model="m", prompt="hi")))
+            assert text_of(events) == "aa"
+            assert isinstance(events[-1], Error)
+            assert events[-1].code == code
+            assert code != "engine_failed" or "out of memory" in events[-1].message
+
+
+@pytest.mark.spec("ORCH-3066-008")
+@pytest.mark.parametrize("nothing", [b"null", b'""'])
+async def test_an_error_of_nothing_beside_a_text_is_none(nothing: bytes) -> None:
+    event = b'data: {"text_output":"a","error":%b}\n\n' % nothing
+    async with scripted([chunked(event, event)]) as url, adapter_on(url) as adapter:
+        events = await collect(adapter.submit(TaskRequest(model="m", prompt="hi")))
+
+    assert text_of(events) == "aa"
+    assert isinstance(events[-1], End)
+
+
+@pytest.mark.spec("ORCH-3066-001")
+async def test_a_cancel_between_the_headers_and_their_reader_is_a_cancel() -> None:
+    async with scripted([GOOD]) as url:
+        transport = HttpTransport(TritonSettings(url=url))
+        schema = ModelSchema(name="m", inputs={}, outputs={}, decoupled=True)
+        call = await transport.stream(WireRequest(model="m", inputs=(), schema=schema), timeout_s=10)
+        # Before whoever reads is told of them: as if a cancel came in the same step of the event loop.
+        call._opening.add_done_callback(lambda _: call.cancel())
+        with pytest.raises(asyncio.CancelledError):
+            await call.read()
+        await transport.aclose()
 
 
 @pytest.mark.spec("ORCH-3066-008")
@@ -151,6 +212,9 @@ INFERENCES = {
     ),
     "a wrong header": (
         whole(b"{}", "200 OK", "Inference-Header-Content-Length: 99999"), "protocol_violation",
+    ),
+    "a header beyond all numbers": (
+        whole(b"{}", "200 OK", f"Inference-Header-Content-Length: {'9' * 5000}"), "protocol_violation",
     ),
     "a page": (whole(b"<!doctype html>hello}", kind="text/html"), "protocol_violation"),
 }  # fmt: skip
@@ -190,9 +254,10 @@ async def test_a_stream_that_comes_in_pieces_of_any_size_is_whole(size: int) -> 
 async def test_bytes_that_are_no_text_within_json_make_the_text_that_they_are() -> None:
     # Triton writes a tensor's bytes into the JSON as they are, and a model may cut a character in two.
     euro = "€".encode()
-    events = (b'data: {"text_output":"%b"}\n\n' % part for part in (euro[:1], euro[1:], b"\xff"))
+    # Half of a pair is no character either, though JSON can name it.
+    events = (b'data: {"text_output":"%b"}\n\n' % part for part in (euro[:1], euro[1:], b"\xff", b"\\ud83d"))
     async with scripted([chunked(*events)]) as url, adapter_on(url) as adapter:
         tokens = [event for event in await collect(adapter.submit(TaskRequest(model="m", prompt="hi")))
                   if isinstance(event, Token)]  # fmt: skip
 
-    assert "".join(token.text for token in tokens) == "€\N{REPLACEMENT CHARACTER}"
+    assert "".join(token.text for token in tokens) == "€\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"
