@@ -57,9 +57,9 @@ class Outbox:
     def send(self, stream: int, parts: Sequence[bytes | memoryview], size: int) -> bytes | None:
         """Send a body, or as much of it as may be sent now; the rest follows by itself.
 
-        Returns the frame instead of writing it when all of it may go as one: the caller has a head to write with it.
+        Returns the frame instead of writing it when it is small and may go at once: the caller has a head to write with it.
         """
-        if size <= self.largest_frame and size <= min(self._window, self.first_window) and not self.paused:
+        if size <= LEAST_FRAME and size <= min(self._window, self.first_window) and not self.paused:
             self._window -= size
             return b"".join([frame_head(size, DATA, END_STREAM, stream), *parts])
         self._waiting[stream] = Body(stream, parts, self.first_window)
@@ -109,7 +109,7 @@ class Outbox:
 
     def _add_frame(self, body: Body, frames: list[bytes | memoryview]) -> int:
         """Add a frame of a body; returns the bytes of it."""
-        allowed = min(self.largest_frame, body.window, self._window)
+        allowed = min(self.largest_frame, body.window, self._window, _AT_ONCE)
         if allowed <= 0:
             return 0
         size, pieces = 0, []
