@@ -114,13 +114,13 @@ async def test_a_proxy_that_opens_no_way_is_named(said: bytes, error: type[Excep
 @pytest.mark.spec("ORCH-3068-005")
 async def test_a_proxy_that_breaks_off_leaves_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[socket.socket] = []
-    connected = connecting._connected
+    connected = connecting.connected_socket
 
     async def watched(*args: Any) -> socket.socket:
         made.append(await connected(*args))
         return made[-1]
 
-    monkeypatch.setattr(connecting, "_connected", watched)
+    monkeypatch.setattr(connecting, "connected_socket", watched)
 
     async def proxy(peer: Peer) -> None:
         await peer.asked()

@@ -357,9 +357,8 @@ class Connection(asyncio.Protocol):
             raise Violation(f.FRAME_SIZE_ERROR, "a WINDOW_UPDATE of another size than 4")
         if stream:
             self._call(stream)
-        if not self._outbox.waits:
+        if not self._outbox.credit(stream, int.from_bytes(payload, "big") & f.LARGEST_WINDOW):
             self._idle()
-        self._outbox.credit(stream, int.from_bytes(payload, "big") & f.LARGEST_WINDOW)
 
     def _take_settings(self, payload: bytes) -> None:
         if len(payload) % 6:

@@ -49,15 +49,10 @@ class Outbox:
         self.paused = False
         """The socket takes no more for now."""
 
-    @property
-    def waits(self) -> bool:
-        """Whether anything waits for credit or for the socket."""
-        return bool(self._waiting)
-
     def send(self, stream: int, parts: Sequence[bytes | memoryview], size: int) -> bytes | None:
         """Send a body, or as much of it as may be sent now; the rest follows by itself.
 
-        Returns the frame instead of writing it when it is small and may go at once: the caller has a head to write with it.
+        Returns the frame instead of writing it when it is small and may go at once: a head goes with it.
         """
         if size <= LEAST_FRAME and size <= min(self._window, self.first_window) and not self.paused:
             self._window -= size
@@ -73,15 +68,19 @@ class Outbox:
         """Send no more of a body: the stream is over."""
         self._waiting.pop(stream, None)
 
-    def credit(self, stream: int, increment: int) -> None:
-        """Take a WINDOW_UPDATE; raises `Violation` when it is none, or makes a window too large (6.9.1)."""
+    def credit(self, stream: int, increment: int) -> bool:
+        """Take a WINDOW_UPDATE; returns whether it let anything out.
+
+        Raises:
+            Violation: It is none, or makes a window too large (6.9.1).
+        """
         if increment == 0:
             raise Violation(PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing", stream=stream != 0)
         if stream == 0:
             self._window = _grown(self._window, increment, stream=False)
         elif (body := self._waiting.get(stream)) is not None:
             body.window = _grown(body.window, increment, stream=True)
-        self.flush()
+        return self.flush()
 
     def resize(self, window: int) -> None:
         """Take a new INITIAL_WINDOW_SIZE, which also changes what streams may send that are under way (6.9.2)."""
@@ -90,8 +89,12 @@ class Outbox:
             body.window = _grown(body.window, change, stream=False)
         self.flush()
 
-    def flush(self) -> None:
-        """Send what may be sent: a frame of each stream in turn, so that no large body holds up the others."""
+    def flush(self) -> bool:
+        """Send what may be sent: a frame of each stream in turn, so that no large body holds up the others.
+
+        Returns whether that was anything.
+        """
+        sent = False
         while self._waiting and not self.paused and self._window > 0:
             frames: list[bytes | memoryview] = []
             room = _AT_ONCE
@@ -104,8 +107,10 @@ class Outbox:
                 if room == before:
                     break
             if not frames:
-                return
+                break
             self._write(b"".join(frames))
+            sent = True
+        return sent
 
     def _add_frame(self, body: Body, frames: list[bytes | memoryview]) -> int:
         """Add a frame of a body; returns the bytes of it."""

@@ -99,6 +99,7 @@ OF_THE_CONNECTION: dict[str, tuple[int, Callable[[int], bytes]]] = {
     "10.5 empty data": (CALM, lambda s: head(s) + data(s, b"") * 10_001),
     "10.5 settings without end": (CALM, lambda s: settings() * 10_001),
     "10.5 pings without end": (CALM, lambda s: frame(PING, bytes(8)) * 10_001),
+    "10.5 credit without end": (CALM, lambda s: frame(WINDOW_UPDATE, b"\0\0\0\1") * 10_001),
     "10.5 priorities without end": (CALM, lambda s: frame(PRIORITY, b"\0\0\0\0\x10", stream=s) * 10_001),
     "10.5 unknown frames without end": (CALM, lambda s: frame(77, b"?") * 10_001),
 }  # fmt: skip
