@@ -18,14 +18,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from conformance_tests.harness import Echo, Harness, KnownResponses, KnownTensors, KnownText
+    from conformance_tests.harness import (
+        Echo,
+        Harness,
+        KnownReasoning,
+        KnownResponses,
+        KnownTensors,
+        KnownText,
+        KnownToolCalls,
+    )
     from conformance_tests.outcome import Skipped
     from conformance_tests.report import Report, read_report
     from conformance_tests.tensor_cases import echo_tensors, sample_tensor
 
 __all__ = [
     # what an author writes
-    "Harness", "Echo", "KnownText", "KnownTensors", "KnownResponses", "Skipped", "echo_tensors", "sample_tensor",
+    "Harness", "Echo", "KnownText", "KnownToolCalls", "KnownReasoning", "KnownTensors", "KnownResponses", "Skipped",
+    "echo_tensors", "sample_tensor",
     # what comes of it
     "Report", "read_report",
 ]  # fmt: skip
@@ -33,6 +42,7 @@ __all__ = [
 _HOMES = {
     "Harness": "harness", "Echo": "harness",
     "KnownText": "harness", "KnownTensors": "harness", "KnownResponses": "harness",
+    "KnownToolCalls": "harness", "KnownReasoning": "harness",
     "Skipped": "outcome", "echo_tensors": "tensor_cases", "sample_tensor": "tensor_cases",
     "Report": "report", "read_report": "report",
 }  # fmt: skip

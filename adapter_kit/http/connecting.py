@@ -37,7 +37,7 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     place = origin if proxy is None else proxy.origin
-    sock = await _socket(place)
+    sock = await _socket(place, origin)
     try:
         if proxy is not None and origin.tls:
             await _open_tunnel(sock, origin, proxy)
@@ -64,15 +64,18 @@ async def connect(
     return connection
 
 
-async def _socket(place: Origin) -> socket.socket:
+async def _socket(place: Origin, origin: Origin) -> socket.socket:
+    if place is origin:
+        told, advice = str(origin), "is the server running, and is this its port?"
+    else:
+        told = f"the proxy {place} on the way to {origin}"
+        advice = "check the setting `proxy`, or HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
     try:
         return await connected_socket(place.host, place.port)
     except (socket.gaierror, UnicodeError) as exc:
-        raise ConnectFailed(f"{place}: no address is known for this name ({_words(exc)})") from exc
+        raise ConnectFailed(f"{told}: no address is known for this name ({_words(exc)})") from exc
     except OSError as exc:
-        raise ConnectFailed(
-            f"{place}: no connection ({_words(exc)}); is the server running, and is this its port?"
-        ) from None
+        raise ConnectFailed(f"{told}: no connection ({_words(exc)}); {advice}") from None
 
 
 async def _open_tunnel(sock: socket.socket, origin: Origin, proxy: Proxy) -> None:

@@ -16,6 +16,7 @@ from adapter_api import (
     DeadlineExceeded,
     ModelNotFound,
     NotReady,
+    StreamIncomplete,
 )
 from adapter_kit.http import HttpClient, HttpSettings
 from openai_adapter.engine.credentials import Credentials
@@ -75,10 +76,10 @@ class Engine:
 
     # -- what it tells of itself --------------------------------------------------------------------------------------
 
-    async def facts(self, *, fresh: bool = False) -> Facts:
-        """Return what the engine tells of itself, asked once; `fresh` asks again when that is some time ago."""
+    async def facts(self) -> Facts:
+        """Return what the engine tells of itself, asked again when that is some time ago."""
         known = self._facts
-        if known is None or (fresh and monotonic() - known[0] > self.settings.metadata_ttl_s):
+        if known is None or monotonic() - known[0] > self.settings.metadata_ttl_s:
             await self._together("facts", self._ask_facts)
             known = self._facts
         return Facts() if known is None else known[1]
@@ -144,6 +145,11 @@ class Engine:
 
     async def _ask_facts(self) -> None:
         facts = await ask_facts(self.questions, self.address.root, self.address.api)
+        if self._facts is not None and self._facts[1] != facts:
+            if facts == Facts():
+                facts = self._facts[1]  # it told nothing, as one that is too busy: that is no other engine
+            else:
+                self._unlearn()
         self._facts = (monotonic(), facts)
 
     async def _ask_listing(self) -> None:
@@ -193,15 +199,20 @@ class Engine:
 
     def note_failure(self, error: AdapterError) -> None:
         """Learn from a failed call: another server may answer next."""
-        if isinstance(error, ConnectFailed | ConnectionLost) or (
+        if isinstance(error, ConnectFailed | ConnectionLost | StreamIncomplete) or (
             isinstance(error, DeadlineExceeded) and error.stage == "connect"
         ):
             self._facts = self._listing = None
-            self._learnt.clear()
-            self.refused = frozenset()
+            self._unlearn()
             self.questions.forget()
         elif isinstance(error, ModelNotFound | NotReady):
             self._listing = None
+
+    def _unlearn(self) -> None:
+        """Forget what answers taught: it was another server's, or the same one's before it was started anew."""
+        self._learnt.clear()
+        self.refused = frozenset()
+        self._fingerprint = None
 
     async def aclose(self) -> None:
         """Release everything."""

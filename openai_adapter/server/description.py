@@ -28,7 +28,7 @@ _SHARE = 0.4
 
 async def describe(engine: Engine) -> EngineProps:
     """Return the engine's properties; raises what its control calls raise."""
-    listing, facts = await asyncio.gather(engine.listing(), engine.facts(fresh=True))
+    listing, facts = await asyncio.gather(engine.listing(), engine.facts())
     load = await ask_load(engine.questions, engine.address.root, timeout_s=engine.settings.control_timeout_s * _SHARE)
     names = dict.fromkeys((*listing.names, *sorted(engine.wanted_models)))
     models = tuple(describe_model(engine, listing.card(name) or Card(name), facts) for name in names)

@@ -22,11 +22,11 @@ from adapter_kit.http import HttpAnswer
 from adapter_kit.sse import SseEvent, SseReader
 from openai_adapter.engine.engine import FACE_OF, Engine
 from openai_adapter.tasks.attempt import Attempt
-from openai_adapter.wire.chunks import Chunk, decode_chunk
+from openai_adapter.wire.chunks import Chunk, decode_chunk, is_done
 from openai_adapter.wire.decoder import Decoder
 from openai_adapter.wire.errors import Said, read_body, read_chunk
 
-_DONE = b"[DONE]"
+_MARK = b"\xef\xbb\xbf"
 _EVENT_BYTES = 16 * 1024 * 1024
 _LINGER_S = 2.0
 """How long usage may follow the finish reason in a stream that is not closed."""
@@ -65,22 +65,17 @@ class Generation:
             attempt.send()
             yield started
             answer = await attempt.answer()
-            if _is_whole(answer):
-                found = await self._whole(answer)
+            data = await self._beginning(answer)
+            if _is_whole(answer, data):
+                found = await self._whole(answer, data)
                 if found:
                     yield found
             else:
                 reader = SseReader(max_event_bytes=min(_EVENT_BYTES, engine.settings.max_message_bytes))
                 watch, now = attempt.watch, asyncio.get_running_loop().time
-                while not (self._over or decoder.heard_enough):
-                    # Time runs on through what is no output: comments by which a server keeps a connection open.
-                    if watch.waiting_since is None:
-                        watch.waiting_since = now()
-                    data = await self._next(answer)
-                    if not data:
-                        break
+                while True:
                     found = []
-                    failure = self._take(reader.feed(data), found)
+                    failure = self._take(reader.feed(data), found) if data else self._take_rest(reader, found)
                     if found:
                         watch.waiting_since = None
                         if self._first_token_ms is None:
@@ -88,6 +83,12 @@ class Generation:
                         yield found if len(found) > 1 else found[0]
                     if failure is not None:
                         raise failure
+                    if not data or self._over or decoder.heard_enough:
+                        break
+                    # Time runs on through what is no output: comments by which a server keeps a connection open.
+                    if watch.waiting_since is None:
+                        watch.waiting_since = now()
+                    data = await self._next(answer)
             yield await self._finish(answer)
         except AdapterError as exc:
             engine.note_failure(exc)
@@ -98,6 +99,13 @@ class Generation:
             await attempt.leave()
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    async def _beginning(self, answer: HttpAnswer) -> bytes:
+        """Return the first that comes of the body and is not blank, which tells what it is; nothing at the end."""
+        while data := await self._next(answer):
+            if data.strip():
+                return data
+        return b""
 
     async def _next(self, answer: HttpAnswer) -> bytes:
         """Return what comes next, nothing at the end. Once the answer is said, nothing that fails changes it."""
@@ -121,7 +129,7 @@ class Generation:
         decoder = self._decoder
         for event in events:
             data = event.data
-            if data[:6] == _DONE and data.strip() == _DONE:
+            if is_done(data):
                 self._over = True
                 return None
             try:
@@ -129,7 +137,18 @@ class Generation:
                     return self._said(read_body(data))
                 if not data:
                     continue
-                chunk = decode_chunk(data)
+                try:
+                    chunk = decode_chunk(data)
+                except ProtocolViolation:
+                    lines = _lines(data)
+                    if lines:
+                        failure = self._take(lines, found)
+                        if failure is not None or self._over:
+                            return failure
+                        continue
+                    if event.event != "message":
+                        continue  # not of the answer: a server's ping
+                    raise
                 if chunk.choices is None or chunk.error is not None:
                     self._look_at_odd(chunk)
                 decoder.feed(chunk, found)
@@ -139,6 +158,13 @@ class Generation:
             except AdapterError as exc:
                 return exc
         return None
+
+    def _take_rest(self, reader: SseReader, found: list[TokenEvent]) -> AdapterError | None:
+        """Take an event whose blank line the stream ends without, if it is whole: one that was cut is no JSON."""
+        if not reader.unfinished:
+            return None
+        failure = self._take(reader.feed(b"\n\n"), found)
+        return None if isinstance(failure, ProtocolViolation) else failure
 
     def _look_at_odd(self, chunk: Chunk) -> None:
         """Raise what a chunk without choices means, unless it only brings figures."""
@@ -152,12 +178,13 @@ class Generation:
         self._first_token_ms = (perf_counter() - self._attempt.submitted) * 1e3
         self._attempt.watch.first_seen = True
 
-    async def _whole(self, answer: HttpAnswer) -> list[TokenEvent]:
+    async def _whole(self, answer: HttpAnswer, beginning: bytes) -> list[TokenEvent]:
         """Return the events of an answer that is no stream although one was asked for."""
-        try:
-            body = await answer.read(self._engine.settings.max_message_bytes)
-        except AdapterError as exc:
-            raise self._attempt.read_error(exc)
+        body, limit = bytearray(beginning), self._engine.settings.max_message_bytes
+        while data := await self._next(answer):
+            body += data
+            if len(body) > limit:
+                raise ProtocolViolation(f"{self._attempt.what}: the answer is longer than {limit} bytes")
         if not body.strip():
             raise ProtocolViolation(f"{self._attempt.what}: an answer without anything in it")
         if body.lstrip()[:1] == b"<":
@@ -215,10 +242,20 @@ class Generation:
                 engine.learn(task.model, capability, has=True)
 
 
-def _is_whole(answer: HttpAnswer) -> bool:
-    """Whether the answer is not a stream. One that does not say what it is is taken for one."""
+def _is_whole(answer: HttpAnswer, beginning: bytes) -> bool:
+    """Whether the answer is not a stream. Its first character tells, not what the server calls it: no line of a stream
+    begins with a bracket."""
+    if beginning:
+        return beginning.removeprefix(_MARK).lstrip()[:1] in (b"{", b"[", b"<")
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind.endswith("json") or kind == "text/html" or answer.headers.get("content-length") == "0"
+
+
+def _lines(data: bytes) -> list[SseEvent]:
+    """Return an event per line, if each has a chunk of its own: some servers leave out the blank line between two."""
+    lines = [line for line in data.split(b"\n") if line.strip()]
+    whole = len(lines) > 1 and all(line.lstrip()[:1] in (b"{", b"[") for line in lines)
+    return [SseEvent(line) for line in lines] if whole else []
 
 
 def _figures(first_ms: float, end: End) -> Metrics:

@@ -1,7 +1,8 @@
 """What engines answer, as far as it is read: one shape for chunks of a stream and for whole answers.
 
 Every field may be absent or null, whatever the API's description says: some engine leaves it out. Fields of no use here
-are not read at all, which is what makes a chunk cheap.
+are not read at all, which is what makes a chunk cheap. What goes beside the answer (counts, names, places, log
+probabilities) is taken in any shape and read where it is used: a figure that nobody can read costs no answer.
 """
 
 from __future__ import annotations
@@ -18,21 +19,20 @@ class Function(msgspec.Struct, gc=False):
     """A piece of a function call; some engines give the arguments as an object, whole."""
 
     name: str | None = None
-    arguments: str | dict[str, Any] | None = None
+    arguments: Any = None
 
 
 class ToolCallPiece(msgspec.Struct, gc=False):
     """A piece of one tool call; `index` is its place, where the engine tells it."""
 
-    index: int | None = None
-    id: str | None = None
+    index: Any = None
+    id: Any = None
     function: Function | None = None
 
 
 class Part(msgspec.Struct, gc=False):
     """A part of a content that is a list: text, or thinking, whose text may again be in parts."""
 
-    type: str = "text"
     text: str | None = None
     thinking: str | list[Part] | None = None
 
@@ -40,10 +40,10 @@ class Part(msgspec.Struct, gc=False):
 class Delta(msgspec.Struct, gc=False):
     """What is new in a chunk; also the message of a whole answer."""
 
-    content: str | list[Part] | None = None
+    content: str | list[Part | str] | Part | None = None
     reasoning_content: Any = None
     reasoning: Any = None
-    refusal: str | None = None
+    refusal: Any = None
     tool_calls: list[ToolCallPiece] | None = None
     function_call: Function | None = None
 
@@ -70,39 +70,43 @@ class Logprobs(msgspec.Struct, gc=False):
 class Choice(msgspec.Struct, gc=False):
     """One choice: `delta` in a chunk of a chat, `message` in a whole one, `text` in a completion."""
 
-    index: int | None = None
+    index: Any = None
     delta: Delta | None = None
     text: str | None = None
-    finish_reason: str | None = None
-    logprobs: Logprobs | None = None
+    finish_reason: Any = None
+    logprobs: Any = None
     message: Delta | None = None
 
 
 class Counts(msgspec.Struct, gc=False):
-    """Tokens as the engine counts them."""
+    """Tokens as the engine counts them; `None` where it does not."""
 
-    prompt_tokens: int | float | None = None
-    completion_tokens: int | float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class Chunk(msgspec.Struct, gc=False):
     """One message of a stream, or a whole answer, or an error: see `is_error`."""
 
     choices: list[Choice] | None = None
-    usage: Counts | None = None
+    usage: Any = None
     error: Any = None
-    message: str | None = None
+    message: Any = None
+    msg: Any = None
     detail: Any = None
-    code: int | str | None = None
-    type: str | None = None
-    system_fingerprint: str | None = None
+    code: Any = None
+    type: Any = None
+    system_fingerprint: Any = None
 
     @property
     def is_error(self) -> bool:
         """Whether it is an error rather than a part of an answer: it says so, or has a message and no choices."""
+        # An engine may say with every chunk that there is none: false, an empty text, an empty object.
         if self.choices is not None:
-            return self.error is not None
-        return self.error is not None or self.message is not None or self.detail is not None
+            return bool(self.error)
+        if self.msg is not None and str(self.code or 200) not in ("200", "0"):
+            return True
+        return isinstance(self.message, str) or self.error is not None or self.detail is not None
 
 
 _decode = msgspec.json.Decoder(Chunk).decode
@@ -118,6 +122,41 @@ def decode_chunk(data: bytes) -> Chunk:
         return _decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
         return _decode_patiently(data, exc)
+
+
+def is_done(data: bytes) -> bool:
+    """Whether the data of an event says that no more comes."""
+    return len(data) < 16 and data.strip() == b"[DONE]"
+
+
+def counts(usage: Any) -> Counts | None:
+    """Return what an engine counted, as far as it can be read."""
+    if not isinstance(usage, dict):
+        return None
+    return Counts(whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens")))
+
+
+def logprobs(value: Any) -> Logprobs | None:
+    """Return the log probabilities of a choice; `None` when they are none that can be read."""
+    if value is None:
+        return None
+    try:
+        return msgspec.convert(value, Logprobs)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number that is not negative, also out of a text or a number with a point."""
+    if type(value) is int:
+        found = value
+    elif isinstance(value, float) and value.is_integer():
+        found = int(value)
+    elif isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        found = int(value)
+    else:
+        return None
+    return found if 0 <= found < 1 << 53 else None
 
 
 def _decode_patiently(data: bytes, cause: Exception) -> Chunk:

@@ -16,7 +16,7 @@ from adapter_api import (
     Usage,
 )
 from adapter_kit.stops import StopCutter
-from openai_adapter.wire.chunks import Choice, Chunk, Counts, Delta, Part, ToolCallPiece
+from openai_adapter.wire.chunks import Choice, Chunk, Counts, Delta, Part, ToolCallPiece, counts, logprobs, whole
 from openai_adapter.wire.logprobs import TokenLine
 from openai_adapter.wire.tool_calls import ToolCalls, whole_calls
 
@@ -31,10 +31,14 @@ _REASONS: dict[str, FinishReason] = {
     "eos_token": "stop",
     "end_turn": "stop",
     "stop_sequence": "stop",
+    "tool_use": "tool_calls",
     "max_tokens": "length",
+    "model_length": "length",
     "cancelled": "cancelled",
 }
-_FAILED = frozenset({"abort", "aborted", "error"})
+_NONE = frozenset({"", "null", "none"})
+"""Words of engines that write a reason into every chunk, also while there is none."""
+_FAILED = frozenset({"abort", "aborted", "error", "insufficient_system_resource", "network_error"})
 _HIGH = ("\ud800", "\udbff")
 
 PAST_STOP = 8
@@ -46,8 +50,8 @@ class Decoder:
     """Turns the chunks of one answer into events: `feed` each, then `finish` once."""
 
     __slots__ = (
-        "_calls", "_counted", "_cutter", "_line", "_running", "_surrogate", "fingerprint", "index", "past_stop",
-        "plain", "reason", "reasoned", "says_logprobs",
+        "_calls", "_choice", "_counted", "_cutter", "_line", "_running", "_surrogate", "fingerprint", "index",
+        "past_stop", "plain", "reason", "reasoned", "says_logprobs",
     )  # fmt: skip
 
     def __init__(self, task: TaskRequest) -> None:
@@ -62,6 +66,8 @@ class Decoder:
         """What the last chunk with choices counted; some engines count in each."""
         self._counted: list[Counts] = []
         """What chunks for nothing else counted: they add up."""
+        self._choice: int | None = None
+        """The place of the choice that is read: the first that comes, since some engines count from one."""
         self._surrogate = ""
         self.plain = self._cutter is None and self._line is None
         """Whether a text is shown as it comes."""
@@ -90,20 +96,30 @@ class Decoder:
             EngineFailed: The engine says that it gave up.
         """
         choices = chunk.choices
-        if chunk.usage is not None:
+        if chunk.usage is not None and (counted := counts(chunk.usage)) is not None:
             if choices:
-                self._running = chunk.usage
+                self._running = counted
             else:
-                self._counted.append(chunk.usage)
-        if chunk.system_fingerprint is not None:
+                self._counted.append(counted)
+        if isinstance(chunk.system_fingerprint, str):
             self.fingerprint = chunk.system_fingerprint
         for choice in choices or ():
             # One completion is asked for: what an engine gives beside it is nobody's.
-            if not choice.index:
-                self._feed_choice(choice, found)
+            place = choice.index or 0
+            if place.__class__ is not int:
+                place = whole(place) or 0
+            if self._choice is None:
+                self._choice = place
+            elif place != self._choice:
+                continue
+            self._feed_choice(choice, found)
 
     def finish(self) -> tuple[list[TokenEvent], End]:
-        """Return what was held back and the end; no more chunks come."""
+        """Return what was held back and the end; no more chunks come.
+
+        Raises:
+            ProtocolViolation: A tool call has no name.
+        """
         held: list[TokenEvent] = []
         text = "\N{REPLACEMENT CHARACTER}" if self._surrogate else ""
         self._surrogate = ""
@@ -114,6 +130,8 @@ class Decoder:
         elif text:
             held.append(Token(self.index, text))
         self.index += len(held)
+        if self._calls is not None:
+            held += self._calls.finish()
         return held, End(finish_reason=self._finish_reason(), usage=self._usage())
 
     # -- inside -------------------------------------------------------------------------------------------------------
@@ -127,18 +145,20 @@ class Decoder:
             if delta.reasoning_content is not None or delta.reasoning is not None:
                 self._feed_reasoning(_first_text(delta.reasoning_content, delta.reasoning), found)
             content = delta.content
-            if isinstance(content, list):
-                content = self._feed_parts(content, found)
+            if content is not None and not isinstance(content, str):
+                content = self._feed_parts(content if isinstance(content, list) else [content], found)
             if content or choice.logprobs is not None:
                 self._feed_text(content or "", choice, found)
-            if delta.refusal:
+            if delta.refusal and isinstance(delta.refusal, str):
                 self._feed_text(delta.refusal, choice, found)
             if delta.tool_calls or delta.function_call is not None:
-                self._feed_calls(delta, found, whole=choice.delta is None)
+                self._feed_calls(delta, found, at_once=choice.delta is None)
         if choice.finish_reason:
-            if choice.finish_reason in _FAILED:
-                raise EngineFailed(f"the engine gave up on the task: finish reason {choice.finish_reason!r}")
-            self.reason = choice.finish_reason
+            reason = _word(choice.finish_reason)
+            if reason in _FAILED:
+                raise EngineFailed(f"the engine gave up on the task: finish reason {reason!r}")
+            if reason not in _NONE:
+                self.reason = reason
 
     def _feed_text(self, text: str, choice: Choice, found: list[TokenEvent]) -> None:
         if self._surrogate or not _sound(text):
@@ -158,9 +178,10 @@ class Decoder:
                 found.append(Token(self.index, shown))
                 self.index += 1
             return
-        if choice.logprobs is not None:
+        said = logprobs(choice.logprobs)
+        if said is not None:
             self.says_logprobs = True
-            line.take(text, choice.logprobs)
+            line.take(text, said)
         elif text and not self.says_logprobs:
             raise Unsupported(
                 "the engine gives no log probabilities although they were asked for; leave `logprobs` out"
@@ -184,25 +205,24 @@ class Decoder:
             found.append(Reasoning(self.reasoned, text))
             self.reasoned += 1
 
-    def _feed_parts(self, parts: list[Part], found: list[TokenEvent]) -> str:
+    def _feed_parts(self, parts: list[Part | str], found: list[TokenEvent]) -> str:
         """Tell the thinking in a content of parts and return its text."""
         for part in parts:
-            if part.thinking:
+            if not isinstance(part, str) and part.thinking:
                 thinking = part.thinking
                 self._feed_reasoning(
                     thinking if isinstance(thinking, str) else "".join(each.text or "" for each in thinking), found
                 )
-        return "".join(part.text or "" for part in parts)
+        return "".join(part if isinstance(part, str) else part.text or "" for part in parts)
 
-    def _feed_calls(self, delta: Delta, found: list[TokenEvent], *, whole: bool) -> None:
+    def _feed_calls(self, delta: Delta, found: list[TokenEvent], *, at_once: bool) -> None:
+        if self._cutter is not None and self._cutter.stopped:
+            return  # the answer was over before it
         calls = self._calls = self._calls or ToolCalls()
         pieces = delta.tool_calls or []
         if delta.function_call is not None:
             pieces = [*pieces, ToolCallPiece(index=0, function=delta.function_call)]
-        for piece in whole_calls(pieces) if whole else pieces:
-            event = calls.take(piece)
-            if event is not None:
-                found.append(event)
+        found += calls.take(whole_calls(pieces) if at_once else pieces)
 
     def _finish_reason(self) -> FinishReason:
         if self._cutter is not None and self._cutter.stopped:
@@ -224,8 +244,14 @@ def _first_text(*values: Any) -> str:
     return next((value for value in values if isinstance(value, str) and value), "")
 
 
-def _total(counts: Any) -> int | None:
-    found = [int(each) for each in counts if each is not None and each >= 0]
+def _word(reason: Any) -> str:
+    """Return a finish reason as one word in lower case; some engines give an object with its type."""
+    word = reason.get("type") if isinstance(reason, dict) else reason
+    return word.strip().lower()[:100] if isinstance(word, str) else "unknown"
+
+
+def _total(told: Any) -> int | None:
+    found = [each for each in told if each is not None]
     return sum(found) if found else None
 
 

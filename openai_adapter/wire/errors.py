@@ -74,7 +74,7 @@ def read_object(value: Any) -> Said:
         value = {**value, **inner}
     elif inner is not None and not isinstance(inner, bool):
         value = {**value, "message": value.get("message") or str(inner)}
-    message = value.get("message") or _detail(value.get("detail"))
+    message = value.get("message") or value.get("msg") or _detail(value.get("detail"))
     return Said(
         message if isinstance(message, str) else json.dumps(message, ensure_ascii=False, default=str),
         kind=str(value.get("type") or ""),
@@ -88,7 +88,7 @@ def read_chunk(chunk: Chunk) -> Said:
     return read_object(
         {
             name: value
-            for name in ("error", "message", "detail", "code", "type")
+            for name in ("error", "message", "msg", "detail", "code", "type")
             if (value := getattr(chunk, name)) is not None
         }
     )
@@ -143,6 +143,12 @@ _UNSUPPORTED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _BUSY = re.compile(r"overload|too many|capacity|queue|rate.?limit|saturat|\bbusy\b", re.IGNORECASE)
+_FULL = re.compile(
+    r"exceeds maximum queue size|queue (?:is |was )?full|overloaded|too many requests|rate.?limit(?:ed| exceeded)"
+    r"|(?:server|engine|service) (?:is )?busy",
+    re.IGNORECASE,
+)
+"""What a server says that is full and has no status for it."""
 _LOADING = re.compile(r"loading|starting|warming|initiali[sz]ing|not ready", re.IGNORECASE)
 
 
@@ -209,14 +215,18 @@ def _by_status(status: int, said: Said, words: str, made: Any, wait_s: float | N
         error = made(Unauthenticated, "give `api_key` or `api_key_file`, or another one")
     elif status == 407:
         error = made(Unauthenticated, "the proxy in between wants credentials: set `proxy`")
-    elif status == 403 or "insufficient_quota" in names:
+    elif status in (402, 403) or "insufficient_quota" in names:
         error = made(PermissionDenied)
     elif status == 404:
         # Nobody says whether it was the path or the model: who calls knows what the engine lists.
         error = made(ModelNotFound, "GET /v1/models lists those there are")
     elif status in (408, 504):
         error = made(DeadlineExceeded, "a gateway waited too long for the engine", stage="first_token")
-    elif status in (429, 529) or (status == 503 and _BUSY.search(words) and not _LOADING.search(words)):
+    elif (
+        status in (429, 529)
+        or (status == 503 and _BUSY.search(words) and not _LOADING.search(words))
+        or (status == 500 and _FULL.search(words))
+    ):
         error = made(Overloaded, retry_after_s=wait_s)
     elif status in (502, 503):
         error = made(NotReady, retry_after_s=wait_s)

@@ -48,6 +48,7 @@ _COMMON = {
     **{name: _field(name) for name in _ALIKE},
     "stream": _FLAG,
     "stream_options": _object(include_usage=_FLAG),
+    "history": _FLAG,
 }
 
 TASK = json_body(
@@ -67,12 +68,23 @@ CHAT = json_body(
         ("model", "messages"),
         **_COMMON,
         messages={"type": "array", "items": _CHAT_MESSAGE, "minItems": 1, "maxItems": MAX_MESSAGES},
-        history=_FLAG,
+        max_completion_tokens=_field("max_tokens"),
+        logprobs=_FLAG,
+        top_logprobs=_field("logprobs"),
+        response_format=_object(("type",), type=_TEXT, json_schema={"type": "object"}),
+        tools={"type": "array", "items": _object(("type", "function"), type=_TEXT, function={"type": "object"})},
+        tool_choice={"anyOf": [_TEXT, {"type": "object"}]},
+        chat_template_kwargs=_field("chat_template_kwargs"),
     ),
     "A chat completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
 )
 COMPLETION = json_body(
-    _object(("model", "prompt"), **_COMMON, prompt={"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
+    _object(
+        ("model", "prompt"),
+        **_COMMON,
+        prompt={"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
+        logprobs=_field("logprobs"),
+    ),
     "A completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
 )
 INFERENCE = json_body(

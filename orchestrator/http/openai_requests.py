@@ -10,11 +10,18 @@ import msgspec
 from adapter_api import InvalidRequest, TaskRequest, Unsupported
 from orchestrator.http.reading import trace_of
 
-_SAME = (
+SAME = (
     "model", "temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
     "min_tokens", "stop", "priority", "session_id", "job_id", "parameters", "timeout_s",
 )  # fmt: skip
 """Fields that mean the same in a task; those the OpenAI API does not know are sent as `extra_body`."""
+CHAT = frozenset({
+    "messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
+    "chat_template_kwargs",
+})  # fmt: skip
+"""Fields that a chat completion has beside those; `bodies` describes them all."""
+COMPLETION = frozenset({"prompt", "logprobs"})
+"""Fields that a completion has beside those."""
 _IGNORED = frozenset({
     "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
 })  # fmt: skip
@@ -40,11 +47,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    taken = {
-        "messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
-        "chat_template_kwargs",
-    }  # fmt: skip
-    task = _common(fields, headers, taken)
+    task = _common(fields, headers, CHAT)
     task["messages"] = [_message(message) for message in _list(fields, "messages")]
     _set(task, "max_tokens", fields.get("max_completion_tokens", fields.get("max_tokens")))
     if _flag(fields, "logprobs"):
@@ -65,7 +68,7 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
 
 def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    task = _common(fields, headers, {"prompt", "logprobs"})
+    task = _common(fields, headers, COMPLETION)
     prompt = fields.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
         prompt = prompt[0]
@@ -77,13 +80,13 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
     return _asked(task, fields)
 
 
-def _common(fields: dict[str, Any], headers: Mapping[str, str], taken: set[str]) -> dict[str, Any]:
-    known = {*_SAME, *_IGNORED, *taken, "max_tokens", "stream", "stream_options", "history"}
+def _common(fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str]) -> dict[str, Any]:
+    known = {*SAME, *_IGNORED, *taken, "max_tokens", "stream", "stream_options", "history"}
     for name, value in fields.items():
         if name in known or value is None or any(_is_same(value, each) for each in _NEUTRAL.get(name, ())):
             continue
         raise Unsupported(f"{name!r} is not supported here; leave it out")
-    task = {name: fields[name] for name in _SAME if fields.get(name) is not None}
+    task = {name: fields[name] for name in SAME if fields.get(name) is not None}
     return {**task, **trace_of(headers)}
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
-from adapter_api import API_VERSION, ConfigurationError, TaskRequest, Token, load_plugins
+from adapter_api import API_VERSION, ConfigurationError, Started, TaskRequest, Token, load_plugins
 from adapter_kit import secret_file
 from conformance_tests.catalog import load
 from conformance_tests.checks import load_suite
@@ -19,7 +20,7 @@ from conformance_tests.outcome import Status
 from openai_adapter import OpenAIAdapter, OpenAISettings
 from openai_adapter.address import parse_address
 from openai_adapter.conformance import OpenAIHarness
-from openai_adapter.testing import FakeOpenAI
+from openai_adapter.testing import TRANSFORMERS, VLLM, FakeOpenAI
 from tests.openai_adapter.running import end_of, error_of, events_of, settings_for
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +108,36 @@ async def test_what_says_who_we_are_goes_with_every_request(engine: FakeOpenAI) 
     sent = engine.requests[-1].headers
     names = ("authorization", "openai-organization", "openai-project", "x-team", "x-request-id")
     assert [sent[name] for name in names] == ["Bearer sk-1", "org-1", "p-1", "blue", "job-1"]
+
+
+@pytest.mark.spec("ORCH-3067-026")
+async def test_an_engine_that_was_replaced_while_nobody_looked_is_known_anew() -> None:
+    with FakeOpenAI(replace(TRANSFORMERS, lists=True, version="5.23")) as engine:
+        async with OpenAIAdapter(settings_for(engine, metadata_ttl_s=1e-9)) as adapter:
+            refused = error_of(await events_of(adapter, logprobs=1))
+            engine.family = VLLM
+            events = await events_of(adapter, logprobs=1)
+
+    assert refused.code == "unsupported"
+    assert isinstance(events[0], Started)
+    assert "0.32" in str(events[0].engine_version)
+    end_of(events)
+
+
+@pytest.mark.spec("ORCH-3067-026")
+async def test_an_engine_that_died_in_the_middle_of_a_stream_is_known_anew() -> None:
+    with FakeOpenAI(replace(TRANSFORMERS, lists=True, version="5.23")) as engine:
+        async with OpenAIAdapter(settings_for(engine)) as adapter:
+            error_of(await events_of(adapter, logprobs=1))
+            engine.stream_next(b"")
+            broken = error_of(await events_of(adapter))
+            engine.family = VLLM
+            events = await events_of(adapter, logprobs=1)
+
+    assert broken.code == "stream_incomplete"
+    assert isinstance(events[0], Started)
+    assert "0.32" in str(events[0].engine_version)
+    end_of(events)
 
 
 @pytest.mark.parametrize(

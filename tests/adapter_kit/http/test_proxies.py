@@ -184,3 +184,15 @@ def test_a_url_that_is_none_is_refused_at_once_without_what_it_holds(url: str) -
         HttpClient(url)
 
     assert "secret" not in caught.value.message
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("proxy", ["http://us:geheim@127.0.0.1:1", "http://us:geheim@proxy.invalid:1"])
+async def test_a_proxy_that_is_not_there_is_told_apart_from_the_engine(proxy: str) -> None:
+    client = HttpClient("http://engine.test:8000", settings=HttpSettings(proxy=SecretStr(proxy)))
+
+    with pytest.raises(ConnectFailed, match=r"^the proxy .* on the way to http://engine.test:8000: ") as refused:
+        await client.request("GET", "/", timeout_s=20)
+
+    await client.aclose()
+    assert "geheim" not in refused.value.message

@@ -6,16 +6,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from openai_adapter.conformance import OpenAIHarness
 from tests.openai_adapter.foreign.test_foreign_engines import not_fine
+from triton_adapter.embedded import EmbeddedTriton
 
 pytestmark = pytest.mark.long
 
-CONFIG = """
+MOCK = """
 [[pools]]
 adapter = "mock"
 
@@ -23,13 +25,21 @@ adapter = "mock"
 id = "r0"
 options = { delay_s = 0.002 }
 """
+TRITON = """
+[[pools]]
+adapter = "triton"
+
+[[pools.replicas]]
+id = "r0"
+url = "%s"
+"""
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A host with a mock behind it."""
-    file: Path = tmp_path_factory.mktemp("host") / "orchestrator.toml"
-    file.write_text(CONFIG)
+@contextmanager
+def host(config: str, folder: Path) -> Iterator[str]:
+    """Run a host; yields its URL."""
+    file = folder / "orchestrator.toml"
+    file.write_text(config)
     command = [sys.executable, "-u", "-m", "worker_adapter", "serve", "--config", str(file), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
@@ -46,5 +56,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.spec("ORCH-3067-001")
-def test_the_adapter_is_conformant_on_our_own_host(url: str) -> None:
-    assert not_fine(OpenAIHarness(url=url, model="mock", honours="seed", settle_s="0.5")) == {}
+def test_the_adapter_is_conformant_on_our_own_host(tmp_path: Path) -> None:
+    with host(MOCK, tmp_path) as url:
+        assert not_fine(OpenAIHarness(url=url, model="mock", honours="seed", settle_s="0.5")) == {}
+
+
+@pytest.mark.live
+@pytest.mark.spec("ORCH-3067-001")
+def test_the_adapter_is_conformant_on_a_real_triton_behind_our_own_host(tmp_path: Path, triton: EmbeddedTriton) -> None:
+    with host(TRITON % triton.grpc_url, tmp_path) as url:
+        harness = OpenAIHarness(url=url, model="tinylm", honours="seed", long_tokens="2000", settle_s="1")
+
+        assert not_fine(harness) == {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 
 from adapter_api import AdapterPlugin, PluginHost, hookimpl
 from adapter_api.testing import MockAdapter, MockSettings
+from openai_adapter import plugin as openai_plugin
+from openai_adapter.testing import VLLM, FakeOpenAI
 from orchestrator.config import HostSettings, load_settings
 from orchestrator.serve import Serving, serving
 from tests.orchestrator.pooling import adapter_of
@@ -150,6 +153,112 @@ async def test_when_one_side_dies_every_task_ends_well_on_the_other(dead: str, l
 
     assert set(early) == {(left, "end")}
     assert set(late) == {(left, "end")}
+
+
+@pytest.fixture
+def vllm() -> Iterator[FakeOpenAI]:
+    """An engine with OpenAI's API, whose model is called as in the file."""
+    with FakeOpenAI(VLLM, models=(QWEN,)) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def beside(vllm: FakeOpenAI, *, triton: str | None = None) -> AsyncIterator[tuple[Serving, httpx.AsyncClient]]:
+    """The host of the file with the adapter `openai` on an engine, and a Triton at `triton` or a mock of it."""
+    urls = {"vllm": vllm.url, "vllm-shadow": vllm.url, "triton": triton}
+    told = settings()
+    pools = []
+    for pool in told.pools:
+        url = urls[pool.id]
+        (replica,) = pool.replicas
+        pools.append(pool if url is None else pool.model_copy(
+            update={"replicas": (replica.model_copy(update={"url": url}),)}
+        ))  # fmt: skip
+    plugins = PluginHost()
+    plugins.add("openai", openai_plugin)
+    plugins.add("triton", _Only(TritonMock) if triton is None else triton_plugin)
+    async with serving(told.model_copy(update={"pools": tuple(pools)}), plugins=plugins) as running:
+        async with httpx.AsyncClient(base_url=running.ready.url, timeout=30, trust_env=False) as client:
+            yield running, client
+
+
+@pytest.mark.spec("ORCH-3064-048", "ORCH-3065-004", "ORCH-3065-005")
+async def test_the_openai_adapter_is_the_other_engine_by_weight_in_the_shadow_and_when_triton_dies(
+    vllm: FakeOpenAI,
+) -> None:
+    async with beside(vllm) as (running, client):
+        placed = [await ask(client, f"job-{number}") for number in range(60)]
+        sessions = {await ask(client, f"turn-{turn}", session_id="one") for turn in range(8)}
+        report = running.orchestrator.rollout_report
+        await eventually(lambda: bool(report().agreements and report().agreements[0].compared >= 3))
+        triton = adapter_of(running.orchestrator, "r0", "triton")
+        assert isinstance(triton, MockAdapter)
+        triton.settings = triton.settings.model_copy(update={"fail": "connect_failed"})
+        without = {await ask(client, f"late-{number}") for number in range(10)}
+
+    assert set(placed) == {("triton", "end"), ("vllm", "end")}
+    assert len(sessions) == 1
+    assert without == {("vllm", "end")}
+    assert {json.loads(asked.body)["model"] for asked in vllm.requests} == {QWEN}
+
+
+@pytest.mark.spec("ORCH-3065-004", "ORCH-3065-005")
+async def test_tasks_go_to_triton_while_the_openai_engine_is_dead_and_back_when_it_lives(vllm: FakeOpenAI) -> None:
+    async with beside(vllm) as (running, client):
+        pool = running.orchestrator._fleet.pools["vllm"]
+        vllm.stop()
+        without = {await ask(client, f"dead-{number}") for number in range(30)}
+        await eventually(lambda: not pool.ready)
+        vllm.start()
+        await eventually(lambda: pool.ready)
+        back = {await ask(client, f"back-{number}") for number in range(60)}
+
+    assert without == {("triton", "end")}
+    assert back == {("triton", "end"), ("vllm", "end")}
+
+
+_PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+
+
+@pytest.mark.spec("ORCH-3065-004", "ORCH-3065-005")
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tools_and_pictures_go_by_the_public_name_to_the_engine_that_takes_them(
+    vllm: FakeOpenAI, stream: bool
+) -> None:
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    picture = [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": _PIXEL}}]
+    chat = {"model": "chat", "max_tokens": 9, "stream": stream}
+    async with beside(vllm) as (_, client):
+        called = [
+            await client.post(
+                "/v1/chat/completions",
+                json={**chat, "messages": [{"role": "user", "content": "the weather?"}], "tools": tools},
+            )
+            for _ in range(3)
+        ]
+        seen = await client.post(
+            "/v1/chat/completions", json={**chat, "messages": [{"role": "user", "content": picture}]}
+        )
+
+    assert [answer.status_code for answer in (*called, seen)] == [200] * 4, [each.text for each in (*called, seen)]
+    assert all("weather" in answer.text and "tool_calls" in answer.text for answer in called)
+    assert '"error"' not in seen.text
+    asked = [json.loads(each.body) for each in vllm.requests]
+    assert {each["model"] for each in asked} == {QWEN}
+    assert any("image_url" in json.dumps(each["messages"]) for each in asked)
+
+
+@pytest.mark.live
+@pytest.mark.spec("ORCH-3064-048", "ORCH-3065-004")
+async def test_a_real_triton_and_the_openai_adapter_stand_under_the_one_name(
+    triton: EmbeddedTriton, vllm: FakeOpenAI
+) -> None:
+    async with beside(vllm, triton=triton.grpc_url) as (_, client):
+        listed = [model["id"] for model in (await client.get("/v1/models")).json()["data"]]
+        placed = [await ask(client, f"job-{number}") for number in range(40)]
+
+    assert listed == ["chat"]
+    assert set(placed) == {("triton", "end"), ("vllm", "end")}
 
 
 @pytest.mark.live

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from adapter_api import TaskRequest
+from orchestrator.http import openai_requests
 from orchestrator.http.problems import STATUS_OF_CODE
 from orchestrator.http.schema import _TOLD
 from tests.orchestrator.http.browser import browser
@@ -186,3 +187,18 @@ async def test_a_draining_pool_says_when_to_come_again(serve: Serve) -> None:
             response = await host.client.post("/v2/tasks", json=TASK)
 
     assert (response.status_code, "retry-after" in response.headers) == (503, True)
+
+
+@pytest.mark.spec("ORCH-3064-041")
+@pytest.mark.parametrize(
+    "path, own", [("/v1/chat/completions", openai_requests.CHAT), ("/v1/completions", openai_requests.COMPLETION)]
+)
+async def test_the_schema_has_every_field_that_openai_s_face_takes(
+    serve: Serve, path: str, own: frozenset[str]
+) -> None:
+    async with serve() as host:
+        schema = await schema_of(host)
+
+    body = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    taken = {*openai_requests.SAME, *own, "max_tokens", "stream", "stream_options", "history"}
+    assert set(body["properties"]) == taken
