@@ -6,6 +6,7 @@ call per token is too much. Events are not validated when they are made, which w
 
 from __future__ import annotations
 
+from functools import cache
 from math import isfinite
 from typing import Any
 
@@ -17,6 +18,7 @@ from adapter_api.events import Alternative, Reasoning, Token, TokenEvent, ToolCa
 from adapter_api.health import HealthReport
 from adapter_api.props import EngineProps, ModelProps
 
+_encode = msgspec.json.Encoder().encode
 _COUNTS = frozenset(
     {
         "tokens_in",
@@ -92,12 +94,18 @@ def _flaw_of(event: TokenEvent) -> str | None:
 def _flaw_of_form(value: object, kind: Any) -> str | None:
     """Return what a reader in another process would stumble over: its text names types and the field."""
     try:
-        msgspec.json.decode(msgspec.json.encode(value), type=kind)
+        _decoder(kind).decode(_encode(value))
     except UnicodeError:
         return "text is no Unicode"
     except (msgspec.MsgspecError, TypeError) as exc:
         return f"fields are wrong: {exc}"
     return None
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    """Kept: to make one of a union costs more than to decode with it."""
+    return msgspec.json.Decoder(kind)
 
 
 def _flaw_of_numbers(value: Any, name: str) -> str | None:

@@ -15,17 +15,19 @@ import gc
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from time import perf_counter, process_time
 
 import tritonclient.grpc.aio as tc
 from cannon import text_of
-from clients import SAME_WORK, TEXT_ONLY, Answer, Client, Order, Told, clients, together
+from clients import SAME_WORK, TEXT_ONLY, Answer, Client, Order, Told, by_submit, clients, together
 from servers import cannon, pin_client, triton
 
 from triton_adapter import TritonAdapter, TritonSettings
 
 BASELINES = (TEXT_ONLY, SAME_WORK)
+OVER_GRPCIO = "submit, over grpcio"
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,10 @@ def _spread(values: list[float]) -> dict[str, float]:
 async def run(address: str, rows: list[Row], rounds: int) -> list[dict[str, object]]:
     async with (
         TritonAdapter(TritonSettings(url=f"grpc://{address}")) as adapter,
+        TritonAdapter(TritonSettings(url=f"grpc://{address}", transport="grpcio")) as by_grpcio,
         tc.InferenceServerClient(address) as rival,
     ):
-        contenders = clients(adapter, rival)
+        contenders = clients(adapter, rival) | {OVER_GRPCIO: partial(by_submit, by_grpcio)}
         return [summary(row, await measure(row, contenders, rounds)) for row in rows]
 
 

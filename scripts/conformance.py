@@ -18,6 +18,7 @@ EXAMPLE = ROOT / "examples" / "minimal_adapter"
 
 RUNS = {
     "triton": ["--adapter", "triton", "--option", "kill=true"],
+    "triton-grpcio": ["--adapter", "triton", "--option", "kill=true", "--option", "transport=grpcio"],
     "triton-http": ["--adapter", "triton", "--option", "kill=true", "--option", "protocol=http"],
     "openai": ["--adapter", "openai"],
     "openai-llama-cpp": ["--adapter", "openai", "--option", "family=llama.cpp"],

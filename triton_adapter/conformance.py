@@ -82,6 +82,7 @@ class TritonHarness(Harness):
         model: A model of that server that takes text; needed with `url`.
         prompt: What to ask it.
         protocol: How the adapter speaks to the server, "grpc" or "http"; the scheme of `url` may say so as well.
+        transport: What carries gRPC, "h2" or "grpcio"; by itself what the adapter takes by itself.
         kill: "true" lets `stop_engine` kill the server's process and `start_engine` start it again, which takes
             seconds each time; otherwise the proxy refuses connections and cuts those there are.
         server: A running one with the demo models to use instead of one of our own; a test may give it.
@@ -99,6 +100,7 @@ class TritonHarness(Harness):
         model: str = "tinylm",
         prompt: str = "The",
         protocol: str = "grpc",
+        transport: str = "auto",
         kill: str = "false",
         server: EmbeddedTriton | None = None,
     ) -> None:
@@ -110,8 +112,11 @@ class TritonHarness(Harness):
         self._protocol = protocol.lower()
         if self._protocol not in WAYS:
             raise ConfigurationError(f"option protocol: {protocol!r} is none; use {' or '.join(WAYS)}")
+        self._transport = transport
         if self._protocol == "http":
             self.name = "triton over HTTP"
+        elif transport == "grpcio":
+            self.name = "triton over grpcio"
         self._kills = kill.lower() in ("1", "true", "yes")
         self._server = server
         self._proxy: FaultProxy | None = None
@@ -145,6 +150,8 @@ class TritonHarness(Harness):
         options: dict[str, Any] = {"url": self._url or self._fault_proxy().address}
         if self._protocol != "grpc":
             options["protocol"] = self._protocol
+        if self._transport != "auto":
+            options["transport"] = self._transport
         if not self._url:
             options["bearer_token"] = _TOKEN
         return TritonAdapter(TritonSettings.model_validate(options))

@@ -128,6 +128,9 @@ class TritonSettings(_Settings):
         default="localhost:8000", description="Triton's HTTP port, for `protocol` http; without it `url` is taken"
     )
     protocol: Way = Field(default="grpc", description="grpc or http; the scheme of `url` may say so as well")
+    transport: Literal["auto", "h2", "grpcio"] = Field(
+        default="auto", description="what carries gRPC: our own HTTP/2, grpcio, or what fits the address"
+    )
     pool_id: str = "default"
     replica_id: str = "r0"
     model: str | None = Field(default=None, min_length=1, description="the model of clients that name none")

@@ -7,20 +7,16 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from adapter_api import AdapterError, ConnectFailed, Unauthenticated
 from adapter_kit.http.connection import Connection
 from adapter_kit.http.origin import Origin
 from adapter_kit.http.proxies import Proxy
+from adapter_kit.sockets import connected_socket
 
-_NEXT_ADDRESS_S = 0.25
-"""How long an address may stay silent before the next one is tried beside it (RFC 8305)."""
 _TUNNEL_HEAD_BYTES = 16 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
-
-Address = tuple[int, Any]
 
 
 async def connect(
@@ -41,12 +37,7 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     place = origin if proxy is None else proxy.origin
-    if proxy is None:
-        told, advice = str(origin), "is the server running, and is this its port?"
-    else:
-        told = f"the proxy {place} on the way to {origin}"
-        advice = "check the setting `proxy`, or HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
-    sock = await _connected(await _addresses(place, told), told, advice)
+    sock = await _socket(place, origin)
     try:
         if proxy is not None and origin.tls:
             await _open_tunnel(sock, origin, proxy)
@@ -73,73 +64,18 @@ async def connect(
     return connection
 
 
-async def _addresses(place: Origin, told: str) -> list[Address]:
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, place.host)
-        except OSError:
-            continue
-        return [(family, (place.host, place.port))]
+async def _socket(place: Origin, origin: Origin) -> socket.socket:
+    if place is origin:
+        told, advice = str(origin), "is the server running, and is this its port?"
+    else:
+        told = f"the proxy {place} on the way to {origin}"
+        advice = "check the setting `proxy`, or HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+        return await connected_socket(place.host, place.port)
     except (socket.gaierror, UnicodeError) as exc:
         raise ConnectFailed(f"{told}: no address is known for this name ({_words(exc)})") from exc
-    return _alternating([(family, address) for family, _, _, _, address in found])
-
-
-def _alternating(found: Sequence[Address]) -> list[Address]:
-    """Return addresses so that families take turns, beginning with the first one's: one of them may lead nowhere."""
-    first = [each for each in found if each[0] == found[0][0]]
-    other = [each for each in found if each[0] != found[0][0]]
-    mixed = []
-    while first or other:
-        mixed += first[:1] + other[:1]
-        first, other = first[1:], other[1:]
-    return mixed
-
-
-async def _connected(addresses: Sequence[Address], told: str, advice: str) -> socket.socket:
-    waiting, tasks = list(addresses), list[asyncio.Task[socket.socket]]()
-    pending: set[asyncio.Task[socket.socket]] = set()
-    failed: BaseException | None = None
-    chosen: socket.socket | None = None
-    try:
-        while waiting or pending:
-            if waiting:
-                task = asyncio.create_task(_one(*waiting.pop(0)))
-                tasks.append(task)
-                pending.add(task)
-            done, pending = await asyncio.wait(
-                pending, timeout=_NEXT_ADDRESS_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
-                failed = failed or task.exception()
-                if chosen is None and task.exception() is None:
-                    chosen = task.result()
-            if chosen is not None:
-                return chosen
-    finally:
-        for task in tasks:
-            if not task.done():
-                task.cancel()
-            elif not task.cancelled() and task.exception() is None and task.result() is not chosen:
-                task.result().close()
-    if not isinstance(failed, OSError | None):
-        raise failed
-    raise ConnectFailed(f"{told}: no connection ({_words(failed)}); {advice}")
-
-
-async def _one(family: int, address: Any) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        # A peer that is gone without a word is noticed in the end, also on an idle connection.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        await asyncio.get_running_loop().sock_connect(sock, address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    except OSError as exc:
+        raise ConnectFailed(f"{told}: no connection ({_words(exc)}); {advice}") from None
 
 
 async def _open_tunnel(sock: socket.socket, origin: Origin, proxy: Proxy) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINES = {"tritonclient, text only", "tritonclient, same work"}
-CLIENTS = {*BASELINES, "submit", "submit, batches()"}
+CLIENTS = {*BASELINES, "submit", "submit, batches()", "submit, over grpcio"}
 
 
 def run(script: str, *arguments: str, exit_code: int = 0) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.triton_adapter.ways import url_of
+from tests.triton_adapter.ways import GRPCIO, chosen, url_of
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.address import Way
 from triton_adapter.embedded import EmbeddedTriton
@@ -22,18 +22,16 @@ async def one_event_loop(anyio_backend: str) -> AsyncIterator[None]:
     yield  # noqa: PT022 - as a generator it holds the loop until the end
 
 
-@pytest.fixture(params=["grpc", "http"])
-def way(request: pytest.FixtureRequest) -> Way:
+@pytest.fixture(params=["grpc", GRPCIO, "http"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
     """Each way to a Triton; see `ways`."""
-    chosen: Way = request.param
-    return chosen
+    return chosen(request.param, monkeypatch)
 
 
-@pytest.fixture(params=["grpc", pytest.param("http", marks=pytest.mark.long)])
-def live_way(request: pytest.FixtureRequest) -> Way:
-    """Each way to the real server, the second at length: `make test` has a quick proof that both do the same."""
-    chosen: Way = request.param
-    return chosen
+@pytest.fixture(params=["grpc", GRPCIO, pytest.param("http", marks=pytest.mark.long)])
+def live_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
+    """Each way to the real server, the others at length: `make test` has a quick proof that all do the same."""
+    return chosen(request.param, monkeypatch)
 
 
 @pytest.fixture

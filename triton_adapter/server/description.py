@@ -84,6 +84,7 @@ async def describe(engine: Engine) -> EngineProps:
                 engine.settings,
                 refusal=_refusal(engine),
                 certificate_expires_at=engine.transport.certificate_expires_at,
+                carried_by=engine.transport.kind,
             ),
             *listing_findings(listing.why_not, empty=listing.empty, asked=len(listing.names), described=len(described)),
         ),

@@ -29,6 +29,7 @@ def server_findings(
     *,
     refusal: str = "",
     certificate_expires_at: float | None = None,
+    carried_by: str = "h2",
 ) -> tuple[Finding, ...]:
     """Return what there is to say of a server: who it is, how old, and how it is reached.
 
@@ -38,8 +39,13 @@ def server_findings(
         settings: How it is reached.
         refusal: Why it does not say who it is, when it refuses to.
         certificate_expires_at: When our certificate ends, if there is one; seconds since the epoch.
+        carried_by: What carries the calls, and why.
     """
-    return (*_of_certificate(certificate_expires_at), *_of_server(name, version, settings, refusal))
+    return (
+        *_of_certificate(certificate_expires_at),
+        *_of_server(name, version, settings, refusal),
+        *_of_transport(carried_by),
+    )
 
 
 def listing_findings(why_not: str, *, empty: bool, asked: int, described: int) -> tuple[Finding, ...]:
@@ -112,6 +118,16 @@ def _of_certificate(ends: float | None) -> Iterator[Finding]:
         f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(ends))}",
         advice="renew it: new files are taken as soon as they are there, without a restart",
     )  # fmt: skip
+
+
+def _of_transport(carried_by: str) -> Iterator[Finding]:
+    if carried_by.startswith("grpcio"):
+        yield Finding(
+            severity="hint", topic="health",
+            message=f"gRPC goes by {carried_by}, not by our own HTTP/2: a token costs several times as much CPU",
+            advice="name the engine's host in no_proxy if the proxy is not needed"
+            if "proxy" in carried_by else "leave `transport` at `auto` unless something speaks against it",
+        )  # fmt: skip
 
 
 def _of_server(name: str, version: str, settings: TritonSettings, refusal: str) -> Iterator[Finding]:

@@ -94,6 +94,10 @@ class Transport(Protocol):
         """What this way can do."""
 
     @property
+    def kind(self) -> str:
+        """What carries the calls, and why if that was not to be expected: as in `h2`, `grpcio (asked for)`."""
+
+    @property
     def where(self) -> str:
         """The engine's address, for messages."""
 

@@ -7,7 +7,6 @@ one message and half-closes, which is all a task needs and saves two trips throu
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.transports.credentials import Metadata
+from triton_adapter.transports.hung_up import hung_up
 from triton_adapter.transports.ways import GRPC
 from triton_adapter.wire.reply import parse_reply
 from triton_adapter.wire.request import WireRequest, serialize
@@ -54,8 +54,10 @@ class GrpcTransport:
     traits = GRPC
     """What this way can do."""
 
-    def __init__(self, settings: TritonSettings) -> None:
+    def __init__(self, settings: TritonSettings, *, why: str = "") -> None:
         self._settings = settings
+        self.kind = f"grpcio ({why})" if why else "grpcio"
+        """What carries the calls, and why."""
         self._address = settings.address
         self._where = str(self._address)
         self._metadata = Metadata(settings)
@@ -178,7 +180,13 @@ class GrpcTransport:
         """Return the contract's error for a failed call; `exc` is its cause, unless that quotes something private."""
         text, hidden = exc.details() or "", (*private, *self._metadata.secrets)
         error = error_for(
-            exc.code().name, text, what=what, stage=stage, hide=hidden, request_id=request_id, hung_up=self._hung_up()
+            exc.code().name,
+            text,
+            what=what,
+            stage=stage,
+            hide=hidden,
+            request_id=request_id,
+            hung_up=hung_up(self._tls),
         )
         quotes = clean(text, hide=hidden) != clean(text)
         error.__cause__ = None if quotes else exc
@@ -194,27 +202,6 @@ class GrpcTransport:
     def secrets(self) -> tuple[str, ...]:
         """What an engine must not be quoted with."""
         return self._metadata.secrets
-
-    def _hung_up(self) -> str:
-        """Return what to do about a peer that closes a new connection: without a word, so how we called must tell."""
-        if self._tls is None:
-            return (
-                "what listens there closes the connection at once: if it wants TLS, write grpcs://; else it is no gRPC "
-                "port (Triton's is usually 8001)"
-            )
-        ends = self._tls.certificate_expires_at
-        if self._tls.certificate is None:
-            return (
-                "the server closes the TLS connection at once: it wants a certificate of ours (`tls.cert_file`, "
-                "`tls.key_file`), or it is no gRPC port"
-            )
-        if ends is not None and ends < time.time():
-            ended = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(ends))
-            return f"our certificate (`tls.cert_file`) ended on {ended}: renew it"
-        return (
-            "the server closes the TLS connection at once: it does not accept our certificate (`tls.cert_file`); check "
-            "which CA the server trusts"
-        )
 
     def _follow(self, channel: _Channel, call: Any) -> None:
         """Count a call until it is over; a retired channel goes with its last call."""

@@ -74,6 +74,11 @@ _OURS = frozenset(
 
 def serialize(request: WireRequest) -> bytes:
     """Return the message's bytes. Tensor data is copied once, straight into them."""
+    return b"".join(serialized(request))
+
+
+def serialized(request: WireRequest) -> list[bytes | memoryview]:
+    """Return the message in parts, of which the data of tensors is their own."""
     message = v2.ModelInferRequest(model_name=request.model, model_version=request.version, id=request.request_id)
     parameters = message.parameters
     for key, value in request.parameters.items():
@@ -90,8 +95,7 @@ def serialize(request: WireRequest) -> bytes:
         parameters["timeout"].int64_param = request.queue_timeout_us
     raw = _add_inputs(message, request)
     _add_outputs(message, request)
-    head = message.SerializeToString()
-    return b"".join((head, *raw))
+    return [message.SerializeToString(), *raw]
 
 
 def _add_inputs(message: v2.ModelInferRequest, request: WireRequest) -> list[bytes | memoryview]:

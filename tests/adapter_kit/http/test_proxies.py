@@ -12,7 +12,8 @@ import trustme
 from pydantic import SecretStr
 
 from adapter_api import ConfigurationError, ConnectFailed, Unauthenticated
-from adapter_kit.http import HttpClient, HttpSettings, connecting
+from adapter_kit import sockets
+from adapter_kit.http import HttpClient, HttpSettings
 from adapter_kit.http.origin import parse_origin
 from adapter_kit.http.proxies import proxy_for
 from tests.adapter_kit.http.peers import OK, Asked, Peer, always, serving
@@ -114,13 +115,13 @@ async def test_a_proxy_that_opens_no_way_is_named(said: bytes, error: type[Excep
 @pytest.mark.spec("ORCH-3068-005")
 async def test_a_proxy_that_breaks_off_leaves_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[socket.socket] = []
-    connected = connecting._connected
+    connected = sockets._connected
 
     async def watched(*args: Any) -> socket.socket:
         made.append(await connected(*args))
         return made[-1]
 
-    monkeypatch.setattr(connecting, "_connected", watched)
+    monkeypatch.setattr(sockets, "_connected", watched)
 
     async def proxy(peer: Peer) -> None:
         await peer.asked()

@@ -125,6 +125,7 @@ class Answers:
     """A transport that answers control calls from memory and counts them."""
 
     traits = GRPC
+    kind = "scripted"
     where = "grpc://h:1"
     secrets = ()
     certificate_expires_at: float | None = None

@@ -35,6 +35,7 @@ from triton_adapter.tasks.generation import Generation
 from triton_adapter.testing import ErrorCode, FakeTriton, FaultProxy
 from triton_adapter.testing.script import Ending
 from triton_adapter.testing.signatures import Signature
+from triton_adapter.transports.h2.transport import H2Transport
 from triton_adapter.transports.http.transport import HttpTransport
 
 pytestmark = pytest.mark.anyio
@@ -388,7 +389,7 @@ async def test_an_idle_connection_that_was_dropped_costs_no_task(
     assert proxy.accepted == (3 if way == "grpc" else 4)  # two questions go out at once there
 
 
-@over_grpc  # HTTP/1.1 has no pings
+@pytest.mark.parametrize("way", ["grpcio"], indirect=True)  # what our own HTTP/2 sends is seen in transports/h2
 async def test_no_keepalive_is_asked_for(
     fake: FakeTriton, on_fake: TritonAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,6 +473,14 @@ async def test_tasks_that_begin_together_ask_the_server_once_who_it_is(
     assert asked == {"ServerMetadata": 1, "ModelMetadata": 1, "ModelConfig": 1, stream_call(way): 30}
 
 
+def calls_of(transport: Any) -> Any:
+    """Return what a transport keeps of the calls that are under way."""
+    if isinstance(transport, HttpTransport):
+        return transport._streams
+    holder: Any = transport._channel if isinstance(transport, H2Transport) else transport
+    return holder._current.calls
+
+
 async def test_tasks_leave_nothing_behind(
     fake: FakeTriton, proxy: FaultProxy, on_fake: TritonAdapter, way: Way
 ) -> None:
@@ -486,7 +495,7 @@ async def test_tasks_leave_nothing_behind(
 
     transport = on_fake._engine.transport
     with anyio.fail_after(5):
-        while transport._streams if isinstance(transport, HttpTransport) else transport._current.calls:  # type: ignore[attr-defined]
+        while calls_of(transport):
             await anyio.lowlevel.checkpoint()
     gc.collect()
     assert [kept for kept in gc.get_objects() if isinstance(kept, Generation)] == []

@@ -36,6 +36,15 @@ def of_server(version: str = "2.73.0", name: str = "triton", **settings: Any) ->
     return shown(server_findings(name, version, TritonSettings(**settings)))
 
 
+@pytest.mark.parametrize(
+    "kind, said", [("h2", ""), ("HTTP/1.1", ""), ("grpcio (asked for)", "auto"), ("grpcio (a proxy)", "no_proxy")]
+)
+def test_another_transport_than_our_own_is_told_with_what_to_do(kind: str, said: str) -> None:
+    found = server_findings("triton", "2.73.0", TritonSettings(), carried_by=kind)
+
+    assert [said in finding.advice and kind in finding.message for finding in found] == ([True] if said else [])
+
+
 def shown(findings: tuple[Finding, ...]) -> set[str]:
     return {f"{finding.severity} {finding.topic}" for finding in findings}
 

@@ -68,6 +68,7 @@ class ScriptedTransport:
     """A `Transport` with one decoupled text model, whose calls are given."""
 
     traits = GRPC
+    kind = "scripted"
     where = "grpc://scripted:1"
     secrets = ()
     certificate_expires_at: float | None = None

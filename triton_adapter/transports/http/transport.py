@@ -50,6 +50,8 @@ class HttpTransport:
 
     traits = HTTP
     """What this way can do."""
+    kind = "HTTP/1.1"
+    """What carries the calls."""
 
     def __init__(self, settings: TritonSettings) -> None:
         address = settings.address

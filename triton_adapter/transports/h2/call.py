@@ -1,0 +1,222 @@
+"""One call: what has come of it, and whoever waits for more."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+
+from adapter_api import AdapterError, Overloaded, ProtocolViolation, StreamIncomplete
+from adapter_api.errors import ConnectFailed
+from triton_adapter.transports.h2.frames import (
+    CANCEL,
+    ENHANCE_YOUR_CALM,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    Violation,
+    error_name,
+)
+from triton_adapter.transports.h2.inbox import Inbox
+
+WINDOW = 256 * 1024
+"""Bytes of a stream that may be on their way or unread: what a consumer that stalls costs at most."""
+_LARGE_WINDOW = 8 * 1024 * 1024
+"""The same while somebody waits for a message that is known to be larger than the window."""
+
+# https://github.com/grpc/grpc/blob/master/doc/statuscodes.md, in the order of their numbers.
+CODES = (
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+    "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+)  # fmt: skip
+# https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
+_OF_HTTP = {
+    400: "INTERNAL", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "UNIMPLEMENTED", 429: "UNAVAILABLE",
+    502: "UNAVAILABLE", 503: "UNAVAILABLE", 504: "UNAVAILABLE",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the server ended a call; `code` is the gRPC name."""
+
+    code: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A call that ended without a status: the error it is, and why."""
+
+    error: type[AdapterError]
+    reason: str
+
+
+class Given(Enum):
+    """A call that we ended ourselves."""
+
+    UP = "cancelled"
+    CLOSED = "the transport was closed"
+    EXPIRED = "its time was up"
+
+
+Outcome = Status | Broken | Given
+OK = Status("OK")
+
+
+class Link(Protocol):
+    """What a call needs of its connection."""
+
+    def give_up(self, call: Call, why: Given) -> None:
+        """End a call from our side."""
+
+    def grant(self, stream: int, increment: int) -> None:
+        """Let the peer send so many bytes more."""
+
+
+class Call:
+    """One stream of a connection, with one reader. Made by `Connection.call`.
+
+    `outcome` is set once, when the call is over; messages that came before it are still to be taken.
+    """
+
+    __slots__ = (
+        "_connection", "_head", "_waiter", "granted", "id", "inbox", "outcome", "received", "slot", "whole",
+    )  # fmt: skip
+
+    def __init__(self, connection: Link, stream: int, limit: int, *, whole: bool) -> None:
+        self._connection = connection
+        self.id = stream
+        self.inbox = Inbox(limit)
+        self.whole = whole
+        """Its reader waits for the end, and takes all then."""
+        self.outcome: Outcome | None = None
+        self.granted = WINDOW
+        """Bytes that the peer may have sent by now."""
+        self.received = 0
+        self.slot: set[Call] | None = None
+        """Where its deadline stands."""
+        self._head: dict[str, str] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def more(self) -> list[bytes]:
+        """Return the messages that are there, waiting for the first, or, for a call that is `whole`, for its end.
+
+        None means that the call is over: see `outcome`.
+        """
+        inbox = self.inbox
+        while self.outcome is None and (self.whole or not inbox.messages):
+            if inbox.missing > self.granted - self.received:
+                self.grant()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        messages = inbox.messages
+        if messages:
+            inbox.messages = []
+            if self.granted - self.received <= WINDOW // 2:
+                self.grant()
+        return messages
+
+    def cancel(self) -> None:
+        """Tell the engine to stop, unless the call is over; nobody hears any more of it. May be called often."""
+        if self.outcome is None:
+            self.inbox.messages = []
+            self._connection.give_up(self, Given.UP)
+
+    def close(self) -> None:
+        """As `cancel`, because the transport is closed."""
+        self._connection.give_up(self, Given.CLOSED)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the head of the answer came."""
+        return self._head is not None
+
+    # -- the connection's side ----------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Let the reader go on, if it waits."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def take_data(self, payload: bytes) -> None:
+        """Take the payload of a DATA frame; raises `Violation`, or `TooLarge`."""
+        if self._head is None:
+            raise Violation(PROTOCOL_ERROR, "data before the head of an answer", stream=True)
+        self.inbox.feed(payload)
+        waits_for_more = self._waiter is not None and (self.inbox.missing or not self.inbox.messages)
+        if waits_for_more and self.granted - self.received <= WINDOW // 2:
+            self.grant()
+
+    def grant(self) -> None:
+        """Let the peer send on: what was there has been taken, or somebody waits for a message that needs more."""
+        wanted = max(WINDOW, min(self.inbox.missing, _LARGE_WINDOW))
+        increment = wanted - (self.granted - self.received)
+        if increment > 0 and self.outcome is None:
+            self.granted += increment
+            self._connection.grant(self.id, increment)
+
+    def take_head(self, head: dict[str, str], *, last: bool) -> Outcome | None:
+        """Take a header list; returns how the call ended when it is the last. Raises `Violation`."""
+        if self._head is None:
+            status = head.get(":status", "")
+            if not (len(status) == 3 and status.isascii() and status.isdigit()):
+                raise Violation(PROTOCOL_ERROR, "an answer without an HTTP status", stream=True)
+            if status.startswith("1") and not last:
+                return None  # an interim answer (RFC 9110, 15.2)
+            self._head = head
+            if "grpc-status" not in head and (refused := _refused(int(status), head)) is not None:
+                return refused
+            self.inbox.open(head.get("grpc-encoding", "identity"))
+        elif ":status" in head or not last:
+            raise Violation(PROTOCOL_ERROR, "a second head within an answer", stream=True)
+        return self._ended(head) if last else None
+
+    def ended_without_a_status(self) -> Outcome:
+        """Return how a call ended whose data was the last of it."""
+        return self._ended({})
+
+    def _ended(self, trailers: dict[str, str]) -> Outcome:
+        number = trailers.get("grpc-status")
+        if number is None:
+            return Broken(StreamIncomplete, "the call ended without a status")
+        text = trailers.get("grpc-message", "")
+        if "%" in text:
+            text = unquote_to_bytes(text.encode("latin-1")).decode(errors="replace")
+        if number != "0":
+            known = number.isascii() and number.isdigit() and len(number) < 3 and int(number) < len(CODES)
+            return Status(CODES[int(number)] if known else "UNKNOWN", text)
+        if self.inbox.in_the_middle:
+            return Broken(StreamIncomplete, "the call ended in the middle of a message")
+        return OK
+
+
+def reset(code: int) -> Outcome:
+    """Return what a call comes to that the peer has reset (7)."""
+    if code == REFUSED_STREAM:
+        return Broken(ConnectFailed, "the server refused the call before it did anything of it (REFUSED_STREAM)")
+    if code == ENHANCE_YOUR_CALM:
+        return Broken(Overloaded, "the server asks for fewer calls (ENHANCE_YOUR_CALM)")
+    if code == CANCEL:
+        return Status("CANCELLED", "the server cancelled the call")
+    if code == NO_ERROR:
+        return Broken(StreamIncomplete, "the server closed the call without a status")
+    return Status("INTERNAL", f"the server reset the call ({error_name(code)})")
+
+
+def _refused(status: int, head: dict[str, str]) -> Outcome | None:
+    """Return what an answer comes to that is no gRPC: one of a proxy, or of another server."""
+    kind = head.get("content-type", "")
+    if status != 200:
+        said = f"HTTP status {status}" + (f" with {kind[:40]}" if kind else "")
+        return Status(_OF_HTTP.get(status, "UNKNOWN"), f"{said} instead of a gRPC answer: is a proxy in front?")
+    if not kind.startswith("application/grpc"):
+        return Broken(ProtocolViolation, f"an answer that is no gRPC (content-type {kind[:40]!a})")
+    return None

@@ -1,0 +1,540 @@
+"""All calls of one socket: an asyncio protocol that speaks HTTP/2 as a client.
+
+`data_received` walks once what has come. A frame that carries just one whole message, as a token's does, is handled
+there and then; everything else goes through `_frame`. Whatever a peer does that the RFC forbids is a `Violation`, which
+ends the stream or, with a GOAWAY, the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from adapter_api import ConnectionLost, InvalidRequest, ProtocolViolation
+from adapter_api.errors import ConnectFailed
+from triton_adapter.transports.h2 import frames as f
+from triton_adapter.transports.h2.call import WINDOW, Broken, Call, Given, Outcome, reset
+from triton_adapter.transports.h2.deadlines import Deadlines
+from triton_adapter.transports.h2.frames import Violation
+from triton_adapter.transports.h2.head import MAX_HEADER_BLOCK, MAX_HEADER_LIST, HeadReader
+from triton_adapter.transports.h2.inbox import PREFIX, TooLarge
+from triton_adapter.transports.h2.outbox import Outbox
+
+_WINDOW = 16 * 1024 * 1024
+"""Bytes of all streams that may be on their way. What each may leave unread is bounded by its own window, so this one
+is opened again as soon as bytes arrive: a consumer that stalls must not hold up the others."""
+_MAX_IDLE_FRAMES = 10_000
+"""Frames in a row that move nothing (empty DATA, PING, SETTINGS, PRIORITY, unknown ones) before the peer is told to
+calm down; CVE-2019-9512 to 9518 are of this kind."""
+_FRAMES_OF_AN_END = 3
+"""What may come of a stream beside data: its head, its trailers or a RST_STREAM, an empty frame."""
+_MAX_OWED = 1 << 20
+"""Bytes of answers to PINGs and SETTINGS that may wait for a peer that reads nothing."""
+_UNLIMITED = 1 << 32
+"""MAX_CONCURRENT_STREAMS as long as the peer has not said it (6.5.2)."""
+_GOODBYE_S = 1.0
+
+
+class Connection(asyncio.Protocol):
+    """One connection. `ready` is done once the peer has said its SETTINGS, or has failed to.
+
+    Args:
+        on_change: Called when a call may be made that could not before, or none can any more.
+        limit: The largest message that is taken, in bytes; below 0 there is none.
+    """
+
+    def __init__(self, *, limit: int, on_change: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit = limit
+        self._on_change = on_change
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        self.draining = False
+        """No further call may be made on it: the peer said GOAWAY, or it is being closed, or is out of numbers."""
+        self.calls: dict[int, Call] = {}
+        self._transport: asyncio.Transport | None = None
+        self._deadlines: Deadlines[Call] = Deadlines(self._loop, self._expire)
+        self._outbox = Outbox(self._write_now)
+        self._heads = HeadReader()
+        self._unsent: list[bytes] = []
+        self._flushing = False
+        self._rest = b""
+        """The beginning of a frame that is not whole yet."""
+        self._block: tuple[int, int, list[bytes]] | None = None
+        """Stream, flags and pieces of a header block that CONTINUATIONs go on with."""
+        self._block_bytes = 0
+        self._next_stream = 1
+        self._most_calls = _UNLIMITED
+        self._received, self._granted = 0, f.FIRST_WINDOW
+        self._late_bytes, self._late_frames = 0, 0
+        """What may still come of streams that we have reset: data, and what else ends a stream."""
+        self._idle_frames = 0
+        self._owed_bytes = 0
+        """Of `_unsent`, what the peer has made us say."""
+        self._broke = False
+        self._farewell = ""
+        """What the peer said with its GOAWAY."""
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """How many more calls the peer takes at once."""
+        return max(self._most_calls - len(self.calls), 0)
+
+    def call(self, block: bytes, parts: Sequence[bytes | memoryview], *, timeout_s: float, whole: bool) -> Call:
+        """Begin a call: its head, then one message in `parts` (its prefix included), then our end of the stream.
+
+        Only when `draining` is false and there is `room`.
+        """
+        stream = self._next_stream
+        self._next_stream += 2
+        if self._next_stream > f.LAST_STREAM:
+            self.draining = True
+        call = Call(self, stream, self._limit, whole=whole)
+        self.calls[stream] = call
+        call.slot = self._deadlines.add(call, timeout_s)
+        head = f.headers(stream, block, largest=self._outbox.largest_frame)
+        body = self._outbox.send(stream, parts, sum(map(len, parts)))
+        if body is not None:
+            self._write(head + body)
+        else:
+            self._write(head)
+            self._outbox.flush()
+        return call
+
+    def give_up(self, call: Call, why: Given) -> None:
+        """End a call from our side, and tell the peer; nothing happens to one that is over."""
+        if call.outcome is None:
+            self._reset(call, f.CANCEL, why)
+
+    def grant(self, stream: int, increment: int) -> None:
+        """Let the peer send so many bytes more on a stream."""
+        self._write(f.window_update(stream, increment))
+
+    def retire(self) -> None:
+        """Make no further call; close once the last one is over."""
+        self.draining = True
+        if not self.calls:
+            self.close()
+
+    def close(self) -> None:
+        """Say goodbye and close. Calls under way end as `Given.CLOSED`."""
+        self.draining = True
+        for call in tuple(self.calls.values()):
+            self.give_up(call, Given.CLOSED)
+        self._bye(f.NO_ERROR, "")
+
+    def abort(self) -> bool:
+        """Close at once, with nothing more sent; returns whether there was a connection yet."""
+        if self._transport is None:
+            return False
+        self._transport.abort()
+        return True
+
+    # -- the socket ---------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        ours = {f.HEADER_TABLE_SIZE: 0, f.ENABLE_PUSH: 0, f.INITIAL_WINDOW_SIZE: WINDOW,
+                f.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST}  # fmt: skip
+        self._granted = _WINDOW
+        more = f.window_update(0, _WINDOW - f.FIRST_WINDOW)
+        self._transport.write(b"".join((f.PREFACE, f.settings(ours), more)))
+
+    def pause_writing(self) -> None:
+        self._outbox.paused = True
+
+    def resume_writing(self) -> None:
+        self._outbox.paused = False
+        self._flush()
+        try:
+            self._outbox.flush()
+        except Violation as exc:  # pragma: no cover - what is flushed was checked when it came
+            self._broken(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        was_ready = self.ready.done()
+        reason = f"the connection broke ({_reason(exc)})" if exc is not None else "the server closed the connection"
+        self._end(Broken(ConnectionLost, f"{reason}{self._farewell} before the answer was complete"))
+        if not was_ready:
+            self.ready.set_exception(exc or ConnectionResetError("Socket closed"))
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._on_change()
+
+    def data_received(self, data: bytes) -> None:
+        if self._broke:
+            return  # TLS hands on what it had when it was told to close
+        if self._rest:
+            data = self._rest + data
+        calls, read_head = self.calls, f.read_head
+        woken: list[Call] = []
+        at, end, count, plain = 0, len(data), 0, self._block is None
+        try:
+            while end - at >= f.FRAME_HEAD:
+                high, low, kind, flags, stream = read_head(data, at)
+                size = high << 8 | low
+                start = at + f.FRAME_HEAD
+                stop = start + size
+                if stop > end:
+                    if size > f.LEAST_FRAME:
+                        raise Violation(f.FRAME_SIZE_ERROR, f"a frame of {size} bytes; {f.LEAST_FRAME} were agreed")
+                    break
+                at = stop
+                # A token: DATA without flags that is one message, of a call whose head came before.
+                if kind == 0 and flags == 0 and size > PREFIX and plain and (call := calls.get(stream)) is not None:
+                    count += size
+                    inbox = call.inbox
+                    if (
+                        inbox.between
+                        and size <= f.LEAST_FRAME
+                        and data[start] == 0
+                        and int.from_bytes(data[start + 1 : start + PREFIX], "big") == size - PREFIX
+                    ):
+                        call.received += size
+                        if call.received > call.granted:
+                            raise Violation(f.FLOW_CONTROL_ERROR, "more on a stream than its window")
+                        messages = inbox.messages
+                        if not messages:
+                            woken.append(call)
+                        messages.append(data[start + PREFIX : stop])
+                        continue
+                    count -= size
+                if size > f.LEAST_FRAME:
+                    raise Violation(f.FRAME_SIZE_ERROR, f"a frame of {size} bytes; {f.LEAST_FRAME} were agreed")
+                self._frame(kind, flags, stream & f.LAST_STREAM, data[start:stop], woken)
+                plain = self._block is None
+            self._rest = data[at:] if at < end else b""
+            if count:
+                self._idle_frames = 0
+                self._count(count)
+        except Violation as exc:
+            self._broken(exc)
+        for call in woken:
+            call.wake()
+
+    def eof_received(self) -> bool:
+        return False
+
+    # -- frames -------------------------------------------------------------------------------------------------------
+
+    def _frame(self, kind: int, flags: int, stream: int, payload: bytes, woken: list[Call]) -> None:
+        if not self.ready.done():
+            if kind != f.SETTINGS or flags & f.ACK or stream:
+                raise Violation(f.PROTOCOL_ERROR, "something other than SETTINGS first: is that HTTP/2?")
+            self._take_settings(payload)
+            self.ready.set_result(None)
+            return
+        if self._block is not None and kind != f.CONTINUATION:
+            raise Violation(f.PROTOCOL_ERROR, "another frame inside a header block")
+        try:
+            if kind == f.DATA:
+                self._take_data(flags, stream, payload, woken)
+            elif kind == f.HEADERS:
+                self._take_headers(flags, stream, payload, woken)
+            elif kind == f.CONTINUATION:
+                self._take_continuation(flags, stream, payload, woken)
+            elif kind == f.RST_STREAM:
+                self._take_reset(stream, payload, woken)
+            elif kind == f.WINDOW_UPDATE:
+                self._take_credit(stream, payload)
+            elif kind == f.PUSH_PROMISE:
+                raise Violation(f.PROTOCOL_ERROR, "a PUSH_PROMISE, which was not allowed")
+            else:
+                self._take_of_connection(kind, flags, stream, payload)
+        except Violation as exc:
+            call = self.calls.get(stream)
+            if not exc.stream or call is None:
+                raise
+            self._reset(call, exc.code, Broken(ProtocolViolation, f"the server sent {exc.reason}"))
+
+    def _take_of_connection(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        """Take one of the frames that move no call."""
+        self._idle()
+        if kind == f.PRIORITY:
+            if len(payload) != 5:
+                raise Violation(f.FRAME_SIZE_ERROR, "a PRIORITY of another size than 5", stream=True)
+            if not stream:
+                raise Violation(f.PROTOCOL_ERROR, "a PRIORITY of no stream")
+        elif kind in (f.SETTINGS, f.PING, f.GOAWAY) and stream:
+            raise Violation(f.PROTOCOL_ERROR, "a frame of the connection on a stream")
+        elif kind == f.SETTINGS:
+            if not flags & f.ACK:
+                self._take_settings(payload)
+            elif payload:
+                raise Violation(f.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS that says something")
+        elif kind == f.PING:
+            self._take_ping(flags, payload)
+        elif kind == f.GOAWAY:
+            self._take_goaway(payload)
+        # Every other kind is unknown, and ignored (4.1).
+
+    def _take_data(self, flags: int, stream: int, payload: bytes, woken: list[Call]) -> None:
+        self._count(len(payload))
+        call = self._call(stream)
+        if call is None:
+            self._late_bytes -= len(payload)
+            if self._late_bytes < 0:
+                raise Violation(f.STREAM_CLOSED, "data on a stream that was over")
+            if not payload:
+                self._late()
+            return
+        call.received += len(payload)
+        if call.received > call.granted:
+            raise Violation(f.FLOW_CONTROL_ERROR, "more on a stream than its window")
+        data = _unpadded(payload) if flags & f.PADDED else payload
+        if data:
+            self._idle_frames = 0
+        elif not flags & f.END_STREAM:
+            self._idle()
+        try:
+            call.take_data(data)
+        except TooLarge as exc:
+            self._reset(call, f.CANCEL, Broken(InvalidRequest, f"{exc}"))
+            return
+        if flags & f.END_STREAM:
+            self._over(call, call.ended_without_a_status())
+        elif call.inbox.messages:
+            woken.append(call)
+
+    def _take_headers(self, flags: int, stream: int, payload: bytes, woken: list[Call]) -> None:
+        if not stream & 1:
+            raise Violation(f.PROTOCOL_ERROR, "an answer on a stream that is none of ours")
+        if flags & f.PADDED:
+            payload = _unpadded(payload)
+        if flags & f.WITH_PRIORITY:
+            if len(payload) < 5:
+                raise Violation(f.FRAME_SIZE_ERROR, "a HEADERS that is too short for its priority")
+            payload = payload[5:]
+        if flags & f.END_HEADERS:
+            self._take_block(flags, stream, payload)
+        else:
+            self._block, self._block_bytes = (stream, flags, [payload]), len(payload)
+
+    def _take_continuation(self, flags: int, stream: int, payload: bytes, woken: list[Call]) -> None:
+        if self._block is None or self._block[0] != stream:
+            raise Violation(f.PROTOCOL_ERROR, "a CONTINUATION that continues nothing")
+        _, first_flags, pieces = self._block
+        pieces.append(payload)
+        self._block_bytes += len(payload)
+        if not payload and not flags & f.END_HEADERS:
+            self._idle()
+        if self._block_bytes > MAX_HEADER_BLOCK:
+            raise Violation(f.ENHANCE_YOUR_CALM, f"a header block of more than {MAX_HEADER_BLOCK} bytes")
+        if flags & f.END_HEADERS:
+            self._block = None
+            self._take_block(first_flags, stream, b"".join(pieces))
+
+    def _take_block(self, flags: int, stream: int, block: bytes) -> None:
+        # Decoded even for a stream that is over: a decoder has to see all blocks in order.
+        head = self._heads.read(block)
+        call = self._call(stream)
+        if call is None:
+            self._late()
+            return
+        last = bool(flags & f.END_STREAM)
+        outcome = call.take_head(head, last=last)
+        if outcome is None:
+            if not call.answered:
+                self._idle()  # an interim answer; of others there is one per call
+        elif last:
+            self._over(call, outcome)
+        else:
+            self._reset(call, f.CANCEL, outcome)
+
+    def _take_reset(self, stream: int, payload: bytes, woken: list[Call]) -> None:
+        if len(payload) != 4:
+            raise Violation(f.FRAME_SIZE_ERROR, "a RST_STREAM of another size than 4")
+        if (call := self._call(stream)) is None:
+            self._late()
+        else:
+            self._over(call, reset(int.from_bytes(payload, "big")))
+
+    def _take_credit(self, stream: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise Violation(f.FRAME_SIZE_ERROR, "a WINDOW_UPDATE of another size than 4")
+        if stream:
+            self._call(stream)
+        if not self._outbox.credit(stream, int.from_bytes(payload, "big") & f.LARGEST_WINDOW):
+            self._idle()
+
+    def _take_settings(self, payload: bytes) -> None:
+        if len(payload) % 6:
+            raise Violation(f.FRAME_SIZE_ERROR, "SETTINGS of a size that is no multiple of 6")
+        outbox = self._outbox
+        for at in range(0, len(payload), 6):
+            key, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
+            if key == f.INITIAL_WINDOW_SIZE:
+                if value > f.LARGEST_WINDOW:
+                    raise Violation(f.FLOW_CONTROL_ERROR, "an INITIAL_WINDOW_SIZE above 2³¹-1")
+                outbox.resize(value)
+            elif key == f.MAX_FRAME_SIZE:
+                if not f.LEAST_FRAME <= value <= f.LARGEST_FRAME:
+                    raise Violation(f.PROTOCOL_ERROR, f"a MAX_FRAME_SIZE of {value}")
+                outbox.largest_frame = value
+            elif key == f.MAX_CONCURRENT_STREAMS:
+                self._most_calls = value
+            elif key == f.ENABLE_PUSH and value != 0:
+                raise Violation(f.PROTOCOL_ERROR, "ENABLE_PUSH, from a server")
+        self._owe(f.SETTINGS_ACK)
+        self._on_change()
+
+    def _take_ping(self, flags: int, payload: bytes) -> None:
+        if len(payload) != 8:
+            raise Violation(f.FRAME_SIZE_ERROR, "a PING of another size than 8")
+        if not flags & f.ACK:
+            self._owe(f.ping(payload))
+
+    def _take_goaway(self, payload: bytes) -> None:
+        if len(payload) < 8:
+            raise Violation(f.FRAME_SIZE_ERROR, "a GOAWAY of less than 8 bytes")
+        last = int.from_bytes(payload[:4], "big") & f.LAST_STREAM
+        self.draining = True
+        if code := int.from_bytes(payload[4:8], "big"):
+            self._farewell = f" with {f.error_name(code)}"
+        for call in [call for call in self.calls.values() if call.id > last]:
+            reason = "the server is closing this connection and did nothing of the call (GOAWAY)"
+            self._over(call, Broken(ConnectFailed, reason))
+        if not self.calls:
+            self._bye(f.NO_ERROR, "")
+        self._on_change()
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _call(self, stream: int) -> Call | None:
+        """Return the call of a stream, or `None` if it is over; raises `Violation` for a stream that never was."""
+        call = self.calls.get(stream)
+        if call is None and (not stream & 1 or stream >= self._next_stream):
+            raise Violation(f.PROTOCOL_ERROR, "a frame of a stream that was never opened")
+        return call
+
+    def _count(self, size: int) -> None:
+        """Count bytes against the connection's window, and open it again."""
+        self._received += size
+        if self._received > self._granted:
+            raise Violation(f.FLOW_CONTROL_ERROR, "more on the connection than its window")
+        open_ = self._granted - self._received
+        if open_ <= _WINDOW // 2:
+            self._granted += _WINDOW - open_
+            self._write(f.window_update(0, _WINDOW - open_))
+
+    def _idle(self) -> None:
+        self._idle_frames += 1
+        if self._idle_frames > _MAX_IDLE_FRAMES:
+            raise Violation(f.ENHANCE_YOUR_CALM, f"{_MAX_IDLE_FRAMES} frames in a row that move nothing")
+
+    def _late(self) -> None:
+        """Take a frame of a stream that is over: one that we have reset may end in the meantime by itself."""
+        if self._late_frames:
+            self._late_frames -= 1
+        else:
+            self._idle()
+
+    def _over(self, call: Call, outcome: Outcome) -> None:
+        """Let a call be over, because the peer said so."""
+        del self.calls[call.id]
+        if self._outbox.is_sending(call.id):
+            # It answered before it had heard us out (8.1): what is left would not be read.
+            self._outbox.drop(call.id)
+            self._write(f.rst_stream(call.id, f.NO_ERROR))
+        self._let_go(call, outcome)
+
+    def _reset(self, call: Call, code: int, outcome: Outcome) -> None:
+        """Let a call be over, and tell the peer."""
+        del self.calls[call.id]
+        self._outbox.drop(call.id)
+        self._late_bytes += max(call.granted - call.received, 0)
+        self._late_frames += _FRAMES_OF_AN_END
+        if self._transport is not None and not self._transport.is_closing():
+            self._write(f.rst_stream(call.id, code))
+        self._let_go(call, outcome)
+
+    def _let_go(self, call: Call, outcome: Outcome) -> None:
+        call.outcome = outcome
+        self._idle_frames = 0
+        if call.slot is not None:
+            call.slot.discard(call)
+            call.slot = None
+        call.wake()
+        if self._most_calls != _UNLIMITED:
+            self._on_change()
+        if self.draining and not self.calls:
+            self._bye(f.NO_ERROR, "")
+
+    def _expire(self, call: Call) -> None:
+        call.slot = None
+        self.give_up(call, Given.EXPIRED)
+
+    def _broken(self, exc: Violation) -> None:
+        """End the connection because the peer broke the protocol, or never spoke it."""
+        self._broke = True
+        if not self.ready.done():
+            self.ready.set_exception(NotHttp2(exc.reason))
+        self._end(Broken(ProtocolViolation, f"the server broke HTTP/2: it sent {exc.reason}"))
+        self._bye(exc.code, exc.reason)
+        self._on_change()
+
+    def _end(self, outcome: Outcome) -> None:
+        """Let all calls be over."""
+        self.draining = True
+        self._deadlines.stop()
+        calls, self.calls = tuple(self.calls.values()), {}
+        for call in calls:
+            call.slot = None
+            self._outbox.drop(call.id)
+            call.outcome = outcome
+            call.wake()
+
+    def _bye(self, code: int, reason: str) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._unsent.append(f.goaway(0, code, reason))
+        self._flush()
+        transport.close()
+        # A peer that reads nothing would keep the rest of what we wrote, and the socket, for ever.
+        self._loop.call_later(_GOODBYE_S, transport.abort)
+
+    def _write(self, data: bytes) -> None:
+        """Send bytes with all others of this round of the event loop."""
+        self._unsent.append(data)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _write_now(self, data: bytes) -> None:
+        """Send bytes, and hear at once whether the socket takes more."""
+        self._unsent.append(data)
+        self._flush()
+
+    def _owe(self, data: bytes) -> None:
+        """Answer the peer, unless it has us answer and does not read."""
+        self._owed_bytes += len(data)
+        if self._owed_bytes > _MAX_OWED:
+            raise Violation(f.ENHANCE_YOUR_CALM, "what asks for answers, and reads none of them")
+        self._write(data)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        transport = self._transport
+        if not self._unsent or self._outbox.paused or transport is None or transport.is_closing():
+            return
+        data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)
+        self._unsent, self._owed_bytes = [], 0
+        transport.write(data)
+
+
+class NotHttp2(ConnectionError):
+    """What answers does not speak HTTP/2."""
+
+
+def _unpadded(payload: bytes) -> bytes:
+    if not payload or payload[0] >= len(payload):
+        raise Violation(f.PROTOCOL_ERROR, "padding that is longer than its frame")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def _reason(exc: Exception) -> str:
+    return exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__

@@ -1,0 +1,122 @@
+"""The heads of calls: ours as HPACK literals, theirs decoded and held against the rules.
+
+We ask for a header table of size 0, so a peer's header blocks mean the same whenever they come: a block that was read
+once is known afterwards. Ours index nothing either: the constant part is made once per path and credentials.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+
+from hpack import Decoder, HPACKError
+
+from triton_adapter.transports.h2.frames import COMPRESSION_ERROR, PROTOCOL_ERROR, Violation
+
+# The library logs each header as it reads it, and an engine's message may quote a prompt.
+logging.getLogger("hpack").setLevel(logging.INFO)
+
+MAX_HEADER_LIST = 64 * 1024
+"""Bytes of names and values, 32 more for each (6.5.2), that a peer may send as one list."""
+MAX_HEADER_BLOCK = MAX_HEADER_LIST
+"""Bytes of an encoded header block: no honest one is larger than what it says."""
+
+Header = tuple[str, str]
+_KEPT_BLOCKS, _KEPT_BYTES = 64, 512
+_METHOD_POST, _SCHEME_HTTP, _SCHEME_HTTPS = b"\x83", b"\x86", b"\x87"  # RFC 7541, appendix A: static entries 3, 6, 7
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
+_VALUE = re.compile(rb"[^\x00\r\n]*\Z")
+_NOT_IN_HTTP2 = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+# grpc-timeout: at most 8 digits (gRPC, "Timeout").
+_MAX_TIMEOUT = 99_999_999
+
+
+def literal(name: str, value: str, *, secret: bool = False) -> bytes:
+    """Return a header as a literal that no table takes in (RFC 7541, 6.2); `secret` ones no proxy may index either."""
+    return (b"\x10" if secret else b"\x00") + _string(name) + _string(value)
+
+
+def constant_block(path: str, authority: str, *, tls: bool, fixed: Iterable[Header]) -> bytes:
+    """Return what all calls of a path begin with; `fixed` are the headers that are credentials."""
+    parts = [_METHOD_POST, _SCHEME_HTTPS if tls else _SCHEME_HTTP, literal(":path", path)]
+    parts += [literal(":authority", authority), literal("te", "trailers"), literal("content-type", "application/grpc")]
+    parts += [literal("user-agent", "worker-adapter"), literal("grpc-accept-encoding", "identity,deflate,gzip")]
+    parts += [literal(name, value, secret=True) for name, value in fixed]
+    return b"".join(parts)
+
+
+def timeout_value(seconds: float) -> str:
+    """Return a `grpc-timeout`: the finest unit that holds it, never more than was asked for by a whole unit."""
+    microseconds = max(int(seconds * 1e6), 1)
+    if microseconds <= _MAX_TIMEOUT:
+        return f"{microseconds}u"
+    milliseconds = microseconds // 1000
+    return f"{milliseconds}m" if milliseconds <= _MAX_TIMEOUT else f"{min(milliseconds // 1000, _MAX_TIMEOUT)}S"
+
+
+class HeadReader:
+    """Decodes the header blocks of one connection, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
+        self._decoder.max_allowed_table_size = 0
+        self._decoder.header_table_size = 0
+        self._known: dict[bytes, dict[str, str]] = {}
+
+    def read(self, block: bytes) -> dict[str, str]:
+        """Return a block's headers; of several with one name the last.
+
+        Raises:
+            Violation: It cannot be decoded, which ends the connection, or breaks a rule of HTTP/2 (8.2), which ends the
+                stream.
+        """
+        found = self._known.get(block)
+        if found is None:
+            try:
+                decoded = self._decoder.decode(block, raw=True)
+            except (HPACKError, UnicodeError, IndexError) as exc:
+                raise Violation(COMPRESSION_ERROR, f"a header block that cannot be decoded ({exc})") from exc
+            found = _checked(decoded)
+            if len(block) <= _KEPT_BYTES:
+                if len(self._known) >= _KEPT_BLOCKS:
+                    del self._known[next(iter(self._known))]
+                self._known[block] = found
+        return found
+
+
+def _checked(decoded: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return what a stream's headers say; raises `Violation` for what makes a response malformed (8.2, 8.3.2)."""
+    found: dict[str, str] = {}
+    regular = False
+    for name, value in decoded:
+        name, value = bytes(name), bytes(value)
+        if name.startswith(b":"):
+            if regular or name != b":status" or ":status" in found:
+                raise Violation(PROTOCOL_ERROR, f"a pseudo-header out of place: {_shown(name)}", stream=True)
+        else:
+            regular = True
+            if not _TOKEN.match(name) or name in _NOT_IN_HTTP2:
+                raise Violation(PROTOCOL_ERROR, f"a header that HTTP/2 does not allow: {_shown(name)}", stream=True)
+        if not _VALUE.match(value):
+            raise Violation(PROTOCOL_ERROR, f"a value that HTTP/2 does not allow, of {_shown(name)}", stream=True)
+        found[name.decode("ascii")] = value.decode("latin-1")
+    return found
+
+
+def _shown(name: bytes) -> str:
+    return ascii(name[:40].decode("latin-1"))
+
+
+def _string(text: str) -> bytes:
+    # Not Huffman coded (RFC 7541, 5.2): these are made once, or are a few digits.
+    data = text.encode("latin-1")
+    size = len(data)
+    if size < 0x7F:
+        return bytes((size,)) + data
+    encoded, rest = bytearray((0x7F,)), size - 0x7F
+    while rest > 0x7F:
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded) + data

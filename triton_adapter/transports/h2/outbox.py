@@ -1,0 +1,144 @@
+"""What goes out: the bodies of calls, cut to what the peer's windows and frames allow, one stream after another."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from triton_adapter.transports.h2.frames import (
+    DATA,
+    END_STREAM,
+    FIRST_WINDOW,
+    FLOW_CONTROL_ERROR,
+    LARGEST_WINDOW,
+    LEAST_FRAME,
+    PROTOCOL_ERROR,
+    Violation,
+    frame_head,
+)
+
+_AT_ONCE = 256 * 1024
+"""Bytes that are joined to one write; the copy of a body, which is else only referred to, is never larger."""
+
+
+class Body:
+    """What is still to be sent of one call's request."""
+
+    __slots__ = ("parts", "stream", "window")
+
+    def __init__(self, stream: int, parts: Iterable[bytes | memoryview], window: int) -> None:
+        self.stream = stream
+        self.parts: deque[memoryview] = deque(memoryview(part).cast("B") for part in parts if len(part))
+        self.window = window
+
+
+class Outbox:
+    """The bodies of a connection that wait for the peer's credit (6.9) or for the socket.
+
+    Args:
+        write: Sends bytes.
+    """
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self._waiting: dict[int, Body] = {}
+        self._window = FIRST_WINDOW
+        self.first_window = FIRST_WINDOW
+        """What a new stream may send at once."""
+        self.largest_frame = LEAST_FRAME
+        self.paused = False
+        """The socket takes no more for now."""
+
+    def send(self, stream: int, parts: Sequence[bytes | memoryview], size: int) -> bytes | None:
+        """Send a body, or as much of it as may be sent now; the rest follows by itself.
+
+        Returns the frame instead of writing it when it is small and may go at once: a head goes with it.
+        """
+        if size <= LEAST_FRAME and size <= min(self._window, self.first_window) and not self.paused:
+            self._window -= size
+            return b"".join([frame_head(size, DATA, END_STREAM, stream), *parts])
+        self._waiting[stream] = Body(stream, parts, self.first_window)
+        return None
+
+    def is_sending(self, stream: int) -> bool:
+        """Return whether a part of the body waits."""
+        return stream in self._waiting
+
+    def drop(self, stream: int) -> None:
+        """Send no more of a body: the stream is over."""
+        self._waiting.pop(stream, None)
+
+    def credit(self, stream: int, increment: int) -> bool:
+        """Take a WINDOW_UPDATE; returns whether it let anything out.
+
+        Raises:
+            Violation: It is none, or makes a window too large (6.9.1).
+        """
+        if increment == 0:
+            raise Violation(PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing", stream=stream != 0)
+        if stream == 0:
+            self._window = _grown(self._window, increment, stream=False)
+        elif (body := self._waiting.get(stream)) is not None:
+            body.window = _grown(body.window, increment, stream=True)
+        return self.flush()
+
+    def resize(self, window: int) -> None:
+        """Take a new INITIAL_WINDOW_SIZE, which also changes what streams may send that are under way (6.9.2)."""
+        change, self.first_window = window - self.first_window, window
+        for body in self._waiting.values():
+            body.window = _grown(body.window, change, stream=False)
+        self.flush()
+
+    def flush(self) -> bool:
+        """Send what may be sent: a frame of each stream in turn, so that no large body holds up the others.
+
+        Returns whether that was anything.
+        """
+        sent = False
+        while self._waiting and not self.paused and self._window > 0:
+            frames: list[bytes | memoryview] = []
+            room = _AT_ONCE
+            while room > 0 and self._window > 0:
+                before = room
+                for body in tuple(self._waiting.values()):
+                    room -= self._add_frame(body, frames)
+                    if room <= 0 or self._window <= 0:
+                        break
+                if room == before:
+                    break
+            if not frames:
+                break
+            self._write(b"".join(frames))
+            sent = True
+        return sent
+
+    def _add_frame(self, body: Body, frames: list[bytes | memoryview]) -> int:
+        """Add a frame of a body; returns the bytes of it."""
+        allowed = min(self.largest_frame, body.window, self._window, _AT_ONCE)
+        if allowed <= 0:
+            return 0
+        size, pieces = 0, []
+        parts = body.parts
+        while parts and size < allowed:
+            part = parts[0]
+            if len(part) <= allowed - size:
+                pieces.append(parts.popleft())
+            else:
+                part, parts[0] = part[: allowed - size], part[allowed - size :]
+                pieces.append(part)
+            size += len(pieces[-1])
+        body.window -= size
+        self._window -= size
+        frames.append(frame_head(size, DATA, 0 if parts else END_STREAM, body.stream))
+        frames += pieces
+        del self._waiting[body.stream]
+        if parts:
+            self._waiting[body.stream] = body  # at the end of the line
+        return size + 9
+
+
+def _grown(window: int, increment: int, *, stream: bool) -> int:
+    window += increment
+    if window > LARGEST_WINDOW:
+        raise Violation(FLOW_CONTROL_ERROR, "a window above 2³¹-1", stream=stream)
+    return window

@@ -1,0 +1,256 @@
+"""A `Transport` over our own HTTP/2."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Sequence
+
+from google.protobuf.message import DecodeError
+
+from adapter_api import (
+    AdapterClosed,
+    AdapterError,
+    ConfigurationError,
+    DeadlineExceeded,
+    DeadlineStage,
+    ProtocolViolation,
+)
+from adapter_api.task import TraceHeaders
+from adapter_kit.tls import TlsMaterial
+from triton_adapter.schema import Reply
+from triton_adapter.settings import TritonSettings
+from triton_adapter.transports.base import Follow, answered_or_followed
+from triton_adapter.transports.cancel_limiter import CancelLimiter
+from triton_adapter.transports.credentials import Entries, Metadata
+from triton_adapter.transports.h2.call import Broken, Call, Given, Status
+from triton_adapter.transports.h2.channel import Channel
+from triton_adapter.transports.h2.head import constant_block, literal, timeout_value
+from triton_adapter.transports.hung_up import hung_up
+from triton_adapter.transports.ways import GRPC
+from triton_adapter.wire.reply import parse_reply
+from triton_adapter.wire.request import WireRequest, serialized
+from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
+from triton_adapter.wire.status import clean, error_for
+from triton_adapter.wire.stream_reply import StreamReplyReader
+
+Parts = list[bytes | memoryview]
+
+
+class H2Transport:
+    """A `Transport` on HTTP/2 connections of its own, in the event loop that first uses it."""
+
+    traits = GRPC
+    """What this way can do."""
+    kind = "h2"
+    """What carries the calls."""
+
+    def __init__(self, settings: TritonSettings) -> None:
+        self._settings = settings
+        self._address = settings.address
+        self._where = str(self._address)
+        self._metadata = Metadata(settings)
+        self._tls = TlsMaterial(settings.tls) if self._address.tls else None
+        self._cancels = CancelLimiter(settings.max_concurrent_cancels)
+        self._authority = settings.tls.server_name or self._address.target
+        self._blocks: dict[str, bytes] = {}
+        """What the heads of all calls of a path begin with."""
+        self._entries: Entries = ()
+        self._channel: Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    @property
+    def where(self) -> str:
+        """The engine's address, as in `grpc://h:8001`."""
+        return self._where
+
+    @property
+    def certificate_expires_at(self) -> float | None:
+        """When our client certificate ends; `None` without one."""
+        return None if self._tls is None else self._tls.certificate_expires_at
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What an engine must not be quoted with."""
+        return self._metadata.secrets
+
+    async def control(
+        self,
+        rpc: Rpc[RequestT, ResponseT],
+        request: RequestT,
+        *,
+        timeout_s: float,
+        what: str = "",
+        stage: DeadlineStage = "control",
+    ) -> ResponseT:
+        """Return the answer to one control call."""
+        what = f"{what} on {self._where}" if what else self._where
+        data = await self._unary(rpc.path, [request.SerializeToString()], timeout_s, what=what, stage=stage)
+        try:
+            return rpc.response.FromString(data)
+        except DecodeError as exc:
+            raise ProtocolViolation(
+                f"{what}: the answer to {rpc.name} does not parse; is it a server of the v2 protocol?"
+            ) from exc
+
+    async def infer(
+        self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = (), follow: Follow | None = None
+    ) -> Reply:
+        """Return the one answer to an inference; with `follow`, a call whose caller is cancelled is handed over."""
+        asked = self._unary(
+            MODEL_INFER, serialized(request), timeout_s, what=f"model {request.model!r} on {self._where}", trace=trace,
+            private=request.private, request_id=request.request_id,
+        )  # fmt: skip
+        return parse_reply(await (asked if follow is None else answered_or_followed(asked, follow)))
+
+    async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> H2Stream:
+        """Send an inference on a stream of its own."""
+        call = await self._call(MODEL_STREAM_INFER, serialized(request), timeout_s, trace, whole=False)
+        return H2Stream(self, call, request)
+
+    async def aclose(self) -> None:
+        """Cancel every call and release the connection."""
+        self._closed = True
+        self._cancels.flush()
+        if self._channel is not None:
+            await self._channel.aclose()
+
+    def error(
+        self,
+        call: Call,
+        what: str,
+        stage: DeadlineStage = "total",
+        *,
+        private: Sequence[str] = (),
+        request_id: str = "",
+    ) -> AdapterError | asyncio.CancelledError:
+        """Return what a call that is over, and not in order, has to raise."""
+        outcome = call.outcome
+        hidden = (*private, *self._metadata.secrets)
+        if isinstance(outcome, Status):
+            return error_for(
+                outcome.code, outcome.message, what=what, stage=stage, hide=hidden, request_id=request_id,
+                hung_up=hung_up(self._tls),
+            )  # fmt: skip
+        if isinstance(outcome, Broken):
+            return outcome.error(f"{what}: {clean(outcome.reason, hide=hidden)}")
+        if outcome is Given.EXPIRED:
+            return DeadlineExceeded(f"{what}: no answer within the time for the call", stage=stage)
+        if outcome is Given.CLOSED:
+            return AdapterClosed("the adapter was closed during the call", retryable=True)
+        return asyncio.CancelledError()
+
+    async def _unary(
+        self,
+        path: str,
+        message: Parts,
+        timeout_s: float,
+        *,
+        what: str,
+        stage: DeadlineStage = "total",
+        trace: TraceHeaders = (),
+        private: Callable[[], Sequence[str]] = tuple,
+        request_id: str = "",
+    ) -> bytes:
+        call = await self._call(path, message, timeout_s, trace, whole=True)
+        try:
+            messages = await call.more()
+        finally:
+            if call.outcome is None:
+                self._cancels.cancel(call)
+        if not (isinstance(call.outcome, Status) and call.outcome.code == "OK"):
+            raise self.error(call, what, stage, private=private(), request_id=request_id)
+        if len(messages) != 1:
+            raise ProtocolViolation(f"{what}: {len(messages)} answers to a call that has one")
+        return messages[0]
+
+    async def _call(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call:
+        channel = self._channel
+        if channel is None or self._closed or self._loop is not asyncio.get_running_loop():
+            channel = self._its_channel()
+        compression = self._settings.compression
+        parts = _framed(message) if compression is None else _compressed(message, compression)
+        block = self._block(path)
+        for name, value in trace:
+            block += literal(name, value)
+        connection = channel.usable()
+        if connection is None:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            connection = await channel.connection(timeout_s)
+            timeout_s = max(timeout_s - (loop.time() - began), 0.001)
+        # From here on nothing may fail or wait: whose turn has come has to take it.
+        block += literal("grpc-timeout", timeout_value(timeout_s))
+        return connection.call(block, parts, timeout_s=timeout_s, whole=whole)
+
+    def _block(self, path: str) -> bytes:
+        entries = self._metadata.entries()
+        if entries is not self._entries:
+            self._entries = entries
+            self._blocks.clear()
+        block = self._blocks.get(path)
+        if block is None:
+            block = constant_block(path, self._authority, tls=self._tls is not None, fixed=entries)
+            if self._settings.compression is not None:
+                block += literal("grpc-encoding", self._settings.compression)
+            self._blocks[path] = block
+        return block
+
+    def _its_channel(self) -> Channel:
+        if self._closed:
+            raise AdapterClosed("the adapter is closed")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ConfigurationError("a Triton adapter belongs to the event loop that first used it; make one per loop")
+        if self._channel is None:
+            settings = self._settings
+            self._channel = Channel(
+                self._address, self._tls, server_name=settings.tls.server_name,
+                connect_timeout_s=settings.connect_timeout_s, limit=settings.max_message_bytes,
+                explain=lambda text: error_for("UNAVAILABLE", text, what=self._where, hung_up=hung_up(self._tls)),
+            )  # fmt: skip
+        return self._channel
+
+
+class H2Stream:
+    """One ModelStreamInfer call."""
+
+    __slots__ = ("_call", "_parse", "_request", "_transport")
+
+    def __init__(self, transport: H2Transport, call: Call, request: WireRequest) -> None:
+        self._transport = transport
+        self._call = call
+        self._parse = StreamReplyReader().parse
+        self._request = request
+
+    async def read(self) -> list[Reply]:
+        """Return the replies that are ready together, or an empty list when the call ended in order."""
+        messages = await self._call.more()
+        if messages:
+            parse = self._parse
+            return [parse(message) for message in messages]
+        outcome = self._call.outcome
+        if isinstance(outcome, Status) and outcome.code == "OK":
+            return []
+        request, transport = self._request, self._transport
+        raise transport.error(
+            self._call, f"model {request.model!r} on {transport.where}", private=request.private(),
+            request_id=request.request_id,
+        )  # fmt: skip
+
+    def cancel(self) -> None:
+        """Tell the engine to stop, unless the call is over."""
+        self._call.cancel()
+
+
+def _framed(message: Parts) -> Parts:
+    return [b"\x00" + sum(map(len, message)).to_bytes(4, "big"), *message]
+
+
+def _compressed(message: Parts, coding: str) -> Parts:
+    packing = zlib.compressobj(wbits=31 if coding == "gzip" else 15)
+    packed = [*(packing.compress(part) for part in message), packing.flush()]
+    return [b"\x01" + sum(map(len, packed)).to_bytes(4, "big"), *packed]
