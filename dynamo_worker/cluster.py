@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapter_api import ConfigurationError
+from adapter_kit.installing import install_extra
 from dynamo_worker.faults import fault_of
 from dynamo_worker.handlers import HEALTH_PAYLOAD, Handler
 from dynamo_worker.settings import WorkerSettings
@@ -32,7 +33,7 @@ class Cluster:
             from dynamo.runtime import DistributedRuntime
         except ImportError as exc:
             raise ConfigurationError(
-                f"Dynamo's runtime is missing ({exc}); install it with pip install 'worker-adapter[dynamo]'"
+                f"Dynamo's runtime is missing ({exc}); install it with {install_extra('dynamo')}"
             ) from exc
         self._llm: Any = llm
         self._settings = settings

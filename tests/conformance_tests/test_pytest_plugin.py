@@ -111,6 +111,7 @@ def test_foreign_settings_have_no_say_in_it(foreign: Foreign) -> None:
     assert foreign.report().verdict == "conformant"
 
 
+@pytest.mark.long
 def test_foreign_options_and_fixtures_of_the_same_names_are_left_alone(foreign: Foreign) -> None:
     foreign.write("conftest.py", FOREIGN_CONFTEST.replace(", autouse=True", ""))
     foreign.write("test_conformance.py", TWO_LINES_AND_A_FIXTURE)

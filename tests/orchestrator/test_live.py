@@ -154,6 +154,7 @@ async def test_a_server_that_is_killed_under_load_costs_only_the_answers_it_had_
     assert [replica.takes_work for replica in after.replicas] == [False, True]
 
 
+@pytest.mark.long
 @pytest.mark.spec("ORCH-3057-024", "ORCH-3055-010")
 async def test_a_server_that_is_restarted_gets_work_again() -> None:
     # The same also after the restart.
@@ -174,6 +175,7 @@ async def test_a_server_that_is_restarted_gets_work_again() -> None:
     assert isinstance(events[-1], End)
 
 
+@pytest.mark.long
 @pytest.mark.spec("ORCH-3057-023", "ORCH-3057-024")
 async def test_a_server_that_stalls_is_taken_out_and_the_other_one_serves(
     two_servers: tuple[EmbeddedTriton, EmbeddedTriton],

@@ -123,6 +123,7 @@ async def test_a_server_that_comes_back_is_used_again(own_triton: EmbeddedTriton
             assert text_of(await collect(adapter.submit(task))) == "back "
 
 
+@pytest.mark.long
 async def test_a_server_that_stops_finishes_its_tasks_and_says_that_it_drains(own_triton: EmbeddedTriton) -> None:
     async with TritonAdapter(TritonSettings(url=own_triton.grpc_url)) as adapter:
         stream = adapter.submit(ticking("running"))
@@ -210,6 +211,7 @@ async def test_a_model_that_changed_while_it_was_away_is_read_again(own_triton: 
     assert text_of(before) == text_of(after) == "same "
 
 
+@pytest.mark.long
 async def test_a_dead_model_is_not_called_loaded_because_the_server_does_nothing(own_triton: EmbeddedTriton) -> None:
     task = TaskRequest(model="slow", prompt="well", max_tokens=1, parameters={"triton.delay_ms": 0})
     async with TritonAdapter(TritonSettings(url=own_triton.grpc_url)) as operator:

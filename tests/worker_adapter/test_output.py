@@ -151,6 +151,7 @@ def test_the_server_runs_on_when_nobody_can_be_told_where_it_is(tmp_path: Path, 
     assert code == 0
 
 
+@pytest.mark.long
 @full
 @pytest.mark.live
 def test_the_server_starts_where_standard_error_takes_nothing() -> None:

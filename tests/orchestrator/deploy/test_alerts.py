@@ -255,6 +255,7 @@ async def prometheus(directory: Path, *urls: str) -> AsyncIterator[Prometheus]:
             await anyio.to_thread.run_sync(process.wait)
 
 
+@pytest.mark.long
 @needs("prometheus")
 async def test_every_alert_fires_for_what_it_is_about_and_none_for_a_host_that_is_well(tmp_path: Path) -> None:
     seen = anyio.Event()

@@ -200,6 +200,7 @@ async def test_the_rollout_page_shows_everything_on_a_phone(serve: Serve, tmp_pa
     assert heads[:2] == ['"Pool"', '"Weight"']
 
 
+@pytest.mark.long
 @pytest.mark.spec("ORCH-3064-046")
 async def test_its_figures_agree_with_a_prometheus_over_the_same_time(serve: Serve, tmp_path: Path) -> None:
     """Short tasks, each over before the page has looked twice, with quiet before and after: the same time for both."""

@@ -186,6 +186,7 @@ async def make_traffic(client: httpx.AsyncClient, number: int) -> None:
             await client.post("/v2/tasks", json=fields)
 
 
+@pytest.mark.long
 @needs("prometheus")
 async def test_every_query_is_answered_by_a_prometheus_that_reads_our_metrics(
     tmp_path: Path, engine_metrics_url: str

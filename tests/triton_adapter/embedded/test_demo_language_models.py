@@ -74,9 +74,9 @@ def test_tinylm_repeats_its_bytes_for_the_same_seed_only(triton: EmbeddedTriton)
 
 
 def test_tinylm_is_random_without_a_seed(triton: EmbeddedTriton) -> None:
-    texts = {tinylm(triton, "A list is", max_tokens=30, ignore_eos=True).text for _ in range(3)}
+    texts = {tinylm(triton, "A list is", max_tokens=30, ignore_eos=True).text for _ in range(6)}
 
-    assert len(texts) == 3
+    assert len(texts) > 2  # a text may come twice by chance
 
 
 def test_tinylm_at_temperature_zero_needs_no_seed(triton: EmbeddedTriton) -> None:

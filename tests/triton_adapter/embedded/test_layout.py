@@ -242,6 +242,7 @@ def test_the_server_runs_with_a_python_that_is_not_ours(
         assert triton.models == ["echo"]
 
 
+@pytest.mark.long
 @pytest.mark.live
 @pytest.mark.parametrize(
     "found_by", ["variable", *(pytest.param(way, marks=pytest.mark.long) for way in ("path", "argument"))]

@@ -22,6 +22,7 @@ def test_the_path_of_a_repository_may_hold_what_a_shell_would_not_take_literally
         assert triton.models == ["echo"]
 
 
+@pytest.mark.long
 def test_the_folder_for_temporary_files_may_have_a_blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my files").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "my files"))
@@ -30,6 +31,7 @@ def test_the_folder_for_temporary_files_may_have_a_blank(tmp_path: Path, monkeyp
         assert triton.models == ["echo"]
 
 
+@pytest.mark.long
 def test_the_demo_models_run_below_a_folder_with_a_blank(tmp_path: Path) -> None:
     embedded = tmp_path / "my checkout"
     for folder in ("models", "model_code"):

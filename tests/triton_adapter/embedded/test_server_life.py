@@ -54,6 +54,7 @@ def test_it_listens_on_loopback_only_and_on_ports_of_its_own(repository: Path) -
     assert {port for _, port in sockets} == set(ports)
 
 
+@pytest.mark.long
 def test_the_server_keeps_to_one_core_unless_it_is_given_all(repository: Path) -> None:
     with EmbeddedTriton(repository, extra_args=QUICK) as triton:
         kept = os.sched_getaffinity(triton.pid)
@@ -189,6 +190,7 @@ def test_a_stop_cuts_a_request_that_does_not_end_in_time() -> None:
     assert not any(traces.left().values()), traces.left()
 
 
+@pytest.mark.long
 def test_a_stop_does_not_wait_for_a_model_that_the_server_wrongly_holds() -> None:
     triton = EmbeddedTriton(model_control_mode="explicit", load_models=["tinytrt"], shutdown_timeout_s=60).start()
     refused = stream(triton, "tinytrt", [tensor("text_input", "no max_tokens", batched=True)])
@@ -200,6 +202,7 @@ def test_a_stop_does_not_wait_for_a_model_that_the_server_wrongly_holds() -> Non
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.long
 def test_start_and_stop_may_be_repeated(repository: Path) -> None:
     triton = EmbeddedTriton(repository, extra_args=QUICK)
     triton.stop()

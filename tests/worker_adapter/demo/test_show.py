@@ -118,6 +118,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_either() -> None:
     assert is_gone(pid)
 
 
+@pytest.mark.long
 def test_in_a_terminal_ctrl_c_restores_the_cursor() -> None:
     ours, theirs = pty.openpty()
     program = subprocess.Popen(
