@@ -13,7 +13,10 @@ from tritonclient.grpc import service_pb2 as pb
 SERVICE = "/inference.GRPCInferenceService/"
 EMPTY_FINAL = {"triton_enable_empty_final_response": True}
 WAIT_S = 10.0
-_UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.enable_retries", 0)]
+# A connection of its own each: one that was refused would hold up the next to the same address.
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1), ("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1),
+]  # fmt: skip
 
 
 class Status(NamedTuple):
@@ -123,9 +126,9 @@ def connect(address: str, credentials: grpc.ChannelCredentials | None = None) ->
     """Connect to `HOST:PORT` or a grpc:// URL of it."""
     target = address.partition("://")[2] or address
     if credentials is None:
-        channel = grpc.insecure_channel(target, options=_UNLIMITED)
+        channel = grpc.insecure_channel(target, options=_OPTIONS)
     else:
-        channel = grpc.secure_channel(target, credentials, options=_UNLIMITED)
+        channel = grpc.secure_channel(target, credentials, options=_OPTIONS)
     with channel:
         yield V2Client(channel)
 
