@@ -29,7 +29,8 @@ def examine_each(engine: ChosenEngine, *, canary: bool) -> Checkup:
     broken: AdapterError | None = None
     for name in names:
         try:
-            checkup = anyio.run(partial(_examine, engine.spoken_to_by(name).adapter, engine.url, canary=canary))
+            chosen = engine.spoken_to_by(name)
+            checkup = anyio.run(partial(_examine, chosen.adapter, engine.url, canary=canary, http=chosen.speaks_http))
         except AdapterError as exc:  # options that are another adapter's, or a library that is missing
             broken = broken or exc
             said.append(f"{name} cannot be used: {exc.message}")
@@ -58,8 +59,8 @@ def _advice(name: str, found: Checkup, url: str | None) -> str:
     return "correct the URL, or name the adapter with --adapter"
 
 
-async def _examine(adapter: WorkerAdapter, url: str | None, *, canary: bool) -> Checkup | None:
+async def _examine(adapter: WorkerAdapter, url: str | None, *, canary: bool, http: bool) -> Checkup | None:
     with anyio.move_on_after(3 * adapter.control_timeout_s + _LATE_S):
         async with adapter:
-            return await examine(adapter, url=url, canary=canary)
+            return await examine(adapter, url=url, canary=canary, http=http)
     return None

@@ -40,7 +40,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
         return any(note.severity == "error" for note in self.notes)
 
 
-async def examine(adapter: WorkerAdapter, *, url: str | None, canary: bool) -> Checkup:
+async def examine(adapter: WorkerAdapter, *, url: str | None, canary: bool, http: bool = False) -> Checkup:
     """Return what is known of the engine behind an open adapter. Never raises because of the engine.
 
     Takes up to three times the adapter's `control_timeout_s`: for its health, its properties, and the canary.
@@ -48,6 +48,7 @@ async def examine(adapter: WorkerAdapter, *, url: str | None, canary: bool) -> C
     Args:
         url: Where the engine is, as the user wrote it; asked step by step when nothing answers there.
         canary: Send one small inference too.
+        http: Whether `http://` in the URL means HTTP, and not gRPC without TLS.
     """
     began = perf_counter()
     health = await adapter.health()
@@ -56,7 +57,7 @@ async def examine(adapter: WorkerAdapter, *, url: str | None, canary: bool) -> C
         timeout_s = max(left_s, min(adapter.control_timeout_s, _LEAST_DIAGNOSIS_S))
         diagnosis = None
         if url is not None:
-            diagnosis = await anyio.to_thread.run_sync(lambda: diagnose(url, timeout_s=timeout_s))
+            diagnosis = await anyio.to_thread.run_sync(lambda: diagnose(url, timeout_s=timeout_s, http=http))
         return Checkup(
             adapter=adapter.engine, url=url, reachable=False, fault=diagnosis.fault if diagnosis else "unknown",
             health=health, notes=(_unreachable(health, diagnosis),),

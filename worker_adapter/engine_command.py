@@ -16,6 +16,7 @@ from worker_adapter.engine_options import (
     UrlOption,
     claimants,
     make_adapter,
+    speaks_http,
     with_adapter,
 )
 from worker_adapter.reporting import write_json
@@ -46,6 +47,11 @@ class ChosenEngine:
     def claimants(self) -> tuple[str, ...]:
         """The adapters that the URL may mean, by name, where it means several and none was chosen."""
         return claimants(self.url, self._name)
+
+    @property
+    def speaks_http(self) -> bool:
+        """Whether `http://` means HTTP to its adapter, and not gRPC without TLS."""
+        return speaks_http(self.url, self._name)
 
     def spoken_to_by(self, name: str) -> ChosenEngine:
         """Return the same engine, spoken to by the adapter of that name."""

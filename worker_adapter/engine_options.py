@@ -72,6 +72,12 @@ def claimants(url: str | None, name: str | None) -> tuple[str, ...]:
     return tuple(adapter.name for adapter in found) if len(found) > 1 else ()
 
 
+def speaks_http(url: str | None, name: str | None) -> bool:
+    """Return whether `http://` is HTTP to the adapter that the options mean, since it says that it serves such URLs;
+    to others it is gRPC without TLS."""
+    return "http" in _choose(url, name).url_schemes
+
+
 def with_adapter(adapter: WorkerAdapter, work: Callable[[WorkerAdapter], Awaitable[T]]) -> T:
     """Open `adapter` in an event loop of its own, and return what `work` returns for it."""
     import anyio

@@ -26,11 +26,12 @@ class Diagnosis(NamedTuple):
     advice: str
 
 
-def diagnose(url: str, *, timeout_s: float) -> Diagnosis | None:
+def diagnose(url: str, *, timeout_s: float, http: bool = False) -> Diagnosis | None:
     """Return why no engine answers at `url`, within about `timeout_s` seconds.
 
     `None` when the URL names no host and port, or when something that speaks as it should is there after all. The
-    scheme says what that is: `http+…` and `https+…` HTTP/1.1, any other gRPC; an `s` at its end means TLS.
+    scheme says what that is: `http+…` and `https+…` HTTP/1.1, and with `http` also plain `http` and `https`; any other
+    gRPC. An `s` at its end means TLS.
     """
     try:
         parts = urlsplit(url if "://" in url else f"//{url}")
@@ -42,7 +43,7 @@ def diagnose(url: str, *, timeout_s: float) -> Diagnosis | None:
     answer: queue.SimpleQueue[Diagnosis | None] = queue.SimpleQueue()
     step_s = min(timeout_s / 2, _STEP_S)
     scheme, plus, _ = parts.scheme.lower().partition("+")
-    tls, speaks = scheme.endswith("s"), "http" if plus and scheme in ("http", "https") else "grpc"
+    tls, speaks = scheme.endswith("s"), "http" if (plus or http) and scheme in ("http", "https") else "grpc"
     resolved = threading.Event()
 
     def ask() -> None:
@@ -154,19 +155,19 @@ def _greet_http(connection: socket.socket, host: str, place: str, *, tls: bool) 
                 "tls", f"{place} breaks the TLS handshake off", "check our certificate and key: it may ask for them"
             )
         return Diagnosis(
-            "tls", f"{place} does not speak TLS, and the URL asks for it", "write http+v2:// if it is plaintext"
+            "tls",
+            f"{place} does not speak TLS, and the URL asks for it",
+            "write http in place of https if it is plaintext",
         )
     except OSError:
         said = b""
     if said.startswith(b"HTTP/"):
         return None
     if not tls and ((said[:1] and said[0] in _TLS_RECORD) or (not said and _speaks_tls(peer, connection.gettimeout()))):
-        return Diagnosis(
-            "tls", f"{place} wants TLS, and the URL says plaintext", "write https+v2:// in place of http+v2://"
-        )
+        return Diagnosis("tls", f"{place} wants TLS, and the URL says plaintext", "write https in place of http")
     return Diagnosis(
         "not_http", f"what answers at {place} does not speak HTTP/1.1",
-        "take the engine's HTTP port: Triton's is usually 8000, and 8001 its gRPC port",
+        "take the engine's HTTP port: it is usually 8000, and of a Triton 8001 is the gRPC port",
     )  # fmt: skip
 
 

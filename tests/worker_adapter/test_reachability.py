@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 import trustme
 
+from tests.worker_adapter.program import run
 from triton_adapter.testing import FakeTriton
 from worker_adapter.reachability import diagnose
 
@@ -138,3 +139,12 @@ def test_where_a_grpc_server_answers_nothing_is_wrong() -> None:
 @pytest.mark.parametrize("url", ["mock://", "grpc://host", "grpc://host:none", ""])
 def test_a_url_without_host_and_port_cannot_be_asked(url: str) -> None:
     assert diagnose(url, timeout_s=1) is None
+
+
+def test_a_plain_http_url_is_http_to_an_adapter_that_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        doctor = run("doctor", url, "--adapter", "openai", "--timeout", "1")
+
+    assert "gRPC" not in doctor.out
+    assert "accepts connections and then says nothing" in doctor.out

@@ -57,7 +57,8 @@ def doctor(
 
 def _examine(engine: ChosenEngine, *, canary: bool) -> Checkup:
     where = engine.url or _url_in_settings(engine.adapter)
-    return engine.ask(lambda opened: examine(opened, url=where, canary=canary))
+    http = engine.speaks_http
+    return engine.ask(lambda opened: examine(opened, url=where, canary=canary, http=http))
 
 
 def _url_in_settings(adapter: WorkerAdapter) -> str | None:
