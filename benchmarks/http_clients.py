@@ -263,7 +263,7 @@ def main() -> None:
     parser.add_argument("--idle-of", nargs=2, metavar=("CLIENT", "URL"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.idle_of:
-        print(asyncio.run(_idle(*options.idle_of, options.idle)))
+        print(asyncio.run(_idle(*options.idle_of, options.idle)), flush=True)
         os._exit(0)  # some clients take their time to let a thousand streams go
     cores = pin_client()
     if options.loop == "uvloop":

@@ -64,8 +64,8 @@ def _busy(adapter: TritonAdapter) -> int:
 
 
 def _calls(adapter: TritonAdapter) -> int:
-    channel = adapter._engine.transport._current  # type: ignore[attr-defined]
-    return len(channel.calls) if channel is not None else 0
+    channel = adapter._engine.transport._channel  # type: ignore[attr-defined]
+    return sum(len(connection.calls) for connection in channel._all) if channel is not None else 0
 
 
 def _rss_mib() -> float:

@@ -75,7 +75,7 @@ async def _socket(place: Origin, origin: Origin) -> socket.socket:
     except (socket.gaierror, UnicodeError) as exc:
         raise ConnectFailed(f"{told}: no address is known for this name ({_words(exc)})") from exc
     except OSError as exc:
-        raise ConnectFailed(f"{told}: no connection ({_words(exc)}); {advice}") from None
+        raise ConnectFailed(f"{told}: no connection ({_words(exc)}); {advice}") from exc
 
 
 async def _open_tunnel(sock: socket.socket, origin: Origin, proxy: Proxy) -> None:

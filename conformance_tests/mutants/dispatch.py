@@ -54,10 +54,16 @@ class TakesAJobTwice(ReferenceAdapter):
 
 @breaks("ORCH-3055-004")
 class MixesUp(ReferenceAdapter):
-    """Hands out the tokens of another task when many run."""
+    """Hands out the tokens of another task when many run, unless one had stop strings."""
+
+    stopped = False
+
+    def _order(self, task: TaskRequest) -> Order:
+        self.stopped = self.stopped or bool(task.stop)
+        return super()._order(task)
 
     async def _next(self, job: Job) -> Piece | None:
-        if len(self.jobs) > 8:
+        if len(self.jobs) > 8 and not self.stopped:
             job = next(iter(self.jobs.values()))
         return await super()._next(job)
 
@@ -382,20 +388,23 @@ class SharesItsStops(ReferenceAdapter):
 
 @breaks("ORCH-3055-051")
 class RunsOneAtATime(ReferenceAdapter):
-    """Has one connection, as it were."""
+    """Lets a short task wait for a long one that was there before, as on one connection, though not for ever."""
 
     async def _open(self) -> None:
         await super()._open()
-        self._seat = anyio.Semaphore(1)
+        self._long: dict[str, anyio.Event] = {}
 
     async def _begin(self, task: TaskRequest) -> Job:
-        await self._seat.acquire()
-        try:
+        if task.max_tokens == 8:
+            with anyio.move_on_after(50):
+                for ended in tuple(self._long.values()):
+                    await ended.wait()
             return await super()._begin(task)
-        except BaseException:
-            self._seat.release()
-            raise
+        job = await super()._begin(task)
+        self._long[task.job_id] = anyio.Event()
+        return job
 
     def _let_go(self, task: TaskRequest, job: Job) -> None:
         super()._let_go(task, job)
-        self._seat.release()
+        if (ended := self._long.pop(task.job_id, None)) is not None:
+            ended.set()

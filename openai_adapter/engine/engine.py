@@ -135,13 +135,18 @@ class Engine:
     async def version(self) -> str | None:
         """Return name and version of the engine, as far as it tells."""
         facts = await self.facts()
-        listing = None if self._listing is None else self._listing[1]
-        owners = {card.owner for card in listing.cards} if listing is not None else set()
-        name = facts.name or (owners.pop() if len(owners) == 1 else "")
         if facts.version is None:
-            # Who owns a model is no version, beside one it says whose it is.
             return facts.name or self._fingerprint
+        name = facts.name or await self._owner()
         return facts.version if facts.version.startswith(name) else f"{name} {facts.version}"
+
+    async def _owner(self) -> str:
+        """Return who owns all its models, as far as it tells: no version, but beside one it says whose that is."""
+        try:
+            owners = {card.owner for card in (await self.listing()).cards}
+        except AdapterError:
+            return ""
+        return owners.pop() if len(owners) == 1 else ""
 
     async def _ask_facts(self) -> None:
         facts = await ask_facts(self.questions, self.address.root, self.address.api)

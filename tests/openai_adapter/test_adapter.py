@@ -208,3 +208,15 @@ def test_the_adapter_is_conformant_on_every_family(family: str) -> None:
 def test_settings_need_a_url_of_http() -> None:
     with pytest.raises(ConfigurationError, match="http://"):
         _ = OpenAISettings(url="grpc://host").address
+
+
+@pytest.mark.spec("ORCH-3057-018")
+async def test_a_task_for_a_named_model_tells_the_same_engine_version_as_the_properties() -> None:
+    with FakeOpenAI(VLLM) as engine:
+        settings = OpenAISettings(url=engine.url, model="tiny")
+        async with OpenAIAdapter(settings) as adapter:
+            events = [event async for event in adapter.submit(TaskRequest(model="tiny", prompt="x"))]
+            props = await adapter.props()
+
+    assert isinstance(events[0], Started)
+    assert events[0].engine_version == props.engine_version == "vllm 0.32.0"
