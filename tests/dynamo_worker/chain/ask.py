@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import queue
+import select
 import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 KSERVE, OPENAI = "127.0.0.1:18101", "127.0.0.1:18102"
 _WAIT_S = 20.0
+_PAUSE_S, _MOST = 0.05, 2000
 
 
 def client() -> Any:
@@ -47,27 +48,36 @@ def model(name: str) -> Any:
     }
 
 
-def addsub(times: int = 1, pause_s: float = 0.0, **more: Any) -> Any:
+def addsub(times: int = 1, **more: Any) -> Any:
     """Many inferences, one after the other."""
-    told, found = client(), []
-    outputs = [grpcclient.InferRequestedOutput(name) for name in more.pop("outputs", ())] or None
-    for number in range(times):
-        try:
-            answer = told.infer("addsub", [four("INPUT0", 3), four("INPUT1", 1)], outputs=outputs, **more)
-            response = answer.get_response()
-            values = {output.name: answer.as_numpy(output.name).ravel().tolist() for output in response.outputs}
-            found.append({"id": response.id, "outputs": values})
-        except InferenceServerException as exc:
-            found.append(failed(exc))
-        if number + 1 < times:
-            time.sleep(pause_s)
+    told, outputs = client(), more.pop("outputs", ())
+    return [_addsub(told, outputs, **more) for _ in range(times)]
+
+
+def addsub_until_told(**more: Any) -> Any:
+    """Inferences, one after the other, until standard input ends."""
+    told = client()
+    found: list[Any] = []
+    while not select.select([sys.stdin], [], [], _PAUSE_S)[0] and len(found) < _MOST:
+        found.append(_addsub(told, (), **more))
     return found
+
+
+def _addsub(told: Any, outputs: Any, **more: Any) -> dict[str, Any]:
+    asked = [grpcclient.InferRequestedOutput(name) for name in outputs] or None
+    try:
+        answer = told.infer("addsub", [four("INPUT0", 3), four("INPUT1", 1)], outputs=asked, **more)
+    except InferenceServerException as exc:
+        return failed(exc)
+    response = answer.get_response()
+    values = {output.name: answer.as_numpy(output.name).ravel().tolist() for output in response.outputs}
+    return {"id": response.id, "outputs": values}
 
 
 def stream(
     model: str, text: str, *, final: bool = False, id: str = "", leave_after: int = 0, parameters: Any = None
 ) -> Any:
-    """The answers on a stream; with `leave_after` the client cancels when so many came."""
+    """The answers on a stream; with `leave_after` the client cancels when so many came. Says when the first did."""
     told = client()
     arrived: queue.Queue[Any] = queue.Queue()
     told.start_stream(lambda result, error: arrived.put((result, error)))
@@ -83,6 +93,8 @@ def stream(
         ended = response.parameters["triton_final_response"].bool_param
         texts = [text.decode() for o in response.outputs for text in result.as_numpy(o.name).ravel().tolist()]
         found.append({"id": response.id, "texts": texts, "final": ended})
+        if len(found) == 1:
+            sys.stderr.write("answering\n")
         if ended or not final:
             break
     told.stop_stream(cancel_requests=bool(leave_after))
@@ -113,7 +125,7 @@ def post(path: str, body: Any) -> Any:
 
 def each(models: list[str]) -> Any:
     """The status of one completion of each model."""
-    return [post("/v1/completions", {"model": model, "prompt": "x"})["status"] for model in models]
+    return [post("/v1/completions", {"model": model, "prompt": "x", "max_tokens": 1})["status"] for model in models]
 
 
 def dropped(body: Any) -> Any:

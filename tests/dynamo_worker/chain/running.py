@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from foreign_servers import environment_of, make
@@ -22,6 +22,7 @@ HERE, ROOT = Path(__file__).parent, Path(__file__).parents[3]
 KSERVE, OPENAI = 18101, 18102
 """Ports in the cluster's own network, where nobody else listens."""
 _READY_S, _ASK_S, _STOP_S = 90.0, 60.0, 20.0
+T = TypeVar("T")
 
 
 class Cluster:
@@ -86,12 +87,30 @@ class Cluster:
         assert ended.returncode == 0, ended.stderr[-3000:]
         return json.loads(ended.stdout)
 
-    def asking(self, what: str, **more: Any) -> subprocess.Popen[str]:
-        """Start a question, whose answer is its output."""
-        return subprocess.Popen(
-            [*self._way, sys.executable, str(HERE / "ask.py"), what, json.dumps(more)],
-            stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+    @contextmanager
+    def asking(self, what: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
+        """Start a question, whose answer is its output; `answer` waits for it."""
+        with subprocess.Popen(
+            [*self._way, sys.executable, str(HERE / "ask.py"), what, json.dumps(more)], text=True, cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ) as process:  # fmt: skip
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def answer(self, asking: subprocess.Popen[str]) -> Any:
+        """Tell a question that it is enough, and return its answer."""
+        out, err = asking.communicate(timeout=_ASK_S)
+        assert asking.returncode == 0, err[-3000:]
+        return json.loads(out)
+
+    def requests(self, port: int) -> int:
+        """Return how many requests the worker with that `DYN_SYSTEM_PORT` has answered."""
+        _, text = self.ask("fetched", port=port, path="/metrics")
+        counts = [line for line in text.splitlines() if line.startswith("dynamo_component_requests_total{")]
+        return sum(int(float(line.rpartition(" ")[2])) for line in counts)
 
     def stop(self) -> None:
         for process in reversed(self._started):
@@ -103,6 +122,27 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(_STOP_S)
+
+
+def until(told: Callable[[], T], what: str, within_s: float = _READY_S) -> T:
+    """Ask until the answer is true, and return it: for what a cluster tells of by nothing but answers."""
+    ends = time.monotonic() + within_s
+    while not (found := told()):
+        assert time.monotonic() < ends, f"not within {within_s:g} s: {what}"
+        time.sleep(0.05)  # each question takes a process already
+    return found
+
+
+def served(made: Cluster) -> None:
+    """Return when the KServe frontend knows of `addsub`."""
+    until(lambda: "outputs" in made.ask("addsub")[0], "the KServe frontend knows of addsub")
+
+
+def probed(made: Cluster) -> dict[str, int]:
+    """Return what `slow` says it has done; nothing as long as it cannot be asked for tensors."""
+    (piece,) = made.ask("stream", model="slow", text="x", parameters={"probe": True})
+    found: dict[str, int] = json.loads(text) if (text := "".join(piece.get("texts", ()))).startswith("{") else {}
+    return found
 
 
 @contextmanager
