@@ -16,6 +16,11 @@ from tests.dynamo_worker.chain.running import KSERVE, OPENAI, Cluster, cluster, 
 
 pytestmark = pytest.mark.long
 
+CLOCK_VARIABLE = "WORKER_ADAPTER_DYNAMO_CHAIN"
+by_dynamos_clock = pytest.mark.skipif(
+    not os.environ.get(CLOCK_VARIABLE),
+    reason=f"rests on how fast Dynamo's frontend hears of a worker: set {CLOCK_VARIABLE}=1 on a quiet machine",
+)
 METRICS = 18120
 """Where the second worker tells how many requests it has answered."""
 _TAKEN_IN_AGAIN_S = 5.0
@@ -55,6 +60,7 @@ def lost(answers: list[Any]) -> list[Any]:
     return [each for each in answers if "outputs" not in each]
 
 
+@by_dynamos_clock
 @pytest.mark.spec("ORCH-3071-011")
 def test_one_of_two_workers_leaves_and_nobody_notices(fleet: Fleet) -> None:
     second = fleet.second()
@@ -84,6 +90,7 @@ def test_what_runs_when_a_worker_is_told_to_stop_ends(fleet: Fleet) -> None:
     assert "".join(text for piece in pieces for text in piece["texts"]) == "a " * 150
 
 
+@by_dynamos_clock
 def test_a_killed_worker_takes_only_few_requests_with_it(fleet: Fleet) -> None:
     """Dynamo sends to a dead worker of `file` discovery again every five seconds, until its files are gone."""
     second, before = fleet.second(), instances(fleet.made)
@@ -113,6 +120,7 @@ def test_an_unloaded_model_is_withdrawn_and_comes_back(fleet: Fleet) -> None:
     served(fleet.made)
 
 
+@by_dynamos_clock
 @pytest.mark.spec("ORCH-3071-011")
 def test_a_paused_worker_goes_on_where_it_was(fleet: Fleet) -> None:
     second = fleet.second()
