@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -92,10 +93,10 @@ class Running:
         self._process.stdout.close()
 
     def wait_until_its_output_is_stuck(self) -> None:
-        """Return when a pipe of the smallest size is so full that no event fits into it any more."""
+        """Return when a pipe of the smallest size that holds what is there is so full that no event fits into it."""
         assert self._process.stdout is not None
         pipe = self._process.stdout.fileno()
-        size = fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
+        size = _shrunk(pipe)
         waiting = array("i", [0])
         deadline = time.monotonic() + DEADLINE_S
         while waiting[0] < size - _LONGEST_EVENT:
@@ -159,3 +160,15 @@ def is_gone(pid: int) -> bool:
         return bool(select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0])
     finally:
         os.close(fd)
+
+
+def _shrunk(pipe: int) -> int:
+    """Give a pipe the least size that holds what was written into it already; returns that size."""
+    size = 4096
+    while True:
+        try:
+            return fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)
+        except OSError as exc:
+            if exc.errno != errno.EBUSY:
+                raise
+            size *= 2
