@@ -220,7 +220,7 @@ async def test_the_tasks_own_time_stops_the_engine_and_names_the_stage(adapter: 
 
 @pytest.mark.parametrize("tokens, stage", [(0, "first_token"), (2, "inter_token")])
 async def test_silence_is_noticed_and_the_model_distrusted(triton: EmbeddedTriton, tokens: int, stage: str) -> None:
-    settings = TritonSettings(url=triton.grpc_url, first_token_timeout_s=0.4, inter_token_timeout_s=0.3)
+    settings = TritonSettings(url=triton.grpc_url, first_token_timeout_s=1.5, inter_token_timeout_s=1.0)
     async with TritonAdapter(settings) as adapter:
         parameters = {"triton.hang_after": tokens, "triton.delay_ms": 1}
         events = await run(adapter, job_id=f"hang-{stage}", model="slow", prompt="tick", parameters=parameters)
