@@ -1,112 +1,20 @@
-"""What the OpenAI API's answers say of a task's events: pieces of a stream, and whole choices. No I/O."""
+"""What the OpenAI API's answers say of a task's events: the same at every face of that API."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
-from typing import Any, Literal
-
-from adapter_api import (
-    Alternative,
-    End,
-    Reasoning,
-    Token,
-    TokenEvent,
-    ToolCall,
-    ToolCallDelta,
-    Usage,
-    gather_tool_calls,
+from adapter_kit.openai.answers import (
+    Kind,
+    finish_reason_of,
+    logprobs_of,
+    more_of,
+    no_piece,
+    piece_of_text,
+    piece_of_tool_call,
+    usage_of,
+    whole_choice,
 )
 
-Kind = Literal["chat", "text"]
-
-
-def no_piece(kind: Kind) -> dict[str, Any]:
-    """Return the part of a chunk's choice that says nothing."""
-    return {"delta": {}} if kind == "chat" else {"text": ""}
-
-
-def piece_of_text(kind: Kind, text: str) -> dict[str, Any]:
-    return {"delta": {"content": text}} if kind == "chat" else {"text": text}
-
-
-def piece_of_tool_call(kind: Kind, piece: ToolCallDelta) -> dict[str, Any]:
-    """Return a piece of a tool call; what the first one says is not said again, for clients join it."""
-    call: dict[str, Any] = {"index": piece.call}
-    if piece.name is not None:
-        call |= {"id": piece.id, "type": "function"}
-    call["function"] = ({} if piece.name is None else {"name": piece.name}) | {"arguments": piece.arguments}
-    return _beside_text(kind, {"tool_calls": [call]})
-
-
-def whole_choice(kind: Kind, events: Sequence[TokenEvent], end: End, *, logprobs: bool) -> dict[str, Any]:
-    """Return the one choice of a whole answer."""
-    tokens = [event for event in events if isinstance(event, Token)]
-    text = "".join(token.text for token in tokens)
-    thoughts = "".join(event.text for event in events if isinstance(event, Reasoning))
-    calls = gather_tool_calls(events)
-    more = (_reasoning(thoughts) if thoughts else {}) | ({"tool_calls": list(map(_whole_call, calls))} if calls else {})
-    said: dict[str, Any] = {"text": text, **more}
-    if kind == "chat":
-        said = {"message": {"role": "assistant", "content": text or (None if more else ""), **more}}
-    return {
-        "index": 0,
-        **said,
-        "logprobs": logprobs_of(kind, tokens) if logprobs else None,
-        "finish_reason": finish_reason_of(end, calls=bool(calls)),
-        **more_of(end),
-    }
-
-
-def finish_reason_of(end: End, *, calls: bool) -> str:
-    """Return why the answer ended, as clients know it. Some engines say `stop` after tool calls, or nothing at all;
-    clients run them at `tool_calls` only, and fail at words that they do not know."""
-    said = "stop" if end.finish_reason in _OURS else end.finish_reason
-    return "tool_calls" if calls and said == "stop" and end.finish_reason != "cancelled" else said
-
-
-def more_of(end: End) -> dict[str, str]:
-    """Return the contract's own word for why the answer ended, where OpenAI has none for it."""
-    return {"engine_finish_reason": end.finish_reason} if end.finish_reason in _OURS else {}
-
-
-_OURS = frozenset({"unknown", "cancelled"})
-
-
-def _beside_text(kind: Kind, fields: dict[str, Any]) -> dict[str, Any]:
-    return {"delta": fields} if kind == "chat" else {"text": "", **fields}
-
-
-def _reasoning(text: str) -> dict[str, str]:
-    """Under both names that clients look for: vLLM's new one, and the one that DeepSeek began with."""
-    return {"reasoning_content": text, "reasoning": text}
-
-
-def _whole_call(call: ToolCall) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def logprobs_of(kind: Kind, tokens: list[Token], offset: int = 0) -> dict[str, Any]:
-    if kind == "chat":
-        return {
-            "content": [{**_scored(t), "top_logprobs": [_scored(other) for other in t.alternatives]} for t in tokens]
-        }
-    top = [{other.text: other.logprob for other in token.alternatives} for token in tokens]
-    return {
-        "tokens": [token.text for token in tokens],
-        "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": top if any(top) else None,
-        "text_offset": [*accumulate((len(token.text) for token in tokens[:-1]), initial=offset)][: len(tokens)],
-    }
-
-
-def _scored(token: Token | Alternative) -> dict[str, Any]:
-    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode())}
-
-
-def usage_of(usage: Usage) -> dict[str, int] | None:
-    """`None` where the engine does not count: made-up figures would be billed."""
-    if usage.tokens_in is None or usage.tokens_out is None:
-        return None
-    total = usage.tokens_in + usage.tokens_out
-    return {"prompt_tokens": usage.tokens_in, "completion_tokens": usage.tokens_out, "total_tokens": total}
+__all__ = [
+    "Kind", "finish_reason_of", "logprobs_of", "more_of", "no_piece", "piece_of_text", "piece_of_tool_call", "usage_of",
+    "whole_choice",
+]  # fmt: skip

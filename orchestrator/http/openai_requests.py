@@ -1,50 +1,26 @@
-"""What the OpenAI API's requests ask for, as tasks. What cannot be honoured is refused by name, never dropped."""
+"""What the OpenAI API's requests ask for, as tasks. What cannot be honoured is refused by name, never dropped.
+
+What every face of that API reads alike is `adapter_kit.openai`'s; here is what this host alone has.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from adapter_api import InvalidRequest, TaskRequest, Unsupported
+from adapter_api import TaskRequest
+from adapter_kit.openai import requests
+from adapter_kit.openai.requests import CHAT, COMPLETION, chat_of, completion_of, flag, wants_usage
 from orchestrator.http.reading import trace_of
 from orchestrator.pools.fit import ANY_ENGINE
 
-SAME = (
-    "model", "temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
-    "min_tokens", "stop", "priority", "session_id", "job_id", "parameters", "timeout_s",
-)  # fmt: skip
+__all__ = ["CHAT", "COMPLETION", "SAME", "Asked", "parse_chat", "parse_completion"]
+
+_OURS = ("model", "priority", "session_id", "job_id", "parameters", "timeout_s")
+SAME = (*requests.SAME, *_OURS)
 """Fields that mean the same in a task; those the OpenAI API does not know are sent as `extra_body`."""
-CHAT = frozenset({
-    "messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
-    "chat_template_kwargs", "reasoning_effort",
-})  # fmt: skip
-"""Fields that a chat completion has beside those; `bodies` describes them all."""
-COMPLETION = frozenset({"prompt", "logprobs"})
-"""Fields that a completion has beside those."""
-_IGNORED = frozenset({
-    "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-    "parallel_tool_calls", "request_id", "verbosity", "cache_salt", "spaces_between_special_tokens",
-})  # fmt: skip
-"""Said about the caller, or about how something is done, and not about the answer."""
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,), "best_of": (1,), "modalities": (["text"],), "function_call": ("auto", "none"), "min_p": (0, 0.0),
-    "length_penalty": (1, 1.0), "skip_special_tokens": (True,), "detokenize": (True,), "include_reasoning": (True,),
-    "add_generation_prompt": (True,), "add_special_tokens": (True, False), "prompt_logprobs": (0,),
-}  # fmt: skip
-"""Fields that ask for nothing with these values, beside those that `_is_empty` says of every field."""
-_ASK_WHEN_FALSE = frozenset({"skip_special_tokens", "detokenize", "include_reasoning", "add_generation_prompt"})
-_ENGINES = frozenset({
-    "ignore_eos", "min_p", "skip_special_tokens", "include_stop_str_in_output", "length_penalty",
-    "truncate_prompt_tokens",
-})  # fmt: skip
-"""Fields of vLLM's that only an engine can honour: they go to it as parameters, and it refuses what it has not."""
-_GUIDED = {"guided_json": "json", "guided_regex": "regex", "guided_choice": "choice", "guided_grammar": "grammar"}
-_MESSAGE = frozenset({"role", "name", "tool_call_id", "content", "tool_calls"})
-_IGNORED_IN_MESSAGES = frozenset({"annotations", "refusal", "reasoning_content", "reasoning"})
-"""What answers carry beside their words: clients send them back with the conversation."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,209 +34,31 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    task = _common(fields, headers, CHAT)
-    task["messages"] = [_message(message) for message in _list(fields, "messages")]
-    most = fields.get("max_completion_tokens")
-    _set(task, "max_tokens", fields.get("max_tokens") if most is None else most)
-    if _flag(fields, "logprobs"):
-        top = fields.get("top_logprobs")
-        task["logprobs"] = 0 if top is None else top
-    elif fields.get("top_logprobs"):
-        raise InvalidRequest("'top_logprobs' needs 'logprobs': true")
-    if fields.get("response_format"):
-        _set(task, "response_format", _response_format(fields["response_format"]))
-    _constrain(task, fields)
-    if fields.get("tool_choice") not in (None, "auto", "none") and not fields.get("tools"):
-        raise InvalidRequest("'tool_choice' chooses among 'tools', and there are none")
-    if fields.get("tools"):
-        task["tools"] = [_tool(tool) for tool in _list(fields, "tools")]
-        _set(task, "tool_choice", _tool_choice(fields.get("tool_choice")))
-    _set(task, "chat_template_kwargs", fields.get("chat_template_kwargs"))
-    if fields.get("reasoning_effort") is not None:
-        variables = task.get("chat_template_kwargs", {})
-        if isinstance(variables, dict):
-            task["chat_template_kwargs"] = {"reasoning_effort": fields["reasoning_effort"], **variables}
-    return _asked(task, fields)
+    return _asked({**_common(fields, headers, CHAT), **chat_of(fields)}, fields)
 
 
 def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    task = _common(fields, headers, COMPLETION)
-    prompt = fields.get("prompt")
-    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
-        prompt = prompt[0]
-    if not isinstance(prompt, str):
-        raise Unsupported("'prompt' must be one text: several prompts, or token ids, are not supported")
-    task["prompt"] = prompt
-    _set(task, "max_tokens", fields.get("max_tokens"))
-    _set(task, "logprobs", fields.get("logprobs"))
-    _constrain(task, fields)
-    return _asked(task, fields)
+    return _asked({**_common(fields, headers, COMPLETION), **completion_of(fields)}, fields)
 
 
 def _common(fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str]) -> dict[str, Any]:
-    known = {
-        *SAME, *_IGNORED, *taken, *_GUIDED, "structured_outputs", "max_tokens", "stream", "stream_options", "history",
-    }  # fmt: skip
-    parameters: dict[str, Any] = {}
-    for name, value in fields.items():
-        if name in known or _asks_for_nothing(name, value):
-            continue
-        if name not in _ENGINES:
-            raise Unsupported(f"{name!r} is not supported here; leave it out")
-        parameters[f"{ANY_ENGINE}.{name}"] = value
-    task = {name: fields[name] for name in SAME if fields.get(name) is not None}
+    task, engines = requests.common_of(fields, {*taken, *_OURS, "history"})
+    task |= {name: fields[name] for name in _OURS if fields.get(name) is not None}
     if isinstance(priority := task.get("priority"), int) and not isinstance(priority, bool):
         del task["priority"]  # a number orders an engine's own queue, and this host's line has two classes
-    if parameters:
+    if engines:
         given = task.get("parameters", {})
+        parameters = {f"{ANY_ENGINE}.{name}": value for name, value in engines.items()}
         task["parameters"] = {**parameters, **given} if isinstance(given, dict) else given
     return {**task, **trace_of(headers)}
 
 
-def _asks_for_nothing(name: str, value: Any) -> bool:
-    if value is None or any(_is_same(value, each) for each in _NEUTRAL.get(name, ())):
-        return True
-    if name == "logit_bias" and isinstance(value, dict):
-        return not any(value.values())
-    return _is_empty(value) and name not in _ASK_WHEN_FALSE
-
-
-def _is_empty(value: Any) -> bool:
-    return value is False or (isinstance(value, str | list | dict) and not value)
-
-
-def _constrain(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
-    """Take what vLLM's clients say of the answer's format."""
-    asked = fields.get("structured_outputs") or {}
-    if not isinstance(asked, dict):
-        raise InvalidRequest("'structured_outputs' must be an object")
-    asked = {name: value for name, value in asked.items() if not (value is None or _is_empty(value))}
-    asked |= {ours: fields[name] for name, ours in _GUIDED.items() if fields.get(name)}
-    if not asked:
-        return
-    if len(asked) > 1 or "response_format" in task:
-        raise InvalidRequest("'structured_outputs' constrains the answer in one way, and 'response_format' in another")
-    [(kind, value)] = asked.items()
-    task["response_format"] = _guided(kind, value)
-
-
-def _guided(kind: str, value: Any) -> dict[str, Any]:
-    if kind == "json_object":
-        return {"type": "json"}
-    if kind == "json":
-        if isinstance(value, str):
-            try:
-                value = msgspec.json.decode(value)
-            except msgspec.DecodeError as exc:
-                raise InvalidRequest("'structured_outputs.json' must be a JSON Schema") from exc
-        return {"type": "json_schema", "json_schema": value}
-    if kind == "choice":
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise InvalidRequest("'structured_outputs.choice' must be a list of texts")
-        return {"type": "regex", "regex": "|".join(f"({re.escape(each)})" for each in value)}
-    if kind in ("regex", "grammar"):
-        return {"type": kind, kind: value}
-    raise Unsupported(f"'structured_outputs.{kind}' is not supported here; leave it out")
-
-
-def _is_same(value: Any, other: Any) -> bool:
-    """`true` is no 1."""
-    return type(value) is type(other) and bool(value == other)
-
-
 def _asked(task: dict[str, Any], fields: dict[str, Any]) -> Asked:
-    options = fields.get("stream_options") or {}
-    if not isinstance(options, dict):
-        raise InvalidRequest("stream_options must be an object")
-    for name, value in options.items():
-        if name not in ("include_usage", "continuous_usage_stats", "include_obfuscation") and value:
-            raise Unsupported(f"'stream_options.{name}' is not supported here; leave it out")
+    include_usage = wants_usage(fields)
     return Asked(
         task=TaskRequest.parse(task),
-        stream=_flag(fields, "stream"),
-        include_usage=_flag(options, "include_usage"),
-        history=_flag(fields, "history"),
+        stream=flag(fields, "stream"),
+        include_usage=include_usage,
+        history=flag(fields, "history"),
     )
-
-
-def _flag(fields: Mapping[str, Any], name: str) -> bool:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise InvalidRequest(f"{name!r} must be true or false")
-    return bool(value)
-
-
-def _message(message: Any) -> dict[str, Any]:
-    if not isinstance(message, dict):
-        raise InvalidRequest("messages must be objects with role and content")
-    for name, value in message.items():
-        if name not in _MESSAGE and value and name not in _IGNORED_IN_MESSAGES:
-            raise Unsupported(f"{name!r} of a message is not supported here; leave it out")
-    found = {name: message[name] for name in ("role", "name", "tool_call_id") if message.get(name) is not None}
-    content = message.get("content")
-    found["content"] = [_part(part) for part in content] if isinstance(content, list) else content or ""
-    if message.get("tool_calls"):
-        found["tool_calls"] = [_tool_call(call) for call in _list(message, "tool_calls")]
-        if content is None:
-            found["content"] = None  # templates tell it from an empty text
-    return found
-
-
-def _part(part: Any) -> dict[str, Any]:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text":
-        return {"type": "text", "text": part.get("text")}
-    if kind == "image_url":
-        image = part.get("image_url")
-        url = image.get("url") if isinstance(image, dict) else image
-        # Models that fetch images themselves take those; the others refuse them by name.
-        is_remote = isinstance(url, str) and url.lower().startswith(("http://", "https://"))
-        return {"type": "image", "url" if is_remote else "data": url}
-    raise Unsupported(f"content parts of type {kind!r} are not supported: text and image_url are")
-
-
-def _tool_call(call: Any) -> dict[str, Any]:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict):
-        raise InvalidRequest("tool_calls must have an id and a function")
-    return {"id": call.get("id"), "name": function.get("name"), "arguments": function.get("arguments")}
-
-
-def _tool(tool: Any) -> dict[str, Any]:
-    function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
-    if not isinstance(function, dict):
-        raise Unsupported("tools must be of type function")
-    return {name: function[name] for name in ("name", "description", "parameters") if function.get(name) is not None}
-
-
-def _tool_choice(choice: Any) -> str | None:
-    if isinstance(choice, dict):
-        function = choice.get("function")
-        return function.get("name") if isinstance(function, dict) else None
-    return choice if isinstance(choice, str) else None
-
-
-def _response_format(asked: Any) -> dict[str, Any] | None:
-    kind = asked.get("type") if isinstance(asked, dict) else None
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return {"type": "json"}
-    if kind == "json_schema" and isinstance(asked.get("json_schema"), dict):
-        return {"type": "json_schema", "json_schema": asked["json_schema"].get("schema")}
-    if kind in ("regex", "grammar"):
-        return {"type": kind, kind: asked.get(kind)}
-    raise Unsupported(f"response_format of type {kind!r} is not supported")
-
-
-def _list(fields: Mapping[str, Any], name: str) -> list[Any]:
-    value = fields.get(name)
-    if not isinstance(value, list):
-        raise InvalidRequest(f"{name!r} must be a list")
-    return value
-
-
-def _set(task: dict[str, Any], name: str, value: Any) -> None:
-    if value is not None:
-        task[name] = value

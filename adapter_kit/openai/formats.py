@@ -1,0 +1,64 @@
+"""What an OpenAI request says of the answer's format: the API's own way, and vLLM's. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from adapter_api import InvalidRequest, Unsupported
+
+GUIDED = {"guided_json": "json", "guided_regex": "regex", "guided_choice": "choice", "guided_grammar": "grammar"}
+
+
+def response_format_of(asked: Any) -> dict[str, Any] | None:
+    kind = asked.get("type") if isinstance(asked, dict) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {"type": "json"}
+    if kind == "json_schema" and isinstance(asked.get("json_schema"), dict):
+        return {"type": "json_schema", "json_schema": asked["json_schema"].get("schema")}
+    if kind in ("regex", "grammar"):
+        return {"type": kind, kind: asked.get(kind)}
+    raise Unsupported(f"response_format of type {kind!r} is not supported")
+
+
+def constrain(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
+    """Take what vLLM's clients say of the answer's format."""
+    asked = fields.get("structured_outputs") or {}
+    if not isinstance(asked, dict):
+        raise InvalidRequest("'structured_outputs' must be an object")
+    asked = {name: value for name, value in asked.items() if not (value is None or is_empty(value))}
+    asked |= {ours: fields[name] for name, ours in GUIDED.items() if fields.get(name)}
+    if not asked:
+        return
+    if len(asked) > 1 or "response_format" in task:
+        raise InvalidRequest("'structured_outputs' constrains the answer in one way, and 'response_format' in another")
+    [(kind, value)] = asked.items()
+    task["response_format"] = _guided(kind, value)
+
+
+def _guided(kind: str, value: Any) -> dict[str, Any]:
+    if kind == "json_object":
+        return {"type": "json"}
+    if kind == "json":
+        if isinstance(value, str):
+            try:
+                value = msgspec.json.decode(value)
+            except msgspec.DecodeError as exc:
+                raise InvalidRequest("'structured_outputs.json' must be a JSON Schema") from exc
+        return {"type": "json_schema", "json_schema": value}
+    if kind == "choice":
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise InvalidRequest("'structured_outputs.choice' must be a list of texts")
+        return {"type": "regex", "regex": "|".join(f"({re.escape(each)})" for each in value)}
+    if kind in ("regex", "grammar"):
+        return {"type": kind, kind: value}
+    raise Unsupported(f"'structured_outputs.{kind}' is not supported here; leave it out")
+
+
+def is_empty(value: Any) -> bool:
+    return value is False or (isinstance(value, str | list | dict) and not value)

@@ -1,0 +1,142 @@
+"""The fields of chats and completions, as the parts of a task. No I/O.
+
+A face calls `common_of` with all fields that it takes, then `chat_of` or `completion_of`, and adds what is its own:
+the model, the trace, fields of its own making.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from adapter_api import InvalidRequest, Unsupported
+from adapter_kit.openai.formats import GUIDED, constrain, is_empty, response_format_of
+from adapter_kit.openai.messages import list_of, message_of, tool_choice_of, tool_of
+
+SAME = (
+    "temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
+    "min_tokens", "stop",
+)  # fmt: skip
+"""Fields that mean the same in a task."""
+CHAT = frozenset({
+    "messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
+    "chat_template_kwargs", "reasoning_effort",
+})  # fmt: skip
+"""Fields that a chat completion has beside those, `max_tokens` and those about streaming."""
+COMPLETION = frozenset({"prompt", "logprobs"})
+"""Fields that a completion has beside those."""
+_IGNORED = frozenset({
+    "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+    "parallel_tool_calls", "request_id", "verbosity", "cache_salt", "spaces_between_special_tokens",
+})  # fmt: skip
+"""Said about the caller, or about how something is done, and not about the answer."""
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,), "best_of": (1,), "modalities": (["text"],), "function_call": ("auto", "none"), "min_p": (0, 0.0),
+    "length_penalty": (1, 1.0), "skip_special_tokens": (True,), "detokenize": (True,), "include_reasoning": (True,),
+    "add_generation_prompt": (True,), "add_special_tokens": (True, False), "prompt_logprobs": (0,),
+}  # fmt: skip
+"""Fields that ask for nothing with these values, beside those that `is_empty` says of every field."""
+_ASK_WHEN_FALSE = frozenset({"skip_special_tokens", "detokenize", "include_reasoning", "add_generation_prompt"})
+_ENGINES = frozenset({
+    "ignore_eos", "min_p", "skip_special_tokens", "include_stop_str_in_output", "length_penalty",
+    "truncate_prompt_tokens",
+})  # fmt: skip
+"""Fields of vLLM's that only an engine can honour."""
+
+
+def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parts of a task that need no change, and by its name what only an engine can honour, or refuse.
+
+    Args:
+        fields: Of a request.
+        taken: Fields that the caller reads itself, `CHAT` or `COMPLETION` among them.
+
+    Raises:
+        Unsupported: A field asks for something that nobody here can do; it is named.
+    """
+    known = {*SAME, *_IGNORED, *taken, *GUIDED, "structured_outputs", "max_tokens", "stream", "stream_options"}
+    engines: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name in known or _asks_for_nothing(name, value):
+            continue
+        if name not in _ENGINES:
+            raise Unsupported(f"{name!r} is not supported here; leave it out")
+        engines[name] = value
+    return {name: fields[name] for name in SAME if fields.get(name) is not None}, engines
+
+
+def chat_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a task that a chat completion has; raises `InvalidRequest` or `Unsupported`."""
+    task: dict[str, Any] = {"messages": [message_of(message) for message in list_of(fields, "messages")]}
+    most = fields.get("max_completion_tokens")
+    _set(task, "max_tokens", fields.get("max_tokens") if most is None else most)
+    if flag(fields, "logprobs"):
+        top = fields.get("top_logprobs")
+        task["logprobs"] = 0 if top is None else top
+    elif fields.get("top_logprobs"):
+        raise InvalidRequest("'top_logprobs' needs 'logprobs': true")
+    if fields.get("response_format"):
+        _set(task, "response_format", response_format_of(fields["response_format"]))
+    constrain(task, fields)
+    if fields.get("tool_choice") not in (None, "auto", "none") and not fields.get("tools"):
+        raise InvalidRequest("'tool_choice' chooses among 'tools', and there are none")
+    if fields.get("tools"):
+        task["tools"] = [tool_of(tool) for tool in list_of(fields, "tools")]
+        _set(task, "tool_choice", tool_choice_of(fields.get("tool_choice")))
+    _set(task, "chat_template_kwargs", fields.get("chat_template_kwargs"))
+    if fields.get("reasoning_effort") is not None:
+        variables = task.get("chat_template_kwargs", {})
+        if isinstance(variables, dict):
+            task["chat_template_kwargs"] = {"reasoning_effort": fields["reasoning_effort"], **variables}
+    return task
+
+
+def completion_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a task that a completion has; raises `InvalidRequest` or `Unsupported`."""
+    prompt = fields.get("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
+        prompt = prompt[0]
+    if not isinstance(prompt, str):
+        raise Unsupported("'prompt' must be one text: several prompts, or token ids, are not supported")
+    task: dict[str, Any] = {"prompt": prompt}
+    _set(task, "max_tokens", fields.get("max_tokens"))
+    _set(task, "logprobs", fields.get("logprobs"))
+    constrain(task, fields)
+    return task
+
+
+def wants_usage(fields: Mapping[str, Any]) -> bool:
+    """Return whether a stream is to tell its usage; raises `InvalidRequest` or `Unsupported`."""
+    options = fields.get("stream_options") or {}
+    if not isinstance(options, dict):
+        raise InvalidRequest("stream_options must be an object")
+    for name, value in options.items():
+        if name not in ("include_usage", "continuous_usage_stats", "include_obfuscation") and value:
+            raise Unsupported(f"'stream_options.{name}' is not supported here; leave it out")
+    return flag(options, "include_usage")
+
+
+def flag(fields: Mapping[str, Any], name: str) -> bool:
+    """Return a field that is true or false, and false when absent."""
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidRequest(f"{name!r} must be true or false")
+    return bool(value)
+
+
+def _asks_for_nothing(name: str, value: Any) -> bool:
+    if value is None or any(_is_same(value, each) for each in _NEUTRAL.get(name, ())):
+        return True
+    if name == "logit_bias" and isinstance(value, dict):
+        return not any(value.values())
+    return is_empty(value) and name not in _ASK_WHEN_FALSE
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """`true` is no 1."""
+    return type(value) is type(other) and bool(value == other)
+
+
+def _set(task: dict[str, Any], name: str, value: Any) -> None:
+    if value is not None:
+        task[name] = value
