@@ -88,6 +88,7 @@ async def describe(engine: Engine) -> EngineProps:
             ),
             *listing_findings(listing.why_not, empty=listing.empty, asked=len(listing.names), described=len(described)),
         ),
+        transport=engine.transport.kind,
         certificate_expires_at=engine.transport.certificate_expires_at,
     )
 
