@@ -203,7 +203,15 @@ class Connection(asyncio.Protocol):
                             woken.append(call)
                         messages.append(data[start + PREFIX : stop])
                         continue
-                    count -= size
+                    if not inbox.missing or size > inbox.missing or size > f.LEAST_FRAME:
+                        count -= size
+                    else:  # one of the many pieces of a large message
+                        call.received += size
+                        if call.received > call.granted:
+                            raise Violation(f.FLOW_CONTROL_ERROR, "more on a stream than its window")
+                        if call.take_piece(memoryview(data)[start:stop]):
+                            woken.append(call)
+                        continue
                 if size > f.LEAST_FRAME:
                     raise Violation(f.FRAME_SIZE_ERROR, f"a frame of {size} bytes; {f.LEAST_FRAME} were agreed")
                 self._frame(kind, flags, stream & f.LAST_STREAM, data[start:stop], woken)
