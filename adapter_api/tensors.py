@@ -202,10 +202,15 @@ class Sequence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestedOutput(msgspec.Struct, frozen=True):
-    """An output to return; `classification` asks for the top-k labels as BYTES `score:index[:label]` instead."""
+    """An output to return; `classification` asks for the top-k labels as BYTES `score:index[:label]` instead.
+
+    `shape` is what the caller knows where the model declares a dimension as -1: it lets a large output go by shared
+    memory. The answer may be smaller, not larger.
+    """
 
     name: str
     classification: int = 0
+    shape: tuple[int, ...] | None = None
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -157,6 +157,7 @@ def describe_model(engine: Engine, schema: ModelSchema, server: Server) -> Model
             failure=failure,
             mode=mode,
             traits=engine.transport.traits,
+            shares_memory=engine.settings.shared_memory,
         ),
     )
 
