@@ -112,5 +112,8 @@ class EngineProps(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_size: int | None = None
     extensions: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    transport: str | None = None
+    """What carries the calls, in the adapter's words, and why that if it was not to be expected: as in `h2`, `grpcio
+    (asked for)`; `None` where there is nothing to tell apart."""
     certificate_expires_at: float | None = None
     """When the certificate by which the engine knows us ends, in seconds since the epoch; `None` without one."""

@@ -64,7 +64,8 @@ _DATATYPE_TO_NUMPY = {datatype: name for name, datatype in _NUMPY_TO_DATATYPE.it
 class Tensor(msgspec.Struct, frozen=True):
     """A named, typed, shaped array in the v2 protocol's raw form.
 
-    `data` is little-endian, C order; BYTES elements are each prefixed with their length (4 bytes, little-endian).
+    `data` is little-endian, C order; BYTES elements are each prefixed with their length (4 bytes, little-endian). A
+    view of somebody's memory is not copied: what it shows must not change before the inference is over.
 
     Raises:
         InvalidRequest: The shape is none that the v2 protocol can say, or does not fit the data.
@@ -111,8 +112,9 @@ class Tensor(msgspec.Struct, frozen=True):
     def from_numpy(cls, name: str, array: np.ndarray[Any, Any], datatype: Datatype | None = None) -> Tensor:
         """Return the tensor of a numpy array.
 
-        `object`, `S` and `U` arrays become BYTES (text as UTF-8). BF16 takes an `ml_dtypes.bfloat16` array, or a float
-        array with `datatype="BF16"`, which is rounded to nearest, ties to even.
+        It shares the array's memory where that is contiguous and little-endian: do not write to the array before the
+        inference is over. `object`, `S` and `U` arrays become BYTES (text as UTF-8). BF16 takes an `ml_dtypes.bfloat16`
+        array, or a float array with `datatype="BF16"`, which is rounded to nearest, ties to even.
 
         Raises:
             InvalidRequest: The array's dtype has no v2 datatype, or cannot be that `datatype`; or an `object` array
@@ -129,7 +131,7 @@ class Tensor(msgspec.Struct, frozen=True):
         if found is None or datatype not in (None, found):
             raise InvalidRequest(f"tensor {name!r}: numpy {array.dtype.name} cannot be {datatype or 'any v2 datatype'}")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False) if array.dtype.kind != "V" else array
-        return cls(name, found, array.shape, np.ascontiguousarray(little).tobytes())  # type: ignore[arg-type]
+        return cls(name, found, array.shape, np.ascontiguousarray(little).reshape(-1).view(np.uint8).data.toreadonly())  # type: ignore[arg-type]
 
     def to_numpy(self) -> np.ndarray[Any, Any]:
         """Return the array: BYTES as objects of `bytes`, BF16 widened to float32 (numpy has no BF16).
@@ -200,10 +202,15 @@ class Sequence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestedOutput(msgspec.Struct, frozen=True):
-    """An output to return; `classification` asks for the top-k labels as BYTES `score:index[:label]` instead."""
+    """An output to return; `classification` asks for the top-k labels as BYTES `score:index[:label]` instead.
+
+    `shape` is what the caller knows where the model declares a dimension as -1: it lets a large output go by shared
+    memory. The answer may be smaller, not larger.
+    """
 
     name: str
     classification: int = 0
+    shape: tuple[int, ...] | None = None
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True):

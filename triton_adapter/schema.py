@@ -122,7 +122,7 @@ class RawTensor(msgspec.Struct, frozen=True, gc=False):
 
     datatype: str
     shape: tuple[int, ...]
-    data: bytes
+    data: bytes | memoryview
 
 
 class Reply(msgspec.Struct, gc=False):

@@ -18,7 +18,7 @@ def pack_texts(elements: Iterable[bytes]) -> bytes:
     return b"".join([len(element).to_bytes(TEXT_PREFIX, "little") + element for element in elements])
 
 
-def text_elements(raw: bytes) -> list[bytes]:
+def text_elements(raw: bytes | memoryview) -> list[bytes]:
     """Return the elements of a raw BYTES tensor.
 
     Raises:
@@ -30,7 +30,7 @@ def text_elements(raw: bytes) -> list[bytes]:
         end = offset + TEXT_PREFIX + int.from_bytes(raw[offset : offset + TEXT_PREFIX], "little")
         if end > size or offset + TEXT_PREFIX > size:
             raise ProtocolViolation(f"the engine sent a BYTES tensor that is cut off at byte {offset} of {size}")
-        elements.append(raw[offset + TEXT_PREFIX : end])
+        elements.append(bytes(raw[offset + TEXT_PREFIX : end]))
         offset = end
     return elements
 
@@ -48,7 +48,7 @@ def count_texts(raw: bytes | memoryview) -> int:
     return count
 
 
-def first_text(raw: bytes) -> bytes:
+def first_text(raw: bytes | memoryview) -> bytes:
     """Return the only element of a raw BYTES tensor, or nothing for an empty one.
 
     Raises:
@@ -56,7 +56,7 @@ def first_text(raw: bytes) -> bytes:
     """
     # A token is one element: this line is the whole cost then.
     if len(raw) >= TEXT_PREFIX and len(raw) == TEXT_PREFIX + text_size(raw)[0]:
-        return raw[TEXT_PREFIX:]
+        return bytes(raw[TEXT_PREFIX:])
     elements = text_elements(raw)
     if len(elements) > 1:
         raise ProtocolViolation(f"the engine sent {len(elements)} texts for one prompt; a task can show only one")

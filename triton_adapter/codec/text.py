@@ -18,7 +18,7 @@ class TensorTextAssembler(TextAssembler):
         # What `first_text` and `feed` do with a token, without calling them.
         if self.plain and len(raw) >= TEXT_PREFIX and len(raw) == TEXT_PREFIX + text_size(raw)[0]:
             try:
-                return raw[TEXT_PREFIX:].decode()
+                return str(raw[TEXT_PREFIX:], "utf-8")
             except UnicodeDecodeError:
                 self.plain = False
         return self.feed(first_text(raw))

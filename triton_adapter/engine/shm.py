@@ -8,10 +8,13 @@ carries the process id, and unregistered by the next one that looks.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import mmap
 import os
 import secrets
-from collections.abc import Sequence
+import threading
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -50,6 +53,13 @@ class Region:
         finally:
             os.close(descriptor)
 
+    def lend(self, size: int, give_back: Callable[[], None]) -> memoryview:
+        """Return a read-only view of the first bytes; `give_back` is called, in whatever thread, when nobody has a
+        view of it any more."""
+        whole = (ctypes.c_char * self.size).from_buffer(self.memory)
+        weakref.finalize(whole, give_back).atexit = False
+        return memoryview(whole).cast("B")[:size].toreadonly()
+
     def unlink(self) -> None:
         """Remove the name; both mappings stay."""
         (_DIRECTORY / self.name).unlink(missing_ok=True)
@@ -57,7 +67,10 @@ class Region:
     def close(self) -> None:
         """Unmap our side."""
         self.unlink()
-        self.memory.close()
+        try:
+            self.memory.close()
+        except BufferError:
+            pass  # somebody still has a view of it: the memory goes with the last of them
 
 
 class Lease:
@@ -91,12 +104,16 @@ class Lease:
         return any(region.name in error.message for region in self._regions)
 
     def fetch(self, reply: Reply) -> None:
-        """Put the outputs that lie in the regions into the reply, as copies."""
+        """Put the outputs that lie in the regions into the reply: as views, as long as not too many are out."""
         for name, region in self._of.items():
             raw = reply.outputs.get(name)
             if raw is not None and not raw.data:
                 size = prod(raw.shape) * ITEM_SIZE[raw.datatype]
-                reply.outputs[name] = RawTensor(raw.datatype, raw.shape, region.memory[:size])
+                view = self._pool.lend(region, size)
+                if view is not None:
+                    self._regions.remove(region)
+                data = region.memory[:size] if view is None else view
+                reply.outputs[name] = RawTensor(raw.datatype, raw.shape, data)
 
     def release(self, *, clean: bool) -> None:
         """Give the regions back."""
@@ -120,6 +137,8 @@ class SharedMemory:
         self._wanted = settings.shared_memory
         self._free: list[Region] = []
         self._all: set[Region] = set()
+        self._lent = 0
+        self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._probe: asyncio.Task[str | None] | None = None
 
@@ -176,6 +195,29 @@ class SharedMemory:
         region.unlink()
         return region
 
+    def lend(self, region: Region, size: int) -> memoryview | None:
+        """Return a view of a region, which comes back by itself; `None` when as many are out as are kept."""
+        if self._lent >= _KEPT:
+            return None
+        self._lent += 1
+        loop, thread = asyncio.get_running_loop(), threading.get_ident()
+
+        def come_back() -> None:
+            if threading.get_ident() == thread and not loop.is_closed():
+                self._came_back(region)
+                return
+            try:
+                loop.call_soon_threadsafe(self._came_back, region)
+            except RuntimeError:
+                pass  # the loop is closed, and this adapter with it
+
+        return region.lend(size, come_back)
+
+    def _came_back(self, region: Region) -> None:
+        self._lent -= 1
+        if not self._closed:
+            self.take_back([region], clean=True)
+
     def take_back(self, regions: Sequence[Region], *, clean: bool) -> None:
         """Keep regions for the next request; those that the server may still use rest until it cannot any more."""
         for region in regions:
@@ -192,7 +234,8 @@ class SharedMemory:
             self._spawn(self._retire(region, 0))
 
     async def aclose(self) -> None:
-        """Unregister and unmap everything."""
+        """Unregister and unmap everything; views that are out stay readable."""
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -253,14 +296,18 @@ def _output_sizes(
     tensors: Sequence[Tensor], outputs: Sequence[RequestedOutput], schema: ModelSchema, at_least: int
 ) -> dict[str, int]:
     """Return the bytes of each large output whose size is certain before the request."""
-    batch = tensors[0].shape[0] if schema.batched and tensors and tensors[0].shape else 1
+    batch = tensors[0].shape[0] if tensors and tensors[0].shape else 1
     asked = [output.name for output in outputs if not output.classification] if outputs else list(schema.outputs)
+    stated = {output.name: output.shape for output in outputs}
     sizes = {}
     for name in asked:
         spec = schema.outputs.get(name)
-        if spec is None or spec.datatype not in ITEM_SIZE or any(dim < 0 for dim in spec.dims):
+        if spec is None or spec.datatype not in ITEM_SIZE:
             continue
-        size = batch * prod(spec.dims) * ITEM_SIZE[spec.datatype]
+        shape = stated.get(name) or ((batch, *spec.dims) if schema.batched else spec.dims)
+        if any(dim < 0 for dim in shape):
+            continue
+        size = prod(shape) * ITEM_SIZE[spec.datatype]
         if size >= at_least:
             sizes[name] = size
     return sizes

@@ -88,6 +88,7 @@ async def describe(engine: Engine) -> EngineProps:
             ),
             *listing_findings(listing.why_not, empty=listing.empty, asked=len(listing.names), described=len(described)),
         ),
+        transport=engine.transport.kind,
         certificate_expires_at=engine.transport.certificate_expires_at,
     )
 
@@ -156,6 +157,7 @@ def describe_model(engine: Engine, schema: ModelSchema, server: Server) -> Model
             failure=failure,
             mode=mode,
             traits=engine.transport.traits,
+            shares_memory=engine.settings.shared_memory,
         ),
     )
 

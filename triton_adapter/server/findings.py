@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from math import inf
 
 from adapter_api import CancelMode, Capability, Finding
+from adapter_api.tensors import ITEM_SIZE
 from triton_adapter.schema import ModelSchema, Version, parse_version
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Traits
@@ -84,6 +85,7 @@ def model_findings(
     failure: str | None,
     mode: CancelMode,
     traits: Traits,
+    shares_memory: bool = False,
 ) -> tuple[Finding, ...]:
     """Return what there is to say of a model.
 
@@ -95,6 +97,7 @@ def model_findings(
         failure: What its last request came to, when that makes it untrustworthy.
         mode: What cancelling a call to it does.
         traits: What the way to it can do.
+        shares_memory: Whether shared memory is asked for.
     """
     return (
         *_of_failure(failure),
@@ -103,6 +106,7 @@ def model_findings(
         *_of_way(schema, capabilities, traits),
         *_of_determinism(schema),
         *_of_queue(schema),
+        *(_of_open_outputs(schema) if shares_memory else ()),
         *_of_process(schema, parse_version(server_version)),
     )
 
@@ -258,6 +262,17 @@ def _of_queue(schema: ModelSchema) -> Iterator[Finding]:
             severity="hint", topic="overload",
             message="its queue has no bound: what is too much waits instead of being refused",
             advice="set dynamic_batching.default_queue_policy.max_queue_size",
+        )  # fmt: skip
+
+
+def _of_open_outputs(schema: ModelSchema) -> Iterator[Finding]:
+    sized = [spec for spec in schema.outputs.values() if spec.datatype in ITEM_SIZE]
+    names = [spec.name for spec in sized if min(spec.dims, default=0) < 0]
+    if names:
+        yield Finding(
+            severity="hint", topic="model",
+            message=f"the size of {', '.join(names)} is not known before the answer, which shared memory needs",
+            advice="state it in the request, as in RequestedOutput(name, shape=…); else it goes over the wire",
         )  # fmt: skip
 
 

@@ -37,6 +37,8 @@ from triton_adapter.wire.status import error_for
 
 _GRACE_S = 0.05
 _DATATYPES = frozenset(get_args(Datatype))
+_TOO_SMALL = "shared memory size specified with the request for output"
+"""How Triton 2.51 says that an output does not fit its region."""
 _TEXTS, _TEXT_BYTES = 64, 1 << 20
 """How much of a request is looked for in an error, that may quote it; more is no text."""
 
@@ -93,6 +95,11 @@ async def _send(engine: Engine, request: InferRequest, schema: ModelSchema, ends
         except AdapterError as exc:
             # A refusal is an answer; after a lost connection or a deadline the server may still be at work.
             clean = not isinstance(exc, TransportError | DeadlineExceeded)
+            if any(output.shape is not None for output in request.outputs) and _TOO_SMALL in exc.message:
+                # Not sent again by the wire: the model has run.
+                raise InvalidRequest(
+                    f"an output is larger than the shape that was stated for it: {exc.message}"
+                ) from exc
             if not lease.is_named_in(exc):
                 raise
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -11,6 +11,7 @@ from adapter_api import ProtocolViolation
 from adapter_api.task import ParameterValue
 from triton_adapter.schema import RawTensor, Reply
 from triton_adapter.wire import v2_pb2 as v2
+from triton_adapter.wire.contents import split_off_contents
 
 _FINAL = "triton_final_response"
 
@@ -30,9 +31,9 @@ _TYPED = {
 }
 
 
-def parse_stream_reply(data: bytes) -> Reply:
+def parse_stream_reply(data: bytes | memoryview) -> Reply:
     """Return the reply in a ModelStreamInferResponse; raises `ProtocolViolation` when it is none."""
-    return stream_reply(stream_message(data))
+    return stream_reply(stream_message(bytes(data)))
 
 
 def stream_message(data: bytes) -> v2.ModelStreamInferResponse:
@@ -45,23 +46,28 @@ def stream_message(data: bytes) -> v2.ModelStreamInferResponse:
 
 def stream_reply(message: v2.ModelStreamInferResponse) -> Reply:
     """Return what a stream message says; raises `ProtocolViolation` when its outputs and their contents do not fit."""
-    reply = _reply(message.infer_response)
+    reply = _reply(message.infer_response, message.infer_response.raw_output_contents)
     if message.error_message:
         reply.error = message.error_message
     return reply
 
 
-def parse_reply(data: bytes) -> Reply:
-    """Return the reply in a ModelInferResponse; raises `ProtocolViolation` when it is none."""
+def parse_reply(data: bytes | memoryview) -> Reply:
+    """Return the reply in a ModelInferResponse; raises `ProtocolViolation` when it is none.
+
+    The outputs of a message that is given as a view share its memory where they are large.
+    """
     try:
-        message = v2.ModelInferResponse.FromString(data)
-    except DecodeError as exc:
+        if isinstance(data, bytes):
+            message = v2.ModelInferResponse.FromString(data)
+            return _reply(message, message.raw_output_contents)
+        head, contents = split_off_contents(data)
+        return _reply(v2.ModelInferResponse.FromString(head), contents)
+    except (DecodeError, ValueError) as exc:
         raise ProtocolViolation("the engine sent a response that does not parse") from exc
-    return _reply(message)
 
 
-def _reply(message: v2.ModelInferResponse) -> Reply:
-    raw = message.raw_output_contents
+def _reply(message: v2.ModelInferResponse, raw: Sequence[bytes | memoryview]) -> Reply:
     tensors = message.outputs
     if len(raw) == len(tensors):
         outputs = {

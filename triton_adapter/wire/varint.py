@@ -16,7 +16,7 @@ def varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """Return the length at `at` and the position after it, which is past the end of `data` when it is cut off."""
     value = shift = 0
     while at < len(data):

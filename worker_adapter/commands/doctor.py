@@ -73,12 +73,13 @@ def _print(found: Checkup) -> None:
         ("address", found.url or ""),
         ("adapter", found.adapter),
         ("engine", (props.engine_version if props else None) or ""),
+        ("transport", (props.transport if props else None) or ""),
         ("state", f"{health.state.value}, answered in {health.latency_s * 1e3:.1f} ms"),
         ("detail", health.detail),
         ("canary", "worked" if health.canary and not found.has_errors else ""),
     ]
     if not found.reachable:
-        fields[3] = ("state", health.state.value)
+        fields = [(name, health.state.value if name == "state" else value) for name, value in fields]
     print_fields([(name, value) for name, value in fields if value])
     if props is not None and props.models:
         _print_models(props)

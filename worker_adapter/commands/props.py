@@ -23,6 +23,7 @@ def _print(found: EngineProps) -> None:
     fields = [
         ("engine", found.engine),
         ("version", found.engine_version or ""),
+        ("transport", found.transport or ""),
         ("capabilities", ", ".join(sorted(found.capabilities))),
         ("slots", slots),
         ("max batch size", "" if found.max_batch_size is None else str(found.max_batch_size)),

@@ -10,7 +10,7 @@ import pytest
 
 from adapter_api import Capability, Finding
 from triton_adapter.engine.cancellation import cancel_mode
-from triton_adapter.schema import ModelSchema, parse_version
+from triton_adapter.schema import ModelSchema, TensorSpec, parse_version
 from triton_adapter.server.findings import model_findings, server_findings
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Traits
@@ -167,3 +167,25 @@ def test_slots_are_told_where_an_instance_is_busy_until_it_has_answered(declared
     schema = ModelSchema(name="m", inputs=MappingProxyType({}), outputs=MappingProxyType({}), **declared)
 
     assert schema.slots == slots
+
+
+@pytest.mark.parametrize(
+    "datatype, dims, shares, said",
+    [
+        ("FP32", (-1, 4), True, True),
+        ("FP32", (-1, 4), False, False),
+        ("FP32", (3, 4), True, False),
+        ("BYTES", (-1,), True, False),
+    ],
+)
+def test_an_output_that_cannot_go_by_shared_memory_unless_its_shape_is_stated_is_told(
+    datatype: str, dims: tuple[int, ...], shares: bool, said: bool
+) -> None:
+    outputs = MappingProxyType({"boxes": TensorSpec("boxes", datatype, dims)})
+    schema = ModelSchema(name="m", inputs=MappingProxyType({}), outputs=outputs)
+    found = model_findings(
+        schema, frozenset({Capability.TENSORS}), "2.51.0", reason="", failure=None, mode=cancel_mode(schema, GRPC),
+        traits=GRPC, shares_memory=shares,
+    )  # fmt: skip
+
+    assert any("boxes" in finding.message and "shape=" in finding.advice for finding in found) is said

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from adapter_api import ConfigurationError
-from triton_adapter import TritonSettings
+from tests.triton_adapter.ways import url_of
+from triton_adapter import TritonAdapter, TritonSettings
+from triton_adapter.testing import FakeTriton
 from triton_adapter.transports.choosing import make_transport
 
 pytestmark = pytest.mark.spec("ORCH-3072-006")
@@ -48,3 +50,14 @@ def test_our_own_is_not_taken_through_a_proxy_in_silence(monkeypatch: pytest.Mon
 
     with pytest.raises(ConfigurationError, match="no_proxy"):
         make_transport(TritonSettings(url="grpc://engine:8001", transport="h2"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "settings, said", [({}, "h2"), ({"transport": "grpcio"}, "grpcio (asked for)"), ({}, "HTTP/1.1")]
+)
+async def test_props_say_what_carries_the_calls(settings: dict[str, str], said: str) -> None:
+    async with FakeTriton() as fake:
+        url = url_of(fake, "http" if said.startswith("HTTP") else "grpc")
+        async with TritonAdapter(TritonSettings.model_validate({"url": url} | settings)) as adapter:
+            assert (await adapter.props()).transport == said

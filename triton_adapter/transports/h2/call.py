@@ -19,7 +19,7 @@ from triton_adapter.transports.h2.frames import (
     Violation,
     error_name,
 )
-from triton_adapter.transports.h2.inbox import Inbox
+from triton_adapter.transports.h2.inbox import Inbox, Message
 
 WINDOW = 256 * 1024
 """Bytes of a stream that may be on their way or unread: what a consumer that stalls costs at most."""
@@ -102,7 +102,7 @@ class Call:
         self._head: dict[str, str] | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    async def more(self) -> list[bytes]:
+    async def more(self) -> list[Message]:
         """Return the messages that are there, waiting for the first, or, for a call that is `whole`, for its end.
 
         None means that the call is over: see `outcome`.
@@ -151,6 +151,15 @@ class Call:
         if self._head is None:
             raise Violation(PROTOCOL_ERROR, "data before the head of an answer", stream=True)
         self.inbox.feed(payload)
+        self._grant_what_is_missing()
+
+    def take_piece(self, piece: memoryview) -> bool:
+        """Take a part of the message that has begun; returns whether it is whole now."""
+        whole = self.inbox.fill(piece)
+        self._grant_what_is_missing()
+        return whole
+
+    def _grant_what_is_missing(self) -> None:
         waits_for_more = self._waiter is not None and (self.inbox.missing or not self.inbox.messages)
         if waits_for_more and self.granted - self.received <= WINDOW // 2:
             self.grant()

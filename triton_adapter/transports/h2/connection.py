@@ -33,7 +33,9 @@ _MAX_OWED = 1 << 20
 """Bytes of answers to PINGs and SETTINGS that may wait for a peer that reads nothing."""
 _UNLIMITED = 1 << 32
 """MAX_CONCURRENT_STREAMS as long as the peer has not said it (6.5.2)."""
-_GOODBYE_S = 1.0
+_GOODBYE_S, _SAID_S = 1.0, 0.05
+"""How long a peer may take to read what we wrote before we close, and to close too where it has all of it: over TLS
+asyncio waits for the peer's close_notify, which grpc's own server never sends."""
 
 
 class Connection(asyncio.Protocol):
@@ -201,7 +203,15 @@ class Connection(asyncio.Protocol):
                             woken.append(call)
                         messages.append(data[start + PREFIX : stop])
                         continue
-                    count -= size
+                    if not inbox.missing or size > inbox.missing or size > f.LEAST_FRAME:
+                        count -= size
+                    else:  # one of the many pieces of a large message
+                        call.received += size
+                        if call.received > call.granted:
+                            raise Violation(f.FLOW_CONTROL_ERROR, "more on a stream than its window")
+                        if call.take_piece(memoryview(data)[start:stop]):
+                            woken.append(call)
+                        continue
                 if size > f.LEAST_FRAME:
                     raise Violation(f.FRAME_SIZE_ERROR, f"a frame of {size} bytes; {f.LEAST_FRAME} were agreed")
                 self._frame(kind, flags, stream & f.LAST_STREAM, data[start:stop], woken)
@@ -495,7 +505,7 @@ class Connection(asyncio.Protocol):
         self._flush()
         transport.close()
         # A peer that reads nothing would keep the rest of what we wrote, and the socket, for ever.
-        self._loop.call_later(_GOODBYE_S, transport.abort)
+        self._loop.call_later(_GOODBYE_S if transport.get_write_buffer_size() else _SAID_S, transport.abort)
 
     def _write(self, data: bytes) -> None:
         """Send bytes with all others of this round of the event loop."""

@@ -7,6 +7,9 @@ import zlib
 from triton_adapter.transports.h2.frames import LEAST_FRAME, PROTOCOL_ERROR, Violation
 
 PREFIX = 5
+LARGE = 64 * 1024
+"""Bytes from which a message in several pieces is handed on as a view of what it was gathered in."""
+Message = bytes | memoryview
 """Bytes in front of each message: whether it is compressed, and its length (gRPC, "Length-Prefixed-Message")."""
 _INFLATE = {"gzip": 31, "deflate": 15}
 """What `zlib` has to be told for the two codings."""
@@ -19,17 +22,17 @@ class Inbox:
     message is what came of it, never what its length promises.
     """
 
-    __slots__ = ("_coding", "_flag", "_limit", "_missing", "_pieces", "_start", "between", "messages")
+    __slots__ = ("_coding", "_flag", "_limit", "_message", "_missing", "_start", "between", "messages")
 
     def __init__(self, limit: int) -> None:
-        self.messages: list[bytes] = []
+        self.messages: list[Message] = []
         """Whole messages that nobody has taken yet."""
         self.between = False
         """The next byte begins a message, and one that fills a frame is not too large: it may be put into `messages`
         without `feed`, if it is not compressed."""
         self._coding = "identity"
         self._limit = limit
-        self._pieces: list[bytes] | None = None
+        self._message: bytearray | None = None
         self._missing = 0
         self._flag = 0
         self._start = b""
@@ -38,7 +41,7 @@ class Inbox:
     @property
     def in_the_middle(self) -> bool:
         """Whether a message has begun and not ended."""
-        return self._pieces is not None or bool(self._start)
+        return self._message is not None or bool(self._start)
 
     @property
     def missing(self) -> int:
@@ -55,41 +58,55 @@ class Inbox:
         self._feed(data)
         self.between = not self.in_the_middle and (self._limit < 0 or self._limit >= LEAST_FRAME)
 
+    def fill(self, piece: memoryview) -> bool:
+        """Take no more than what is `missing` of a message; returns whether it is whole now."""
+        assert self._message is not None
+        self._message += piece
+        self._missing -= len(piece)
+        if self._missing:
+            return False
+        self._whole(self._message)
+        self.between = self._limit < 0 or self._limit >= LEAST_FRAME
+        return True
+
     def _feed(self, data: bytes) -> None:
         if self._start:
             data, self._start = self._start + data, b""
         at, end = 0, len(data)
+        if self._message is not None:
+            at = min(self._missing, end)
+            self.fill(memoryview(data)[:at])
         while at < end:
-            if self._pieces is None:
-                if end - at < PREFIX:
-                    self._start = data[at:]
-                    return
-                self._begin(data[at], int.from_bytes(data[at + 1 : at + PREFIX], "big"))
-                at += PREFIX
-            assert self._pieces is not None
-            piece = data[at : at + self._missing] if at or self._missing < end else data
+            if end - at < PREFIX:
+                self._start = data[at:]
+                return
+            size = self._begin(data[at], int.from_bytes(data[at + 1 : at + PREFIX], "big"))
+            at += PREFIX
+            piece = data[at : at + size]
             at += len(piece)
-            self._missing -= len(piece)
-            self._pieces.append(piece)
-            if not self._missing:
-                self._whole()
-        if self._pieces is not None and not self._missing:
-            self._whole()
+            if len(piece) == size:
+                self._whole(piece)
+            else:
+                self._message, self._missing = bytearray(piece), size - len(piece)
 
-    def _begin(self, flag: int, size: int) -> None:
+    def _begin(self, flag: int, size: int) -> int:
         if flag > 1:
             raise Violation(PROTOCOL_ERROR, "a message that is neither compressed nor not: is that gRPC?", stream=True)
         if 0 <= self._limit < size:
             raise TooLarge(size, self._limit)
-        self._flag, self._missing, self._pieces = flag, size, []
+        self._flag = flag
+        return size
 
-    def _whole(self) -> None:
-        pieces, self._pieces = self._pieces, None
-        assert pieces is not None
-        message = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self.messages.append(self._inflated(message) if self._flag else message)
+    def _whole(self, message: bytes | bytearray) -> None:
+        self._message = None
+        if self._flag:
+            self.messages.append(self._inflated(message))
+        elif isinstance(message, bytes):
+            self.messages.append(message)
+        else:
+            self.messages.append(memoryview(message).toreadonly() if len(message) >= LARGE else bytes(message))
 
-    def _inflated(self, message: bytes) -> bytes:
+    def _inflated(self, message: bytes | bytearray) -> bytes:
         wbits = _INFLATE.get(self._coding)
         if wbits is None:
             raise Violation(

@@ -26,6 +26,7 @@ from triton_adapter.transports.credentials import Entries, Metadata
 from triton_adapter.transports.h2.call import Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
 from triton_adapter.transports.h2.head import constant_block, literal, timeout_value
+from triton_adapter.transports.h2.inbox import Message
 from triton_adapter.transports.hung_up import hung_up
 from triton_adapter.transports.ways import GRPC
 from triton_adapter.wire.reply import parse_reply
@@ -88,7 +89,7 @@ class H2Transport:
         what = f"{what} on {self._where}" if what else self._where
         data = await self._unary(rpc.path, [request.SerializeToString()], timeout_s, what=what, stage=stage)
         try:
-            return rpc.response.FromString(data)
+            return rpc.response.FromString(bytes(data))
         except DecodeError as exc:
             raise ProtocolViolation(
                 f"{what}: the answer to {rpc.name} does not parse; is it a server of the v2 protocol?"
@@ -152,7 +153,7 @@ class H2Transport:
         trace: TraceHeaders = (),
         private: Callable[[], Sequence[str]] = tuple,
         request_id: str = "",
-    ) -> bytes:
+    ) -> Message:
         call = await self._call(path, message, timeout_s, trace, whole=True)
         try:
             messages = await call.more()
@@ -231,7 +232,7 @@ class H2Stream:
         messages = await self._call.more()
         if messages:
             parse = self._parse
-            return [parse(message) for message in messages]
+            return [parse(bytes(message)) for message in messages]
         outcome = self._call.outcome
         if isinstance(outcome, Status) and outcome.code == "OK":
             return []
