@@ -19,6 +19,7 @@ CHECKS = {
     "specs": ["-m", "conformance_tests.catalog", "--check", "--specs", "specs"],
     "requirements have tests": ["scripts/check_specs.py"],
     "ways are fresh": ["scripts/ways.py", "--check"],
+    "fields of the OpenAI face are fresh": ["scripts/openai_fields.py", "--check"],
     "schemas are fresh": ["-m", "adapter_api.schemas", "--check"],
     "docs and layout": ["-m", "pytest", "--quiet", "--no-header", "-m", "not live", "tests/project"],
 }

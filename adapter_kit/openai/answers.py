@@ -39,8 +39,10 @@ def piece_of_tool_call(kind: Kind, piece: ToolCallDelta) -> dict[str, Any]:
     return _beside_text(kind, {"tool_calls": [call]})
 
 
-def whole_choice(kind: Kind, events: Sequence[TokenEvent], end: End, *, logprobs: bool) -> dict[str, Any]:
-    """Return the one choice of a whole answer."""
+def whole_choice(
+    kind: Kind, events: Sequence[TokenEvent], end: End, *, logprobs: bool, index: int = 0, echo: str = ""
+) -> dict[str, Any]:
+    """Return a choice of a whole answer; `echo` stands before the text of a completion."""
     tokens = [event for event in events if isinstance(event, Token)]
     text = "".join(token.text for token in tokens)
     thoughts = "".join(event.text for event in events if isinstance(event, Reasoning))
@@ -48,11 +50,11 @@ def whole_choice(kind: Kind, events: Sequence[TokenEvent], end: End, *, logprobs
     more = (reasoning_of(thoughts) if thoughts else {}) | (
         {"tool_calls": list(map(_whole_call, calls))} if calls else {}
     )
-    said: dict[str, Any] = {"text": text, **more}
+    said: dict[str, Any] = {"text": echo + text, **more}
     if kind == "chat":
         said = {"message": {"role": "assistant", "content": text or (None if more else ""), **more}}
     return {
-        "index": 0,
+        "index": index,
         **said,
         "logprobs": logprobs_of(kind, tokens) if logprobs else None,
         "finish_reason": finish_reason_of(end, calls=bool(calls)),

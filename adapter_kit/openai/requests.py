@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import msgspec
+
 from adapter_api import InvalidRequest, Unsupported
 from adapter_kit.openai.formats import GUIDED, constrain, is_empty, response_format_of
 from adapter_kit.openai.messages import list_of, message_of, tool_choice_of, tool_of
@@ -20,26 +22,30 @@ SAME = (
 """Fields that mean the same in a task."""
 CHAT = frozenset({
     "messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
-    "chat_template_kwargs", "reasoning_effort",
+    "chat_template_kwargs", "reasoning_effort", "documents",
 })  # fmt: skip
 """Fields that a chat completion has beside those, `max_tokens` and those about streaming."""
-COMPLETION = frozenset({"prompt", "logprobs"})
+COMPLETION = frozenset({"prompt", "logprobs", "response_format"})
 """Fields that a completion has beside those."""
 _IGNORED = frozenset({
     "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
     "parallel_tool_calls", "request_id", "verbosity", "cache_salt", "spaces_between_special_tokens",
+    "stream_interval", "return_mm_kwargs", "return_token_offsets",
 })  # fmt: skip
 """Said about the caller, or about how something is done, and not about the answer."""
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "best_of": (1,), "modalities": (["text"],), "function_call": ("auto", "none"), "min_p": (0, 0.0),
     "length_penalty": (1, 1.0), "skip_special_tokens": (True,), "detokenize": (True,), "include_reasoning": (True,),
     "add_generation_prompt": (True,), "add_special_tokens": (True, False), "prompt_logprobs": (0,),
+    "thinking_token_budget": (-1,),
 }  # fmt: skip
 """Fields that ask for nothing with these values, beside those that `is_empty` says of every field."""
 _ASK_WHEN_FALSE = frozenset({"skip_special_tokens", "detokenize", "include_reasoning", "add_generation_prompt"})
 _ENGINES = frozenset({
     "ignore_eos", "min_p", "skip_special_tokens", "include_stop_str_in_output", "length_penalty",
-    "truncate_prompt_tokens",
+    "truncate_prompt_tokens", "logit_bias", "stop_token_ids", "bad_words", "allowed_token_ids",
+    "thinking_token_budget", "vllm_xargs", "mm_processor_kwargs", "kv_transfer_params", "repetition_detection",
+    "truncation_side",
 })  # fmt: skip
 """Fields of vLLM's that only an engine can honour."""
 
@@ -65,6 +71,26 @@ def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[s
     return {name: fields[name] for name in SAME if fields.get(name) is not None}, engines
 
 
+def parameters_of(engines: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+    """Return what only an engine can honour as parameters of a task, whose values are scalars: others go as JSON."""
+    return {f"{namespace}.{name}": _scalar(value) for name, value in engines.items()}
+
+
+def _scalar(value: Any) -> Any:
+    return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value
+
+
+def prompts_of(fields: Mapping[str, Any]) -> list[str]:
+    """Return the prompts of a completion, in order; raises `InvalidRequest` or `Unsupported`."""
+    given = fields.get("prompt")
+    prompts: list[Any] = given if isinstance(given, list) else [given]
+    if prompts and all(isinstance(prompt, str) for prompt in prompts):
+        return prompts
+    if prompts and all(isinstance(prompt, int | list) and not isinstance(prompt, bool) for prompt in prompts):
+        raise Unsupported("'prompt' in token ids is not supported here: send it as text")
+    raise InvalidRequest("'prompt' must be a text, or a list of texts")
+
+
 def chat_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a task that a chat completion has; raises `InvalidRequest` or `Unsupported`."""
     task: dict[str, Any] = {"messages": [message_of(message) for message in list_of(fields, "messages")]}
@@ -75,34 +101,36 @@ def chat_of(fields: Mapping[str, Any]) -> dict[str, Any]:
         task["logprobs"] = 0 if top is None else top
     elif fields.get("top_logprobs"):
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true")
-    if fields.get("response_format"):
-        _set(task, "response_format", response_format_of(fields["response_format"]))
-    constrain(task, fields)
+    _constrain(task, fields)
     if fields.get("tool_choice") not in (None, "auto", "none") and not fields.get("tools"):
         raise InvalidRequest("'tool_choice' chooses among 'tools', and there are none")
     if fields.get("tools"):
         task["tools"] = [tool_of(tool) for tool in list_of(fields, "tools")]
         _set(task, "tool_choice", tool_choice_of(fields.get("tool_choice")))
     _set(task, "chat_template_kwargs", fields.get("chat_template_kwargs"))
-    if fields.get("reasoning_effort") is not None:
-        variables = task.get("chat_template_kwargs", {})
-        if isinstance(variables, dict):
-            task["chat_template_kwargs"] = {"reasoning_effort": fields["reasoning_effort"], **variables}
+    variables = task.get("chat_template_kwargs", {})
+    named = {name: fields[name] for name in ("reasoning_effort", "documents") if fields.get(name)}
+    if named and isinstance(variables, dict):
+        task["chat_template_kwargs"] = {**named, **variables}
     return task
 
 
 def completion_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a task that a completion has; raises `InvalidRequest` or `Unsupported`."""
-    prompt = fields.get("prompt")
-    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
-        prompt = prompt[0]
-    if not isinstance(prompt, str):
-        raise Unsupported("'prompt' must be one text: several prompts, or token ids, are not supported")
-    task: dict[str, Any] = {"prompt": prompt}
+    prompts = prompts_of(fields)
+    if len(prompts) > 1:
+        raise Unsupported("'prompt' must be one text: several are not supported here")
+    task: dict[str, Any] = {"prompt": prompts[0]}
     _set(task, "max_tokens", fields.get("max_tokens"))
     _set(task, "logprobs", fields.get("logprobs"))
-    constrain(task, fields)
+    _constrain(task, fields)
     return task
+
+
+def _constrain(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
+    if fields.get("response_format"):
+        _set(task, "response_format", response_format_of(fields["response_format"]))
+    constrain(task, fields)
 
 
 def wants_usage(fields: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from adapter_api import ImagePart, InvalidRequest, Message, ResponseFormat, TaskRequest, Unsupported
+from adapter_api.task import ParameterValue
 
 Kind = Literal["chat", "completion"]
 
@@ -20,6 +21,11 @@ _OWN = frozenset({
 """Fields of the body that a task's own fields, or nobody, decide."""
 _EXTENSIONS = frozenset({"min_tokens", "top_k", "repetition_penalty", "chat_template_kwargs"})
 """Fields that OpenAI's API does not have."""
+_STRUCTURED = frozenset({
+    "logit_bias", "stop_token_ids", "bad_words", "allowed_token_ids", "vllm_xargs", "mm_processor_kwargs",
+    "kv_transfer_params", "repetition_detection",
+})  # fmt: skip
+"""Fields that are lists or objects; a task's parameters are scalars, so they come as JSON."""
 _LLAMA_CPP = "n_probs"
 """An engine that shows this sampling parameter takes the others of llama.cpp's server: they are one vocabulary."""
 _CHOICES = frozenset({"auto", "none", "required"})
@@ -99,8 +105,15 @@ def make_body(
                 f"the parameter '{NAMESPACE}.{name}' is none that the engine says it takes, and many drop what they do "
                 "not know: if it takes it, name it in the setting `extra_fields`"
             )
-        fields[name] = value
+        fields[name] = _from_json(name, value) if name in _STRUCTURED else value
     return Body(kind, fields | asked)
+
+
+def _from_json(name: str, value: ParameterValue) -> Any:
+    try:
+        return msgspec.json.decode(value) if isinstance(value, str) else value
+    except msgspec.DecodeError:
+        raise InvalidRequest(f"the parameter '{NAMESPACE}.{name}' must be a JSON text") from None
 
 
 def _refuse_beside_prompt(task: TaskRequest) -> None:

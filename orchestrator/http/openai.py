@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, cast
 
 import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from adapter_api import Capability, End, Error, ModelNotFound, ModelProps, Reasoning, Token, TokenEvent, ToolCallDelta
-from orchestrator.config import ServerSettings
+from adapter_api import Capability, End, Error, ModelNotFound, ModelProps, Reasoning, TokenEvent
 from orchestrator.http import bodies
-from orchestrator.http.answers import StreamingAnswer, gather
+from orchestrator.http.answers import gather
 from orchestrator.http.kserve import own_version
-from orchestrator.http.openai_answers import (
-    Kind,
-    finish_reason_of,
-    logprobs_of,
-    more_of,
-    no_piece,
-    piece_of_text,
-    piece_of_tool_call,
-    usage_of,
-    whole_choice,
-)
+from orchestrator.http.openai_answers import Kind, usage_of, whole_choice
+from orchestrator.http.openai_choices import Choices, accept_all, usage_of_all
+from orchestrator.http.openai_chunks import ID_PREFIX, Chunks
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
-from orchestrator.http.problems import answer, openai_body
-from orchestrator.http.service import AcceptedTask, client_of, read_json, service_of, share_of
-from orchestrator.http.sse import data_frame
+from orchestrator.http.problems import answer
+from orchestrator.http.service import client_of, read_json, service_of, share_of
 
 router = APIRouter(tags=["OpenAI-compatible"])
 
-_ID_PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
 _SINCE = int(time.time())
 """What is said of models, whose own age nobody knows."""
 _OBJECT = {"chat": "chat.completion", "text": "text_completion"}
@@ -85,97 +75,45 @@ async def _complete(
     service, client = service_of(request), client_of(request)
     client.count_request()
     asked = await read_json(request, lambda fields: parse(fields, request.headers))
-    accepted = await service.accept(asked.task, client, history=asked.history, share=share_of(request))
+    accepted = await accept_all(service, asked.tasks, client, history=asked.history, share=share_of(request))
     if asked.stream:
         return Chunks(kind, asked, accepted, service.settings)
-    return await _whole(request, kind, accepted)
+    return await _whole(request, kind, asked, accepted)
 
 
-class Chunks(StreamingAnswer):
-    """`data:` frames of chunks, `data: [DONE]` at the end. An error before the first chunk has its own status."""
+async def _whole(request: Request, kind: Kind, asked: Asked, accepted: Choices) -> Response:
+    events: list[list[TokenEvent]] = [[] for _ in asked.tasks]
 
-    starts_at_once = False
+    async def sorted_batches() -> AsyncIterator[list[TokenEvent]]:
+        async with aclosing(cast(Any, accepted.batches)) as batches:
+            async for batch in batches:
+                events[accepted.index] += batch
+                yield batch
 
-    def __init__(self, kind: Kind, asked: Asked, accepted: AcceptedTask, settings: ServerSettings) -> None:
-        super().__init__(accepted.batches, accepted.close, settings, accepted.headers)
-        self._kind = kind
-        self._include_usage = asked.include_usage
-        self._logprobs = asked.task.logprobs is not None
-        self._offset = 0
-        head = {
-            "id": _ID_PREFIX[kind] + asked.task.job_id,
-            "object": "chat.completion.chunk" if kind == "chat" else "text_completion",
-            "created": int(time.time()),
-            "model": asked.task.model,
-        }
-        self._head = head
-        # A token's chunk, and a thought's, is the same up to its text: it is encoded once.
-        open_choice = '"delta":{"content":' if kind == "chat" else '"text":'
-        encoded = msgspec.json.encode(head)[:-1].decode()
-        self._token_head = f'data: {encoded},"choices":[{{"index":0,{open_choice}'.encode()
-        close_delta = "}" if kind == "chat" else ""
-        self._token_tail = f'{close_delta},"logprobs":null,"finish_reason":null}}]}}\n\n'.encode()
-        open_thought = '"delta":{' if kind == "chat" else '"text":"",'
-        self._thought_head = f'data: {encoded},"choices":[{{"index":0,{open_thought}"reasoning_content":'.encode()
-        self._greeted = kind != "chat"
-        self._calls = False
-
-    def encode(self, batch: list[TokenEvent]) -> bytes:
-        frames: list[bytes] = []
-        if not self._greeted:
-            self._greeted = True
-            frames.append(self._chunk({"delta": {"role": "assistant", "content": ""}}, None))
-        encode = msgspec.json.encode
-        for event in batch:
-            if isinstance(event, Token):
-                if self._logprobs:
-                    frames.append(self._chunk(piece_of_text(self._kind, event.text), None, [event]))
-                else:
-                    frames.append(b"%b%b%b" % (self._token_head, encode(event.text), self._token_tail))
-            elif isinstance(event, Reasoning):
-                thought = encode(event.text)
-                frames.append(b'%b%b,"reasoning":%b%b' % (self._thought_head, thought, thought, self._token_tail))
-            elif isinstance(event, ToolCallDelta):
-                self._calls = True
-                frames.append(self._chunk(piece_of_tool_call(self._kind, event), None))
-            elif isinstance(event, End):
-                frames += self._end(event)
-            elif isinstance(event, Error):
-                frames.append(data_frame(encode(openai_body(event))))
-        return b"".join(frames)
-
-    def refusal(self, error: Error) -> dict[str, Any]:
-        return openai_body(error)
-
-    def _end(self, end: End) -> list[bytes]:
-        reason = finish_reason_of(end, calls=self._calls)
-        frames = [self._chunk(no_piece(self._kind) | more_of(end), reason)]
-        if self._include_usage:
-            frames.append(data_frame(msgspec.json.encode({**self._head, "choices": [], "usage": usage_of(end.usage)})))
-        return [*frames, data_frame(b"[DONE]")]
-
-    def _chunk(self, piece: dict[str, Any], finish_reason: str | None, tokens: list[Token] | None = None) -> bytes:
-        logprobs = logprobs_of(self._kind, tokens, self._offset) if tokens else None
-        self._offset += sum(len(token.text) for token in tokens or ())
-        choice = {"index": 0, **piece, "logprobs": logprobs, "finish_reason": finish_reason}
-        return data_frame(msgspec.json.encode({**self._head, "choices": [choice]}))
-
-
-async def _whole(request: Request, kind: Kind, accepted: AcceptedTask) -> Response:
     try:
-        events = await gather(request.receive, accepted.batches)
+        await gather(request.receive, sorted_batches())
     finally:
         await accepted.close()
-    terminal = events[-1] if events else None
-    if isinstance(terminal, Error):
-        return answer(request, terminal)
-    if not isinstance(terminal, End):
+    terminals = [each[-1] if each else None for each in events]
+    if not asked.reasoning:
+        events = [[event for event in each if not isinstance(event, Reasoning)] for each in events]
+    failed = next((terminal for terminal in terminals if isinstance(terminal, Error)), None)
+    if failed is not None:
+        return answer(request, failed)
+    ends = [terminal for terminal in terminals if isinstance(terminal, End)]
+    if len(ends) < len(events):
         return Response(status_code=499)  # the client is gone; nobody reads this
-    task = accepted.task
-    choice = whole_choice(kind, events, terminal, logprobs=task.logprobs is not None)
+    task = asked.task
+    choices = [
+        whole_choice(
+            kind, each, end, logprobs=task.logprobs is not None, index=index,
+            echo=(asked.tasks[index].prompt or "") if asked.echo else "",
+        )
+        for index, (each, end) in enumerate(zip(events, ends, strict=True))
+    ]  # fmt: skip
     body = {
-        "id": _ID_PREFIX[kind] + task.job_id, "object": _OBJECT[kind], "created": int(time.time()),
-        "model": task.model, "choices": [choice], "usage": usage_of(terminal.usage),
+        "id": ID_PREFIX[kind] + task.job_id, "object": _OBJECT[kind], "created": int(time.time()),
+        "model": task.model, "choices": choices, "usage": usage_of(usage_of_all([end.usage for end in ends], asked.n)),
     }  # fmt: skip
     return Response(msgspec.json.encode(body), headers=accepted.headers, media_type="application/json")
 

@@ -5,14 +5,23 @@ What every face of that API reads alike is `adapter_kit.openai`'s; here is what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from adapter_api import TaskRequest
+from adapter_api import InvalidRequest, TaskRequest, Unsupported, new_job_id
 from adapter_kit.openai import requests
-from adapter_kit.openai.requests import CHAT, COMPLETION, chat_of, completion_of, flag, wants_usage
+from adapter_kit.openai.requests import (
+    CHAT,
+    COMPLETION,
+    chat_of,
+    completion_of,
+    flag,
+    parameters_of,
+    prompts_of,
+    wants_usage,
+)
 from orchestrator.http.reading import trace_of
 from orchestrator.pools.fit import ANY_ENGINE
 
@@ -23,23 +32,48 @@ SAME = (*requests.SAME, *_OURS)
 """Fields that mean the same in a task; those the OpenAI API does not know are sent as `extra_body`."""
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A request of the OpenAI face."""
+_SEVERAL = ("n", "best_of", "echo")
+"""Fields that this host does itself, whatever the engine: several tasks of one request, the prompt before its text."""
+MAX_CHOICES = 128
+"""Answers to one request, as many as OpenAI's API gives."""
 
-    task: TaskRequest
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request of the OpenAI face: a task for each choice, `n` for each prompt."""
+
+    tasks: tuple[TaskRequest, ...]
+    n: int
     stream: bool
     include_usage: bool
     history: bool
+    echo: bool
+    reasoning: bool
+    """Whether thoughts are shown."""
+
+    @property
+    def task(self) -> TaskRequest:
+        """The first of them, which the answer has its id from."""
+        return self.tasks[0]
 
 
 def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    return _asked({**_common(fields, headers, CHAT), **chat_of(fields)}, fields)
+    common = _common(fields, headers, CHAT | {"n", "include_reasoning"})
+    return _asked([{**common, **chat_of(fields)}], fields)
 
 
 def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    return _asked({**_common(fields, headers, COMPLETION), **completion_of(fields)}, fields)
+    common = _common(fields, headers, COMPLETION | {*_SEVERAL})
+    n, best = _count(fields, "n"), _count(fields, "best_of")
+    if best not in (1, n):
+        raise Unsupported("'best_of' is not supported here, unless it is 'n'; leave it out")
+    if flag(fields, "echo") and fields.get("logprobs") is not None:
+        raise Unsupported("'echo' with 'logprobs' is not supported here: the prompt's tokens have no scores")
+    prompts = prompts_of(fields)
+    _require_few(len(prompts) * n)
+    first = completion_of({**fields, "prompt": prompts[0]})
+    return _asked([{**common, **first, "prompt": prompt} for prompt in prompts], fields)
 
 
 def _common(fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str]) -> dict[str, Any]:
@@ -49,16 +83,51 @@ def _common(fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset
         del task["priority"]  # a number orders an engine's own queue, and this host's line has two classes
     if engines:
         given = task.get("parameters", {})
-        parameters = {f"{ANY_ENGINE}.{name}": value for name, value in engines.items()}
-        task["parameters"] = {**parameters, **given} if isinstance(given, dict) else given
+        task["parameters"] = {**parameters_of(engines, ANY_ENGINE), **given} if isinstance(given, dict) else given
     return {**task, **trace_of(headers)}
 
 
-def _asked(task: dict[str, Any], fields: dict[str, Any]) -> Asked:
+def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any]) -> Asked:
+    n = _count(fields, "n")
+    _require_few(len(prompts) * n)
     include_usage = wants_usage(fields)
+    first = TaskRequest.parse(prompts[0])
+    history = flag(fields, "history")
+    if history and len(prompts) * n > 1:
+        raise Unsupported("'history' remembers one answer: ask for one")
     return Asked(
-        task=TaskRequest.parse(task),
+        tasks=tuple(_choices(first, prompts, n)),
+        n=n,
         stream=flag(fields, "stream"),
         include_usage=include_usage,
-        history=flag(fields, "history"),
+        history=history,
+        echo=flag(fields, "echo"),
+        reasoning=fields.get("include_reasoning") is None or flag(fields, "include_reasoning"),
     )
+
+
+def _choices(first: TaskRequest, prompts: list[dict[str, Any]], n: int) -> Iterator[TaskRequest]:
+    for position, prompt in enumerate(prompts):
+        task = TaskRequest.parse({**prompt, "job_id": first.job_id}) if position else first
+        for number in range(n):
+            changes: dict[str, Any] = {}
+            if position or number:
+                changes["job_id"] = new_job_id()
+            if number and task.seed is not None:
+                # Else all answers were the same. vLLM does likewise: v1/engine/parallel_sampling.py
+                changes["seed"] = (task.seed + number) % 2**63
+            yield task.model_copy(update=changes) if changes else task
+
+
+def _count(fields: Mapping[str, Any], name: str) -> int:
+    value = fields.get(name)
+    if value is None:
+        return 1
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidRequest(f"{name!r} must be a whole number from 1 on")
+    return value
+
+
+def _require_few(choices: int) -> None:
+    if choices > MAX_CHOICES:
+        raise InvalidRequest(f"'n' of all prompts are {choices} answers; there may be {MAX_CHOICES}")

@@ -62,8 +62,8 @@ def test_what_asks_for_nothing_or_says_nothing_of_the_answer_is_taken(fields: di
 
 @pytest.mark.spec("ORCH-3073-010")
 @pytest.mark.parametrize("fields", [
-    {"logit_bias": {"0": 1}}, {"use_beam_search": True}, {"echo": True}, {"stop_token_ids": [5]}, {"audio": {"v": 1}},
-    {"n": 2}, {"add_generation_prompt": False}, {"include_reasoning": False}, {"n": True}, {"prompt_logprobs": 1},
+    {"return_token_ids": True}, {"use_beam_search": True}, {"echo": True}, {"logprob_token_ids": [5]}, {"n": True},
+    {"audio": {"v": 1}}, {"add_generation_prompt": False}, {"prompt_logprobs": 1},
 ])  # fmt: skip
 async def test_what_would_change_the_answer_is_refused_by_its_name(serve: Serve, fields: dict[str, Any]) -> None:
     async with serve() as host:

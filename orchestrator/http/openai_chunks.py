@@ -1,0 +1,155 @@
+"""The streamed answers of the OpenAI face: a choice's events as chunks, and the chunks of all choices as one stream."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from adapter_api import End, Error, Reasoning, Token, TokenEvent, ToolCallDelta, Usage
+from orchestrator.config import ServerSettings
+from orchestrator.http.answers import StreamingAnswer
+from orchestrator.http.openai_answers import (
+    Kind,
+    finish_reason_of,
+    logprobs_of,
+    more_of,
+    no_piece,
+    piece_of_text,
+    piece_of_tool_call,
+    usage_of,
+)
+from orchestrator.http.openai_choices import Choices, usage_of_all
+from orchestrator.http.openai_requests import Asked
+from orchestrator.http.problems import openai_body
+from orchestrator.http.sse import data_frame
+
+ID_PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
+
+
+class Chunks(StreamingAnswer):
+    """`data:` frames of chunks, `data: [DONE]` at the end. An error before the first chunk has its own status."""
+
+    starts_at_once = False
+
+    def __init__(self, kind: Kind, asked: Asked, accepted: Choices, settings: ServerSettings) -> None:
+        super().__init__(accepted.batches, accepted.close, settings, accepted.headers)
+        self._include_usage = asked.include_usage
+        self._accepted = accepted
+        self._n = asked.n
+        self._head = {
+            "id": ID_PREFIX[kind] + asked.task.job_id,
+            "object": "chat.completion.chunk" if kind == "chat" else "text_completion",
+            "created": int(time.time()),
+            "model": asked.task.model,
+        }
+        self._choices = [
+            ChoiceChunks(
+                kind,
+                index,
+                self._head,
+                logprobs=task.logprobs is not None,
+                echo=task.prompt if asked.echo else None,
+                reasoning=asked.reasoning,
+            )
+            for index, task in enumerate(asked.tasks)
+        ]
+        self._open = len(self._choices)
+
+    def encode(self, batch: list[TokenEvent]) -> bytes:
+        frames = self._choices[self._accepted.index].encode(batch)
+        last = batch[-1]
+        if isinstance(last, Error):
+            frames.append(data_frame(msgspec.json.encode(openai_body(last))))
+        elif isinstance(last, End):
+            self._open -= 1
+            if not self._open:
+                frames += self._end()
+        return b"".join(frames)
+
+    def refusal(self, error: Error) -> dict[str, Any]:
+        return openai_body(error)
+
+    def _end(self) -> list[bytes]:
+        frames = [data_frame(b"[DONE]")]
+        if self._include_usage:
+            usage = usage_of(usage_of_all([choice.usage for choice in self._choices], self._n))
+            frames.insert(0, data_frame(msgspec.json.encode({**self._head, "choices": [], "usage": usage})))
+        return frames
+
+
+class ChoiceChunks:
+    """The frames of one choice. `usage` is what its end tells.
+
+    Args:
+        kind: Of the answer.
+        index: Of the choice.
+        head: What all chunks of the answer begin with.
+        logprobs: Whether tokens are told with their scores.
+        echo: The prompt, where the answer is to begin with it.
+        reasoning: Whether thoughts are shown.
+    """
+
+    __slots__ = (
+        "_calls", "_choice", "_echo", "_greeted", "_head", "_kind", "_logprobs", "_offset", "_reasoning",
+        "_thought_head", "_token_head", "_token_tail", "usage",
+    )  # fmt: skip
+
+    def __init__(
+        self, kind: Kind, index: int, head: dict[str, Any], *, logprobs: bool, echo: str | None, reasoning: bool
+    ) -> None:
+        self._kind = kind
+        self._head = head
+        self._choice = {"index": index}
+        self._logprobs = logprobs
+        self._offset = 0
+        # A token's chunk, and a thought's, is the same up to its text: it is encoded once.
+        open_choice = '"delta":{"content":' if kind == "chat" else '"text":'
+        encoded = msgspec.json.encode(head)[:-1].decode()
+        self._token_head = f'data: {encoded},"choices":[{{"index":{index},{open_choice}'.encode()
+        close_delta = "}" if kind == "chat" else ""
+        self._token_tail = f'{close_delta},"logprobs":null,"finish_reason":null}}]}}\n\n'.encode()
+        open_thought = '"delta":{' if kind == "chat" else '"text":"",'
+        self._thought_head = f'data: {encoded},"choices":[{{"index":{index},{open_thought}"reasoning_content":'.encode()
+        self._echo = echo
+        self._reasoning = reasoning
+        self._greeted = False
+        self._calls = False
+        self.usage = Usage()
+
+    def encode(self, batch: list[TokenEvent]) -> list[bytes]:
+        """Return the frames of events that came together; none for an error, which is the answer's and no choice's."""
+        frames: list[bytes] = []
+        if not self._greeted:
+            self._greeted = True
+            if self._kind == "chat":
+                frames.append(self._chunk({"delta": {"role": "assistant", "content": ""}}, None))
+            elif self._echo is not None:
+                frames.append(self._chunk(piece_of_text(self._kind, self._echo), None))
+        encode = msgspec.json.encode
+        for event in batch:
+            if isinstance(event, Token):
+                if self._logprobs:
+                    frames.append(self._chunk(piece_of_text(self._kind, event.text), None, [event]))
+                else:
+                    frames.append(b"%b%b%b" % (self._token_head, encode(event.text), self._token_tail))
+            elif isinstance(event, Reasoning):
+                if not self._reasoning:
+                    continue
+                thought = encode(event.text)
+                frames.append(b'%b%b,"reasoning":%b%b' % (self._thought_head, thought, thought, self._token_tail))
+            elif isinstance(event, ToolCallDelta):
+                self._calls = True
+                frames.append(self._chunk(piece_of_tool_call(self._kind, event), None))
+            elif isinstance(event, End):
+                self.usage = event.usage
+                reason = finish_reason_of(event, calls=self._calls)
+                frames.append(self._chunk(no_piece(self._kind) | more_of(event), reason))
+        return frames
+
+    def _chunk(self, piece: dict[str, Any], finish_reason: str | None, tokens: list[Token] | None = None) -> bytes:
+        logprobs = logprobs_of(self._kind, tokens, self._offset) if tokens else None
+        self._offset += sum(len(token.text) for token in tokens or ())
+        choice = {**self._choice, **piece, "logprobs": logprobs, "finish_reason": finish_reason}
+        return data_frame(msgspec.json.encode({**self._head, "choices": [choice]}))

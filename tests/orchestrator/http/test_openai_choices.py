@@ -1,0 +1,246 @@
+"""Several answers to one request: `n`, several prompts, and the prompt before its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+
+from adapter_api import (
+    Capability,
+    InvalidRequest,
+    Reasoning,
+    Started,
+    TaskRequest,
+    Token,
+    TokenEvent,
+    Unsupported,
+    Usage,
+)
+from adapter_api.errors import EngineFailed
+from adapter_api.events import End
+from adapter_api.testing import MockAdapter
+from orchestrator.http.openai_requests import MAX_CHOICES, parse_chat, parse_completion
+from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.pools.test_monitor import eventually, plugin_host
+
+pytestmark = [pytest.mark.anyio, pytest.mark.spec("ORCH-3073-015")]
+
+USER: Any = [{"role": "user", "content": "Hello"}]
+
+
+def client_of(host: Host) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{host.url}/v1", api_key="none", max_retries=0)
+
+
+class Seeds(MockAdapter):
+    """Answers with the prompt and the seed, in two tokens; a prompt `bad` fails after the first, `wait` waits there."""
+
+    waiting = 0
+    cancelled = 0
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        yield Started(job_id=task.job_id, engine="mock", model=task.model)
+        said = task.prompt if task.prompt is not None else "chat"
+        yield Token(index=0, text=f"{said}:")
+        if said == "bad":
+            raise EngineFailed("it broke")
+        if said == "wait":
+            type(self).waiting += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                type(self).cancelled += 1
+        yield Token(index=1, text=str(task.seed))
+        yield End(finish_reason="stop", usage=Usage(tokens_in=3, tokens_out=2))
+
+
+@pytest.fixture
+def seeds(serve: Serve) -> Any:
+    Seeds.waiting = Seeds.cancelled = 0
+    return lambda: serve(plugins=plugin_host(mock="tests.orchestrator.http.test_openai_choices:Seeds"))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_n_answers_to_each_prompt_come_in_order_with_one_usage(seeds: Any, streamed: bool) -> None:
+    async with seeds() as host, client_of(host) as client:
+        asked: Any = {"model": "mock", "prompt": ["a", "b"], "n": 2, "seed": 7}
+        if streamed:
+            texts, reasons, usage = await streamed_completion(client, asked)
+        else:
+            answer = await client.completions.create(**asked)
+            assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+            texts = {choice.index: choice.text for choice in answer.choices}
+            reasons = {choice.index: choice.finish_reason for choice in answer.choices}
+            usage = answer.usage
+
+    assert texts == {0: "a:7", 1: "a:8", 2: "b:7", 3: "b:8"}
+    assert set(reasons.values()) == {"stop"}
+    assert len(reasons) == 4
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (6, 8, 14)
+
+
+async def streamed_completion(client: openai.AsyncOpenAI, asked: Any) -> tuple[dict[int, str], dict[int, str], Any]:
+    stream = await client.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+    texts: dict[int, str] = {}
+    reasons: dict[int, str] = {}
+    usage: Any = None
+    ids = set()
+    async for chunk in stream:
+        ids.add(chunk.id)
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            texts[choice.index] = texts.get(choice.index, "") + choice.text
+            if choice.finish_reason:
+                reasons[choice.index] = choice.finish_reason
+    assert len(ids) == 1
+    return texts, reasons, usage
+
+
+async def test_a_chat_has_several_answers_each_with_its_own_beginning(seeds: Any) -> None:
+    async with seeds() as host, client_of(host) as client:
+        stream = await client.chat.completions.create(model="mock", messages=USER, n=3, seed=1, stream=True)
+        chunks = [chunk async for chunk in stream]
+        whole = await client.chat.completions.create(model="mock", messages=USER, n=3, seed=1)
+
+    choices = [chunk.choices[0] for chunk in chunks]
+    texts = {index: "".join(c.delta.content or "" for c in choices if c.index == index) for index in range(3)}
+    assert texts == {0: "chat:1", 1: "chat:2", 2: "chat:3"}
+    assert sorted(choice.index for choice in choices if choice.delta.role) == [0, 1, 2]
+    assert [choice.message.content for choice in whole.choices] == ["chat:1", "chat:2", "chat:3"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_error_of_one_answer_ends_all(seeds: Any, streamed: bool) -> None:
+    async with seeds() as host, client_of(host) as client:
+        asked: Any = {"model": "mock", "prompt": ["wait", "bad"]}
+        with pytest.raises(openai.APIError, match="it broke"):
+            await (streamed_completion(client, asked) if streamed else client.completions.create(**asked))
+        await eventually(lambda: Seeds.cancelled == Seeds.waiting)
+
+
+async def test_who_leaves_cancels_all(seeds: Any) -> None:
+    async with seeds() as host, client_of(host) as client:
+        stream = await client.completions.create(model="mock", prompt=["wait", "wait"], n=2, stream=True)
+        await anext(aiter(stream))
+        await eventually(lambda: Seeds.waiting == 4)
+        await stream.close()
+        await eventually(lambda: Seeds.cancelled == 4)
+
+
+async def test_all_are_taken_in_or_none(serve: Serve) -> None:
+    Seeds.waiting = Seeds.cancelled = 0
+    async with (
+        serve(
+            {"slots": 1},
+            pool={"queue": {"limit": 1}},
+            plugins=plugin_host(mock="tests.orchestrator.http.test_openai_choices:Seeds"),
+        ) as host,
+        client_of(host) as client,
+    ):
+        with pytest.raises(openai.RateLimitError):
+            await client.completions.create(model="mock", prompt=["a", "b", "c", "d"])
+        answer = await client.completions.create(model="mock", prompt=["a", "b"])
+
+    assert [choice.text for choice in answer.choices] == ["a:None", "b:None"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_the_prompt_stands_before_its_answer(seeds: Any, streamed: bool) -> None:
+    async with seeds() as host, client_of(host) as client:
+        asked: Any = {"model": "mock", "prompt": ["a", "b"], "echo": True, "seed": 1}
+        if streamed:
+            texts, _, _ = await streamed_completion(client, asked)
+        else:
+            texts = {choice.index: choice.text for choice in (await client.completions.create(**asked)).choices}
+
+    assert texts == {0: "aa:1", 1: "bb:1"}
+
+
+@pytest.mark.parametrize(
+    "fields, error, named",
+    [
+        ({"n": 0}, InvalidRequest, "'n'"),
+        ({"n": True}, InvalidRequest, "'n'"),
+        ({"n": "2"}, InvalidRequest, "'n'"),
+        ({"n": MAX_CHOICES + 1}, InvalidRequest, "128"),
+        ({"prompt": ["a"] * 65, "n": 2}, InvalidRequest, "128"),
+        ({"prompt": []}, InvalidRequest, "'prompt'"),
+        ({"prompt": ["a", 1]}, InvalidRequest, "'prompt'"),
+        ({"prompt": [1, 2]}, Unsupported, "token ids"),
+        ({"prompt": [[1], [2]]}, Unsupported, "token ids"),
+        ({"prompt": ["a", ""]}, InvalidRequest, "empty"),
+        ({"best_of": 3}, Unsupported, "'best_of'"),
+        ({"n": 2, "history": True, "session_id": "s"}, Unsupported, "'history'"),
+        ({"echo": True, "logprobs": 0}, Unsupported, "'echo'"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(fields: dict[str, Any], error: type[Exception], named: str) -> None:
+    with pytest.raises(error, match=named):
+        parse_completion({"model": "m", "prompt": "Hi", **fields}, {})
+
+
+def test_a_chat_takes_n_and_no_echo() -> None:
+    assert len(parse_chat({"model": "m", "messages": USER, "n": 3}, {}).tasks) == 3
+    with pytest.raises(Unsupported, match="'echo'"):
+        parse_chat({"model": "m", "messages": USER, "echo": True}, {})
+
+
+@pytest.mark.spec("ORCH-3073-016")
+@pytest.mark.parametrize(
+    "field, value, sent",
+    [
+        ("logit_bias", {"5": 1.5}, '{"5":1.5}'),
+        ("stop_token_ids", [5, 6], "[5,6]"),
+        ("bad_words", ["x y"], '["x y"]'),
+        ("allowed_token_ids", [5], "[5]"),
+        ("thinking_token_budget", 10, 10),
+    ],
+)
+def test_lists_for_an_engine_are_its_parameters_as_json(field: str, value: Any, sent: Any) -> None:
+    for asked in (
+        parse_chat({"model": "m", "messages": USER, field: value}, {}),
+        parse_completion({"model": "m", "prompt": "Hi", field: value}, {}),
+    ):
+        assert dict(asked.task.parameters) == {f"engine.{field}": sent}
+        assert Capability.STOP not in asked.task.needs
+
+
+class Thinks(MockAdapter):
+    """Thinks before it speaks."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        yield Started(job_id=task.job_id, engine="mock", model=task.model)
+        yield Reasoning(index=0, text="Hm.")
+        yield Token(index=0, text="Yes.")
+        yield End(finish_reason="stop")
+
+
+@pytest.mark.spec("ORCH-3073-011")
+async def test_thoughts_are_left_out_for_whom_does_not_want_them(serve: Serve) -> None:
+    asked: Any = {"model": "mock", "messages": USER}
+    plugins = plugin_host(mock="tests.orchestrator.http.test_openai_choices:Thinks")
+    async with serve(plugins=plugins) as host:
+        shown = await host.client.post("/v1/chat/completions", json=asked)
+        whole = await host.client.post("/v1/chat/completions", json=asked | {"include_reasoning": False})
+        streamed = await host.client.post(
+            "/v1/chat/completions", json=asked | {"include_reasoning": False, "stream": True}
+        )
+
+    assert shown.json()["choices"][0]["message"]["reasoning_content"] == "Hm."
+    assert whole.json()["choices"][0]["message"] == {"role": "assistant", "content": "Yes."}
+    assert "Yes." in streamed.text
+    assert "Hm." not in streamed.text
+
+
+@pytest.mark.spec("ORCH-3073-011")
+def test_documents_are_for_the_template_and_completions_have_a_format() -> None:
+    documents = [{"title": "a", "text": "b"}]
+    chat = parse_chat({"model": "m", "messages": USER, "documents": documents, "reasoning_effort": "low"}, {}).task
+    text = parse_completion({"model": "m", "prompt": "Hi", "response_format": {"type": "json_object"}}, {}).task
+
+    assert dict(chat.chat_template_kwargs) == {"documents": documents, "reasoning_effort": "low"}
+    assert Capability.RESPONSE_FORMAT in text.needs
