@@ -8,6 +8,7 @@ Public methods are final and check states, deadlines and results; authors implem
     _open() / _close()   get and release what the adapter needs
     _cancel(job_id)      tell the engine to stop, when closing the generator is not enough
     _model_props(model)  what one model is, when the engine can be asked about one without describing all
+    _model_config(model, version)   a model's configuration, when the engine has one
     _infer(request) / _infer_stream(request)   tensors, when the engine has them
 """
 
@@ -235,6 +236,28 @@ class WorkerAdapter(ABC):
         )
 
     @final
+    async def model_config(self, model: str, version: str | None = None) -> dict[str, Any]:
+        """Return a model's configuration in the JSON form of Triton's `ModelConfig`: names as in `config.pbtxt`, whole
+        numbers as numbers.
+
+        Args:
+            model: Its name.
+            version: Which version; the one that serves when absent.
+
+        Raises:
+            ModelNotFound: The engine has no such model.
+            Unsupported: The engine has no such configuration.
+            AdapterError: It cannot be asked; `DeadlineExceeded` after `control_timeout_s`.
+        """
+        self._require_open()
+        with anyio.move_on_after(self.control_timeout_s):
+            return await self._answer(self._json_config, dict, model, version)
+        raise DeadlineExceeded(
+            f"the engine did not tell the configuration of model {model!r} within {self.control_timeout_s:g} s",
+            stage="control",
+        )
+
+    @final
     async def engine_version(self) -> str | None:
         """Return the engine's version, with those of its backends where visible; `None` when it does not say.
 
@@ -294,6 +317,10 @@ class WorkerAdapter(ABC):
         known = ", ".join([each.name for each in props.models][:_NAMED_AT_MOST]) or "none"
         raise ModelNotFound(f"the engine has no model {model!r}; there are {known}")
 
+    async def _model_config(self, model: str, version: str | None) -> dict[str, Any]:
+        """Return a model's configuration in the JSON form of Triton's `ModelConfig`: only what JSON can hold."""
+        raise Unsupported(f"the {self.engine} adapter tells no configuration of models")
+
     async def _open(self) -> None:  # noqa: B027 - optional
         """Get what the adapter needs. Succeed when the engine is down: an orchestrator opens adapters of dead ones."""
 
@@ -344,6 +371,15 @@ class WorkerAdapter(ABC):
         except (WrongAnswer, Broke):
             self._repairs += 1
             raise
+
+    async def _json_config(self, model: str, version: str | None) -> dict[str, Any]:
+        config = await answer_of(self._model_config, dict, model, version)
+        try:
+            msgspec.json.encode(config)
+        except (TypeError, ValueError, RecursionError) as exc:
+            name = type(self)._model_config.__qualname__
+            raise WrongAnswer(f"{name} returned what JSON cannot hold") from exc
+        return config
 
     def _require_open(self) -> None:
         if self._lifecycle != "open":

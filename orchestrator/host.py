@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from random import Random
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from prometheus_client import CollectorRegistry
@@ -275,6 +275,16 @@ class Orchestrator:
         `None` when no such engine could be asked; raises `ModelNotFound` when those asked do not have it.
         """
         return await self._serving.ask_for(model)
+
+    async def model_config(self, model: str, version: str | None = None) -> dict[str, Any]:
+        """Return a model's configuration, in Triton's JSON form, as a replica's engine tells it.
+
+        Raises:
+            ModelNotFound: The engines do not have it.
+            Unsupported: They have no such configuration.
+            AdapterError: They cannot tell now.
+        """
+        return await self._serving.model_config(model, version)
 
     def model_is_ready(self, model: str, version: str | None = None) -> bool:
         """Whether a replica takes work for the model now."""

@@ -39,6 +39,7 @@ from triton_adapter.tensors import inference, trial
 from triton_adapter.tensors.batching import infer_batch
 from triton_adapter.transports.base import Transport
 from triton_adapter.transports.choosing import make_transport
+from triton_adapter.wire.json_form import json_form
 
 
 class TritonAdapter(WorkerAdapter):
@@ -172,6 +173,12 @@ class TritonAdapter(WorkerAdapter):
 
     async def _model_props(self, model: str) -> ModelProps:
         return await describe_one(self._engine, model)
+
+    async def _model_config(self, model: str, version: str | None) -> dict[str, Any]:
+        config = await self._engine.schemas.declared(model, version)
+        if config is None:
+            raise Unsupported(f"{self._engine.what(model)}: this server tells no configuration of models")
+        return json_form(config)
 
     async def _infer(self, request: InferRequest) -> InferResponse:
         return await inference.infer(self._engine, request)

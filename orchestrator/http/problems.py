@@ -50,6 +50,9 @@ STATUS_OF_CODE = {
 }
 """What a client of the HTTP faces gets for each code, those of `adapter_api.errors` and the host's own."""
 
+_STATUS_IN_V2 = {"unsupported": 501, "engine_failed": 500}
+"""Where Triton has another status for the same: its clients know it."""
+
 _OPENAI_TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
     409: "conflict_error", 429: "rate_limit_error",
@@ -78,8 +81,10 @@ class Refused(Exception):
         self.error = Error(code=code, message=message, retryable=retry_after_s is not None, retry_after_s=retry_after_s)
 
 
-def status_of(code: str) -> int:
-    return STATUS_OF_CODE.get(code, 500)
+def status_of(code: str, path: str = "") -> int:
+    """Return the status for a code, at the face that `path` belongs to."""
+    found = STATUS_OF_CODE.get(code, 500)
+    return _STATUS_IN_V2.get(code, found) if _is_v2_protocol(path) else found
 
 
 def error_of(exc: Exception) -> Error:
@@ -99,9 +104,13 @@ def body_of(error: Error, path: str) -> dict[str, Any]:
     """Return the body that tells `error` in the dialect of the face that `path` belongs to."""
     if path.startswith("/v1/"):
         return openai_body(error)
-    if path == "/v2" or path.startswith(_V2_PROTOCOL):
+    if _is_v2_protocol(path):
         return {"error": error.message, "code": error.code}
     return {"error": msgspec.to_builtins(error)}
+
+
+def _is_v2_protocol(path: str) -> bool:
+    return path == "/v2" or path.startswith(_V2_PROTOCOL)
 
 
 def openai_body(error: Error) -> dict[str, Any]:
@@ -136,5 +145,6 @@ def headers_of(error: Error) -> dict[str, str]:
 
 def answer(connection: HTTPConnection, error: Error) -> Response:
     """Return the answer that tells `error` to whoever asked."""
-    body = msgspec.json.encode(body_of(error, connection.scope["path"]))
-    return Response(body, status_of(error.code), headers_of(error), "application/json")
+    path = connection.scope["path"]
+    body = msgspec.json.encode(body_of(error, path))
+    return Response(body, status_of(error.code, path), headers_of(error), "application/json")

@@ -33,7 +33,8 @@ _TOLD = {
     422: "The settings that were to come into force cannot be used.",
     429: "Too much at once, or too much per minute; `Retry-After` says when to come again.",
     431: "Too many headers, or too large ones.",
-    500: "The host is at fault.",
+    500: "The host is at fault; on the v2 protocol's paths also the engine.",
+    501: "The engine has no such thing.",
     502: "The engine is at fault, or the way to it.",
     503: "No replica takes this now; `Retry-After` says when to come again.",
     504: "It was not done in its time.",
@@ -42,6 +43,8 @@ _ALWAYS = frozenset({431, 500})
 _GUARDED = frozenset({401, 403, 421})
 _WITH_A_BODY = frozenset({400, 408, 413, 429})
 _WORK = frozenset({400, 404, 429, 502, 503, 504})
+_V2_WORK = _WORK | {501}
+_CONFIG = frozenset({404, 501, 502, 503, 504})
 _MORE: Mapping[tuple[str, str], frozenset[int]] = {
     ("get", "/v2/tasks/{job_id}"): frozenset({404}),
     ("delete", "/v2/tasks/{job_id}"): frozenset({404}),
@@ -52,10 +55,12 @@ _MORE: Mapping[tuple[str, str], frozenset[int]] = {
     ("get", "/v1/models/{model}"): frozenset({404}),
     ("get", "/v2/models/{model}"): frozenset({404}),
     ("get", "/v2/models/{model}/versions/{version}"): frozenset({404}),
+    ("get", "/v2/models/{model}/config"): _CONFIG,
+    ("get", "/v2/models/{model}/versions/{version}/config"): _CONFIG,
     ("get", "/v2/models/{model}/ready"): frozenset({404}),
     ("get", "/v2/models/{model}/versions/{version}/ready"): frozenset({404}),
-    ("post", "/v2/models/{model}/infer"): _WORK,
-    ("post", "/v2/models/{model}/versions/{version}/infer"): _WORK,
+    ("post", "/v2/models/{model}/infer"): _V2_WORK,
+    ("post", "/v2/models/{model}/versions/{version}/infer"): _V2_WORK,
     ("get", "/v2/pools/{pool_id}/health"): frozenset({404}),
     ("post", "/v2/pools/{pool_id}/drain"): frozenset({404}),
     ("post", "/v2/pools/{pool_id}/reload"): frozenset({404, 409, 422, 503}),

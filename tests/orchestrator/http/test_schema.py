@@ -60,6 +60,8 @@ CALLS: list[tuple[str, str, str, Any]] = [
     ("get", "/v2/models/{model}", "/v2/models/mock", None),
     ("get", "/v2/models/{model}", "/v2/models/nope", None),
     ("get", "/v2/models/{model}/versions/{version}", "/v2/models/mock/versions/1", None),
+    ("get", "/v2/models/{model}/config", "/v2/models/mock/config", None),
+    ("get", "/v2/models/{model}/versions/{version}/config", "/v2/models/mock/versions/1/config", None),
     ("get", "/v2/models/{model}/ready", "/v2/models/mock/ready", None),
     ("get", "/v2/models/{model}/versions/{version}/ready", "/v2/models/mock/versions/7/ready", None),
     ("post", "/v2/models/{model}/infer", "/v2/models/mock/infer", INFER),
