@@ -15,7 +15,7 @@ from orchestrator.http.problems import RETRY_SOON
 from orchestrator.http.service import client_of, service_of
 
 GET_VERBS = frozenset({"ready", "config"})
-POST_VERBS = frozenset({"infer"})
+POST_VERBS = frozenset({"infer", "generate", "generate_stream"})
 
 
 def named_by(request: Request, verbs: frozenset[str]) -> Named:

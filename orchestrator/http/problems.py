@@ -105,12 +105,16 @@ def body_of(error: Error, path: str) -> dict[str, Any]:
     if path.startswith("/v1/"):
         return openai_body(error)
     if _is_v2_protocol(path):
-        return {"error": error.message, "code": error.code}
+        return v2_body(error)
     return {"error": msgspec.to_builtins(error)}
 
 
 def _is_v2_protocol(path: str) -> bool:
     return path == "/v2" or path.startswith(_V2_PROTOCOL)
+
+
+def v2_body(error: Error) -> dict[str, Any]:
+    return {"error": error.message, "code": error.code}
 
 
 def openai_body(error: Error) -> dict[str, Any]:
