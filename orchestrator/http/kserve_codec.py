@@ -90,7 +90,7 @@ def decode_request(
     parameters = mapping_of(field_of(fields, "parameters"), "parameters")
     outputs, by_name = _outputs(field_of(fields, "outputs"))
     form = AnswerForm(flag_of(parameters, "binary_data_output"), by_name, text_of({"id": field_of(fields, "id")}, "id"))
-    timeout_us, priority = number_of(parameters, "timeout", int(MAX_TIMEOUT_S * 1e6)), number_of(parameters, "priority")
+    timeout_us, priority = number_of(parameters, "timeout", 2**64 - 1), number_of(parameters, "priority")
     request = InferRequest(
         model=model,
         model_version=version,
@@ -98,7 +98,7 @@ def decode_request(
         outputs=outputs,
         sequence=_sequence(parameters),
         priority=priority,
-        timeout_s=timeout_us / 1e6 if timeout_us else None,
+        queue_timeout_s=min(timeout_us / 1e6, MAX_TIMEOUT_S) if timeout_us else None,
         parameters={name: scalar_of(name, value) for name, value in parameters.items()},
     )
     return request, form

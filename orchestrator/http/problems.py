@@ -50,7 +50,7 @@ STATUS_OF_CODE = {
 }
 """What a client of the HTTP faces gets for each code, those of `adapter_api.errors` and the host's own."""
 
-_STATUS_IN_V2 = {"unsupported": 501, "engine_failed": 500}
+_STATUS_IN_V2 = {"unsupported": 501, "engine_failed": 500, "overloaded": 503}
 """Where Triton has another status for the same: its clients know it."""
 
 _OPENAI_TYPES = {

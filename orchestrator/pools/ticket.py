@@ -32,8 +32,9 @@ class Ticket(Claim):
         session: SessionKey | None,
         bound: bool,
         may_leave: bool = True,
+        queue_timeout_s: float | None = None,
     ) -> None:
-        super().__init__(work, demand, session=session, bound=bound)
+        super().__init__(work, demand, session=session, bound=bound, queue_timeout_s=queue_timeout_s)
         self.pool = pool
         """The pool that it is in; another one after `go_to`."""
         self.may_leave = may_leave and not bound

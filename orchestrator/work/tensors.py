@@ -32,6 +32,8 @@ from orchestrator.pools.told import tell
 from orchestrator.work.intake import Intake
 from orchestrator.work.ledger import Ledger
 
+_SHORTEST_S = 1e-6
+"""What engines count in."""
 OtherPool = Callable[[Ticket], Pool | None]
 """Names another pool for what a pool cannot run."""
 
@@ -88,7 +90,10 @@ class Tensors:
     def _admit(self, request: InferRequest, owner: str | None, *needs: Capability) -> Ticket:
         bound = request.sequence is not None and not request.sequence.start
         demand = Demand(model=request.model, model_version=request.model_version, needs=frozenset(needs))
-        return self._intake.admit(TensorWork.of(request), demand, request.timeout_s, owner=owner, bound=bound)
+        return self._intake.admit(
+            TensorWork.of(request), demand, request.timeout_s, owner=owner, bound=bound,
+            queue_timeout_s=request.queue_timeout_s,
+        )  # fmt: skip
 
     def _traced(self, ticket: Ticket, request: InferRequest) -> InferRequest:
         return msgspec.structs.replace(request, traceparent=self._ledger.accepted(ticket, request.traceparent))
@@ -145,7 +150,10 @@ def _as_taken(ticket: Ticket, replica: Replica, request: InferRequest) -> InferR
     """Return the request for one more attempt: by the name that the replica's engine has for its model."""
     ticket.attempts += 1
     model = replica.names.own(request.model) or request.model
-    return msgspec.structs.replace(request, model=model, timeout_s=ticket.remaining_s)
+    queue_timeout_s = request.queue_timeout_s
+    if queue_timeout_s is not None:  # what is left of it is for the engine's own line
+        queue_timeout_s = max(queue_timeout_s - ticket.waited_s, _SHORTEST_S)
+    return msgspec.structs.replace(request, model=model, timeout_s=ticket.remaining_s, queue_timeout_s=queue_timeout_s)
 
 
 def _as_asked(response: InferResponse, request: InferRequest) -> InferResponse:

@@ -81,7 +81,7 @@ def test_parameters_sequence_timeout_and_outputs_are_read() -> None:
     assert request.request_id != "r1"
     assert request.sequence is not None
     assert (request.sequence.id, request.sequence.start, request.sequence.end) == (7, True, False)
-    assert (request.timeout_s, request.priority, dict(request.parameters)) == (2.0, 1, {"mine": "x"})
+    assert (request.queue_timeout_s, request.priority, dict(request.parameters)) == (2.0, 1, {"mine": "x"})
     assert [(o.name, o.classification) for o in request.outputs] == [("a", 0), ("b", 3)]
     assert form.is_binary("a")
     assert not form.is_binary("b")
