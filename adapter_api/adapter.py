@@ -9,6 +9,7 @@ Public methods are final and check states, deadlines and results; authors implem
     _cancel(job_id)      tell the engine to stop, when closing the generator is not enough
     _model_props(model)  what one model is, when the engine can be asked about one without describing all
     _model_config(model, version)   a model's configuration, when the engine has one
+    _load_model(…) / _unload_model(…)   control of its models, when the engine has it
     _infer(request) / _infer_stream(request)   tensors, when the engine has them
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar, Self, final
@@ -258,6 +259,33 @@ class WorkerAdapter(ABC):
         )
 
     @final
+    async def load_model(
+        self, model: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Have the engine load a model from its repository, and return once it is ready. Takes as long as that takes.
+
+        Args:
+            model: Its name there.
+            config: A whole configuration, as JSON text, to use instead of the repository's.
+            files: The model's files by path, instead of the repository's; they need `config`.
+
+        Raises:
+            ModelNotFound: Its repository has no such model.
+            Unsupported: It loads no models when it is told to.
+            AdapterError: It does not load.
+        """
+        self._require_open()
+        await self._answer(self._load_model, object, model, config, files or {})
+
+    @final
+    async def unload_model(self, model: str, *, dependents: bool = False) -> None:
+        """Have the engine unload a model, and what only that one needs (`dependents`): it takes nothing new, what runs
+        may finish. Raises like `load_model`.
+        """
+        self._require_open()
+        await self._answer(self._unload_model, object, model, dependents=dependents)
+
+    @final
     async def engine_version(self) -> str | None:
         """Return the engine's version, with those of its backends where visible; `None` when it does not say.
 
@@ -320,6 +348,13 @@ class WorkerAdapter(ABC):
     async def _model_config(self, model: str, version: str | None) -> dict[str, Any]:
         """Return a model's configuration in the JSON form of Triton's `ModelConfig`: only what JSON can hold."""
         raise Unsupported(f"the {self.engine} adapter tells no configuration of models")
+
+    async def _load_model(self, model: str, config: str | None, files: Mapping[str, bytes]) -> None:
+        """Load a model, within a time of its own; declare `Capability.MODEL_CONTROL` when it works."""
+        raise Unsupported(f"the {self.engine} adapter loads no models")
+
+    async def _unload_model(self, model: str, *, dependents: bool) -> None:
+        raise Unsupported(f"the {self.engine} adapter unloads no models")
 
     async def _open(self) -> None:  # noqa: B027 - optional
         """Get what the adapter needs. Succeed when the engine is down: an orchestrator opens adapters of dead ones."""

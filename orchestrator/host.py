@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack
 from random import Random
 from time import monotonic
@@ -32,8 +32,10 @@ from orchestrator.config.settings import OrchestratorSettings, PoolSettings
 from orchestrator.held import Held
 from orchestrator.observability.metrics import OrchestratorMetrics
 from orchestrator.observability.scrape import EngineMetrics
+from orchestrator.observability.statistics import ModelStatistics
 from orchestrator.pools.fit import TemplateReader
 from orchestrator.pools.fleet import DrainReport, Fleet, ReloadReport
+from orchestrator.pools.model_control import ModelControl
 from orchestrator.pools.pool_choice import ServingPools
 from orchestrator.pools.status import PoolStatus, TaskStatus, Totals
 from orchestrator.rollout.report import RolloutReport
@@ -103,6 +105,7 @@ class Orchestrator:
             random=Random(),
         )
         self._tasks = Tasks(self._fleet, self._intake, self._jobs, self._ledger, dispatcher, self._shadows)
+        self._model_control = ModelControl(self._fleet, self._serving)
         self._tensors = Tensors(self._intake, self._ledger, self._serving.other_for)
         self._exit = AsyncExitStack()
         self.changes = self._ledger.changes
@@ -284,7 +287,34 @@ class Orchestrator:
             Unsupported: They have no such configuration.
             AdapterError: They cannot tell now.
         """
-        return await self._serving.model_config(model, version)
+        return await self._model_control.model_config(model, version)
+
+    async def load_model(
+        self, model: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Have every replica whose pool may serve a model load it, side by side; engines that do not have it, or load
+        no models, are passed over as long as one does.
+
+        Args:
+            model: Its name here.
+            config: A whole configuration, as JSON text, to use instead of the repository's.
+            files: The model's files by path, instead of the repository's; they need `config`.
+
+        Raises:
+            ModelNotFound: No engine has it in its repository.
+            Unsupported: No engine loads models when it is told to.
+            AdapterError: A replica did not load it; the message says how many did.
+        """
+        await self._model_control.load_model(model, config, files or {})
+
+    async def unload_model(self, model: str, *, dependents: bool = False) -> None:
+        """Have every replica unload a model, and its `dependents`; raises like `load_model`."""
+        await self._model_control.unload_model(model, dependents=dependents)
+
+    def statistics(self, model: str, version: str | None = None) -> list[ModelStatistics]:
+        """Return what the host has had done by a model since it was started, one entry for each of its versions."""
+        props = self.model_props(model)
+        return self._ledger.statistics.of(model, props[1].versions if props else (), version)
 
     def model_is_ready(self, model: str, version: str | None = None) -> bool:
         """Whether a replica takes work for the model now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -179,6 +179,12 @@ class TritonAdapter(WorkerAdapter):
         if config is None:
             raise Unsupported(f"{self._engine.what(model)}: this server tells no configuration of models")
         return json_form(config)
+
+    async def _load_model(self, model: str, config: str | None, files: Mapping[str, bytes]) -> None:
+        await self._models.load(model, config=config, files=files)
+
+    async def _unload_model(self, model: str, *, dependents: bool) -> None:
+        await self._models.unload(model, dependents=dependents)
 
     async def _infer(self, request: InferRequest) -> InferResponse:
         return await inference.infer(self._engine, request)

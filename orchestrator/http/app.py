@@ -17,7 +17,18 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter_api import AdapterError
-from orchestrator.http import kserve, kserve_generate, kserve_models, openai, ops, page, problems, tasks
+from orchestrator.http import (
+    kserve,
+    kserve_absent,
+    kserve_generate,
+    kserve_models,
+    kserve_repository,
+    openai,
+    ops,
+    page,
+    problems,
+    tasks,
+)
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
 from orchestrator.http.request_ids import RequestIds, id_of
@@ -28,7 +39,9 @@ _log = logging.getLogger("orchestrator.http")
 
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-V2: Sequence[APIRouter] = (kserve.router, kserve_generate.router, kserve_models.router)
+V2: Sequence[APIRouter] = (
+    kserve.router, kserve_generate.router, kserve_repository.router, kserve_absent.router, kserve_models.router,
+)  # fmt: skip
 FACES: Sequence[APIRouter] = (ops.probes, page.docs, tasks.router, openai.router, *V2)
 """What clients call."""
 ADMIN: Sequence[APIRouter] = (ops.probes, page.docs, ops.router, page.router)

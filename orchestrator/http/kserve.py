@@ -19,7 +19,10 @@ from orchestrator.http.version import own_version
 
 router = APIRouter(tags=["v2 inference protocol"])
 
-_EXTENSIONS = ("binary_tensor_data", "model_configuration", "sequence")
+_EXTENSIONS = (
+    "classification", "sequence", "schedule_policy", "model_configuration", "binary_tensor_data", "parameters",
+    "generate",
+)  # fmt: skip
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -29,6 +32,7 @@ async def live() -> Response:
     return json_answer({"live": True})
 
 
+@probes.get("/v2/health")
 @probes.get("/v2/health/ready")
 async def ready(request: Request) -> Response:
     """Say whether a pool takes work: 200, else 503."""
@@ -37,9 +41,15 @@ async def ready(request: Request) -> Response:
 
 
 @router.get("/v2")
-async def server() -> Response:
-    """Name the server and the extensions it knows."""
-    return json_answer({"name": "worker-adapter", "version": own_version(), "extensions": _EXTENSIONS})
+async def server(request: Request) -> Response:
+    """Name the server and the extensions that the client may use."""
+    client = client_of(request)
+    extensions = list(_EXTENSIONS)
+    if client.may_watch:
+        extensions.append("statistics")
+    if client.is_admin:
+        extensions += ["model_repository", "model_repository(unload_dependents)"]
+    return json_answer({"name": "worker-adapter", "version": own_version(), "extensions": extensions})
 
 
 @router.post("/v2/models/{model:path}/infer", openapi_extra=bodies.INFERENCE)

@@ -14,7 +14,7 @@ from orchestrator.http.model_paths import Named, named_in
 from orchestrator.http.problems import RETRY_SOON
 from orchestrator.http.service import client_of, service_of
 
-GET_VERBS = frozenset({"ready", "config"})
+GET_VERBS = frozenset({"ready", "config", "stats"})
 POST_VERBS = frozenset({"infer", "generate", "generate_stream"})
 
 

@@ -22,6 +22,7 @@ from adapter_api import (
     RequestedOutput,
     Sequence,
     Tensor,
+    Unsupported,
 )
 from adapter_api.bounds import MAX_DIM, MAX_DIMS, MAX_TENSORS, MAX_TIMEOUT_S
 from orchestrator.http.json_bounds import require_bounded
@@ -152,7 +153,9 @@ def _input(spec: dict[str, msgspec.Raw], position: int, rest: memoryview, values
     if len(shape) > MAX_DIMS:
         raise InvalidRequest(f"input {name!r} has {len(shape)} dimensions; there may be {MAX_DIMS}")
     what = f"parameters of input {name!r}"
-    size = mapping_of(field_of(spec, "parameters", what), what).get("binary_data_size")
+    parameters = mapping_of(field_of(spec, "parameters", what), what)
+    _refuse_shared_memory(parameters, f"input {name!r}")
+    size = parameters.get("binary_data_size")
     if size is None:
         return _from_json(name, datatype, tuple(shape), spec.get("data"), values), rest
     if type(size) is not int or not 0 <= size <= len(rest):
@@ -196,10 +199,16 @@ def _outputs(specs: Any) -> tuple[tuple[RequestedOutput, ...], dict[str, bool]]:
         if not isinstance(spec, dict) or not isinstance(spec.get("name"), str) or len(spec["name"]) > LONGEST_NAME:
             raise InvalidRequest(f"each of 'outputs' must have a name of at most {LONGEST_NAME} characters")
         parameters = mapping_of(spec.get("parameters"), "parameters of an output")
+        _refuse_shared_memory(parameters, f"output {spec['name']!r}")
         outputs.append(RequestedOutput(spec["name"], number_of(parameters, "classification", 2**31 - 1) or 0))
         if "binary_data" in parameters:
             by_name[spec["name"]] = flag_of(parameters, "binary_data")
     return tuple(outputs), by_name
+
+
+def _refuse_shared_memory(parameters: dict[str, Any], what: str) -> None:
+    if "shared_memory_region" in parameters:
+        raise Unsupported(f"{what} is in shared memory, which a host has not with its clients: send it in the request")
 
 
 def _sequence(parameters: dict[str, Any]) -> Sequence | None:

@@ -84,7 +84,7 @@ class Refused(Exception):
 def status_of(code: str, path: str = "") -> int:
     """Return the status for a code, at the face that `path` belongs to."""
     found = STATUS_OF_CODE.get(code, 500)
-    return _STATUS_IN_V2.get(code, found) if _is_v2_protocol(path) else found
+    return _STATUS_IN_V2.get(code, found) if is_v2_protocol(path) else found
 
 
 def error_of(exc: Exception) -> Error:
@@ -104,12 +104,13 @@ def body_of(error: Error, path: str) -> dict[str, Any]:
     """Return the body that tells `error` in the dialect of the face that `path` belongs to."""
     if path.startswith("/v1/"):
         return openai_body(error)
-    if _is_v2_protocol(path):
+    if is_v2_protocol(path):
         return v2_body(error)
     return {"error": msgspec.to_builtins(error)}
 
 
-def _is_v2_protocol(path: str) -> bool:
+def is_v2_protocol(path: str) -> bool:
+    """Return whether a path is one where clients of the v2 protocol ask."""
     return path == "/v2" or path.startswith(_V2_PROTOCOL)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
-from adapter_api import AdapterError, Capability, ModelNotFound, ModelProps, NotReady, WorkerAdapter
+from adapter_api import AdapterError, Capability, ModelNotFound, ModelProps, NotReady
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.claim import Work
 from orchestrator.pools.demand import Demand
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
+from orchestrator.pools.replica import Replica
 from orchestrator.pools.routing import choose_pool
 from orchestrator.pools.ticket import Ticket
 from orchestrator.sessions.affinity import Affinity, SessionKey
@@ -92,36 +92,15 @@ class ServingPools:
             raise absent
         return None
 
-    async def model_config(self, model: str, version: str | None) -> dict[str, Any]:
-        """Return a model's configuration as a replica that has it tells it, under the name that it was asked for by.
-
-        Raises:
-            ModelNotFound: Those asked do not have it.
-            Unsupported: Their engines have no such configuration.
-            NotReady: There is no replica to ask now.
-            AdapterError: Those asked cannot tell now.
-        """
-        failed: AdapterError | None = None
-        for adapter, own in self._that_may_tell(model, version)[:_ASKED_AT_MOST]:
-            try:
-                return {**await adapter.model_config(own, version), "name": model}
-            except AdapterError as exc:
-                failed = failed or exc
-        if failed is not None:
-            raise failed
-        raise NotReady(f"no replica that has model {model!r} can be asked for its configuration now")
-
-    def _that_may_tell(self, model: str, version: str | None) -> list[tuple[WorkerAdapter, str]]:
-        """Return the adapters of replicas that have a model, with its name there; where it is ready comes first."""
+    def that_may_have(self, model: str, version: str | None = None) -> list[Replica]:
+        """Return the replicas that can be asked about a model; those that have it ready for work come first."""
         found = [
-            (replica.model_is_ready(model, version) and not replica.why_no_work(), replica.adapter, own)
+            replica
             for pool in self._with_model(model, version)
             for replica in pool.replicas.values()
-            if replica.adapter is not None
-            and replica.may_have_model(model, version)
-            and (own := replica.names.own(model)) is not None
+            if replica.adapter is not None and replica.may_have_model(model, version)
         ]
-        return [(adapter, own) for _, adapter, own in sorted(found, key=lambda each: not each[0])]
+        return sorted(found, key=lambda each: bool(each.why_no_work()) or not each.model_is_ready(model, version))
 
     def model_is_ready(self, model: str, version: str | None) -> bool:
         """Whether a replica takes work for the model now."""

@@ -113,6 +113,7 @@ async def infer(ticket: Ticket, request: InferRequest, other_pool: OtherPool) ->
                 _move(ticket, other_pool)
             else:
                 _succeeded(ticket, began)
+                ticket.version = response.model_version
                 return _as_asked(response, request)
     ticket.raise_refusal()
     raise _out_of_time(ticket)
@@ -131,6 +132,7 @@ async def infer_stream(ticket: Ticket, request: InferRequest, other_pool: OtherP
             async with _adapter(replica).infer_stream(_as_taken(ticket, replica, request)) as stream:
                 async for response in stream:
                     ticket.shown = True
+                    ticket.version = response.model_version
                     yield _as_asked(response, request)
             _succeeded(ticket, began)
             return
@@ -149,6 +151,9 @@ def _adapter(replica: Replica) -> WorkerAdapter:
 def _as_taken(ticket: Ticket, replica: Replica, request: InferRequest) -> InferRequest:
     """Return the request for one more attempt: by the name that the replica's engine has for its model."""
     ticket.attempts += 1
+    props = replica.model_props(request.model)
+    if props is not None and props.max_batch_size and request.inputs and request.inputs[0].shape:
+        ticket.rows = max(1, request.inputs[0].shape[0])
     model = replica.names.own(request.model) or request.model
     queue_timeout_s = request.queue_timeout_s
     if queue_timeout_s is not None:  # what is left of it is for the engine's own line
