@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from adapter_api import InvalidRequest
+from adapter_api import InvalidRequest, TensorSpec
 from orchestrator.http import bodies
 from orchestrator.http.kserve_asked import GET_VERBS, json_answer, named_by, props_of
 from orchestrator.http.model_paths import Named
@@ -88,11 +90,15 @@ async def _look(request: Request) -> Response:
         return _readiness(request, named)
     return json_answer({
         "name": named.model,
-        "versions": props.versions if props else (),
+        "versions": (named.version,) if named.version else props.versions if props else (),
         "platform": (props.dialect if props else None) or "",
-        "inputs": props.inputs if props else (),
-        "outputs": props.outputs if props else (),
+        "inputs": [_tensor(spec) for spec in props.inputs] if props else (),
+        "outputs": [_tensor(spec) for spec in props.outputs] if props else (),
     })  # fmt: skip
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
 
 
 def _readiness(request: Request, named: Named) -> Response:
