@@ -229,19 +229,25 @@ class Orchestrator:
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
-    async def infer(self, request: InferRequest, *, owner: str | None = None) -> InferResponse:
+    async def infer(
+        self, request: InferRequest, *, owner: str | None = None, session_id: str | None = None
+    ) -> InferResponse:
         """Run one inference on a ready replica and return its one response.
+
+        One with a `session_id` goes where the last one of that session went, if there is a free slot.
 
         It is tried elsewhere only when it provably did not run; a sequence stays at the replica that has it.
 
         Raises:
             AdapterError: As `accept` refuses a task, or as the adapter failed.
         """
-        return await self._tensors.infer(request, owner)
+        return await self._tensors.infer(request, owner, session_id)
 
-    def infer_stream(self, request: InferRequest, *, owner: str | None = None) -> TensorStream:
+    def infer_stream(
+        self, request: InferRequest, *, owner: str | None = None, session_id: str | None = None
+    ) -> TensorStream:
         """Return the responses of one inference as they arrive; iterating raises like `infer`, closing cancels."""
-        return TensorStream(self._tensors.infer_stream(request, owner))
+        return TensorStream(self._tensors.infer_stream(request, owner, session_id))
 
     # -- pools --------------------------------------------------------------------------------------------------------
 

@@ -113,7 +113,7 @@ class StreamingAnswer(Response):
     async def _refuse(self, send: Send, error: Error, body: dict[str, Any]) -> None:
         self._started = True
         status = status_of(error.code, self._path)
-        answer = Response(msgspec.json.encode(body), status, headers_of(error), "application/json")
+        answer = Response(msgspec.json.encode(body), status, headers_of(error, self._path), "application/json")
         await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 

@@ -34,6 +34,7 @@ from orchestrator.http.problems import Refused
 from orchestrator.http.request_ids import RequestIds, id_of
 from orchestrator.http.schema import describe
 from orchestrator.http.service import Service, client_of
+from orchestrator.http.session_header import AFFINITY, SessionHeaders
 
 _log = logging.getLogger("orchestrator.http")
 
@@ -69,6 +70,8 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
     app.add_exception_handler(RecursionError, _on_recursion)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
+    named = service.settings.session_header
+    app.add_middleware(SessionHeaders, names=(AFFINITY,) if named is None else (named, AFFINITY))
     app.add_middleware(_LetIn, service=service)
     app.add_middleware(BodyLimits, settings=service.settings.limits, pending=service.pending)
     if service.settings.cors_origins:
@@ -84,7 +87,9 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
                 "X-Predicted-Start-Ms",
                 "Retry-After",
                 "x-should-retry",
+                "Inference-Header-Content-Length",  # without it no page can tell JSON from tensors
             ],
+            allow_private_network=True,  # a page from elsewhere asks whether it may call a machine of this network
         )
     app.add_middleware(RequestIds)
     return app

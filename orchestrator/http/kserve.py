@@ -15,6 +15,7 @@ from orchestrator.http.kserve_codec import decode_request, encode_response
 from orchestrator.http.ops import probes
 from orchestrator.http.reading import trace_of
 from orchestrator.http.service import client_of, read_body, service_of
+from orchestrator.http.session_header import session
 from orchestrator.http.version import own_version
 
 router = APIRouter(tags=["v2 inference protocol"])
@@ -84,7 +85,7 @@ async def _infer_unless_gone(request: Request, asked: InferRequest, owner: str |
     async with anyio.create_task_group() as group:
         group.start_soon(cancel_when_gone, request.receive, group.cancel_scope)
         try:
-            response = await service_of(request).orchestrator.infer(asked, owner=owner)
+            response = await service_of(request).orchestrator.infer(asked, owner=owner, session_id=session.get())
         except Exception as exc:  # raised below: inside, the group would wrap it
             failure = exc
         group.cancel_scope.cancel()

@@ -33,6 +33,7 @@ from orchestrator.http.model_paths import Named
 from orchestrator.http.problems import answer, v2_body
 from orchestrator.http.reading import trace_of
 from orchestrator.http.service import client_of, read_body, service_of, share_of
+from orchestrator.http.session_header import session
 from orchestrator.http.sse import data_frame
 
 router = APIRouter(tags=["v2 inference protocol"])
@@ -85,9 +86,9 @@ async def _on_tensors(request: Request, asked: InferRequest, id: str, streamed: 
     headers = {"X-Job-Id": asked.request_id}
     found = service.orchestrator.model_props(asked.model)
     if found is not None and Capability.TENSOR_STREAM in found[1].capabilities:
-        stream = service.orchestrator.infer_stream(asked, owner=client.name)
+        stream = service.orchestrator.infer_stream(asked, owner=client.name, session_id=session.get())
         return await _of_responses(request, stream, stream.aclose, headers, id, streamed)
-    once = _once(service.orchestrator.infer(asked, owner=client.name))
+    once = _once(service.orchestrator.infer(asked, owner=client.name, session_id=session.get()))
     return await _of_responses(request, once, once.aclose, headers, id, streamed)
 
 

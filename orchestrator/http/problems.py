@@ -133,14 +133,14 @@ def _param_in(error: Error) -> str | None:
     return None if found is None else found[1] or found[2]
 
 
-def headers_of(error: Error) -> dict[str, str]:
+def headers_of(error: Error, path: str = "") -> dict[str, str]:
     headers = {}
     wait_s = error.retry_after_s
-    if wait_s is None and error.retryable and status_of(error.code) in (429, 503):
+    status = status_of(error.code, path)
+    if wait_s is None and error.retryable and status in (429, 503):
         wait_s = RETRY_AFTER_S
     if wait_s is not None:
         headers["Retry-After"] = str(max(1, min(round(wait_s), LONGEST_RETRY_AFTER_S)))
-    status = status_of(error.code)
     if not error.retryable and (status in (408, 409, 429) or status >= 500):
         headers["x-should-retry"] = "false"  # OpenAI's clients try these again by themselves
     if error.code in ("api_key_missing", "api_key_unknown"):
@@ -152,4 +152,4 @@ def answer(connection: HTTPConnection, error: Error) -> Response:
     """Return the answer that tells `error` to whoever asked."""
     path = connection.scope["path"]
     body = msgspec.json.encode(body_of(error, path))
-    return Response(body, status_of(error.code, path), headers_of(error), "application/json")
+    return Response(body, status_of(error.code, path), headers_of(error, path), "application/json")

@@ -39,7 +39,7 @@ OtherPool = Callable[[Ticket], Pool | None]
 
 
 class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
-    """An inference on tensors, as work; a sequence is its session."""
+    """An inference on tensors, as work; a sequence is its session, else the caller's."""
 
     job_id: str
     model: str
@@ -49,12 +49,12 @@ class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
     trace_headers: TraceHeaders = ()
 
     @classmethod
-    def of(cls, request: InferRequest) -> TensorWork:
+    def of(cls, request: InferRequest, session_id: str | None) -> TensorWork:
         return cls(
             job_id=request.request_id,
             model=request.model,
             model_version=request.model_version,
-            session_id=None if request.sequence is None else f"sequence:{request.sequence.id}",
+            session_id=session_id if request.sequence is None else f"sequence:{request.sequence.id}",
             trace_headers=request.trace_headers,
         )
 
@@ -67,8 +67,8 @@ class Tensors:
         self._ledger = ledger
         self._other_pool = other_pool
 
-    async def infer(self, request: InferRequest, owner: str | None) -> InferResponse:
-        ticket = self._admit(request, owner, Capability.TENSORS)
+    async def infer(self, request: InferRequest, owner: str | None, session_id: str | None) -> InferResponse:
+        ticket = self._admit(request, owner, session_id, Capability.TENSORS)
         try:
             return await infer(ticket, self._traced(ticket, request), self._other_pool)
         except AdapterError as exc:
@@ -76,8 +76,10 @@ class Tensors:
         finally:
             self._intake.finish(ticket, 0)
 
-    async def infer_stream(self, request: InferRequest, owner: str | None) -> AsyncIterator[InferResponse]:
-        ticket = self._admit(request, owner, Capability.TENSORS, Capability.TENSOR_STREAM)
+    async def infer_stream(
+        self, request: InferRequest, owner: str | None, session_id: str | None
+    ) -> AsyncIterator[InferResponse]:
+        ticket = self._admit(request, owner, session_id, Capability.TENSORS, Capability.TENSOR_STREAM)
         try:
             async with aclosing(infer_stream(ticket, self._traced(ticket, request), self._other_pool)) as responses:
                 async for response in responses:
@@ -87,11 +89,11 @@ class Tensors:
         finally:
             self._intake.finish(ticket, 0)
 
-    def _admit(self, request: InferRequest, owner: str | None, *needs: Capability) -> Ticket:
+    def _admit(self, request: InferRequest, owner: str | None, session_id: str | None, *needs: Capability) -> Ticket:
         bound = request.sequence is not None and not request.sequence.start
         demand = Demand(model=request.model, model_version=request.model_version, needs=frozenset(needs))
         return self._intake.admit(
-            TensorWork.of(request), demand, request.timeout_s, owner=owner, bound=bound,
+            TensorWork.of(request, session_id), demand, request.timeout_s, owner=owner, bound=bound,
             queue_timeout_s=request.queue_timeout_s,
         )  # fmt: skip
 
