@@ -32,7 +32,7 @@ from orchestrator.http.kserve_text import flat_text, task_of, text_of_events, ve
 from orchestrator.http.model_paths import Named
 from orchestrator.http.problems import answer, v2_body
 from orchestrator.http.reading import trace_of
-from orchestrator.http.service import client_of, read_body, service_of, share_of
+from orchestrator.http.service import client_of, read_body, read_json, service_of, share_of
 from orchestrator.http.session_header import session
 from orchestrator.http.sse import data_frame
 
@@ -75,7 +75,7 @@ async def _generate(request: Request, *, streamed: bool) -> Response:
         raise Unsupported(
             f"the engine does not tell which inputs model {named.model!r} has: use infer, which names them"
         )
-    return await _on_text(request, named, values, streamed)
+    return await _on_text(request, named, streamed)
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------------
@@ -188,9 +188,9 @@ async def _the_one(
 # -- texts ------------------------------------------------------------------------------------------------------------
 
 
-async def _on_text(request: Request, named: Named, values: int, streamed: bool) -> Response:
+async def _on_text(request: Request, named: Named, streamed: bool) -> Response:
     service, client = service_of(request), client_of(request)
-    task, id = await read_body(request, lambda body: task_of(head_of(body, values), named.model, named.version))
+    task, id = await read_json(request, lambda fields: task_of(fields, named.model, named.version))
     task = task.model_copy(update=trace_of(request.headers))
     accepted = await service.accept(task, client, share=share_of(request))
     if streamed:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from adapter_api import InvalidRequest, Started, TaskRequest, Token, TokenEvent
-from orchestrator.http.kserve_fields import LONGEST_NAME, field_of, mapping_of, text_of
+from orchestrator.http.kserve_fields import LONGEST_NAME, mapping_of, text_of
 from orchestrator.http.reading import parse_object
 
 _ALIKE = (
@@ -25,12 +25,12 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 """What asks for nothing that is not so anyway: the path says whether the answer streams."""
 
 
-def task_of(fields: Mapping[str, msgspec.Raw], model: str, version: str | None) -> tuple[TaskRequest, str]:
+def task_of(fields: Mapping[str, Any], model: str, version: str | None) -> tuple[TaskRequest, str]:
     """Return the task that a body's fields ask for, and the `id` that its answers have; raises `InvalidRequest`.
 
     Sampling may stand at the top, in `parameters`, or in `sampling_parameters`, which is an object or one as JSON text.
     """
-    said = {name: field_of(fields, name) for name in fields}
+    said = dict(fields)
     id = text_of(said, "id")
     prompt = _only(said.pop("text_input", None))
     if not isinstance(prompt, str):

@@ -135,6 +135,18 @@ async def test_a_model_that_takes_text_and_tells_no_tensors_generates_too(serve:
 
 
 @pytest.mark.spec("ORCH-3074-005")
+async def test_a_long_text_is_taken_as_on_every_other_face(serve: Serve) -> None:
+    async with serve({"reply": "ok"}) as host:
+        answer = await host.client.post("/v2/models/mock/generate", json={"text_input": "a" * 2**20})
+        engine = adapter_of(host.orchestrator, "r0")
+        assert isinstance(engine, MockAdapter)
+        prompt = engine.submitted[-1].prompt
+
+    assert answer.json()["text_output"] == "ok"
+    assert len(prompt or "") == 2**20
+
+
+@pytest.mark.spec("ORCH-3074-005")
 @pytest.mark.parametrize(
     "body, named",
     [
