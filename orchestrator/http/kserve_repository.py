@@ -55,6 +55,7 @@ def _model(request: Request, verb: str) -> str:
     model = whole_name(request.scope, REPOSITORY, verb)
     if not model or len(model) > MAX_NAME:
         raise InvalidRequest(f"a model's name has 1 to {MAX_NAME} characters")
+    client_of(request).require_model(model)
     return model
 
 

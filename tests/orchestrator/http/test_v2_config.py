@@ -10,8 +10,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from adapter_clients import DetectionClient
 from orchestrator.config import HostSettings
 from orchestrator.serve import serving
+from tests.adapter_clients.detection.detectors import PLAIN
 from tests.orchestrator.http.conftest import Serve
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.embedded import EmbeddedTriton
@@ -93,3 +95,17 @@ async def test_what_has_no_configuration_says_so_with_tritons_statuses(serve: Se
     assert "the mock adapter tells no configuration" in none.json()["error"]
     assert (no_model.status_code, no_version.status_code) == (404, 404)
     assert (posted.status_code, posted.headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.live
+@pytest.mark.spec("ORCH-3074-001")
+async def test_a_detector_is_recognised_through_a_host_as_at_its_engine(triton: EmbeddedTriton) -> None:
+    async with in_front_of(triton.grpc_url) as host:
+        found = []
+        for url in (f"http+v2://{host.base_url.netloc.decode()}", triton.grpc_url):
+            async with DetectionClient.connect(url, model="colours") as client:
+                found.append(await client.detect(PLAIN))
+
+    here, there = found
+    assert here.detections
+    assert here.detections == there.detections

@@ -111,7 +111,7 @@ async def test_engines_that_take_no_orders_are_told_as_that(serve: Serve) -> Non
 
 
 async def test_only_an_admins_key_may_give_orders(serve: Serve) -> None:
-    keys = [key("plain", watch=True), key("admin", admin=True)]
+    keys = [key("plain", watch=True), key("admin", admin=True), key("of-another", admin=True, models=["x"])]
     async with serve(server={"api_keys": keys}, pool={"adapter": "controlled"}, plugins=plugins()) as host:
         told = [
             (
@@ -119,10 +119,10 @@ async def test_only_an_admins_key_may_give_orders(serve: Serve) -> None:
                 (await host.client.post(PATH.format("m", "unload"), headers=bearer(name))).status_code,
                 "model_repository" in (await host.client.get("/v2", headers=bearer(name))).json()["extensions"],
             )
-            for name in ("plain", "admin")
+            for name in ("plain", "admin", "of-another")
         ]
 
-    assert told == [(403, 403, False), (200, 200, True)]
+    assert told == [(403, 403, False), (200, 200, True), (403, 403, True)]
 
 
 @pytest.mark.parametrize(
