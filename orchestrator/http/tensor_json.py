@@ -11,12 +11,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from orchestrator.http.json_bounds import after_text
+
 _STEP = 2**16
 _ELEMENTS = 2**13
 _LONGEST_NUMBER = 1024
 _EXACT = 2**53
 """Beyond it, a number with a point or an exponent may be another one than was meant."""
-_WORDS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|-?Infinity|NaN', re.DOTALL)
+_WORDS = re.compile(rb'"|-?Infinity|NaN|1e9999')
+_LONGEST_WORD = len(b"-Infinity")
 _STAND_INS = {b"NaN": b"1e99991", b"-Infinity": b"-1e99992", b"Infinity": b"1e99992"}
 _STAND_IN = b"1e9999"
 """No number that anybody means: it is far beyond every datatype."""
@@ -36,9 +39,20 @@ def with_stand_ins(text: bytes) -> bytes | None:
 
     `None` when there are none of them, or when it has such a number of its own.
     """
-    if _STAND_IN in text or (b"NaN" not in text and b"Infinity" not in text):
-        return None
-    return _WORDS.sub(lambda found: _STAND_INS.get(found[0], found[0]), text)
+    pieces: list[bytes] = []
+    at = kept = 0
+    while at < len(text):
+        found = _WORDS.search(text, at, at + _STEP)
+        if found is None:
+            at += _STEP - _LONGEST_WORD  # one may be cut in two here
+        elif found[0] == b'"':
+            at = after_text(text, found.end())
+        elif (stand_in := _STAND_INS.get(found[0])) is None:
+            return None
+        else:
+            pieces += (text[kept : found.start()], stand_in)
+            at = kept = found.end()
+    return b"".join((*pieces, text[kept:])) if pieces else None
 
 
 def numbers_in(data: msgspec.Raw, dtype: np.dtype[Any], depth: int) -> np.ndarray[Any, Any]:

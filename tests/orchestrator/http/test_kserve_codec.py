@@ -10,6 +10,7 @@ import pytest
 
 from adapter_api import InferRequest, InferResponse, InvalidRequest, ProtocolViolation, Tensor
 from orchestrator.http.kserve_codec import AnswerForm, decode_request, encode_response
+from orchestrator.http.tensor_json import with_stand_ins
 
 JSON_ONLY = AnswerForm(default=False, by_name={})
 BINARY = AnswerForm(default=True, by_name={})
@@ -163,6 +164,18 @@ def test_an_answer_that_is_broken_is_the_engines_fault() -> None:
     broken = Tensor("x", "BYTES", (1,), b"\x09\0\0\0a")
     with pytest.raises(ProtocolViolation, match="output 'x' is broken"):
         encode_response(InferResponse(model="m", outputs=(broken,)), AnswerForm(False, {}))
+
+
+@pytest.mark.spec("ORCH-3074-006")
+@pytest.mark.parametrize("shift", range(12))
+def test_a_word_is_a_number_wherever_it_stands(shift: int) -> None:
+    before = 2**16 - 4 - len('{"a": ""} ') - shift
+    head = b'{"a": "%b", "b": [%b-Infinity, "NaN"]}' % (b'\\"' * (before // 2), b" " * shift)
+    found = with_stand_ins(head)
+
+    assert found == head.replace(b"-Infinity", b"-1e99992")
+    assert with_stand_ins(b"[1e99991, NaN]") is None
+    assert with_stand_ins(b'["NaN", 1]') is None
 
 
 @pytest.mark.spec("ORCH-3074-006")
