@@ -9,7 +9,7 @@ import msgspec
 
 from adapter_api import Capability, ModelProps, TaskRequest, Unsupported
 from adapter_kit.chat_template import Template
-from orchestrator.pools.tool_choice import must_call
+from adapter_kit.tool_choice import must_call
 
 _BY_TEMPLATE = frozenset({Capability.MESSAGES, Capability.TOOLS, Capability.CHAT_TEMPLATE_KWARGS})
 """What a chat template of the host may give to a model that takes text."""
