@@ -45,7 +45,7 @@ def task(**fields: Any) -> TaskRequest:
     return TaskRequest.parse({"model": "m", "messages": [{"role": "user", "content": "add 20 22"}], **fields})
 
 
-async def answer(reply: str, asked: TaskRequest, /, signature: str = "vllm", **override: Any) -> tuple[list[Any], Any]:
+async def answer(reply: str, asked: TaskRequest, /, signature: Any = "vllm", **override: Any) -> tuple[list[Any], Any]:
     """Return the events of an answer that comes letter by letter, and the request."""
     with FakeTriton() as fake:
         fake.model("m").signature(signature).respond_with_tokens([*reply])
