@@ -17,6 +17,7 @@ from orchestrator.config import HostSettings
 from orchestrator.serve import serving
 from tests.adapter_clients.chat.test_images import picture
 from tests.triton_adapter.embedded.repositories import QUICK, add_model
+from tests.worker_adapter.chat.test_chat import Terminal
 from triton_adapter.embedded import EmbeddedTriton
 from triton_adapter.embedded.demo import demo_repository
 
@@ -137,3 +138,62 @@ async def test_only_models_that_chat_are_offered_for_a_chat(way: str, eyes: Embe
 
     assert names == ["echo", "eyes"]
     assert "addsub" not in asked.value.message
+
+
+@pytest.mark.spec("ORCH-3070-011", "ORCH-3070-018")
+def test_a_picture_that_is_dragged_into_a_terminal_is_seen_and_the_chat_goes_on_from_there(
+    eyes: EmbeddedTriton, tmp_path: Path
+) -> None:
+    (tmp_path / "it's a photo.jpg").write_bytes(picture(turned=6))
+    dragged = f"'{tmp_path}/it'\\''s a photo.jpg' "
+    with Terminal("chat", eyes.grpc_url, "--model", "eyes", "--max-tokens", "32") as terminal:
+        terminal.read_until_prompt()
+        terminal.type(f"{dragged}\r")
+        terminal.read_until("with the next question")
+        terminal.read_until_prompt()
+        terminal.type("What is on it?\r")
+        terminal.read_until("20x40 red red / blue blue <")
+        terminal.read_until_prompt()
+        terminal.type("/model echo\r")
+        terminal.read_until("model: echo")
+        terminal.read_until_prompt()
+        terminal.type("And where?\r")
+        terminal.read_until("error[unsupported]")
+        terminal.read_until("in the history of this session")
+        terminal.read_until_prompt()
+        terminal.type(f"/save {tmp_path}/chat.md\r")
+        terminal.read_until("saved 1 question")
+        terminal.read_until_prompt()
+        terminal.type("/clear\r")
+        terminal.read_until("forgotten")
+        terminal.read_until_prompt()
+        terminal.type("And now?\r")
+        terminal.read_until("user: And now?")
+        terminal.read_until_prompt()
+        terminal.type("\x04")
+
+        assert terminal.exit_code() == 0
+    saved = (tmp_path / "chat.md").read_text()
+    assert "**You:** What is on it?" in saved
+    assert "**eyes:** 20x40 red red / blue blue" in saved
+
+
+@pytest.mark.spec("ORCH-3070-016")
+def test_ctrl_c_stops_an_answer_in_a_real_engine_and_the_next_question_is_answered(triton: EmbeddedTriton) -> None:
+    with Terminal("chat", triton.grpc_url, "--model", "slow", "--max-tokens", "2000") as terminal:
+        terminal.read_until_prompt()
+        terminal.type("again and again\r")
+        terminal.read_until("again")
+        terminal.read_until("user")  # the model repeats its prompt
+        terminal.type("\x03")
+        told = terminal.read_until_prompt()
+        terminal.type("/model splitter\r")
+        terminal.read_until_prompt()
+        terminal.type("ünï\r")
+        terminal.read_until("user: ünï")
+        terminal.read_until_prompt()
+        terminal.type("\x04")
+
+        assert terminal.exit_code() == 0
+    assert "SIGINT: cancelled in" in told
+    assert "it is not remembered" in told
