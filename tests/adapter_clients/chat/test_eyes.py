@@ -37,7 +37,7 @@ output [ { name: "text_output", data_type: TYPE_STRING, dims: [ -1 ] } ]
 instance_group [ { kind: KIND_CPU } ]
 """
 MODEL = (Path(__file__).parent / "stand_ins" / "eyes.py").read_text("utf-8")
-WAYS = ("grpcio", "h2", "http", "host, v1")
+WAYS = ("grpcio", "h2", "http", "host, v1", "host, v2")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,8 @@ async def client_by(way: str, server: EmbeddedTriton, **settings: Any) -> AsyncI
         else:
             host = await stack.enter_async_context(serving(_host(server), plugins=load_plugins()))
             url = host.ready.url
-            adapter = "openai"
+            adapter = "openai" if way == "host, v1" else "triton"
+            url = url if adapter == "openai" else url.replace("http://", "http+v2://")
         yield await stack.enter_async_context(
             ChatClient.connect(url, adapter=adapter, options=options, **{"model": "eyes", **settings})
         )
@@ -126,7 +127,7 @@ async def test_a_model_without_eyes_is_shown_nothing_over_any_way(way: str, eyes
 
 
 @pytest.mark.spec("ORCH-3070-022")
-@pytest.mark.parametrize("way", ["h2", "host, v1"])
+@pytest.mark.parametrize("way", ["h2", "host, v1", "host, v2"])
 async def test_only_models_that_chat_are_offered_for_a_chat(way: str, eyes: EmbeddedTriton) -> None:
     async with client_by(way, eyes, model=None) as client:
         names = await client.model_names()
