@@ -35,6 +35,9 @@ HEALTH_PAYLOAD: Mapping[str, Any] = {"worker_adapter": "health"}
 """What Dynamo's canary sends. Without one, `/health` and `/live` of a worker never say that it is ready."""
 _HEALTHY = {"worker_adapter": "ready"}
 _FINAL = "triton_final_response"
+_UNWATCHED_S = 0.01
+_STOPPING: set[asyncio.Task[object]] = set()
+"""Work being stopped for somebody who left: the loop holds tasks weakly."""
 T = TypeVar("T")
 
 
@@ -122,7 +125,7 @@ class TensorHandler(Handler):
             return
         ended = False
         stream = self._adapter.infer_stream(asked.inference)
-        with _at_stop(context, stream.aclose):
+        with _AtStop(context, stream.aclose):
             try:
                 async for response in stream:
                     ended = response.final
@@ -147,38 +150,54 @@ class TextHandler(Handler):
         asked = parse_prompt(request, model=self.model.name, trace=_trace(context))
         chunks = Chunks(asked, self.model.name)
         stream = self._adapter.submit(asked.task)
-        with _at_stop(context, lambda: self._adapter.cancel(asked.task.job_id)):
+        with _AtStop(context, lambda: self._adapter.cancel(asked.task.job_id)):
             try:
-                async for event in stream:
-                    if isinstance(event, Error):
-                        raise self._raising(event.code, event.message)
-                    for chunk in chunks.of(event):
-                        yield chunk
-                    if isinstance(event, End):
-                        return
+                async with aclosing(stream.batches()) as batches:
+                    async for events in batches:
+                        last = events[-1]
+                        for chunk in chunks.of(events):
+                            yield chunk
+                        if isinstance(last, Error):
+                            raise self._raising(last.code, last.message)
+                        if isinstance(last, End):
+                            return
             finally:
                 await stream.aclose()
         raise AdapterFailed("the stream ended without a terminal event")
 
 
-@contextmanager
-def _at_stop(context: Context, stop: Callable[[], Coroutine[Any, Any, object]]) -> Any:
-    """Call `stop` when whoever asked leaves. A callback rather than a task that waits: there may be thousands."""
-    stopped = context.async_killed_or_stopped()
-    stopping: set[asyncio.Task[object]] = set()
+class _AtStop:
+    """Call `stop` when whoever asked leaves, as a context manager.
 
-    def left(future: asyncio.Future[bool]) -> None:
-        if not future.cancelled():
-            task = asyncio.get_running_loop().create_task(stop())
-            stopping.add(task)  # the loop holds tasks weakly
-            task.add_done_callback(stopping.discard)
+    Callbacks rather than a task that waits: there may be thousands. Dynamo's sign that somebody left costs a tenth of a
+    millisecond to ask for, as much as a small inference takes. So it is asked for only when a request has lasted a
+    little; it tells then also of who has left before.
+    """
 
-    stopped.add_done_callback(left)
-    try:
-        yield
-    finally:
-        stopped.remove_done_callback(left)
-        stopped.cancel()
+    __slots__ = ("_context", "_stop", "_stopped", "_timer")
+
+    def __init__(self, context: Context, stop: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        self._context, self._stop = context, stop
+        self._stopped: asyncio.Future[bool] | None = None
+
+    def __enter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_UNWATCHED_S, self._watch)
+
+    def __exit__(self, *raised: object) -> None:
+        self._timer.cancel()
+        if self._stopped is not None:
+            self._stopped.remove_done_callback(self._left)
+            self._stopped.cancel()
+
+    def _watch(self) -> None:
+        self._stopped = self._context.async_killed_or_stopped()
+        self._stopped.add_done_callback(self._left)
+
+    def _left(self, stopped: asyncio.Future[bool]) -> None:
+        if not stopped.cancelled():
+            stopping = asyncio.get_running_loop().create_task(self._stop())
+            _STOPPING.add(stopping)
+            stopping.add_done_callback(_STOPPING.discard)
 
 
 @contextmanager
@@ -189,7 +208,7 @@ def _stopping(context: Context, work: Coroutine[Any, Any, T]) -> Any:
     async def stop() -> None:
         task.cancel()
 
-    with _at_stop(context, stop):
+    with _AtStop(context, stop):
         try:
             yield task
         finally:
