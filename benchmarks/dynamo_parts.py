@@ -22,6 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 KSERVE, OPENAI = 18201, 18202
+_WORKERS = ("echo", "relay", "ours", "triton_worker")
 _READY_S, _STOP_S = 90.0, 15.0
 _TRITON = "BENCH_TRITON"
 """The variable that tells parts where Triton's gRPC is."""
@@ -46,6 +47,7 @@ def enter_network() -> int | None:
 def cluster(*names: str, triton: Path | None = None) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """Start parts (`echo#2` is a second `echo`) and, with a model repository, a Triton; stop them at the end."""
     processes: dict[str, subprocess.Popen[bytes]] = {}
+    core = _pinned()
     with tempfile.TemporaryDirectory() as store:
         env = {
             **os.environ, "PYTHONPATH": os.environ["BENCH_PATH"], "DYN_FILE_KV": store, "DYN_LOG": "off",
@@ -65,6 +67,8 @@ def cluster(*names: str, triton: Path | None = None) -> Iterator[dict[str, subpr
             for name in names:
                 command = [sys.executable, __file__, name.partition("#")[0]]
                 processes[name] = subprocess.Popen(command, env=env, stderr=_quiet(), stdout=subprocess.DEVNULL)
+                if core is not None and name.partition("#")[0] in _WORKERS:
+                    os.sched_setaffinity(processes[name].pid, core)
             yield processes
         finally:
             for process in reversed(processes.values()):
@@ -75,6 +79,18 @@ def cluster(*names: str, triton: Path | None = None) -> Iterator[dict[str, subpr
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait(_STOP_S)
+
+
+def _pinned() -> set[int] | None:
+    """Keep this process and what it starts off the last core, and return that: it is the workers'.
+
+    With a core of their own workers can be compared: what a process costs depends on whom it shares a core with.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2 or os.environ.get("BENCH_ALL_CORES"):
+        return None
+    os.sched_setaffinity(0, cores[:-1])
+    return set(cores[-1:])
 
 
 def _quiet() -> int | None:
