@@ -91,8 +91,8 @@ def measure(
     for baseline, models in pairs.items():
         workers = tuple(models)
         for name, unit, work, count in KINDS:
-            if only not in name:
-                continue
+            if only not in name or ("chat" in name and baseline == "relay"):
+                continue  # the demo model of Triton answers a chat with its whole template
             model = {worker: _model(models[worker], name) for worker in workers}
             took: dict[str, list[float]] = {worker: [] for worker in workers}
             cpu: dict[str, list[float]] = {worker: [] for worker in workers}
@@ -157,7 +157,6 @@ def main() -> int:
                 for models in pair.values():
                     wait_for(lambda models=models: _tensors(_model(models, "tensors"), 2, 1))
                     wait_for(lambda models=models: _texts(_model(models, "text"), 1, 1))
-                    wait_for(lambda models=models: _texts(_model(models, "text"), 1, 1, chat=True))
             rows = measure(pairs, processes, given.rounds, given.only)
     if given.json:
         print(json.dumps(rows))

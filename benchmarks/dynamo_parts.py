@@ -154,7 +154,7 @@ class Reader:
             text += more
             assert more, text
             assert b" 200 " in text[:20], text
-        assert text.count(b'"word ') >= tokens, text[-300:]
+        assert text.count(b"word ") >= tokens, text[-300:]
 
     def close(self) -> None:
         self._socket.close()
