@@ -120,8 +120,8 @@ def _model(models: str, kind: str) -> str:
     return tensors if "tensors" in kind or not text else text
 
 
-def fast_repository(folder: Path) -> Path:
-    """Return a model repository with `tensors`, which gives its inputs back, and `slow` made fast."""
+def fast_repository(folder: Path, *, delay_ms: int = 0) -> Path:
+    """Return a model repository with `tensors`, which gives its inputs back, and `slow` at a pace of its own."""
     from triton_adapter.embedded.demo import demo_repository
 
     demo = Path(demo_repository())
@@ -129,7 +129,7 @@ def fast_repository(folder: Path) -> Path:
         (folder / name).mkdir()
         config = (demo / name / "config.pbtxt").read_text()
         config = config.replace('key: "DELAY_MS", value: { string_value: "50" }',
-                                'key: "DELAY_MS", value: { string_value: "0" }')  # fmt: skip
+                                f'key: "DELAY_MS", value: {{ string_value: "{delay_ms}" }}')  # fmt: skip
         (folder / name / "config.pbtxt").write_text(config)
         (folder / name / "1").symlink_to(demo / name / "1")
     return folder

@@ -61,7 +61,7 @@ def cluster(*names: str, triton: Path | None = None) -> Iterator[dict[str, subpr
                     ["etcd", "--data-dir", f"{store}/etcd"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
                 )
             if triton is not None:
-                env[_TRITON] = _start_triton(processes, triton)
+                env[_TRITON] = os.environ[_TRITON] = _start_triton(processes, triton)
             if "etcd" in processes:
                 wait_for(lambda: socket.create_connection(("127.0.0.1", 2379), 1).close())
             for name in names:
@@ -109,6 +109,11 @@ def _start_triton(processes: dict[str, subprocess.Popen[bytes]], repository: Pat
         raise SystemExit("Triton did not start: run with BENCH_VERBOSE=1")
     url: str = json.loads(line)["grpc_url"]
     return url.removeprefix("grpc://")
+
+
+def triton_address() -> str:
+    """Return where the gRPC of the Triton is that `cluster` started last."""
+    return os.environ[_TRITON]
 
 
 def wait_for(work: Callable[[], object]) -> None:
