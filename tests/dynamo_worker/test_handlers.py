@@ -209,7 +209,7 @@ async def test_what_is_no_text_keeps_its_place_among_texts_that_are_ready_togeth
 
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
     assert [sorted(delta.keys() - {"role"}) for delta in deltas] == [
-        ["reasoning_content"], ["content"], ["tool_calls"], [],
+        ["reasoning", "reasoning_content"], ["content"], ["tool_calls"], [],
     ]  # fmt: skip
     assert deltas[1]["content"] == "ab"
 
