@@ -78,7 +78,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Return a row per kind of work and pair, from interleaved rounds.
 
-    `p50`: the median of all latencies; `cpu_us`: the median of the worker process's CPU; `cpu_ratio`: the median of the
+    `p50`: the median of all latencies; `cpu_us`: the median CPU of a worker or the frontends; `cpu_ratio`: that of the
     ratios of two neighbouring blocks; `cpu_ratio_of_sums`: the ratio of all CPU.
 
     Args:
@@ -95,17 +95,19 @@ def measure(
                 continue  # the demo model of Triton answers a chat with its whole template
             model = {worker: _model(models[worker], name) for worker in workers}
             took: dict[str, list[float]] = {worker: [] for worker in workers}
-            cpu: dict[str, list[float]] = {worker: [] for worker in workers}
+            cpu: dict[str, list[float]] = {worker: [] for worker in (*workers, "frontends")}
             for worker in workers:
                 work(model[worker])
             for number in range(rounds):
                 for worker in workers if number % 2 else reversed(workers):
-                    before = cpu_s(processes[worker].pid)
+                    parts = worker, "frontends"
+                    before = {part: cpu_s(processes[part].pid) for part in parts}
                     took[worker] += work(model[worker])
-                    cpu[worker].append((cpu_s(processes[worker].pid) - before) / count * 1e6)
+                    for part in parts:
+                        cpu[part].append((cpu_s(processes[part].pid) - before[part]) / count * 1e6)
             (other,) = set(workers) - {baseline}
             p50 = {worker: median(took[worker]) for worker in workers}
-            each = {worker: median(cpu[worker]) for worker in workers}
+            each = {part: median(found) for part, found in cpu.items()}
             pairs_of = [ours / theirs for ours, theirs in zip(cpu[other], cpu[baseline], strict=True)]
             rows.append({
                 "what": name, "unit": unit, "baseline": baseline, "worker": other, "p50": p50, "cpu_us": each,
@@ -165,6 +167,7 @@ def main() -> int:
     for row in rows:
         base, other = row["baseline"], row["worker"]
         told = [f"{name} {row['p50'][name]:.2f} {row['unit']}, {row['cpu_us'][name]:.0f}" for name in (base, other)]
+        told.append(f"frontends {row['cpu_us']['frontends']:.0f}")
         ratios = f"{row['p50_ratio']:12.2f} {row['cpu_ratio']:12.2f} {row['cpu_ratio_of_sums']:10.2f}"
         print(f"{row['what']:28}{ratios}   {'; '.join(told)}")
     return 0
