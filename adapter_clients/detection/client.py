@@ -30,7 +30,8 @@ from adapter_clients.detection.results import DetectionResult, DetectionTimings
 from adapter_clients.detection.settings import DetectionSettings
 from adapter_clients.engines import adapter_from_env, find_adapter
 from adapter_clients.statistics import ClientStatistics, StatisticsKeeper
-from adapter_kit.images.reading import PictureSource, read_picture
+from adapter_kit.images.picture import Picture
+from adapter_kit.images.reading import PictureSource, open_picture
 from adapter_kit.retries import Retries
 
 T = TypeVar("T")
@@ -216,15 +217,15 @@ class DetectionClient:
             raise ConfigurationError("which model? Set TRITON_MODEL, or give model='…'")
         timeout_s = timeout_s or settings.timeout_s
         ends = asyncio.get_running_loop().time() + timeout_s
-        pixels = await to_thread.run_sync(_read, image, settings)
+        picture = await to_thread.run_sync(_read, image, settings)
+        width, height = picture.width, picture.height
         read = perf_counter()
         attempts = _Attempts(settings.max_retries, ends)
         try:
             async with asyncio.timeout_at(ends):
                 plan = await attempts.make(lambda: self._plans.get(name))
-                tensors, placement = await to_thread.run_sync(plan.place, pixels)
-                height, width = pixels.shape[:2]
-                del pixels
+                tensors, placement = await to_thread.run_sync(plan.place, picture)
+                del picture
                 placed = perf_counter()
                 response = await self._infer(name, tensors, attempts)
                 inferred = perf_counter()
@@ -281,8 +282,8 @@ class _Attempts:
                 self.repeated += 1
 
 
-def _read(image: PictureSource, settings: DetectionSettings) -> Any:
-    return read_picture(image, settings.limits, array_order=settings.array_order)
+def _read(image: PictureSource, settings: DetectionSettings) -> Picture:
+    return open_picture(image, settings.limits, array_order=settings.array_order)
 
 
 def _share(value: float | None) -> float | None:

@@ -6,11 +6,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from adapter_clients.detection.resizing import Pixels, resize
+from adapter_clients.detection.resizing import Pixels, resized
+from adapter_kit.images.picture import Picture
 
 Placing = Literal["letterbox", "stretch", "corner"]
 
-_GREY = 114
+GREY = 114
 """What is around the picture, in all channels."""
 
 
@@ -51,16 +52,12 @@ def place(width: int, height: int, into_width: int, into_height: int, placing: P
     return Placement(width, height, into_width, into_height, left, top, *placed)
 
 
-def put(pixels: Pixels, placement: Placement, *, antialiased: bool = False) -> Pixels:
-    """Return the input's pixels, [height, width, 3] of uint8."""
+def put(picture: Picture, placement: Placement, *, antialiased: bool = False) -> Pixels:
+    """Return the picture as it is placed: [placed_height, placed_width, 3] of uint8."""
     size = placement.placed_width, placement.placed_height
-    placed = _antialiased(pixels, *size) if antialiased else resize(pixels, *size)
-    if size == (placement.width, placement.height):
-        return placed
-    canvas = np.full((placement.height, placement.width, 3), _GREY, np.uint8)
-    x, y = placement.left, placement.top
-    canvas[y : y + size[1], x : x + size[0]] = placed
-    return canvas
+    if antialiased:
+        return _antialiased(picture.pixels(), *size)
+    return resized(picture, *size)
 
 
 def _antialiased(pixels: Pixels, width: int, height: int) -> Pixels:

@@ -9,13 +9,13 @@ import msgspec
 
 from adapter_api import InvalidRequest
 from adapter_kit.images.limits import PictureLimits
+from adapter_kit.images.picture import pixels_of
 from adapter_kit.images.reading import (
     ChannelOrder,
     PictureSource,
     open_upright,
     orientation_of,
     pillow,
-    pixels_of,
     read_bytes,
     read_picture,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable
 from time import process_time
 from typing import Any
@@ -14,8 +15,9 @@ from PIL import Image
 from adapter_api import ConfigurationError, InferRequest, Unsupported
 from adapter_clients import DetectionClient, DetectionSettings
 from adapter_clients.detection.placing import place
-from adapter_clients.detection.resizing import resize
+from adapter_clients.detection.resizing import resize, resized
 from adapter_clients.detection.suppression import suppress
+from adapter_kit.images import Picture
 from tests.adapter_clients.detection.detectors import (
     BLUE,
     GREEN,
@@ -154,6 +156,28 @@ def test_resizing_gives_opencvs_own_numbers() -> None:
 
     assert resize(ramp, 4, 1)[0, :, 0].tolist() == [20, 83, 147, 210]
     assert resize(steps, 7, 1)[0, :, 0].tolist() == [0, 14, 57, 100, 166, 233, 255]
+
+
+_MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"]
+
+
+def _image(mode: str, width: int, height: int) -> Image.Image:
+    random = np.random.default_rng(width * 1000 + height)
+    if mode == "I;16":
+        return Image.fromarray(random.integers(0, 1 << 16, (height, width), np.uint16))
+    colours = Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))
+    return (colours.convert("L") if mode == "PA" else colours).convert(mode)
+
+
+@pytest.mark.spec("ORCH-3069-006")
+@pytest.mark.parametrize("mode", _MODES)
+def test_shrinking_by_whole_numbers_gives_what_resizing_gives(mode: str) -> None:
+    for across, down, (width, height) in itertools.product(range(1, 7), (1, 2, 3, 6), ((1, 1), (7, 5), (133, 77))):
+        picture = Picture(_image(mode, width * across, height * down))
+        expected = resize(picture.pixels(), width, height)
+
+        assert (resized(picture, width, height) == expected).all()
+        assert (resized(Picture(picture.pixels()), width, height) == expected).all()
 
 
 @pytest.mark.spec("ORCH-3069-007")
