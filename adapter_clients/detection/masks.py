@@ -30,8 +30,8 @@ class Mask(msgspec.Struct, frozen=True, eq=False):
         """Return the mask within the box, [height, width]; its first pixel is at `left`, `top` in the picture."""
         right, bottom = int(np.ceil(self.box.x2)), int(np.ceil(self.box.y2))
         place, grid = self.placement, self.logits.shape
-        x = (np.arange(self.left, right) + 0.5) * place.placed_width / place.picture_width + place.left
-        y = (np.arange(self.top, bottom) + 0.5) * place.placed_height / place.picture_height + place.top
+        x = (np.arange(self.left, right) + 0.5) * place.gains[0] + place.left
+        y = (np.arange(self.top, bottom) + 0.5) * place.gains[1] + place.top
         columns = _between(x * grid[1] / place.width - 0.5, grid[1])
         rows = _between(y * grid[0] / place.height - 0.5, grid[0])
         lines = self.logits[rows[0]] * (1 - rows[2])[:, None] + self.logits[rows[1]] * rows[2][:, None]
