@@ -76,7 +76,7 @@ def encode_picture(
         return EncodedPicture(bytes(content), _KEPT[str(image.format)], *image.size)
     # Made of the pixels alone: no metadata comes along, the old orientation least of all.
     rgb = Image.fromarray(pixels_of(image))
-    return _encoded(rgb, "JPEG" if image.format == "JPEG" else "PNG", limits, max_side)
+    return _encoded(rgb, "JPEG" if image.format in ("JPEG", "MPO") else "PNG", limits, max_side)
 
 
 def _needs_nothing(image: Image.Image, content: bytes | memoryview) -> bool:

@@ -24,6 +24,8 @@ ChannelOrder = Literal["rgb", "bgr"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What is read, by Pillow's names. Pillow knows forty more; some of them start other programs."""
+_OPENED_AS = frozenset({*FORMATS, "MPO"})
+"""MPO is what Pillow calls a JPEG with further pictures behind the first, as many telephones make them."""
 
 _ORIENTATION = 0x0112
 
@@ -74,7 +76,7 @@ def open_upright(source: PictureSource, limits: PictureLimits) -> Image.Image:
     try:
         # The formats are looked into one by one until one fits; only the head is read.
         opened = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InvalidRequest(f"the picture has more than {limits.max_pixels:,} pixels; make it smaller") from None
     except Exception as exc:
         # A stranger's bytes in a parser's hands: what it raises is not of one family.
@@ -130,13 +132,19 @@ def orientation_of(image: Image.Image) -> int:
 
 def _decoded(image: Image.Image, limits: PictureLimits) -> Image.Image:
     limits.check_size(*image.size)
-    if getattr(image, "tile", None) and image.format not in FORMATS:
+    if image.format not in _OPENED_AS and not _is_decoded(image):
         raise InvalidRequest(f"pictures of format {image.format} are not read: {', '.join(FORMATS)} are")
     try:
         image.load()
     except Exception as exc:
         raise InvalidRequest("the picture is cut off or damaged: it cannot be decoded") from exc
     return _turned(image)
+
+
+def _is_decoded(image: Image.Image) -> bool:
+    """Return whether the pixels are there: of what a caller made or loaded, whatever it was before."""
+    kept = vars(image)
+    return kept.get("_im", kept.get("im")) is not None and not getattr(image, "tile", None)
 
 
 def _turned(image: Image.Image) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Callable
 from time import process_time
@@ -29,6 +28,7 @@ from tests.adapter_clients.detection.detectors import (
     raw,
     rtdetr,
 )
+from tests.adapter_kit.test_images import stored
 
 pytestmark = pytest.mark.anyio
 
@@ -75,14 +75,13 @@ async def test_an_input_need_not_be_square(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.spec("ORCH-3069-005", "ORCH-3069-003")
-@pytest.mark.parametrize("orientation", [3, 6, 8])
-async def test_boxes_are_in_the_upright_picture(orientation: int) -> None:
-    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-    exif, target = Image.Exif(), io.BytesIO()
-    exif[0x0112] = orientation
-    Image.fromarray(PLAIN).transpose(back[orientation]).save(target, "PNG", exif=exif)
-
-    found = await boxes_of(DetectorAdapter(raw(2100)), target.getvalue())
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG"])
+async def test_boxes_are_in_the_upright_picture(format: str, orientation: int) -> None:
+    found = await boxes_of(
+        DetectorAdapter(raw(2100)),
+        stored(orientation, format, PLAIN, **({"subsampling": 0} if format == "JPEG" else {})),
+    )
 
     assert found == {"0": (40, 60, 200, 160), "1": (300, 100, 420, 300), "2": (480, 320, 600, 440)}
 
