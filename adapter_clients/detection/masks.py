@@ -18,6 +18,13 @@ class Mask(msgspec.Struct, frozen=True, eq=False):
     box: Box
     placement: Placement
 
+    def is_empty(self, box: np.ndarray[Any, Any]) -> bool:
+        """Return whether no cell of the grid within a box in pixels of the input belongs to the thing."""
+        rows, columns = self.logits.shape
+        cells = np.array([columns / self.placement.width, rows / self.placement.height] * 2)
+        x1, y1, x2, y2 = np.ceil(box * cells).clip(0, max(rows, columns)).astype(int)
+        return not (self.logits[y1:y2, x1:x2] > 0).any()
+
     @property
     def left(self) -> int:
         return int(np.floor(self.box.x1))

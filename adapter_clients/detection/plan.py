@@ -179,6 +179,8 @@ def _detections(
         mask = None
         if found.prototypes is not None and found.extras is not None:
             mask = mask_of(found.extras[index], found.prototypes, box, placement)
+            if mask.is_empty(found.boxes[index]):
+                continue  # a box around nothing: the reference has none of them either
         detections.append(
             Detection(
                 class_name=names.get(number, str(number)),
