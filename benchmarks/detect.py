@@ -2,11 +2,11 @@
 
 The model is made here: it says where the red box is, and computes convolutions whose result it does not use, so that
 it takes a detector's time. CPU is of the client's process, its threads included. ultralytics is run by a Python of its
-own, which `ULTRALYTICS_PYTHON` names; without one its row is missing. For a machine without a GPU:
+own, which `ULTRALYTICS_PYTHON` names; without one its row is missing. To make one, which takes 6 GB, most of it for GPUs:
 
     python -m venv ultralytics
-    ultralytics/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu \\
-        ultralytics==8.4.190 torch==2.13.0+cpu torchvision 'tritonclient[all]==2.73.0'
+    ultralytics/bin/pip install ultralytics==8.4.190 torch==2.14.1 torchvision==0.29.1 'tritonclient[all]==2.73.0'
+    ULTRALYTICS_PYTHON=ultralytics/bin/python python benchmarks/detect.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 from types import TracebackType
@@ -29,6 +28,7 @@ from adapter_clients.detection.plans import Plans
 from adapter_clients.detection.results import DetectionResult, DetectionTimings
 from adapter_clients.detection.settings import DetectionSettings
 from adapter_clients.engines import adapter_from_env, find_adapter
+from adapter_clients.ordered import in_order
 from adapter_clients.statistics import ClientStatistics, StatisticsKeeper
 from adapter_kit.images.picture import Picture
 from adapter_kit.images.reading import PictureSource, open_picture
@@ -161,7 +161,7 @@ class DetectionClient:
         each = self.detect_each(chosen, model=model, confidence=confidence, iou=iou, timeout_s=timeout_s)
         return [result async for result in each]
 
-    async def detect_each(
+    def detect_each(
         self, images: Iterable[PictureSource] | AsyncIterable[PictureSource], *, model: str | None = None,
         confidence: float | None = None, iou: float | None = None, timeout_s: float | None = None,
     ) -> AsyncIterator[DetectionResult | AdapterError]:  # fmt: skip
@@ -169,7 +169,6 @@ class DetectionClient:
 
         Pictures are taken from `images` as there is room, `max_in_flight` at once; leaving early cancels those.
         """
-        waiting: deque[asyncio.Task[DetectionResult | AdapterError]] = deque()
 
         async def one(image: PictureSource) -> DetectionResult | AdapterError:
             try:
@@ -177,17 +176,7 @@ class DetectionClient:
             except AdapterError as exc:
                 return exc
 
-        try:
-            async for image in _each(images):
-                waiting.append(asyncio.create_task(one(image)))
-                if len(waiting) == self.settings.max_in_flight:
-                    yield await _first(waiting)
-            while waiting:
-                yield await _first(waiting)
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        return in_order(images, one, at_once=self.settings.max_in_flight)
 
     async def is_healthy(self, model: str | None = None) -> bool:
         """Return whether the engine takes work, and the model too where one is named or set. Raises nothing of the
@@ -290,19 +279,3 @@ def _share(value: float | None) -> float | None:
     if value is not None and not 0 <= value <= 1:
         raise InvalidRequest(f"confidence and iou are between 0 and 1, not {value!r}")
     return value
-
-
-async def _first(waiting: deque[asyncio.Task[T]]) -> T:
-    """Return what the first task came to; it stays in line until then, so that leaving early cancels it too."""
-    found = await waiting[0]
-    del waiting[0]
-    return found
-
-
-async def _each(images: Iterable[PictureSource] | AsyncIterable[PictureSource]) -> AsyncIterator[PictureSource]:
-    if isinstance(images, AsyncIterable):
-        async for image in images:
-            yield image
-    else:
-        for image in images:
-            yield image
