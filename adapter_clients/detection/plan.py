@@ -55,7 +55,8 @@ class Plan:
     def place(self, picture: Picture) -> tuple[tuple[Tensor, ...], Placement]:
         """Return the model's inputs for a picture, and where it lies in them."""
         settings, image = self._settings, self.image
-        family = FAMILIES[self._choice.layout] if self._choice else UNTIL_THE_ANSWER
+        layout = self._choice.layout if self._choice else settings.layout
+        family = UNTIL_THE_ANSWER if layout is None else FAMILIES[layout]
         placement = place(picture.width, picture.height, image.width, image.height, settings.placing or family.placing)
         placed = put(picture, placement, antialiased=family.antialiased)
         tensors = image.tensors(

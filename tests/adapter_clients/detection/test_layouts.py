@@ -150,6 +150,26 @@ async def test_where_no_dimension_is_fixed_the_answer_tells() -> None:
     assert surest(finished) == surest(raw_ones) == SUREST
 
 
+@pytest.mark.spec("ORCH-3069-008", "ORCH-3069-005")
+@pytest.mark.parametrize(
+    "answer, sends, settings",
+    [
+        (objectness(CELLS, undecoded=True), yolox_values, {"layout": "yolox"}),
+        (objectness(CELLS), yolox_values, {"layout": "yolox", "decoded": True}),
+        (rtdetr(), lambda values: values, {"layout": "rtdetr"}),
+    ],
+)
+async def test_a_layout_that_is_set_says_how_the_picture_goes_in_before_an_answer_was_seen(
+    answer: Answer, sends: Any, settings: dict[str, Any]
+) -> None:
+    open_ended = {name: (-1, -1, -1) for name in answer(np.zeros((3, 320, 320), np.float32))}
+    fixed = await look(DetectorAdapter(answer, sends=sends), **settings)
+    told_late = await look(DetectorAdapter(answer, sends=sends, declared=open_ended), **settings)
+
+    assert len(surest(fixed)) == 3
+    assert told_late.detections == fixed.detections
+
+
 def levels(rows: tuple[int, ...], classes: int, sides: int) -> Answer:
     """A detector that gives scores and distributions of each level, as PicoDet does."""
     return lambda pixels: {
