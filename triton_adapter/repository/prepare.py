@@ -77,7 +77,9 @@ def prepare_onnx(
         shutil.copyfile(_RUNNER, version / "model.py")
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     classes = _literal(metadata.get("names"))
-    return Prepared(folder, name, config, metadata.get("task"), len(classes) if isinstance(classes, dict) else None)
+    return Prepared(
+        folder, name, config, metadata.get("task"), len(classes) if isinstance(classes, dict | list | tuple) else None
+    )
 
 
 def config_text(
@@ -120,18 +122,23 @@ def _tensors(kind: str, tensors: Sequence[OnnxTensor], batches: bool) -> str:
 def _warm_up(model: OnnxFile, metadata: Mapping[str, str], batches: bool) -> str:
     """Return a first inference on zeros, so that the first picture does not pay for it."""
     size = _literal(metadata.get("imgsz"))
-    height, width = size if isinstance(size, list) and len(size) == 2 else (_SIDE, _SIDE)
+    size = [size, size] if isinstance(size, int) else size
+    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (_SIDE, _SIDE)
     inputs = []
     for each in model.inputs:
-        shape = list(_unbatched(each, batches))
-        spatial = iter((height, width))
-        shape = [side if side != -1 else next(spatial, 1) for side in shape] if len(shape) >= 3 else shape
-        shape = [1 if side == -1 else side for side in shape]
+        shape = _one_picture(_unbatched(each, batches), height, width)
         inputs.append(
             f"    inputs {{ key: {_quoted(each.name)} value {{ data_type: {each.data_type}, dims: {_dims(shape)}, "
             "zero_data: true } }"
         )
     return 'model_warmup [\n  {\n    name: "zeros"\n    batch_size: 1\n' + "\n".join(inputs) + "\n  }\n]"
+
+
+def _one_picture(shape: Sequence[int], height: int, width: int) -> list[int]:
+    """Return the shape with a size for each axis that is open: one picture, of those sides."""
+    sides = iter((height, width))
+    pictures = len(shape) - 3  # before channels, height and width stands how many there are
+    return [side if side != -1 else next(sides, 1) if 0 <= pictures <= axis else 1 for axis, side in enumerate(shape)]
 
 
 def _unbatched(tensor: OnnxTensor, batches: bool) -> tuple[int, ...]:

@@ -34,8 +34,9 @@ METADATA = {
 
 
 def model_file(
-    path: Path, *, batch: int | str = "batch", metadata: dict[str, str] | None = None, ir_version: int = 8
-) -> Path:
+    path: Path, *, batch: int | str = "batch", metadata: dict[str, str] | None = None, ir_version: int = 8,
+    size: int | None = 64,
+) -> Path:  # fmt: skip
     """Write a detector of one node: it says where the picture is brightest at all, as one finished box."""
     helper, numbers = onnx.helper, onnx.TensorProto.FLOAT
     box = onnx.numpy_helper.from_array(np.array([[[8, 16, 40, 48, 0, 1]]], np.float32), "box")
@@ -50,7 +51,7 @@ def model_file(
     ]
     graph = helper.make_graph(
         nodes, "brightest",
-        [helper.make_tensor_value_info("images", numbers, [batch, 3, 64, 64])],
+        [helper.make_tensor_value_info("images", numbers, [batch, 3, size or "height", size or "width"])],
         [helper.make_tensor_value_info("output0", numbers, [batch, 1, 6])],
         [box, score, axes, shape],
     )  # fmt: skip
@@ -86,6 +87,26 @@ def test_a_fixed_batch_is_a_dimension(tmp_path: Path) -> None:
     assert "dims: [ 2, 3, 64, 64 ]" in made.config
     assert "dynamic_batching" not in made.config
     assert not (made.folder / "1" / "model.py").exists()
+
+
+@pytest.mark.spec("ORCH-3069-022")
+@pytest.mark.parametrize("written, side", [("64", 64), ("[64, 64]", 64), ("(64, 64)", 64), ("?", 640)])
+def test_the_warm_up_is_one_picture_also_where_no_axis_is_fixed(tmp_path: Path, written: str, side: int) -> None:
+    file = model_file(tmp_path / "any.onnx", metadata={"imgsz": written}, size=None)
+
+    made = prepare_onnx(file, tmp_path / "models", max_batch_size=0)
+
+    config = text_format.Parse(made.config, model_config_pb2.ModelConfig())
+    assert list(config.input[0].dims) == [-1, 3, -1, -1]
+    assert list(config.model_warmup[0].inputs["images"].dims) == [1, 3, side, side]
+
+
+@pytest.mark.spec("ORCH-3069-022")
+@pytest.mark.parametrize("names", ["['cat', 'dog']", "{0: 'cat', 1: 'dog'}", "('cat', 'dog')"])
+def test_class_names_are_counted_however_the_file_has_them(tmp_path: Path, names: str) -> None:
+    file = model_file(tmp_path / "old.onnx", metadata={"names": names})
+
+    assert prepare_onnx(file, tmp_path / "models").classes == 2
 
 
 @pytest.mark.spec("ORCH-3069-022")
