@@ -7,14 +7,24 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from adapter_api import AdapterClosed, InvalidRequest
 
-ClientT = TypeVar("ClientT", bound=AbstractAsyncContextManager[Any])
+
+class Client(AbstractAsyncContextManager[Any], Protocol):
+    """What a sync twin can be made of."""
+
+    @property
+    def owns_adapter(self) -> bool:
+        """Whether it opened its adapter itself."""
+        ...
+
+
+ClientT = TypeVar("ClientT", bound=Client)
 T = TypeVar("T")
 
 
@@ -46,6 +56,8 @@ class Blocking(Generic[ClientT]):
             try:
                 self._entered = portal.wrap_async_context_manager(client)
                 self._entered.__enter__()
+                if not client.owns_adapter:  # it may live in another event loop, and would wait there for ever
+                    raise AdapterClosed(f"{type(self).__name__} opens its adapter itself: give it one that is new")
             except BaseException as exc:
                 self._portals.__exit__(type(exc), exc, exc.__traceback__)
                 raise

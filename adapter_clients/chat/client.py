@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from adapter_api import AdapterClosed, AdapterError, Capability, Message, ModelProps, WorkerAdapter
+from adapter_api import AdapterError, Capability, Message, ModelProps, WorkerAdapter
 from adapter_clients.chat.answer import ChatAnswer
 from adapter_clients.chat.batch import answer_each
 from adapter_clients.chat.exchange import Asked, Asker, Named, SessionExchange, SingleExchange
@@ -20,6 +20,7 @@ from adapter_clients.chat.question import ChatQuestion, ToolLike
 from adapter_clients.chat.settings import ChatSettings
 from adapter_clients.chat.stream import ChatStream
 from adapter_clients.engines import adapter_from_env, find_adapter
+from adapter_clients.opening import Opening
 
 CHAT = Capability.MESSAGES
 """What a chat needs of an adapter."""
@@ -38,7 +39,8 @@ class ChatClient:
     was left early nothing is, and the client can be used on.
 
     Args:
-        adapter: It may be open already, and then stays so; otherwise `async with` opens and closes it.
+        adapter: It may be open already, and then stays so; otherwise `async with`, or the first question, opens it, and
+            `close` closes it.
         settings: How to chat; `changes` win over them.
     """
 
@@ -46,11 +48,11 @@ class ChatClient:
         settings = settings or ChatSettings()
         self.settings = _settings({**settings.model_dump(), **changes}) if changes else settings
         self.adapter = adapter
-        self._owns = False
+        self._opening = Opening(adapter)
         self._session = uuid.uuid4().hex
         self._models = Models(adapter)
         self._sessions = Sessions(self._new_history, self.settings.max_sessions)
-        self._asker = Asker(adapter, self._models, self.settings)
+        self._asker = Asker(adapter, self._opening, self._models, self.settings)
 
     @classmethod
     def connect(
@@ -84,18 +86,24 @@ class ChatClient:
         return cls(adapter_from_env(environ, needs=CHAT), chat)
 
     async def __aenter__(self) -> Self:
-        try:
-            await self.adapter.__aenter__()
-            self._owns = True
-        except AdapterClosed:
-            self._owns = False  # it is somebody else's: open, or the first question says that it is closed
+        await self._opening.open()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._owns:
-            await self.adapter.aclose()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close what the client opened; closing twice does nothing."""
+        await self._opening.close()
+
+    close = aclose
+
+    @property
+    def owns_adapter(self) -> bool:
+        """Whether the client opened its adapter itself, and will close it."""
+        return self._opening.owns
 
     @property
     def enabled(self) -> bool:
@@ -176,14 +184,20 @@ class ChatClient:
             InvalidRequest: Nothing says which, and the engine has several.
             AdapterError: The engine cannot be asked.
         """
+        await self._opening.open()
         return await self._models.named(name or self.settings.model)
 
     async def model_names(self) -> list[str]:
         """Return the engine's models that take text, by name; none where it does not list them. Raises as `model`."""
+        await self._opening.open()
         return text_models(await self.adapter.props())
 
     async def check_health(self) -> ChatHealth:
         """Return whether a question would be taken now, which is its truth value, and why not. Raises nothing."""
+        try:
+            await self._opening.open()
+        except AdapterError as exc:
+            return ChatHealth(False, exc.message, await self.adapter.health())
         return health_of(await self.adapter.health(), self.settings.model)
 
     def _new_history(self) -> History:

@@ -25,6 +25,7 @@ from adapter_clients.chat.pictures import Pictures
 from adapter_clients.chat.question import ChatQuestion, ToolLike, result_messages, tools_of, user_message
 from adapter_clients.chat.settings import ChatSettings
 from adapter_clients.chat.stream import ChatStream
+from adapter_clients.opening import Opening
 from adapter_kit.chat_template import PlainLayout
 
 MAX_SESSION_NAME = 256
@@ -35,8 +36,9 @@ _OWN = frozenset({"messages", "prompt", "prompt_images"})
 class Asker:
     """Makes tasks of conversations and submits them."""
 
-    def __init__(self, adapter: WorkerAdapter, models: Models, settings: ChatSettings) -> None:
+    def __init__(self, adapter: WorkerAdapter, opening: Opening, models: Models, settings: ChatSettings) -> None:
         self._adapter = adapter
+        self._opening = opening
         self._models = models
         self._pictures = Pictures(settings)
         self.settings = settings
@@ -67,6 +69,7 @@ class Asker:
         most = fields.pop("max_new_tokens", None)  # as the setting is called
         if most is not None and "max_tokens" in fields:
             raise InvalidRequest("`max_tokens` and `max_new_tokens` are the same: give one of them")
+        await self._opening.open()
         props = await self._models.named(model)
         given = self._defaults(props) | ({} if most is None else {"max_tokens": most or None}) | fields
         system = options.get("system") or self.settings.system

@@ -25,7 +25,7 @@ class SyncDetectionClient(Blocking[DetectionClient]):
     """
 
     def __init__(self, adapter: WorkerAdapter, settings: DetectionSettings | None = None) -> None:
-        super().__init__(lambda: DetectionClient(adapter, settings, owns_adapter=True))
+        super().__init__(lambda: DetectionClient(adapter, settings))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> Self:

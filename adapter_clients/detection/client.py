@@ -28,6 +28,7 @@ from adapter_clients.detection.plans import Plans
 from adapter_clients.detection.results import DetectionResult, DetectionTimings
 from adapter_clients.detection.settings import DetectionSettings
 from adapter_clients.engines import adapter_from_env, find_adapter
+from adapter_clients.opening import Opening
 from adapter_clients.ordered import in_order
 from adapter_clients.statistics import ClientStatistics, StatisticsKeeper
 from adapter_kit.images.picture import Picture
@@ -44,17 +45,15 @@ class DetectionClient:
             result = await client.detect("photo.jpg")
 
     Args:
-        adapter: What speaks to the engine. One that is given is opened and closed by you.
+        adapter: What speaks to the engine. It may be open already, and then stays so; otherwise `async with`, or the
+            first call, opens it, and `close` closes it.
         settings: Which model, and what it does not tell itself.
-        owns_adapter: Whether the client opens the adapter and closes it.
     """
 
-    def __init__(
-        self, adapter: WorkerAdapter, settings: DetectionSettings | None = None, *, owns_adapter: bool = False
-    ) -> None:
+    def __init__(self, adapter: WorkerAdapter, settings: DetectionSettings | None = None) -> None:
         self._adapter = adapter
         self.settings = settings or DetectionSettings()
-        self._owns = owns_adapter
+        self._opening = Opening(adapter)
         self._plans = Plans(adapter, self.settings)
         self._kept = StatisticsKeeper()
         # Wrong settings show here, not at the first picture.
@@ -72,7 +71,7 @@ class DetectionClient:
         made = DetectionSettings.from_env(environ, **settings)
         # The client repeats by itself: an adapter that did too would multiply.
         adapter = adapter_from_env({**environ, "TRITON_MAX_RETRIES": "0"}, needs=Capability.TENSORS)
-        return cls(adapter, made, owns_adapter=True)
+        return cls(adapter, made)
 
     @classmethod
     def connect(
@@ -87,11 +86,10 @@ class DetectionClient:
         """
         made = DetectionSettings.make(**settings)
         found = find_adapter(url, name=adapter, needs=Capability.TENSORS, options=options)
-        return cls(found, made, owns_adapter=True)
+        return cls(found, made)
 
     async def __aenter__(self) -> Self:
-        if self._owns:
-            await self._adapter.__aenter__()
+        await self._opening.open()
         return self
 
     async def __aexit__(
@@ -101,8 +99,14 @@ class DetectionClient:
 
     async def aclose(self) -> None:
         """Close what the client opened; closing twice does nothing."""
-        if self._owns:
-            await self._adapter.aclose()
+        await self._opening.close()
+
+    close = aclose
+
+    @property
+    def owns_adapter(self) -> bool:
+        """Whether the client opened its adapter itself, and will close it."""
+        return self._opening.owns
 
     @property
     def enabled(self) -> bool:
@@ -183,6 +187,7 @@ class DetectionClient:
         contract, is bounded in time, and sends no picture."""
         name = model or self.settings.model
         try:
+            await self._opening.open()
             report = await self._adapter.health()
         except AdapterError:
             return False
@@ -204,6 +209,7 @@ class DetectionClient:
         name = model or settings.model
         if name is None:
             raise ConfigurationError("which model? Set TRITON_MODEL, or give model='…'")
+        await self._opening.open()
         timeout_s = timeout_s or settings.timeout_s
         ends = asyncio.get_running_loop().time() + timeout_s
         picture = await to_thread.run_sync(_read, image, settings)

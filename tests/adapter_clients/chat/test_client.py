@@ -211,6 +211,21 @@ async def test_an_adapter_that_was_open_stays_open_and_one_that_was_not_is_close
         await ChatClient(ours).chat("Hello")
 
 
+async def test_a_client_that_nobody_enters_opens_with_its_first_call_and_is_closed_once() -> None:
+    asked, looked_at, named = ChatClient(mock()), ChatClient(mock()), ChatClient(mock())
+
+    assert (await asked.chat("Hello")).text == "one two three"
+    assert await looked_at.check_health()
+    assert await named.model_names() == ["mock"]
+    for client in (asked, looked_at, named):
+        assert client.owns_adapter
+        await client.close()
+        await client.close()
+        assert not (await client.adapter.health()).live
+    with pytest.raises(AdapterClosed):
+        await asked.chat("Hello")
+
+
 async def test_health_says_whether_the_model_takes_questions() -> None:
     async with ChatClient(mock(), model="mock") as well, ChatClient(mock(state="starting")) as starting:
         assert await well.check_health()

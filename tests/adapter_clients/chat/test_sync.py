@@ -47,6 +47,13 @@ def test_errors_are_those_of_the_contract() -> None:
         client.chat("")
 
 
+@pytest.mark.spec("ORCH-3070-015")
+def test_an_adapter_of_another_event_loop_is_refused_in_place_of_a_wait_for_ever() -> None:
+    adapter = mock()
+    with SyncChatClient(adapter), pytest.raises(AdapterClosed, match="one that is new"), SyncChatClient(adapter):
+        pass
+
+
 @pytest.mark.anyio
 @pytest.mark.spec("ORCH-3070-015")
 async def test_in_a_running_event_loop_it_says_so_before_it_holds_that_up() -> None:

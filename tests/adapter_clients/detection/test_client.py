@@ -45,7 +45,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def client_of(adapter: DetectorAdapter, **settings: Any) -> DetectionClient:
-    return DetectionClient(adapter, DetectionSettings.make(**{"model": "detector", **settings}), owns_adapter=True)
+    return DetectionClient(adapter, DetectionSettings.make(**{"model": "detector", **settings}))
 
 
 @pytest.mark.spec("ORCH-3069-014", "ORCH-3069-001")
@@ -295,7 +295,7 @@ def test_a_variable_that_is_wrong_is_named(variable: str, value: str) -> None:
 @pytest.mark.spec("ORCH-3069-020")
 async def test_detection_that_is_switched_off_says_so(adapter: DetectorAdapter) -> None:
     off = DetectionSettings.from_env({"TRITON_ENABLED": "false", "TRITON_MODEL": "detector"})
-    async with DetectionClient(adapter, off, owns_adapter=True) as client:
+    async with DetectionClient(adapter, off) as client:
         assert not client.enabled
         with pytest.raises(ConfigurationError, match="TRITON_ENABLED"):
             await client.detect(PLAIN)
@@ -328,6 +328,30 @@ async def test_what_a_model_declares_is_asked_for_once_and_again_when_it_refuses
         await client.detect(PLAIN)
 
     assert asked == 2
+
+
+@pytest.mark.spec("ORCH-3069-020")
+async def test_a_client_that_nobody_enters_opens_with_its_first_call_and_is_closed_once(
+    adapter: DetectorAdapter,
+) -> None:
+    client = client_of(adapter)
+
+    assert await client.is_healthy()
+    found = await client.detect_batch([PLAIN, PLAIN])
+    await client.close()
+    await client.close()
+
+    assert [type(each) for each in found] == [DetectionResult, DetectionResult]
+    with pytest.raises(AdapterClosed):
+        await client.detect(PLAIN)
+
+
+@pytest.mark.spec("ORCH-3069-020")
+async def test_an_adapter_that_is_open_already_stays_so(adapter: DetectorAdapter) -> None:
+    async with adapter:
+        async with client_of(adapter) as client:
+            assert not client.owns_adapter
+        assert (await adapter.health()).ready
 
 
 @pytest.mark.spec("ORCH-3069-021")
