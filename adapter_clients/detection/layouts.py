@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
 from adapter_api import ConfigurationError, Unsupported
-from adapter_clients.detection.decoders.detr import BOXES, LOGITS
+from adapter_clients.detection.decoders.detr import BOXES, LOGITS, fits_names
+from adapter_clients.detection.decoders.rtdetr import gives_rtdetr
 from adapter_clients.detection.geometry import cell_counts
 from adapter_clients.detection.metadata import ModelMetadata
 from adapter_clients.detection.settings import DetectionSettings, Layout, Task
@@ -51,6 +52,8 @@ class _Facts(NamedTuple):
     settings: DetectionSettings
     task: Task | None
     classes: int | None
+    slots: int | None
+    """Up to the highest number that has a name: the DETR kind has a score for each number, also for those without."""
 
 
 def choose_layout(
@@ -70,16 +73,21 @@ def choose_layout(
     """
     names = settings.class_names or (metadata.names if metadata else None)
     task = _task(model, metadata, settings)
-    facts = _Facts(model, size, metadata, settings, task, len(names) if names else None)
+    facts = _Facts(model, size, metadata, settings, task, len(names) if names else None, max(names) + 1 if names else None)
     if settings.layout == "detr" or settings.layout == "rfdetr":
-        return Choice(settings.layout, "detect", "the setting layout", facts.classes)
+        _require_slots(facts, shapes)
+        return Choice(settings.layout, "detect", "the setting layout", facts.slots)
     if settings.layout is None and (by_name := _by_names(facts, shapes)) is not None:
         return by_name
-    if settings.layout is None and metadata and metadata.head == "RTDETRDecoder":
-        return Choice("rtdetr", "detect", "the metadata's head", facts.classes)
+    by_head = settings.layout is None and metadata is not None and metadata.head == "RTDETRDecoder"
     if not shapes or any(-1 in shape for shape in shapes.values()):
-        return None
+        # What the picture is placed by is known; the decoder looks at the answer.
+        return Choice("rtdetr", "detect", "the metadata's head", facts.classes) if by_head else None
     table, prototypes = _tables(facts, shapes)
+    if by_head:
+        if not gives_rtdetr(table[1], facts.classes):
+            _refuse_contradiction(facts, table, "RT-DETR's boxes, [boxes, 6]")
+        return Choice("rtdetr", "detect", "the metadata's head", facts.classes)
     if task is None and prototypes is not None:
         facts = facts._replace(task="segment")
     values = _values(facts, prototypes)
@@ -104,7 +112,8 @@ def _by_names(facts: _Facts, shapes: Mapping[str, Shape]) -> Choice | None:
     if {"dets", "labels"} <= shapes.keys():
         if "masks" in shapes and facts.task != "detect":
             raise Unsupported(f"model {facts.model!r} gives RF-DETR's masks, which are not decoded; set task='detect'")
-        return Choice("rfdetr", "detect", "the outputs' names", facts.classes)
+        _require_slots(facts, shapes)
+        return Choice("rfdetr", "detect", "the outputs' names", facts.slots)
     if not (any(name in shapes for name in BOXES) and any(name in shapes for name in LOGITS)):
         return None
     if facts.settings.activation is None or facts.settings.normalise is None:
@@ -113,7 +122,16 @@ def _by_names(facts: _Facts, shapes: Mapping[str, Shape]) -> Choice | None:
             "activation and normalise: 'sigmoid' and 'unit' for RT-DETR and D-FINE, 'sigmoid' and 'imagenet' for "
             "Deformable DETR, 'softmax' and 'imagenet' for DETR and YOLOS"
         )
-    return Choice("detr", "detect", "the outputs' names and settings", facts.classes)
+    _require_slots(facts, shapes)
+    return Choice("detr", "detect", "the outputs' names and settings", facts.slots)
+
+
+def _require_slots(facts: _Facts, shapes: Mapping[str, Shape]) -> None:
+    """Refuse names that are not those of a DETR kind's scores; where their number is open, the decoder does."""
+    for name in LOGITS:
+        shape = shapes.get(name, ())
+        if len(shape) == 2 and shape[1] != -1 and not fits_names(shape[1], facts.slots):
+            _refuse_names(facts, shape, shape[1])
 
 
 def _tables(facts: _Facts, shapes: Mapping[str, Shape]) -> tuple[Shape, Shape | None]:
@@ -165,6 +183,8 @@ def _set(facts: _Facts, layout: Layout, table: Shape, values: int) -> Choice:
     if layout == "raw" and rows in cell_counts(*facts.size) and columns not in cell_counts(*facts.size):
         rows = columns  # turned
     there = {"raw": rows - 4 - values, "objectness": columns - 5, "yolox": columns - 5}.get(layout)
+    if layout == "rtdetr" and not gives_rtdetr(columns, classes):
+        there = columns - 4
     if there is not None and there < 1:
         raise ConfigurationError(f"layout is {layout!r}, and model {facts.model!r} gives {list(table)}: no class left")
     if there is not None and classes not in (None, there):

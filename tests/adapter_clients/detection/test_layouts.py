@@ -195,6 +195,8 @@ def faces(pixels: Any) -> dict[str, Any]:
         (rows(), {"metadata": NAMES}, "layout"),
         (raw(CELLS), {"metadata": NAMES.replace("False", "True")}, "layout"),
         (raw(CELLS, 80), {"metadata": NAMES}, "names"),
+        (raw(CELLS), {"metadata": NAMES.replace("{'task'", "{'head': 'RTDETRDecoder', 'task'")}, "layout"),
+        (queries("dets", "labels"), {"metadata": "{'names': {0: 'red', 1: 'green'}}"}, "names"),
         (lambda pixels: {"a": np.zeros((10, 4), "f4"), "b": np.zeros((10, 9), "f4")}, {}, "one output"),
         (lambda pixels: {"a": np.zeros((123, 9), "f4")}, {}, "layout"),
         (rtdetr(), {}, "rtdetr"),
@@ -211,6 +213,26 @@ async def test_what_fits_two_layouts_or_none_is_refused_with_what_decides(
         await look(DetectorAdapter(answer, **options))
 
     assert names in caught.value.message
+
+
+@pytest.mark.spec("ORCH-3069-009")
+async def test_an_answer_is_held_against_the_metadata_too_where_no_dimension_is_fixed() -> None:
+    metadata = NAMES.replace("{'task'", "{'head': 'RTDETRDecoder', 'task'")
+
+    with pytest.raises(ProtocolViolation, match="RT-DETR.*layout"):
+        await look(DetectorAdapter(raw(CELLS), metadata=metadata, declared={"output0": (-1, -1, -1)}))
+
+
+@pytest.mark.spec("ORCH-3069-012")
+async def test_names_of_a_detr_kind_may_leave_numbers_out() -> None:
+    answer = queries("dets", "labels")  # four scores of each box
+
+    async def named(names: dict[int, str]) -> set[str]:
+        found = await look(DetectorAdapter(answer, metadata=str({"names": names}), sends=imagenet))
+        return {each.class_name for each in found.detections}
+
+    assert await named({0: "red", 1: "green", 2: "blue"}) == {"red", "green", "blue"}
+    assert await named({0: "red", 2: "blue"}) == {"red", "1", "blue"}
 
 
 @pytest.mark.spec("ORCH-3069-009")
