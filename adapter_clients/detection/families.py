@@ -18,7 +18,8 @@ from adapter_clients.detection.settings import Layout
 
 
 class Family(NamedTuple):
-    """`iou` is `None` where nothing is suppressed; `clips` whether boxes end at the picture's edge."""
+    """`iou` is `None` where nothing is suppressed; `clips` whether boxes end at the picture's edge, `in_pixels` whether
+    the model gives them so, and not as fractions of its input."""
 
     decode: Decoder
     placing: Placing = "letterbox"
@@ -29,6 +30,7 @@ class Family(NamedTuple):
     iou: float | None = None
     most: int = 300
     clips: bool = True
+    in_pixels: bool = True
     activation: Literal["sigmoid", "softmax"] | None = None
 
 
@@ -38,12 +40,14 @@ FAMILIES: Mapping[Layout, Family] = MappingProxyType(
         "rows": Family(decode_rows),
         "objectness": Family(decode_objectness, iou=0.45, most=1000),
         "yolox": Family(decode_yolox, "corner", "none", "bgr", iou=0.45, most=1000),
-        "rtdetr": Family(decode_rtdetr, "stretch", clips=False),
+        "rtdetr": Family(decode_rtdetr, "stretch", clips=False, in_pixels=False),
         "rfdetr": Family(
-            decode_detr, "stretch", "imagenet", antialiased=True, confidence=0.5, clips=False, activation="sigmoid"
+            decode_detr, "stretch", "imagenet", antialiased=True, confidence=0.5, clips=False,
+            in_pixels=False, activation="sigmoid",
         ),
         "detr": Family(
-            decode_detr, "stretch", antialiased=True, confidence=0.5, clips=False, activation="sigmoid"
+            decode_detr, "stretch", antialiased=True, confidence=0.5, clips=False, in_pixels=False,
+            activation="sigmoid",
         ),
     }
 )  # fmt: skip

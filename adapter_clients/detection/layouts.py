@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
 from adapter_api import ConfigurationError, Unsupported
-from adapter_clients.detection.decoders.detr import BOXES, LOGITS, fits_names
-from adapter_clients.detection.decoders.rtdetr import gives_rtdetr
+from adapter_clients.detection.decoders.detr import BOXES, LOGITS
 from adapter_clients.detection.geometry import cell_counts
 from adapter_clients.detection.metadata import ModelMetadata
 from adapter_clients.detection.settings import DetectionSettings, Layout, Task
@@ -41,8 +40,8 @@ class Choice(NamedTuple):
     reason: str
     classes: int | None = None
     values: int = 0
-    guessed: bool = False
-    """Whether only the shape told: then the answer is looked at, too."""
+    was_set: bool = False
+    """Whether a setting told: else the answer is looked at, too."""
 
 
 class _Facts(NamedTuple):
@@ -73,19 +72,21 @@ def choose_layout(
     """
     names = settings.class_names or (metadata.names if metadata else None)
     task = _task(model, metadata, settings)
-    facts = _Facts(model, size, metadata, settings, task, len(names) if names else None, max(names) + 1 if names else None)
+    facts = _Facts(
+        model, size, metadata, settings, task, len(names) if names else None, max(names) + 1 if names else None
+    )
     if settings.layout == "detr" or settings.layout == "rfdetr":
         _require_slots(facts, shapes)
-        return Choice(settings.layout, "detect", "the setting layout", facts.slots)
+        return Choice(settings.layout, "detect", "the setting layout", facts.slots, was_set=True)
     if settings.layout is None and (by_name := _by_names(facts, shapes)) is not None:
         return by_name
     by_head = settings.layout is None and metadata is not None and metadata.head == "RTDETRDecoder"
     if not shapes or any(-1 in shape for shape in shapes.values()):
-        # What the picture is placed by is known; the decoder looks at the answer.
+        # How the picture is placed is known; the rest once there is an answer.
         return Choice("rtdetr", "detect", "the metadata's head", facts.classes) if by_head else None
     table, prototypes = _tables(facts, shapes)
     if by_head:
-        if not gives_rtdetr(table[1], facts.classes):
+        if not _gives_rtdetr(table[1], facts.classes):
             _refuse_contradiction(facts, table, "RT-DETR's boxes, [boxes, 6]")
         return Choice("rtdetr", "detect", "the metadata's head", facts.classes)
     if task is None and prototypes is not None:
@@ -127,11 +128,16 @@ def _by_names(facts: _Facts, shapes: Mapping[str, Shape]) -> Choice | None:
 
 
 def _require_slots(facts: _Facts, shapes: Mapping[str, Shape]) -> None:
-    """Refuse names that are not those of a DETR kind's scores; where their number is open, the decoder does."""
+    """Refuse names that are not those of a DETR kind's scores: one for each class, or one more."""
     for name in LOGITS:
         shape = shapes.get(name, ())
-        if len(shape) == 2 and shape[1] != -1 and not fits_names(shape[1], facts.slots):
+        if facts.slots and len(shape) == 2 and shape[1] != -1 and shape[1] - facts.slots not in (0, 1):
             _refuse_names(facts, shape, shape[1])
+
+
+def _gives_rtdetr(columns: int, classes: int | None) -> bool:
+    """Return whether RT-DETR's boxes have so many columns: with score and class, or with a score of each class."""
+    return columns == 6 or (classes is not None and columns == 4 + classes)
 
 
 def _tables(facts: _Facts, shapes: Mapping[str, Shape]) -> tuple[Shape, Shape | None]:
@@ -183,13 +189,13 @@ def _set(facts: _Facts, layout: Layout, table: Shape, values: int) -> Choice:
     if layout == "raw" and rows in cell_counts(*facts.size) and columns not in cell_counts(*facts.size):
         rows = columns  # turned
     there = {"raw": rows - 4 - values, "objectness": columns - 5, "yolox": columns - 5}.get(layout)
-    if layout == "rtdetr" and not gives_rtdetr(columns, classes):
+    if layout == "rtdetr" and classes is not None and not _gives_rtdetr(columns, classes):
         there = columns - 4
     if there is not None and there < 1:
         raise ConfigurationError(f"layout is {layout!r}, and model {facts.model!r} gives {list(table)}: no class left")
     if there is not None and classes not in (None, there):
         _refuse_names(facts, table, there)
-    return Choice(layout, facts.task or "detect", "the setting layout", classes, values)
+    return Choice(layout, facts.task or "detect", "the setting layout", classes, values, was_set=True)
 
 
 def _by_metadata(facts: _Facts, metadata: ModelMetadata, table: Shape, values: int) -> Choice | None:
@@ -210,8 +216,8 @@ def _by_metadata(facts: _Facts, metadata: ModelMetadata, table: Shape, values: i
         return Choice("raw", task, "the number of class names", classes, values)
     if columns == 5 + classes and rows in {3 * each for each in cells}:
         return Choice("objectness", task, "the number of class names", classes)
-    if metadata.gives_rows is None and columns == 6 + values and rows not in cells:
-        return Choice("rows", task, "the shape; its metadata is too old to say", classes, values, guessed=True)
+    if metadata.gives_rows is None and columns == 6 + values and rows not in cells | {3 * each for each in cells}:
+        return Choice("rows", task, "the shape; its metadata is too old to say", classes, values)
     if metadata.head is None and columns == 4 + classes and rows not in cells:
         return Choice("rtdetr", task, "the number of class names", classes)  # of releases before 8.4
     if rows not in cells and columns in cells:
@@ -233,20 +239,20 @@ def _by_geometry(facts: _Facts, table: Shape, values: int) -> Choice:
                 f"model {facts.model!r} gives {list(table)}: {_TWO_MEANINGS[rows]}; set task ('detect' or 'pose') or "
                 "names"
             )
-        return Choice("raw", task, reason, facts.classes, values, guessed=True)
+        return Choice("raw", task, reason, facts.classes, values)
     if rows in anchors and rows not in cells and columns >= 6:
         if facts.classes not in (None, columns - 5):
             _refuse_names(facts, table, columns - 5)
-        return Choice("objectness", task, reason, facts.classes, guessed=True)
+        return Choice("objectness", task, reason, facts.classes)
     if rows in cells:
         raise Unsupported(
             f"model {facts.model!r} gives {list(table)}, a row for each of {rows} cells: set layout='yolox' for YOLOX "
             "(and decoded=True where it was exported with its boxes in pixels), 'raw' for turned channels, or 'rows'"
         )
     if columns == 6 + values:
-        return Choice("rows", task, reason, facts.classes, values, guessed=True)
+        return Choice("rows", task, reason, facts.classes, values)
     if facts.task is None and columns == 6 + _POSE_VALUES:
-        return Choice("rows", "pose", reason, facts.classes, _POSE_VALUES, guessed=True)
+        return Choice("rows", "pose", reason, facts.classes, _POSE_VALUES)
     what = "an oriented-box model's (obb)" if columns == 7 else "of no known family"
     raise Unsupported(
         f"the output of model {facts.model!r}, {list(table)}, is {what} for an input of {facts.size[0]} x "

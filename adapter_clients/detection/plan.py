@@ -48,6 +48,7 @@ class Plan:
         self.image: ImageInput = find_input(model, self._metadata, settings)
         self._declared = {spec.name: without_batch(spec.shape, self.image) for spec in model.outputs}
         self._choice = self._choose(self._declared)
+        self._is_open = any(-1 in shape for shape in self._declared.values())
         if model.outputs and not any(spec.datatype in _FLOATS for spec in model.outputs):
             told = ", ".join(f"{spec.name} {spec.datatype}" for spec in model.outputs)
             raise Unsupported(f"model {model.name!r} gives no floats, and boxes are floats: {told}")
@@ -75,7 +76,9 @@ class Plan:
             ProtocolViolation: It is not what the layout says.
         """
         outputs = self._outputs(response)
-        choice = self._choice or self._choose({name: array.shape for name, array in outputs.items()})
+        choice = self._choice
+        if choice is None or self._is_open:
+            choice = self._choose({name: array.shape for name, array in outputs.items()})
         if choice is None:
             raise ProtocolViolation(f"model {self._model!r} answered without outputs")
         family = FAMILIES[choice.layout]
@@ -85,8 +88,10 @@ class Plan:
                 found = decode_segments(family.decode, outputs, reading)
             else:
                 found = family.decode(outputs, reading)
+        if family.in_pixels and self._settings.fractions:
+            found = found._replace(boxes=found.boxes * np.array([reading.width, reading.height] * 2, np.float32))
         found = self._kept(found, family, reading, thresholds)
-        if choice.guessed:
+        if family.in_pixels and not choice.was_set:
             _refuse_fractions(self._model, choice, found.boxes)
         names = self._names(choice, outputs)
         return choice, _detections(found, placement, names, choice, family, self._metadata)
@@ -196,8 +201,9 @@ def _detections(
 
 
 def _refuse_fractions(model: str, choice: Choice, boxes: np.ndarray[Any, Any]) -> None:
-    if len(boxes) and boxes.min() >= -0.01 and boxes.max() <= 1.01:
+    if len(boxes) and boxes.min() >= -0.01 and 0 < boxes.max() <= 1.01:
         raise Unsupported(
             f"model {model!r} was read as {choice.layout!r} by {choice.reason}, and all its boxes lie between 0 and 1: "
-            "they may be fractions; set layout='rtdetr' for those, or layout='rows' if they are pixels"
+            "they may be fractions; set layout='rtdetr' for RT-DETR's, fractions=True for those of other models, or "
+            f"layout={choice.layout!r} if they are pixels"
         )

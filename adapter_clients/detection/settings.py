@@ -54,6 +54,7 @@ class DetectionSettings(BaseModel):
     layout: Layout | None = Field(default=None, description="the family of the model's output")
     task: Task | None = Field(default=None, description="what the model is for, where nothing tells")
     decoded: bool = Field(default=False, description="of yolox: the boxes are in pixels already (decode_in_inference)")
+    fractions: bool = Field(default=False, description="the boxes of raw, rows, objectness are 0 to 1, not in pixels")
     activation: Literal["sigmoid", "softmax"] | None = Field(default=None, description="of the scores of detr")
     names: tuple[str, ...] | None = Field(default=None, min_length=1, description="the classes, in order")
     names_file: Path | None = Field(default=None, description="the classes: one a line, or JSON")

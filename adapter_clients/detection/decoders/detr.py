@@ -19,11 +19,6 @@ BOXES = ("dets", "pred_boxes")
 LOGITS = ("labels", "logits", "pred_logits")
 
 
-def fits_names(slots: int, classes: int | None) -> bool:
-    """Return whether a box can have so many scores: one for each class, or one more."""
-    return classes is None or slots - classes in (0, 1)
-
-
 def decode_detr(outputs: Outputs, reading: Reading) -> Candidates:
     """Return the candidates.
 
@@ -33,7 +28,6 @@ def decode_detr(outputs: Outputs, reading: Reading) -> Candidates:
     boxes, logits = _named(outputs, BOXES), _named(outputs, LOGITS)
     require(boxes.ndim == 2 and boxes.shape[1] == 4, "boxes of four values", boxes)
     require(logits.ndim == 2 and len(logits) == len(boxes), f"slots of {len(boxes)} boxes", logits)
-    require(fits_names(logits.shape[1], reading.classes), f"scores of {reading.classes} named classes", logits)
     if reading.activation == "softmax":
         exps = np.exp(logits - logits.max(axis=1, keepdims=True))
         classes, scores = best_class((exps / exps.sum(axis=1, keepdims=True))[:, :-1])

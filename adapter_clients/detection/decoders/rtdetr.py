@@ -16,15 +16,14 @@ from adapter_clients.detection.decoders.candidates import (
 )
 
 
-def gives_rtdetr(columns: int, classes: int | None) -> bool:
-    """Return whether an output of so many columns can be RT-DETR's: score and class, or a score of each class."""
-    return columns == 6 or (columns >= 5 if classes is None else columns == 4 + classes)
+_LARGEST_FRACTION = 1.5
+"""RT-DETR's own are below 1: more are pixels."""
 
 
 def decode_rtdetr(outputs: Outputs, reading: Reading) -> Candidates:
     """Return the candidates. Releases before 8.4 give a column for each class, and not score and class."""
     table = only_output(outputs)
-    require(gives_rtdetr(table.shape[1], reading.classes), "RT-DETR's rows of a box and its scores", table)
+    require(table.shape[1] >= 5, "rows of a box and its scores", table)
     numbers = table[:, 5:6]
     if table.shape[1] == 6 and np.array_equal(numbers, np.rint(numbers)):
         classes, scores = whole_numbers(table[:, 5]), table[:, 4]
@@ -32,5 +31,6 @@ def decode_rtdetr(outputs: Outputs, reading: Reading) -> Candidates:
         classes, scores = best_class(table[:, 4:])
     chosen = np.flatnonzero(scores > reading.confidence)
     chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
+    require(not (table[chosen, :4] > _LARGEST_FRACTION).any(), "boxes in fractions of the picture", table)
     boxes = from_centres(table[chosen, :4]) * np.array([reading.width, reading.height] * 2, np.float32)
     return Candidates(boxes, scores[chosen], classes[chosen])

@@ -219,8 +219,41 @@ async def test_what_fits_two_layouts_or_none_is_refused_with_what_decides(
 async def test_an_answer_is_held_against_the_metadata_too_where_no_dimension_is_fixed() -> None:
     metadata = NAMES.replace("{'task'", "{'head': 'RTDETRDecoder', 'task'")
 
-    with pytest.raises(ProtocolViolation, match="RT-DETR.*layout"):
+    with pytest.raises(Unsupported, match="RT-DETR.*set layout"):
         await look(DetectorAdapter(raw(CELLS), metadata=metadata, declared={"output0": (-1, -1, -1)}))
+
+
+@pytest.mark.spec("ORCH-3069-009")
+@pytest.mark.parametrize(
+    "answer, metadata",
+    [
+        (rows(), "{'head': 'RTDETRDecoder'}"),  # pixels are no fractions
+        (raw(CELLS), "{'head': 'RTDETRDecoder'}"),
+        (rtdetr(), "{'end2end': False, 'args': {'nms': True}}"),  # and the other way round
+        (objectness(3 * CELLS, 1), "{'end2end': True}"),  # a probability is no class's number
+        (objectness(3 * CELLS, 1), "{'names': {0: 'red', 1: 'green'}}"),
+    ],
+)
+async def test_metadata_that_the_answers_values_contradict_is_refused(answer: Answer, metadata: str) -> None:
+    with pytest.raises((Unsupported, ConfigurationError, ProtocolViolation), match="set (`?layout|names)"):
+        await look(DetectorAdapter(answer, metadata=metadata))
+
+
+@pytest.mark.spec("ORCH-3069-009", "ORCH-3069-005")
+@pytest.mark.parametrize("answer", [raw(CELLS), rows(), objectness(3 * CELLS)])
+async def test_boxes_in_fractions_of_the_input_are_refused_until_a_setting_says_that_they_are(answer: Answer) -> None:
+    def in_fractions(pixels: Array) -> dict[str, Array]:
+        (name, table), *_ = answer(pixels).items()
+        (table if len(table) == 7 else table.T)[:4] /= 320
+        return {name: table}
+
+    with pytest.raises(Unsupported, match="fractions=True"):
+        await look(DetectorAdapter(in_fractions, metadata="{'names': ['0', '1', '2']}"))
+    told = await look(DetectorAdapter(in_fractions, metadata="{'names': ['0', '1', '2']}"), fractions=True)
+    in_pixels = await look(DetectorAdapter(answer, metadata="{'names': ['0', '1', '2']}"))
+
+    assert surest(told) == surest(in_pixels) == SUREST
+    assert len(told.detections) == len(in_pixels.detections)
 
 
 @pytest.mark.spec("ORCH-3069-012")
