@@ -88,6 +88,17 @@ COMPLETION = json_body(
     ),
     "A completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
 )
+EMBEDDING = json_body(
+    _object(
+        ("model", "input"),
+        model={"type": "string", "minLength": 1},
+        input={"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]},
+        encoding_format={"enum": ["float", "base64"], "default": "float"},
+        dimensions={"type": "integer", "minimum": 1},
+        timeout_s=_field("timeout_s"),
+    ),
+    "Texts to embed, as OpenAI's API has it. `dimensions` must be what the model gives anyway.",
+)
 INFERENCE = json_body(
     _object(
         ("inputs",),
