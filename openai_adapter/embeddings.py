@@ -195,9 +195,14 @@ def _vectors(
     size = len(vectors[0])
     if any(len(vector) != size for vector in vectors):
         raise ProtocolViolation(f"{what}: embeddings of different lengths")
-    count = decoded.usage.get("prompt_tokens") if isinstance(decoded.usage, dict) else None
-    is_count = isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**63
-    return Tensor(OUTPUT, "FP32", (expected, size // 4), b"".join(vectors)), {"prompt_tokens": count} if is_count else {}
+    return Tensor(OUTPUT, "FP32", (expected, size // 4), b"".join(vectors)), _counted(decoded.usage)
+
+
+def _counted(usage: Any) -> dict[str, int]:
+    count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**63:
+        return {"prompt_tokens": count}
+    return {}
 
 
 def _vector(embedding: str | list[float]) -> bytes:

@@ -17,7 +17,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter_api import AdapterError
-from orchestrator.http import embeddings, kserve, openai, ops, page, problems, tasks
+from orchestrator.http import embeddings, kserve, openai, ops, page, problems, responses, tasks
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
 from orchestrator.http.request_ids import RequestIds, id_of
@@ -28,7 +28,15 @@ _log = logging.getLogger("orchestrator.http")
 
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-FACES: Sequence[APIRouter] = (ops.probes, page.docs, tasks.router, openai.router, embeddings.router, kserve.router,)
+FACES: Sequence[APIRouter] = (
+    ops.probes,
+    page.docs,
+    tasks.router,
+    openai.router,
+    responses.router,
+    embeddings.router,
+    kserve.router,
+)
 """What clients call."""
 ADMIN: Sequence[APIRouter] = (ops.probes, page.docs, ops.router, page.router)
 """What those who run the host look at."""

@@ -88,6 +88,32 @@ COMPLETION = json_body(
     ),
     "A completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
 )
+_ITEM = {"type": "object", "properties": {"type": _TEXT, "role": _TEXT}}
+RESPONSE = json_body(
+    _object(
+        ("model", "input"),
+        **{name: schema for name, schema in _COMMON.items() if name not in ("history", "stream_options", "max_tokens")},
+        input={"anyOf": [_TEXT, {"type": "array", "items": _ITEM, "minItems": 1}]},
+        instructions=_TEXT,
+        previous_response_id=_TEXT,
+        store={**_FLAG, "default": True},
+        max_output_tokens=_field("max_tokens"),
+        text=_object(format=_object(("type",), type=_TEXT, schema={"type": "object"})),
+        tools={
+            "type": "array",
+            "items": _object(("type", "name"), type=_TEXT, name=_TEXT, parameters={"type": "object"}),
+        },
+        tool_choice={"anyOf": [_TEXT, {"type": "object"}]},
+        parallel_tool_calls=_FLAG,
+        reasoning=_object(effort=_TEXT),
+        include={"type": "array", "items": _TEXT},
+        top_logprobs=_field("logprobs"),
+        truncation={"enum": ["auto", "disabled"]},
+        metadata={"type": "object", "additionalProperties": _TEXT},
+        chat_template_kwargs=_field("chat_template_kwargs"),
+    ),
+    "A response as OpenAI's API has it; a field that cannot be honoured is refused by name.",
+)
 EMBEDDING = json_body(
     _object(
         ("model", "input"),

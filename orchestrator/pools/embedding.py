@@ -54,8 +54,8 @@ def plan_of(props: ModelProps | None, settings: EmbeddingSettings, model: str) -
     if props is None or not props.inputs or not props.outputs:
         if settings.input is None or settings.output is None:
             raise Unsupported(
-                f"model {model!r} does not tell its tensors: name those of its embeddings in the pool's settings, as in "
-                '`embeddings = { input = "text", output = "embedding" }`'
+                f"model {model!r} does not tell its tensors: name those of its embeddings in its pool's settings, as "
+                'in `embeddings = { input = "text", output = "embedding" }`'
             )
         return EmbeddingPlan(input=settings.input, output=settings.output)
     texts = [each for each in props.inputs if each.datatype == "BYTES" and len(each.shape) > 0]
@@ -123,7 +123,7 @@ def _plan(given: TensorSpec, found: TensorSpec, max_batch_size: int, model: str)
     if max_batch_size > 0:
         dims, batched, most = given.shape[1:], True, max_batch_size
     else:
-        # The first dimension is the number of texts where it is open, and so is the output's beside that of the numbers.
+        # The first dimension is the number of texts where it is open, and so is the first of two of the output.
         batched = given.shape[0] == -1 and len(found.shape) > 1 and found.shape[0] == -1
         dims, most = given.shape[1:] if batched else given.shape, None
     if any(dim not in (-1, 1) for dim in dims):

@@ -109,9 +109,8 @@ class Embeddings:
         left_s = None if deadline is None else deadline - perf_counter()
         if left_s is not None and left_s <= 0:
             raise DeadlineExceeded(f"the embeddings were not done after {request.timeout_s:g} s", stage="total")
-        asked = InferRequest(
-            model=request.model, inputs=(), request_id=new_job_id(), timeout_s=left_s, **request.trace
-        )  # fmt: skip
+        asked = InferRequest(model=request.model, inputs=(), request_id=new_job_id(), timeout_s=left_s)
+        asked = msgspec.structs.replace(asked, **request.trace)
         demand = Demand(model=request.model, needs=frozenset({Capability.TENSORS}))
         ticket = self._intake.admit(TensorWork.of(asked), demand, left_s, owner=owner)
         try:
