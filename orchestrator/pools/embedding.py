@@ -73,6 +73,19 @@ def plan_of(props: ModelProps | None, settings: EmbeddingSettings, model: str) -
     return _plan(given, found, props.max_batch_size or 0, model)
 
 
+def embeddings_fault(models: Sequence[ModelProps], settings: EmbeddingSettings) -> str | None:
+    """Return why no model has the tensors that a pool's settings name; `None` when one has, or none are named."""
+    fault: str | None = None
+    for props in models if settings != EmbeddingSettings() else ():
+        try:
+            plan_of(props, settings, props.name)
+        except Unsupported as exc:
+            fault = fault or exc.message
+        else:
+            return None
+    return fault
+
+
 def vectors_in(tensor: Tensor, texts: int, model: str) -> list[bytes]:
     """Return the embeddings of so many texts: 32-bit numbers each, little-endian.
 

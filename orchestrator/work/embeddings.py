@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import Any
 
 import anyio
 import msgspec
@@ -15,12 +14,12 @@ from adapter_api import (
     DeadlineExceeded,
     InferRequest,
     InvalidRequest,
+    ModelProps,
     ProtocolViolation,
 )
 from adapter_api.task import new_job_id
 from orchestrator.pools.demand import Demand
 from orchestrator.pools.embedding import EmbeddingPlan, plan_of, vectors_in
-from orchestrator.pools.pool import Pool
 from orchestrator.pools.pool_choice import ServingPools
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
@@ -65,17 +64,17 @@ class Embeddings:
         self._pools = pools
 
     async def embed(self, request: EmbeddingRequest, owner: str | None) -> EmbeddingAnswer:
-        plan = self._plan(request)
+        told, plan = await self._look_up(request)
         each = TEXTS_EACH if plan is None else plan.rows_at_once(min(len(request.texts), TEXTS_EACH))
         parts = [request.texts[at : at + each] for at in range(0, len(request.texts), each)]
         found: dict[int, tuple[list[bytes], int | None]] = {}
         failures: list[Exception] = []
         deadline = None if request.timeout_s is None else perf_counter() + request.timeout_s
 
-        async def work(places: Any) -> None:
+        async def work(places: Iterator[int]) -> None:
             for place in places:
                 try:
-                    found[place] = await self._part(request, parts[place], owner, deadline)
+                    found[place] = await self._part(request, parts[place], owner, deadline, told)
                 except Exception as exc:  # raised below: inside, the group would wrap it
                     failures.append(exc)
                     group.cancel_scope.cancel()
@@ -93,18 +92,24 @@ class Embeddings:
             raise ProtocolViolation(f"model {request.model!r} gave embeddings of different lengths")
         return EmbeddingAnswer(vectors=vectors, tokens=None if None in counts else sum(filter(None, counts)))
 
-    def _plan(self, request: EmbeddingRequest) -> EmbeddingPlan | None:
-        """Return how the first pool with the model asks it; `None` when none is known to have it."""
+    async def _look_up(self, request: EmbeddingRequest) -> tuple[ModelProps | None, EmbeddingPlan | None]:
+        """Return what an engine that does not list its models tells of this one, and how the first pool that is known
+        to have it asks it."""
         found = self._pools.model_props(request.model)
         if found is None:
-            return None
+            return await self._pools.ask_for(request.model), None
         plan = plan_of(found[1], found[0].embeddings, request.model)
         if plan.size is not None:
             _require_size(request, plan.size)
-        return plan
+        return None, plan
 
     async def _part(
-        self, request: EmbeddingRequest, texts: Sequence[str], owner: str | None, deadline: float | None
+        self,
+        request: EmbeddingRequest,
+        texts: Sequence[str],
+        owner: str | None,
+        deadline: float | None,
+        told: ModelProps | None,
     ) -> tuple[list[bytes], int | None]:
         left_s = None if deadline is None else deadline - perf_counter()
         if left_s is not None and left_s <= 0:
@@ -115,22 +120,26 @@ class Embeddings:
         ticket = self._intake.admit(TensorWork.of(asked), demand, left_s, owner=owner)
         try:
             asked = msgspec.structs.replace(asked, traceparent=self._ledger.accepted(ticket, asked.traceparent))
-            return await run(ticket, lambda replica: _ask(ticket, replica, asked, request, texts), self._other_pool)
+            return await run(
+                ticket, lambda replica: _ask(ticket, replica, asked, request, texts, told), self._pools.other_for
+            )
         except AdapterError as exc:
             raise tell(ticket.failed(exc), ticket)
         finally:
             self._intake.finish(ticket, 0)
 
-    def _other_pool(self, ticket: Ticket) -> Pool | None:
-        return self._pools.other_for(ticket)
-
 
 async def _ask(
-    ticket: Ticket, replica: Replica, asked: InferRequest, request: EmbeddingRequest, texts: Sequence[str]
+    ticket: Ticket,
+    replica: Replica,
+    asked: InferRequest,
+    request: EmbeddingRequest,
+    texts: Sequence[str],
+    told: ModelProps | None,
 ) -> tuple[list[bytes], int | None]:
     """Return the embeddings of the texts as this replica's model gives them: its tensors may have names of their own,
     and it may take fewer at a time than another one."""
-    plan = plan_of(replica.model_props(request.model), ticket.pool.settings.embeddings, request.model)
+    plan = plan_of(replica.model_props(request.model) or told, ticket.pool.settings.embeddings, request.model)
     vectors: list[bytes] = []
     counts: list[int | None] = []
     at_once = plan.rows_at_once(len(texts))
