@@ -92,7 +92,7 @@ _ITEM = {"type": "object", "properties": {"type": _TEXT, "role": _TEXT}}
 RESPONSE = json_body(
     _object(
         ("model", "input"),
-        **{name: schema for name, schema in _COMMON.items() if name not in ("history", "stream_options", "max_tokens")},
+        **{name: schema for name, schema in _COMMON.items() if name != "history"},
         input={"anyOf": [_TEXT, {"type": "array", "items": _ITEM, "minItems": 1}]},
         instructions=_TEXT,
         previous_response_id=_TEXT,

@@ -10,7 +10,7 @@ from adapter_api.bounds import MAX_MESSAGES, MAX_PARTS
 
 _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 """Parts that are texts, and where in them the text is."""
-_MAX_ITEMS = MAX_MESSAGES + MAX_PARTS
+MAX_ITEMS = MAX_MESSAGES + MAX_PARTS
 
 
 def items_of(given: Any) -> list[dict[str, Any]]:
@@ -19,8 +19,8 @@ def items_of(given: Any) -> list[dict[str, Any]]:
         return [{"type": "message", "role": "user", "content": given}]
     if not isinstance(given, list) or not given:
         raise InvalidRequest("'input' must be a text, or a list of items with at least one in it")
-    if len(given) > _MAX_ITEMS:
-        raise InvalidRequest(f"'input' has {len(given)} items; there may be {_MAX_ITEMS}")
+    if len(given) > MAX_ITEMS:
+        raise InvalidRequest(f"'input' has {len(given)} items; there may be {MAX_ITEMS}")
     if not all(isinstance(each, dict) for each in given):
         raise InvalidRequest("'input' must hold objects: messages, function_call, function_call_output")
     return given

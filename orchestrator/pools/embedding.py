@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 
 import msgspec
 import numpy as np
@@ -95,18 +96,16 @@ def vectors_in(tensor: Tensor, texts: int, model: str) -> list[bytes]:
     shape = tensor.shape
     if tensor.datatype not in _FLOATS:
         raise ProtocolViolation(f"model {model!r}: its output {tensor.name!r} is {tensor.datatype}, no embeddings")
-    elements, more = 1, [dim for dim in shape if dim != 1]
-    for dim in shape:
-        elements *= dim
-    size = elements // texts
+    size = prod(shape) // texts
     # Whatever ones there are besides: [n, d], [n, 1, d]; of one text [d], too.
-    fits = more == [dim for dim in (texts, size) if dim != 1] and (texts == 1 or shape[:1] == (texts,))
+    fits = [dim for dim in shape if dim != 1] == [dim for dim in (texts, size) if dim != 1] and (texts == 1 or shape[:1] == (texts,))
     if not fits or not size:
         raise ProtocolViolation(
             f"model {model!r}: its output {tensor.name!r} has the shape {list(shape)} for {texts} texts, which is not "
             "one vector for each"
         )
-    array = tensor.to_numpy().astype("<f4", copy=False)
+    with np.errstate(over="ignore"):  # it becomes an infinity
+        array = tensor.to_numpy().astype("<f4", copy=False)
     if not np.isfinite(array).all():
         raise ProtocolViolation(f"model {model!r}: an embedding holds NaN or an infinity")
     data = array.tobytes()

@@ -173,7 +173,7 @@ async def test_the_loop_goes_on_however_hard_messages_are_for_a_template(serve: 
 
 
 @pytest.mark.spec("ORCH-3064-034")
-@pytest.mark.parametrize("path", [TASKS, CHAT, "/v1/completions", INFER])
+@pytest.mark.parametrize("path", [TASKS, CHAT, "/v1/completions", "/v1/responses", "/v1/embeddings", INFER])
 async def test_who_has_used_up_their_rate_is_told_so_before_the_body_is_read(serve: Serve, path: str) -> None:
     async with serve(server={"api_keys": [key("alice", requests_per_minute=1)]}) as host:
         first = await host.client.post(path, content=b"no json", headers=bearer("alice"))
