@@ -98,7 +98,9 @@ def vectors_in(tensor: Tensor, texts: int, model: str) -> list[bytes]:
         raise ProtocolViolation(f"model {model!r}: its output {tensor.name!r} is {tensor.datatype}, no embeddings")
     size = prod(shape) // texts
     # Whatever ones there are besides: [n, d], [n, 1, d]; of one text [d], too.
-    fits = [dim for dim in shape if dim != 1] == [dim for dim in (texts, size) if dim != 1] and (texts == 1 or shape[:1] == (texts,))
+    fits = [dim for dim in shape if dim != 1] == [dim for dim in (texts, size) if dim != 1] and (
+        texts == 1 or shape[:1] == (texts,)
+    )
     if not fits or not size:
         raise ProtocolViolation(
             f"model {model!r}: its output {tensor.name!r} has the shape {list(shape)} for {texts} texts, which is not "

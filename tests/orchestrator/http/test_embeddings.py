@@ -12,9 +12,11 @@ import numpy as np
 import openai
 import pytest
 
-from adapter_api import Capability, EngineProps, InferRequest, InferResponse, Tensor, TensorSpec
+from adapter_api import Capability, EngineProps, InferRequest, InferResponse, Tensor, TensorSpec, load_plugins
 from adapter_api.errors import ConnectFailed, EngineFailed
 from adapter_api.testing import MockAdapter
+from openai_adapter.testing import FakeOpenAI
+from openai_adapter.testing.models import embedding
 from orchestrator.http.embeddings import MAX_TEXTS
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.http.test_guard import bearer, key
@@ -149,7 +151,7 @@ async def test_a_model_of_one_text_is_asked_for_each_a_few_at_a_time(serve: Serv
 
 @pytest.mark.spec("ORCH-3075-002")
 async def test_replicas_of_one_model_may_call_its_tensors_differently(serve: Serve) -> None:
-    pools = [
+    pools: list[Any] = [
         {"id": adapter, "adapter": adapter, "replicas": [{"id": "r0", "slots": 1}]}
         for adapter in ("embedder", "single")
     ]
@@ -159,6 +161,20 @@ async def test_replicas_of_one_model_may_call_its_tensors_differently(serve: Ser
         used = [adapter_of(host.orchestrator, "r0", each["id"]) for each in pools]
 
     assert all(isinstance(each, Embedder) and each.batches for each in used)
+
+
+@pytest.mark.spec("ORCH-3075-002", "ORCH-3075-007")
+async def test_an_engine_with_openais_api_embeds_without_any_setting(serve: Serve) -> None:
+    texts = [f"text number {number}" for number in range(300)]
+    with FakeOpenAI() as fake:
+        replica = {"id": "r0", "options": {"url": fake.url}}
+        pools = [{"adapter": "openai", "replicas": [replica]}]
+        async with serve(pools=pools, plugins=load_plugins()) as host, client_of(host) as client:
+            found = await client.embeddings.create(model="embedder", input=texts)
+
+    assert [each.embedding for each in found.data] == [pytest.approx(embedding(text), rel=1e-6) for text in texts]
+    assert found.usage.prompt_tokens == 900
+    assert len(fake.requests) == 2
 
 
 @pytest.mark.spec("ORCH-3075-003")
