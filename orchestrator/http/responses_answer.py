@@ -49,7 +49,10 @@ class ResponseAnswer:
         self._name = name
         self._logprobs = logprobs
         self._emit = emit
-        self._open: _Open | None = None
+        self._words: _Open | None = None
+        """What is being said or thought."""
+        self._calling: _Open | None = None
+        """The call that is being made: until the next one begins there may be more of it, also after words."""
         self._thoughts = 0
         self._more: dict[str, Any] = {}
 
@@ -110,7 +113,7 @@ class ResponseAnswer:
     # -- items --------------------------------------------------------------------------------------------------------
 
     def _text(self, token: Token) -> None:
-        written = self._writing("message") or self._begin_message()
+        written = self._saying("message") or self._begin_message()
         written.texts.append(token.text)
         logprobs: list[Any] = []
         if self._logprobs:
@@ -126,42 +129,50 @@ class ResponseAnswer:
 
     def _thought(self, thought: Reasoning) -> None:
         self._thoughts += 1
-        written = self._writing("reasoning")
+        written = self._saying("reasoning")
         if written is None:
-            written = self._begin({"type": "reasoning", "summary": [], "content": []}, "rs")
+            written = self._words = self._open({"type": "reasoning", "summary": [], "content": []}, "rs")
             self._part("added", written, {"type": "reasoning_text", "text": ""})
         written.texts.append(thought.text)
         self._emit("response.reasoning_text.delta", {**_place(written), "content_index": 0, "delta": thought.text})
 
     def _call(self, piece: ToolCallDelta) -> None:
-        written = self._writing("function_call") if piece.name is None else None
+        written = self._calling if piece.name is None else None
         if written is None:
+            self._close(self._calling, "completed")
             item = {"type": "function_call", "call_id": piece.id, "name": piece.name, "arguments": ""}
-            written = self._begin(item, "fc")
+            written = self._calling = self._open(item, "fc")
         if piece.arguments:
             written.texts.append(piece.arguments)
             self._emit("response.function_call_arguments.delta", {**_place(written), "delta": piece.arguments})
 
-    def _writing(self, kind: str) -> _Open | None:
-        """Return the item that is being written, if it is of that kind."""
-        return self._open if self._open is not None and self._open.kind == kind else None
+    def _saying(self, kind: str) -> _Open | None:
+        """Return the item of words that is being written, if it is of that kind."""
+        return self._words if self._words is not None and self._words.kind == kind else None
 
     def _begin_message(self) -> _Open:
-        written = self._begin({"type": "message", "role": "assistant", "content": []}, "msg")
+        written = self._words = self._open({"type": "message", "role": "assistant", "content": []}, "msg")
         self._part("added", written, {"type": "output_text", "text": "", "annotations": [], "logprobs": []})
         return written
 
-    def _begin(self, item: dict[str, Any], prefix: str) -> _Open:
-        self._close("completed")
+    def _open(self, item: dict[str, Any], prefix: str) -> _Open:
+        self._close(self._words, "completed")
+        self._words = None
         place = len(self.items)
         item = {"id": f"{prefix}_{self._name}_{place}", "status": "in_progress", **item}
         self.items.append(item)
-        self._open = _Open(place, item)
         self._emit("response.output_item.added", {"output_index": place, "item": item})
-        return self._open
+        return _Open(place, item)
 
-    def _close(self, status: Status) -> None:
-        written, self._open = self._open, None
+    def _close_all(self, status: Status) -> None:
+        """Close what is open, in its order; only the last of it can be cut off."""
+        left = [each for each in (self._calling, self._words) if each is not None]
+        left.sort(key=lambda each: each.place)
+        for each in left:
+            self._close(each, status if each is left[-1] else "completed")
+        self._calling = self._words = None
+
+    def _close(self, written: _Open | None, status: Status) -> None:
         if written is None:
             return
         text, item = "".join(written.texts), written.item
@@ -196,14 +207,14 @@ class ResponseAnswer:
         )
         if not self.items:
             self._begin_message()
-        self._close("completed" if self.status == "completed" else "incomplete")
+        self._close_all("completed" if self.status == "completed" else "incomplete")
         self._more = {"usage": self._usage(end.usage), **more_of(end)}
         if self.status != "completed":
             self._more["incomplete_details"] = None if reason is None else {"reason": reason}
 
     def _fail(self, error: Error) -> None:
         self.status = "failed"
-        self._close("incomplete")
+        self._close_all("incomplete")
         code = _ERROR_CODES.get(status_of(error.code), "server_error")
         self._more = {"error": {"code": code, "message": error.message, "engine_code": error.code}}
 
