@@ -43,6 +43,8 @@ _CHAT_MESSAGE = _object(
     tool_calls={"type": "array", "items": {"type": "object"}},
     tool_call_id=_TEXT,
 )
+_COUNT = {"type": "integer", "minimum": 1, "default": 1}
+_FORMAT = _object(("type",), type=_TEXT, json_schema={"type": "object"})
 _COMMON = {
     "model": {"type": "string", "minLength": 1},
     **{name: _field(name) for name in _ALIKE},
@@ -71,11 +73,14 @@ CHAT = json_body(
         max_completion_tokens=_field("max_tokens"),
         logprobs=_FLAG,
         top_logprobs=_field("logprobs"),
-        response_format=_object(("type",), type=_TEXT, json_schema={"type": "object"}),
+        response_format=_FORMAT,
         tools={"type": "array", "items": _object(("type", "function"), type=_TEXT, function={"type": "object"})},
         tool_choice={"anyOf": [_TEXT, {"type": "object"}]},
         chat_template_kwargs=_field("chat_template_kwargs"),
         reasoning_effort=_TEXT,
+        documents={"type": "array", "items": {"type": "object"}},
+        include_reasoning=_FLAG,
+        n=_COUNT,
     ),
     "A chat completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
 )
@@ -85,6 +90,10 @@ COMPLETION = json_body(
         **_COMMON,
         prompt={"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
         logprobs=_field("logprobs"),
+        response_format=_FORMAT,
+        echo=_FLAG,
+        n=_COUNT,
+        best_of=_COUNT,
     ),
     "A completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
 )

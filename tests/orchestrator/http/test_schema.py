@@ -206,8 +206,8 @@ async def test_a_draining_pool_says_when_to_come_again(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "path, own",
     [
-        ("/v1/chat/completions", openai_requests.CHAT | {"history"}),
-        ("/v1/completions", openai_requests.COMPLETION | {"history"}),
+        ("/v1/chat/completions", openai_requests.CHAT | {"history", "n", "include_reasoning"}),
+        ("/v1/completions", openai_requests.COMPLETION | {"history", "n", "best_of", "echo"}),
         ("/v1/responses", responses_requests.RESPONSE),
     ],
 )
