@@ -145,8 +145,7 @@ async def _ask(
     at_once = plan.rows_at_once(len(texts))
     for at in range(0, len(texts), at_once):
         some = texts[at : at + at_once]
-        inference = plan.request(as_taken(ticket, replica, asked), some)
-        response = await adapter_of(replica).infer(msgspec.structs.replace(inference, request_id=asked.request_id))
+        response = await adapter_of(replica).infer(as_taken(ticket, replica, plan.request(asked, some)))
         try:
             tensor = response[plan.output]
         except KeyError as exc:
