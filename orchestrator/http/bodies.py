@@ -161,6 +161,21 @@ INFERENCE = json_body(
     "`Inference-Header-Content-Length` tells.",
     binary=True,
 )
+INDEX = json_body(_object(ready=_FLAG), "`ready`: only what is.", required=False)
+_REPOSITORY_PARAMETERS = {"type": "object", "additionalProperties": {"type": ["boolean", "integer", "string"]}}
+LOAD = json_body(
+    _object(parameters=_REPOSITORY_PARAMETERS),
+    "`config`: a whole configuration as JSON text, instead of the repository's; `file:<path>`: a file in base64.",
+    required=False,
+)
+UNLOAD = json_body(
+    _object(parameters=_REPOSITORY_PARAMETERS), "`unload_dependents`: what only this model needs, too.", required=False
+)
+GENERATION = json_body(
+    _object(id=_TEXT, parameters=_PARAMETERS, text_input=_TEXT) | {"additionalProperties": True},
+    "The model's own inputs by name, each a value or a list of them; any other key, and what is in `parameters`, is a "
+    "parameter of the request. A model that takes text and declares no tensors takes `text_input`.",
+)
 DRAIN = json_body(
     _object(replica_id=_TEXT, timeout_s={"type": "number", "minimum": 0, "maximum": 3600, "default": 0}, resume=_FLAG)
     | {"additionalProperties": False},

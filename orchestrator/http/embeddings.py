@@ -19,6 +19,7 @@ from orchestrator.http import bodies
 from orchestrator.http.answers import cancel_when_gone
 from orchestrator.http.reading import trace_of
 from orchestrator.http.service import client_of, read_json, service_of
+from orchestrator.http.session_header import session
 from orchestrator.work.embeddings import EmbeddingAnswer, EmbeddingRequest
 
 router = APIRouter(tags=["OpenAI-compatible"])
@@ -76,6 +77,7 @@ def parse(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
         raise InvalidRequest(f"'timeout_s' must be a number of seconds above 0, {MAX_TIMEOUT_S:.0f} at most")
     request = EmbeddingRequest(
         model=model, texts=_texts(fields.get("input")), dimensions=dimensions, timeout_s=timeout_s,
+        session_id=session.get(),
         trace=trace_of(headers),
     )  # fmt: skip
     return Asked(request, form or "float")

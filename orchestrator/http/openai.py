@@ -14,13 +14,13 @@ from starlette.responses import Response
 from adapter_api import Capability, End, Error, ModelNotFound, ModelProps, Reasoning, TokenEvent
 from orchestrator.http import bodies
 from orchestrator.http.answers import gather
-from orchestrator.http.kserve import own_version
 from orchestrator.http.openai_answers import Kind, usage_of, whole_choice
 from orchestrator.http.openai_choices import Choices, accept_all, usage_of_all
 from orchestrator.http.openai_chunks import ID_PREFIX, Chunks
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
 from orchestrator.http.problems import answer
 from orchestrator.http.service import client_of, read_json, service_of, share_of
+from orchestrator.http.version import own_version
 
 router = APIRouter(tags=["OpenAI-compatible"])
 

@@ -20,6 +20,7 @@ from orchestrator.http.responses_answer import ResponseAnswer
 from orchestrator.http.responses_kept import PREFIX, items_named, require_response, response_before
 from orchestrator.http.responses_requests import AskedResponse, parse_response
 from orchestrator.http.service import AcceptedTask, Service, client_of, json_object, service_of, share_of
+from orchestrator.http.session_header import session
 from orchestrator.http.sse import named_frame
 from orchestrator.sessions.responses import KeptResponse, Responses
 
@@ -39,7 +40,7 @@ async def create(request: Request) -> Response:
         lambda: parse_response(fields, request.headers, past=past, named=named), _size_of(request)
     )
     task = asked.task
-    if asked.store and task.session_id is None:
+    if asked.store and task.session_id is None and session.get() is None:
         # Where its beginning is warm, if it is anywhere.
         first = before.first.id if before is not None else PREFIX + task.job_id
         task = task.model_copy(update={"session_id": first})

@@ -16,6 +16,7 @@ from orchestrator.host import Orchestrator
 from orchestrator.http.guard import Client, Guard
 from orchestrator.http.pending import Pending, Share
 from orchestrator.http.reading import inflate, parse_object, require_coding
+from orchestrator.http.session_header import session
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.sessions.conversation import Conversations
 from orchestrator.sessions.responses import Responses
@@ -83,6 +84,8 @@ class Service:
         """Take a task in, of a request that was counted; raises `AdapterError` or `Refused` when it is not even
         queued."""
         client.require_model(task.model)
+        if task.session_id is None and (named := session.get()) is not None:
+            task = task.model_copy(update={"session_id": named})
         ready = self.conversations.prepare(task, client.name, history=history)
         stream = await self.orchestrator.admit(ready, owner=client.name, held=share)
         return AcceptedTask(self, task, stream, client, history)

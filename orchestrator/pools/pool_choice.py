@@ -12,6 +12,7 @@ from orchestrator.pools.claim import Work
 from orchestrator.pools.demand import Demand
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
+from orchestrator.pools.replica import Replica
 from orchestrator.pools.routing import choose_pool
 from orchestrator.pools.ticket import Ticket
 from orchestrator.sessions.affinity import Affinity, SessionKey
@@ -90,6 +91,16 @@ class ServingPools:
         if absent is not None:
             raise absent
         return None
+
+    def that_may_have(self, model: str, version: str | None = None) -> list[Replica]:
+        """Return the replicas that can be asked about a model; those that have it ready for work come first."""
+        found = [
+            replica
+            for pool in self._with_model(model, version)
+            for replica in pool.replicas.values()
+            if replica.adapter is not None and replica.may_have_model(model, version)
+        ]
+        return sorted(found, key=lambda each: bool(each.why_no_work()) or not each.model_is_ready(model, version))
 
     def model_is_ready(self, model: str, version: str | None) -> bool:
         """Whether a replica takes work for the model now."""

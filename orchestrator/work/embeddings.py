@@ -41,6 +41,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     texts: tuple[str, ...]
     dimensions: int | None = None
     timeout_s: float | None = None
+    session_id: str | None = None
     trace: Mapping[str, str] = {}
 
     def __repr__(self) -> str:
@@ -117,7 +118,7 @@ class Embeddings:
         asked = InferRequest(model=request.model, inputs=(), request_id=new_job_id(), timeout_s=left_s)
         asked = msgspec.structs.replace(asked, **request.trace)
         demand = Demand(model=request.model, needs=frozenset({Capability.TENSORS}))
-        ticket = self._intake.admit(TensorWork.of(asked), demand, left_s, owner=owner)
+        ticket = self._intake.admit(TensorWork.of(asked, request.session_id), demand, left_s, owner=owner)
         try:
             asked = msgspec.structs.replace(asked, traceparent=self._ledger.accepted(ticket, asked.traceparent))
             return await run(
@@ -150,6 +151,7 @@ async def _ask(
             tensor = response[plan.output]
         except KeyError as exc:
             raise ProtocolViolation(f"model {request.model!r} answered without its output {plan.output!r}") from exc
+        ticket.version = response.model_version
         vectors += vectors_in(tensor, len(some), request.model)
         _require_size(request, len(vectors[0]) // 4)
         count = response.parameters.get("prompt_tokens")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from math import prod
+from math import inf, prod
 from typing import cast, get_args
 
 from adapter_api import (
@@ -220,7 +220,8 @@ def wire_request(request: InferRequest, schema: ModelSchema, ends: float, *, str
     names = [tensor.name for tensor in request.inputs]
     if len(set(names)) != len(names):
         raise InvalidRequest(f"an input is given twice for model {request.model!r}: {sorted(names)}")
-    timeout_us = max(int(_left(ends) * 1e6), 1) if schema.allow_timeout_override else None
+    queued_s = min(_left(ends), inf if request.queue_timeout_s is None else request.queue_timeout_s)
+    timeout_us = max(int(queued_s * 1e6), 1) if schema.allow_timeout_override else None
     return WireRequest(
         request.model, request.inputs, request.model_version or "", request.request_id, _asked_outputs(request, schema),
         request.parameters, request.sequence, request.priority, timeout_us, empty_final_response=streamed,
