@@ -293,6 +293,10 @@ class Orchestrator:
         """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
         return self._serving.model_props(model)
 
+    def offer(self, model: str) -> ModelProps | None:
+        """Return what can be asked of a model here, its pools' templates and parsers included; `None` as above."""
+        return self._serving.offer(model)
+
     async def ask_for_model(self, model: str) -> ModelProps | None:
         """Return what an engine that does not list its models tells of one, asked for by its name.
 

@@ -9,7 +9,7 @@ import msgspec
 from adapter_api import AdapterError, Capability, ModelNotFound, ModelProps, NotReady
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.claim import Work
-from orchestrator.pools.demand import Demand
+from orchestrator.pools.demand import Demand, offered
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.replica import Replica
@@ -56,15 +56,23 @@ class ServingPools:
         It is capable of what a task may ask for where any replica that gets tasks is, for each goes to one that is.
         What no task asks for, as a hard cancel, must hold at all of them, and is uncertain otherwise.
         """
+        told = self._told(model)
+        return (told[0][0].settings, _joined([props for _, props in told])) if told else None
+
+    def offer(self, model: str) -> ModelProps | None:
+        """Return what `model_props` does, with what the pools make of a model: what can be asked of this host."""
+        told = [offered(props, pool.settings, pool.template) for pool, props in self._told(model)]
+        return _joined(told) if told else None
+
+    def _told(self, model: str) -> list[tuple[Pool, ModelProps]]:
         told = [
-            (pool.settings, props)
+            (pool, props)
             for pool in self
             if pool.may_serve(model)
             for replica in pool.replicas.values()
             if (props := replica.model_props(model)) is not None
         ]
-        told = [each for each in told if each[0].weight] or told
-        return (told[0][0], _joined([props for _, props in told])) if told else None
+        return [each for each in told if each[0].settings.weight] or told
 
     async def ask_for(self, model: str) -> ModelProps | None:
         """Return what an engine that does not list its models tells of one, asked for by its name.

@@ -6,6 +6,7 @@ import msgspec
 
 from adapter_api import RequestedOutput, Started, TaskRequest
 from triton_adapter.dialects import TaskDecoder, choose_dialect
+from triton_adapter.dialects.conversation import as_prompt, listening
 from triton_adapter.schema import EncodedTask, ModelSchema
 from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.transports.base import Traits
@@ -87,7 +88,9 @@ def make_plan(task: TaskRequest, schema: ModelSchema, override: ModelOverride) -
         Unsupported: The model takes no text, or has no place for something the task asks for.
         InvalidRequest: The model needs something the task lacks, or a value or parameter does not fit.
     """
-    dialect = choose_dialect(schema, override).dialect
-    encoded = dialect.encode(task, schema)
+    choice = choose_dialect(schema, override)
+    dialect = choice.dialect
+    given = as_prompt(task, choice.override, dialect.capabilities(schema))
+    encoded = dialect.encode(given, schema)
     check_parameters(encoded.parameters)
-    return Plan(task, schema, encoded, dialect.decoder(task, schema))
+    return Plan(task, schema, encoded, listening(dialect.decoder(given, schema), task, given, choice.override))
