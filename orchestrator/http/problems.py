@@ -15,6 +15,7 @@ STATUS_OF_CODE = {
     "invalid_request": 400,
     "context_length_exceeded": 400,
     "unsupported": 400,
+    "previous_response_not_found": 400,  # as OpenAI says it
     "model_not_found": 404,
     "not_found": 404,
     "method_not_allowed": 405,
