@@ -1,6 +1,7 @@
 """OpenAI's own library for Python, as its README uses it. OPENAI_BASE_URL and OPENAI_API_KEY say where."""
 
 import json
+import os
 import sys
 
 import openai
@@ -106,6 +107,34 @@ def cancel():
 def legacy():
     answer = client.completions.create(model=MODEL, prompt="Please count to 5", max_tokens=50)
     return {"text": answer.choices[0].text}
+
+
+def retries():
+    asked = []
+    http = openai.DefaultHttpxClient(event_hooks={"request": [asked.append]})
+
+    def tries(call):
+        asked.clear()
+        try:
+            call()
+        except openai.APIStatusError as error:
+            return len(asked), error
+        raise AssertionError("no error")
+
+    counting = client.with_options(http_client=http)
+    create = counting.chat.completions.create
+    found = {
+        "no such model": tries(lambda: create(model="no-such-model", messages=user("Hi")))[0],
+        "too long": tries(lambda: create(model=MODEL, messages=user("word " * 5000)))[0],
+    }
+    # It would wait for as long as it is told to, and try again.
+    limited = counting.with_options(api_key=os.environ["LIMITED_KEY"], max_retries=0)
+    limited.models.list()
+    limited.chat.completions.create(model=MODEL, messages=user("Say hello"))
+    count, error = tries(lambda: limited.chat.completions.create(model=MODEL, messages=user("Say hello")))
+    assert isinstance(error, openai.RateLimitError), error
+    found["limited"] = {"tries": count, "retry_after": float(error.response.headers["retry-after"])}
+    return found
 
 
 if __name__ == "__main__":

@@ -4,7 +4,11 @@ import json
 import os
 import sys
 
-from smolagents import OpenAIModel, ToolCallingAgent, tool
+# It paints its steps on standard output, which is for what was found.
+found = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
+from smolagents import OpenAIModel, ToolCallingAgent, tool  # noqa: E402
 
 MODEL = sys.argv[1]
 model = OpenAIModel(
@@ -51,4 +55,4 @@ def streamed():
 
 if __name__ == "__main__":
     for what in sys.argv[2:] or ["tools", "streamed"]:
-        print(json.dumps({what: globals()[what]()}), flush=True)
+        print(json.dumps({what: globals()[what]()}), flush=True, file=found)
