@@ -62,8 +62,9 @@ def _id_length(tree: nodes.Template) -> int | None:
         counted = compared.expr
         if isinstance(counted, nodes.Filter) and counted.name in ("length", "count") and _name_of(counted.node) in _IDS:
             for side in compared.ops:
-                if side.op in ("eq", "ne") and _is_number(side.expr):
-                    return int(side.expr.value)
+                wanted = side.expr.value if isinstance(side.expr, nodes.Const) else None
+                if side.op in ("eq", "ne") and isinstance(wanted, int):
+                    return wanted
     return None
 
 

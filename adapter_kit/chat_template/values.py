@@ -35,7 +35,11 @@ def value_of(message: Message, expected: Expected, *, without_image: int | None 
         fields["name"] = message.name
     if message.tool_calls:
         fields["tool_calls"] = [
-            {"id": _id(call.id, expected), "type": "function", "function": {"name": call.name, "arguments": _arguments(call)}}
+            {
+                "id": _id(call.id, expected),
+                "type": "function",
+                "function": {"name": call.name, "arguments": _arguments(call)},
+            }
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:

@@ -53,7 +53,8 @@ async def test_a_refusal_before_the_first_output_has_its_status_streamed_or_not(
     {"skip_special_tokens": True}, {"documents": []}, {"function_call": "auto"}, {"web_search_options": {}},
     {"echo": False}, {"min_p": 0}, {"stop_token_ids": []}, {"audio": None}, {"structured_outputs": {}}, {"n": 1},
     {"request_id": "x"}, {"verbosity": "low"}, {"prompt_cache_retention": "24h"}, {"priority": 3},
-    {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+    {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}, {"seed": -1},
+    {"prediction": {"type": "content", "content": "Hello"}},
 ])  # fmt: skip
 def test_what_asks_for_nothing_or_says_nothing_of_the_answer_is_taken(fields: dict[str, Any]) -> None:
     asked = chat_of(job_id="j", **fields)
@@ -73,6 +74,63 @@ async def test_what_would_change_the_answer_is_refused_by_its_name(serve: Serve,
     assert response.status_code == 400
     assert response.json()["error"]["param"] == name
     assert name in response.json()["error"]["message"]
+
+
+@pytest.mark.spec("ORCH-3073-010")
+def test_every_token_may_be_asked_for_in_vllms_word() -> None:
+    assert chat_of(job_id="j", top_k=-1) == chat_of(job_id="j", top_k=0)
+
+
+@pytest.mark.spec("ORCH-3073-010")
+def test_an_answer_is_taken_back_in_its_own_parts() -> None:
+    parts = [{"type": "output_text", "text": "Well. "}, {"type": "refusal", "refusal": "No."}]
+    answer = {"role": "assistant", "content": parts, "reasoning_details": [{"text": "Hm."}], "id": "msg_1"}
+
+    task = chat_of(messages=[*USER, answer, {"role": "user", "content": [{"type": "input_text", "text": "Why?"}]}])
+
+    assert [message.text for message in task.messages or ()] == ["Hello", "Well. No.", "Why?"]
+
+
+TOOLS: Any = [{"type": "function", "function": {"name": name}} for name in ("add", "subtract")]
+
+
+def allowed(*names: str, **more: Any) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"tools": tools, **more}}
+
+
+@pytest.mark.spec("ORCH-3073-007")
+def test_only_tools_that_are_allowed_are_shown() -> None:
+    some = chat_of(tools=TOOLS, tool_choice=allowed("add", mode="auto"))
+    one = chat_of(tools=TOOLS, tool_choice=allowed("subtract", mode="required"))
+
+    assert ([tool.name for tool in some.tools], some.tool_choice) == (["add"], "auto")
+    assert ([tool.name for tool in one.tools], one.tool_choice) == (["subtract"], "required")
+
+
+@pytest.mark.spec("ORCH-3073-007")
+@pytest.mark.parametrize("choice", [
+    allowed("multiply"), allowed("add", mode="some"), {"type": "custom", "custom": {"name": "add"}},
+    {"type": "function"}, {"type": "allowed_tools"},
+    {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [1]}}, 5, ["add"],
+])  # fmt: skip
+async def test_a_choice_among_tools_that_cannot_be_made_is_refused_by_its_name(serve: Serve, choice: Any) -> None:
+    async with serve() as host:
+        body = {"model": "mock", "messages": USER, "tools": TOOLS, "tool_choice": choice}
+        response = await host.client.post("/v1/chat/completions", json=body)
+
+    assert response.status_code == 400
+    assert "tool_choice" in response.json()["error"]["message"] or response.json()["error"]["param"] == "tools"
+
+
+@pytest.mark.spec("ORCH-3073-012")
+async def test_words_are_not_told_as_the_field_at_fault(serve: Serve) -> None:
+    async with serve() as host:
+        empty = await host.client.post("/v1/chat/completions", json={"model": "mock", "messages": []})
+        negative = await host.client.post("/v1/chat/completions", json={"model": "mock", "messages": USER, "top_p": 2})
+
+    assert (empty.status_code, empty.json()["error"]["param"]) == (400, None)
+    assert negative.json()["error"]["param"] == "top_p"
 
 
 @pytest.mark.spec("ORCH-3073-010")

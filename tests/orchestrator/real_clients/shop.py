@@ -123,9 +123,7 @@ def program(client: str, name: str = "python") -> str:
     return str(environment_of(client) / "venv" / "bin" / name)
 
 
-def drive(
-    client: str, driver: str, *arguments: str, env: Mapping[str, str], folder: Path
-) -> dict[str, Any]:
+def drive(client: str, driver: str, *arguments: str, env: Mapping[str, str], folder: Path) -> dict[str, Any]:
     """Run a driver in the client's environment, and return what it found, by what it did."""
     if driver.endswith(".mjs"):
         # Modules are looked for beside the program that wants them.

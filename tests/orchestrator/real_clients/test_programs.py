@@ -1,4 +1,4 @@
-"""Programs with a command line: one for the terminal, two benchmarks, two gateways that are put in front of the host."""
+"""Programs with a command line: one for the terminal, two benchmarks, two gateways put in front of the host."""
 
 from __future__ import annotations
 

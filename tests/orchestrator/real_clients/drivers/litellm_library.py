@@ -23,8 +23,8 @@ TOOLS = [tool("get_price", "Look up the price of an item in the shop.", "string"
 
 def ask(text, provider="openai", **more):
     return litellm.completion(
-        model=f"{provider}/{MODEL}", messages=[{"role": "user", "content": text}], api_base=os.environ["OPENAI_BASE_URL"],
-        api_key=os.environ["OPENAI_API_KEY"], **more,
+        model=f"{provider}/{MODEL}", messages=[{"role": "user", "content": text}],
+        api_base=os.environ["OPENAI_BASE_URL"], api_key=os.environ["OPENAI_API_KEY"], **more,
     )  # fmt: skip
 
 

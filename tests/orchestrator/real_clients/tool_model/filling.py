@@ -16,7 +16,9 @@ _AFTER = re.compile(
     r"(?P<phrase>[^\s.,;?!]+(?:\s+(?!(?:in|at|for|by|to|with|using|and|please|cost|costs|today|tomorrow|is|was)\b)[^\s.,;?!]+)*)"
 )
 _PROPER = re.compile(r"\b[A-ZÄÖÜ][\w'’-]*(?:\s+[A-ZÄÖÜ][\w'’-]*)*")
-_NO_NAMES = frozenset("What Which Who How Is Are Use Look Find Tell Give Get Please Add Multiply The Extract I In Now Then".split())
+_NO_NAMES = frozenset(
+    "What Which Who How Is Are Use Look Find Tell Give Get Please Add Multiply The Extract I In Now Then".split()
+)
 _DEEPEST = 16
 
 

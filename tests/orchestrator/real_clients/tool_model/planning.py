@@ -101,4 +101,7 @@ def _stem(word: str) -> str:
 
 
 def _says_anything(clause: str) -> bool:
-    return re.search(r"\d|['\"“]|\s(?:of|for|in|at|about|to|from)\s", clause) is not None or LAST.search(clause) is not None
+    return (
+        re.search(r"\d|['\"“]|\s(?:of|for|in|at|about|to|from)\s", clause) is not None
+        or LAST.search(clause) is not None
+    )

@@ -26,8 +26,8 @@ _TURNS = (
     ),
 )
 _ROLES = {
-    "INST": "user", "TOOL_RESULTS": "tool", "AVAILABLE_TOOLS": "system", "SYSTEM_PROMPT": "system", "model": "assistant",
-    "ipython": "tool", "developer": "system",
+    "INST": "user", "TOOL_RESULTS": "tool", "AVAILABLE_TOOLS": "system", "SYSTEM_PROMPT": "system",
+    "model": "assistant", "ipython": "tool", "developer": "system",
 }  # fmt: skip
 _RESPONSE = re.compile(r"<tool_response>\s*(.*?)\s*</tool_response>", re.DOTALL)
 _OBSERVED = re.compile(r"Observation:\s*(.*)", re.DOTALL)

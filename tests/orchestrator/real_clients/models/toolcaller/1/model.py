@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-_HERE = Path(__file__).resolve()
-sys.path[:0] = [str(_HERE.parents[3]), str(_HERE.parents[6] / "triton_adapter" / "embedded" / "model_code")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[6] / "triton_adapter" / "embedded" / "model_code"))
 
 from tiny import serving
 from tiny.constraint import constrained_text
