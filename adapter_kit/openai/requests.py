@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from adapter_api import InvalidRequest, Unsupported
+from adapter_kit.openai.engine_fields import FORMS, require_form
 from adapter_kit.openai.formats import GUIDED, constrain, is_empty, response_format_of
 from adapter_kit.openai.messages import chosen_of, list_of, message_of, tool_of
 
@@ -41,13 +42,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }  # fmt: skip
 """Fields that ask for nothing with these values, beside those that `is_empty` says of every field."""
 _ASK_WHEN_FALSE = frozenset({"skip_special_tokens", "detokenize", "include_reasoning", "add_generation_prompt"})
-_ENGINES = frozenset({
-    "ignore_eos", "min_p", "skip_special_tokens", "include_stop_str_in_output", "length_penalty",
-    "truncate_prompt_tokens", "logit_bias", "stop_token_ids", "bad_words", "allowed_token_ids",
-    "thinking_token_budget", "vllm_xargs", "mm_processor_kwargs", "kv_transfer_params", "repetition_detection",
-    "truncation_side",
-})  # fmt: skip
-"""Fields of vLLM's that only an engine can honour."""
 
 
 def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -65,8 +59,9 @@ def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[s
     for name, value in fields.items():
         if name in known or _asks_for_nothing(name, value):
             continue
-        if name not in _ENGINES:
+        if name not in FORMS:
             raise Unsupported(f"{name!r} is not supported here; leave it out")
+        require_form(name, value)
         engines[name] = value
     same = {name: fields[name] for name in SAME if fields.get(name) is not None}
     if _is_same(same.get("top_k"), -1):
