@@ -63,6 +63,7 @@ TASK = json_body(
     "A `TaskRequest`, and how the host is to treat it: `on_disconnect` (`cancel` or `keep`) and `history` (put the "
     "session's conversation before the messages, and remember this turn).",
 )
+_FORMAT = _object(("type",), type=_TEXT, json_schema={"type": "object"})
 CHAT = json_body(
     _object(
         ("model", "messages"),
@@ -71,11 +72,12 @@ CHAT = json_body(
         max_completion_tokens=_field("max_tokens"),
         logprobs=_FLAG,
         top_logprobs=_field("logprobs"),
-        response_format=_object(("type",), type=_TEXT, json_schema={"type": "object"}),
+        response_format=_FORMAT,
         tools={"type": "array", "items": _object(("type", "function"), type=_TEXT, function={"type": "object"})},
         tool_choice={"anyOf": [_TEXT, {"type": "object"}]},
         chat_template_kwargs=_field("chat_template_kwargs"),
         reasoning_effort=_TEXT,
+        documents={"type": "array", "items": {"type": "object"}},
     ),
     "A chat completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
 )
@@ -85,6 +87,7 @@ COMPLETION = json_body(
         **_COMMON,
         prompt={"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
         logprobs=_field("logprobs"),
+        response_format=_FORMAT,
     ),
     "A completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
 )
