@@ -38,7 +38,12 @@ def client(name: str, driver: str, *arguments: str, **found: Any) -> Any:
             "bad": ["BadRequestError", 400, "invalid_request", "temperature", True],
             "key": ["AuthenticationError", 401, "api_key_unknown", None, True],
         },
-        legacy={"text": "1 2 3 4 5"},
+        legacy={"text": "1 2 3 4 5"}, listed={"listed": True, "one": True}, side_by_side={"right": 16},
+        several={
+            "calls": [["get_weather", {"city": "Paris"}], ["get_weather", {"city": "Rome"}]], "ids differ": True,
+            "finish": "tool_calls", "done": 2,
+        },
+        impatient=LEFT,
     ),
     client(
         "openai-node", "openai_node.mjs",
@@ -96,7 +101,9 @@ def test_a_program_that_was_written_for_other_servers_finds_what_it_looks_for(
 
     assert {what: seen.get(what) for what in found} == found
     shop.wait_until_idle()
-    assert shop.tasks("cancelled") == cancelled + ("cancel" in found), "the engine was told that a client left"
+    assert shop.tasks("cancelled") == cancelled + len(found.keys() & {"cancel", "impatient"}), (
+        "the engine was told that a client left"
+    )
 
 
 @pytest.mark.spec("ORCH-3073-004", "ORCH-3073-006")

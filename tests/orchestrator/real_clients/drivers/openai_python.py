@@ -1,5 +1,6 @@
 """OpenAI's own library for Python, as its README uses it. OPENAI_BASE_URL and OPENAI_API_KEY say where."""
 
+import asyncio
 import json
 import os
 import sys
@@ -104,6 +105,51 @@ def cancel():
     return {"left": True}
 
 
+def several():
+    """Two calls in one answer, streamed by the library's own helper."""
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    told = {"name": "get_weather", "description": "Get the current weather in a city.", "parameters": parameters}
+    weather = {"type": "function", "function": told}
+    question = user("What is the weather in Paris and Rome?")
+    with client.chat.completions.stream(model=MODEL, messages=question, tools=[*TOOLS, weather]) as stream:
+        kinds = [event.type for event in stream]
+        [choice] = stream.get_final_completion().choices
+    calls = choice.message.tool_calls
+    return {
+        "calls": [[call.function.name, json.loads(call.function.arguments)] for call in calls],
+        "ids differ": len({call.id for call in calls}) == len(calls), "finish": choice.finish_reason,
+        "done": kinds.count("tool_calls.function.arguments.done"),
+    }  # fmt: skip
+
+
+def impatient():
+    """A whole answer that the client does not wait for."""
+    hasty = client.with_options(timeout=1.0, max_retries=0)
+    try:
+        hasty.chat.completions.create(model=MODEL, messages=user("count to 5000"))
+    except openai.APITimeoutError:
+        return {"left": True}
+
+
+def listed():
+    names = [model.id for model in client.models.list()]
+    return {"listed": MODEL in names, "one": client.models.retrieve(MODEL).id == MODEL}
+
+
+def side_by_side():
+    async def ask(to, number):
+        question = user(f"Please count to {number}")
+        chunks = await to.chat.completions.create(model=MODEL, messages=question, stream=True)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks if chunk.choices])
+
+    async def ask_all():
+        async with openai.AsyncOpenAI() as to:
+            return await asyncio.gather(*(ask(to, number) for number in range(2, 18)))
+
+    texts = asyncio.run(ask_all())
+    return {"right": sum(text.split()[-1] == str(number) for number, text in enumerate(texts, start=2))}
+
+
 def legacy():
     answer = client.completions.create(model=MODEL, prompt="Please count to 5", max_tokens=50)
     return {"text": answer.choices[0].text}
@@ -138,5 +184,8 @@ def retries():
 
 
 if __name__ == "__main__":
-    for what in sys.argv[2:] or ["chat", "stream", "tools", "forced", "parsed", "errors", "cancel", "legacy"]:
+    for what in sys.argv[2:] or [
+        "chat", "stream", "tools", "forced", "parsed", "errors", "cancel", "several", "impatient", "listed",
+        "side_by_side", "legacy",
+    ]:  # fmt: skip
         print(json.dumps({what: globals()[what]()}), flush=True)
