@@ -65,6 +65,7 @@ TASK = json_body(
     "A `TaskRequest`, and how the host is to treat it: `on_disconnect` (`cancel` or `keep`) and `history` (put the "
     "session's conversation before the messages, and remember this turn).",
 )
+_FORMAT = _object(("type",), type=_TEXT, json_schema={"type": "object"})
 CHAT = json_body(
     _object(
         ("model", "messages"),
@@ -76,7 +77,6 @@ CHAT = json_body(
         response_format=_FORMAT,
         tools={"type": "array", "items": _object(("type", "function"), type=_TEXT, function={"type": "object"})},
         tool_choice={"anyOf": [_TEXT, {"type": "object"}]},
-        documents={"type": "array", "items": {"type": "object"}},
         chat_template_kwargs=_field("chat_template_kwargs"),
         reasoning_effort=_TEXT,
         documents={"type": "array", "items": {"type": "object"}},
@@ -90,7 +90,6 @@ COMPLETION = json_body(
         ("model", "prompt"),
         **_COMMON,
         prompt={"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
-        response_format=_object(("type",), type=_TEXT, json_schema={"type": "object"}),
         logprobs=_field("logprobs"),
         response_format=_FORMAT,
         echo=_FLAG,

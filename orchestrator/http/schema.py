@@ -136,6 +136,7 @@ _ANSWERS: Mapping[tuple[str, str], Mapping[int, Mapping[str, Any]]] = {
     ("delete", "/v2/tasks/{job_id}"): {200: {_JSON: _of("CancelReceipt")}},
     ("get", "/v2/tasks/{job_id}/events"): {200: {_EVENTS: {"type": "string"}}, 204: {}},
     ("get", "/health"): {200: {_TEXT: {"type": "string"}}, 503: {_TEXT: {"type": "string"}}},
+    ("get", "/health/ready"): {200: {_TEXT: {"type": "string"}}, 503: {_TEXT: {"type": "string"}}},
     ("get", "/ping"): {200: {_TEXT: {"type": "string"}}, 503: {_TEXT: {"type": "string"}}},
     ("get", "/version"): {200: {_JSON: _OBJECT}},
     ("get", "/v1/models"): {200: {_JSON: _list_of("data", _OBJECT)}},

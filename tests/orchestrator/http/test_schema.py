@@ -55,6 +55,7 @@ CALLS: list[tuple[str, str, str, Any]] = [
     ("get", "/v2/sessions/{session_id}", "/v2/sessions/s", None),
     ("delete", "/v2/sessions/{session_id}", "/v2/sessions/s", None),
     ("get", "/health", "/health", None),
+    ("get", "/health/ready", "/health/ready", None),
     ("get", "/ping", "/ping", None),
     ("get", "/version", "/version", None),
     ("get", "/v1/models", "/v1/models", None),
