@@ -222,6 +222,9 @@ class Message(_Frozen):
     name: Name | None = None
     tool_call_id: Name | None = None
     tool_calls: tuple[ToolCall, ...] = Field(default=(), fail_fast=True)
+    reasoning: Text | None = Field(
+        default=None, repr=False, description="what the model thought, for chat templates that show it its old thoughts"
+    )
 
     @field_validator("content", "tool_calls", mode="before")
     @classmethod

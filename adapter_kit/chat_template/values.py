@@ -44,6 +44,8 @@ def value_of(message: Message, expected: Expected, *, without_image: int | None 
         ]
     if message.tool_call_id is not None:
         fields["tool_call_id"] = _id(message.tool_call_id, expected)
+    if message.reasoning:
+        fields["reasoning_content"] = fields["reasoning"] = message.reasoning  # by the names that templates look for
     return fields
 
 

@@ -26,6 +26,8 @@ def message_of(message: Any) -> dict[str, Any]:
     found = {name: message[name] for name in ("role", "name", "tool_call_id") if message.get(name) is not None}
     content = message.get("content")
     found["content"] = [_part(part) for part in content] if isinstance(content, list) else content or ""
+    if message.get("role") == "assistant" and (thought := message.get("reasoning_content") or message.get("reasoning")):
+        found["reasoning"] = thought
     if message.get("tool_calls"):
         found["tool_calls"] = [_tool_call(call) for call in list_of(message, "tool_calls")]
         if content is None:

@@ -334,3 +334,11 @@ def test_jinja2_is_needed_by_those_only_who_have_a_template_and_its_absence_says
 
     command = f"{shlex.quote(sys.executable)} -m pip install 'jinja2>=3.1,<4'"
     assert ran.stderr.strip() == f"a chat template needs jinja2, which is not installed: run `{command}`"
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_a_template_finds_what_the_model_thought_in_an_earlier_turn(name: str) -> None:
+    template = ChatTemplate("{% for m in messages %}{{ m." + name + " or '-' }}|{{ m.content }}\n{% endfor %}")
+    asked = chat({"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "reasoning": "Hm."})
+
+    assert template.render(asked) == "-|a\nHm.|b\n"

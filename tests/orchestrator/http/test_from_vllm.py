@@ -243,3 +243,13 @@ async def test_a_pool_says_how_long_an_answer_may_be_where_nobody_else_does(serv
 
     assert short["choices"][0]["message"]["content"] == "one two"
     assert own["choices"][0]["message"]["content"] == "one two three"
+
+
+@pytest.mark.spec("ORCH-3073-011")
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_what_a_model_thought_goes_back_to_it_with_the_conversation(name: str) -> None:
+    messages = [*USER, {"role": "assistant", "content": "b", name: "Hm."}, {**USER[0], name: "not the model's"}]
+    task = chat_of(messages=messages)
+
+    assert task.messages is not None
+    assert [message.reasoning for message in task.messages] == [None, "Hm.", None]
