@@ -2,7 +2,8 @@
 
 They are others' programs, at the versions below, each in a folder of its own under `~/.cache/worker-adapter/clients`
 (`XDG_CACHE_HOME` moves it), outside the checkout, and made once. Without a name all are made: a minute or two,
-and seven gigabytes, of which guidellm takes five. The tests install nothing: what is not there is skipped with the command that makes it.
+and seven gigabytes, of which guidellm takes five. The tests install nothing: what is not there is skipped with the
+command that makes it.
 """
 
 from __future__ import annotations
