@@ -24,7 +24,7 @@ test: setup-dev ## Run the tests, the real Triton server included; TESTS="tests/
 test-long: setup-dev ## Run the tests that take long by their nature, which `make test` leaves out
 	@$(PYTEST) -m long $(TESTS)
 
-real-clients: setup-dev ## Install the clients of others that long tests run, outside the checkout: 2 GB; CLIENTS="llm smg" some
+real-clients: setup-dev ## Install the clients of others that long tests run, outside the checkout: 7 GB; CLIENTS="llm smg" some
 	@.venv/bin/python scripts/real_clients.py $(CLIENTS)
 
 check: setup-dev ## Check format, lint, types, import layering, specs, generated files and documentation

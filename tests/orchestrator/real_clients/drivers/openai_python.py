@@ -122,6 +122,29 @@ def several():
     }  # fmt: skip
 
 
+def responded():
+    """The newer API: a stream, and tools whose results continue what the server has kept."""
+    pieces = [
+        event.delta
+        for event in client.responses.create(model=MODEL, input="Please count to 30", stream=True)
+        if event.type == "response.output_text.delta"
+    ]
+    flat = [{"type": "function", **tool["function"], "strict": False} for tool in TOOLS]
+    question, kept, called = "Look up the price of a lamp, then multiply it by 3.", None, []
+    for _ in range(5):
+        answer = client.responses.create(model=MODEL, input=question, tools=flat, previous_response_id=kept)
+        calls = [item for item in answer.output if item.type == "function_call"]
+        if not calls:
+            break
+        called += [[call.name, json.loads(call.arguments)] for call in calls]
+        kept, question = answer.id, [
+            {"type": "function_call_output", "call_id": call.call_id,
+             "output": json.dumps(HAVE[call.name](**json.loads(call.arguments)))}
+            for call in calls
+        ]  # fmt: skip
+    return {"stream": "".join(pieces), "pieces": len(pieces), "called": called, "text": answer.output_text}
+
+
 def impatient():
     """A whole answer that the client does not wait for."""
     hasty = client.with_options(timeout=1.0, max_retries=0)
@@ -183,9 +206,12 @@ def retries():
     return found
 
 
+ALL = [
+    "chat", "stream", "tools", "forced", "parsed", "errors", "cancel", "several", "responded", "impatient", "listed",
+    "side_by_side", "legacy",
+]  # fmt: skip
+
+
 if __name__ == "__main__":
-    for what in sys.argv[2:] or [
-        "chat", "stream", "tools", "forced", "parsed", "errors", "cancel", "several", "impatient", "listed",
-        "side_by_side", "legacy",
-    ]:  # fmt: skip
+    for what in sys.argv[2:] or ALL:
         print(json.dumps({what: globals()[what]()}), flush=True)
