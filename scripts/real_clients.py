@@ -41,7 +41,7 @@ CLIENTS = {
     ),
     "langchain": Client("python", ("langchain-openai==1.7.4", "langchain==1.5.2"), light=True),
     "litellm": Client("python", ("litellm==1.110.2",)),
-    # The newest whose proxy is to be had: later ones want a package that PyPI has not.
+    # Its proxy is to be had: that of 1.110.1 and 1.110.2 wants a package that PyPI has not.
     "litellm-proxy": Client("python", ("litellm[proxy]==1.105.0",)),
     "pydantic-ai": Client("python", ("pydantic-ai-slim[openai]==2.66.0",), light=True),
     "instructor": Client("python", ("instructor==1.17.0",), light=True),
