@@ -22,6 +22,8 @@ from typing import Any, Final
 
 import anyio
 
+from adapter_api.wheel import Slot, wheel
+
 NOTHING: Final[Any] = object()
 """No read has been made."""
 EXHAUSTED: Final[Any] = object()
@@ -37,6 +39,17 @@ class Raised:
 
     def __init__(self, exc: BaseException) -> None:
         self.exc = exc
+
+
+class _Expiry(weakref.ref["SourceReader"]):
+    """A reader's deadline. It keeps no reader alive: a stream that nobody reads any more must not live until then."""
+
+    __slots__ = ()
+
+    def time_is_up(self) -> None:
+        reader = self()
+        if reader is not None:
+            reader._expire()
 
 
 class SourceReader:
@@ -67,7 +80,9 @@ class SourceReader:
         self._scope: anyio.CancelScope | None = None
         self._cancels_before = 0
         self._our_cancels = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._expiry: _Expiry | None = None
+        self._slot: Slot | None = None
+        """Where the deadline stands."""
 
     def interrupt(self) -> None:
         """End the read that is waiting, or the next one; what it would have returned is lost. Twice is once."""
@@ -193,7 +208,7 @@ class SourceReader:
         if getattr(task, "_must_cancel", False):
             # Somebody else's cancel is on its way and does as well. A second one would take its message away, by which
             # anyio knows its own; but it may be meant for a scope within the source, which then goes on.
-            asyncio.get_running_loop().call_soon(_time_is_up, weakref.ref(self))
+            asyncio.get_running_loop().call_soon(_Expiry(self).time_is_up)
             return
         # Not when the source itself interrupts: a cancel of the running task would hit whatever that awaits next.
         if task is not current_task(self._loop):
@@ -210,18 +225,26 @@ class SourceReader:
     def _expired(self) -> bool:
         assert self._expires is not None
         remaining = self._expires - perf_counter()
-        if self._timer is None and remaining > 0:
+        if self._slot is None and remaining > 0:
             self._arm(remaining)
         return remaining <= 0
 
     def _arm(self, seconds: float) -> None:
-        # By weak reference: a stream that nobody reads any more must not live until its deadline.
-        self._timer = asyncio.get_running_loop().call_later(seconds, _time_is_up, weakref.ref(self))
+        expiry = self._expiry
+        if expiry is None:
+            expiry = self._expiry = _Expiry(self)
+        self._slot = wheel().after(seconds, expiry)
 
     def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._slot is not None:
+            assert self._expiry is not None
+            self._slot.discard(self._expiry)
+            self._slot = None
+
+    def _expire(self) -> None:
+        self._slot = None
+        self.interrupted, self._open = True, False
+        self._cancel_the_read()
 
 
 def is_the_readers(exc: BaseException, task: asyncio.Task[Any] | None, *, cancelled: bool) -> bool:
@@ -260,13 +283,6 @@ def _runs(task: asyncio.Task[Any] | None) -> bool:
 
 def _holds(exc: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
     return isinstance(exc, kinds) or (isinstance(exc, BaseExceptionGroup) and exc.subgroup(kinds) is not None)
-
-
-def _time_is_up(reference: weakref.ref[SourceReader]) -> None:
-    reader = reference()
-    if reader is not None:
-        reader.interrupted, reader._open = True, False
-        reader._cancel_the_read()
 
 
 async def _raising(exc: BaseException) -> Any:

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from adapter_api import AdapterError, Overloaded, ProtocolViolation, StreamIncomplete
 from adapter_api.errors import ConnectFailed
+from adapter_api.wheel import Slot
 from triton_adapter.transports.h2.frames import (
     CANCEL,
     ENHANCE_YOUR_CALM,
@@ -97,7 +98,7 @@ class Call:
         self.granted = WINDOW
         """Bytes that the peer may have sent by now."""
         self.received = 0
-        self.slot: set[Call] | None = None
+        self.slot: Slot | None = None
         """Where its deadline stands."""
         self._head: dict[str, str] | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -138,7 +139,18 @@ class Call:
         """Whether the head of the answer came."""
         return self._head is not None
 
+    def time_is_up(self) -> None:
+        """End the call: its deadline is over."""
+        self.slot = None
+        self._connection.give_up(self, Given.EXPIRED)
+
     # -- the connection's side ----------------------------------------------------------------------------------------
+
+    def unwatch(self) -> None:
+        """Have no deadline any more."""
+        if self.slot is not None:
+            self.slot.discard(self)
+            self.slot = None
 
     def wake(self) -> None:
         """Let the reader go on, if it waits."""

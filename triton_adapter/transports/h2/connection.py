@@ -13,9 +13,9 @@ from typing import cast
 
 from adapter_api import ConnectionLost, InvalidRequest, ProtocolViolation
 from adapter_api.errors import ConnectFailed
+from adapter_api.wheel import wheel
 from triton_adapter.transports.h2 import frames as f
 from triton_adapter.transports.h2.call import WINDOW, Broken, Call, Given, Outcome, reset
-from triton_adapter.transports.h2.deadlines import Deadlines
 from triton_adapter.transports.h2.frames import Violation
 from triton_adapter.transports.h2.head import MAX_HEADER_BLOCK, MAX_HEADER_LIST, HeadReader
 from triton_adapter.transports.h2.inbox import PREFIX, TooLarge
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         """No further call may be made on it: the peer said GOAWAY, or it is being closed, or is out of numbers."""
         self.calls: dict[int, Call] = {}
         self._transport: asyncio.Transport | None = None
-        self._deadlines: Deadlines[Call] = Deadlines(self._loop, self._expire)
+        self._wheel = wheel()
         self._outbox = Outbox(self._write_now)
         self._heads = HeadReader()
         self._unsent: list[bytes] = []
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
             self.draining = True
         call = Call(self, stream, self._limit, whole=whole)
         self.calls[stream] = call
-        call.slot = self._deadlines.add(call, timeout_s)
+        call.slot = self._wheel.after(timeout_s, call)
         head = f.headers(stream, block, largest=self._outbox.largest_frame)
         body = self._outbox.send(stream, parts, sum(map(len, parts)))
         if body is not None:
@@ -464,18 +464,12 @@ class Connection(asyncio.Protocol):
     def _let_go(self, call: Call, outcome: Outcome) -> None:
         call.outcome = outcome
         self._idle_frames = 0
-        if call.slot is not None:
-            call.slot.discard(call)
-            call.slot = None
+        call.unwatch()
         call.wake()
         if self._most_calls != _UNLIMITED:
             self._on_change()
         if self.draining and not self.calls:
             self._bye(f.NO_ERROR, "")
-
-    def _expire(self, call: Call) -> None:
-        call.slot = None
-        self.give_up(call, Given.EXPIRED)
 
     def _broken(self, exc: Violation) -> None:
         """End the connection because the peer broke the protocol, or never spoke it."""
@@ -489,10 +483,9 @@ class Connection(asyncio.Protocol):
     def _end(self, outcome: Outcome) -> None:
         """Let all calls be over."""
         self.draining = True
-        self._deadlines.stop()
         calls, self.calls = tuple(self.calls.values()), {}
         for call in calls:
-            call.slot = None
+            call.unwatch()
             self._outbox.drop(call.id)
             call.outcome = outcome
             call.wake()
