@@ -51,12 +51,11 @@ _COUNTS = frozenset(
 def require_sound(event: TokenEvent) -> None:
     """Raise `ProtocolViolation` naming the field of a lawful event that holds something else than it should."""
     try:
-        kind = type(event)
-        if kind is Token or kind is Reasoning:
+        if type(event) is Token or type(event) is Reasoning:
             flaw = _flaw_of_text(event)
-        elif kind is ToolCallDelta:
+        elif type(event) is ToolCallDelta:
             flaw = _flaw_of_tool_call(event)
-        elif (kind is Started or kind is Metrics or kind is End) and _PLAIN[kind](event):
+        elif (is_plain := _PLAIN.get(type(event))) is not None and is_plain(event):
             flaw = None
         else:
             flaw = _flaw_of(event)

@@ -160,6 +160,10 @@ class SourceReader:
             return None
         return Raised(exc)
 
+    def forget(self) -> None:
+        """Have no deadline any more. It is all that closing does to a source that is `over`."""
+        self._disarm()
+
     async def aclose(self, grace_s: float) -> bool:
         """Close the source: its `finally` blocks run, for `grace_s` at most. Returns whether it closed without raising.
 

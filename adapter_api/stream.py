@@ -136,7 +136,11 @@ class TokenStream:
                         self._reading = False
                         return item
             await self._fill(item)
-        elif not await self._turn_has_come():
+        elif self._reading or self._closing or self._finished:
+            if not await self._turn_has_come():
+                await self._fill()
+        else:
+            self._reading, self._flowing = True, False
             await self._fill()
         return self._ready.popleft()
 
@@ -226,7 +230,15 @@ class TokenStream:
                     item = await self._source.read()
                 # A stop that came while the adapter was at work outranks whatever it said.
                 if self._stop is None:
-                    await self._take(item)
+                    if item is INTERRUPTED or item is EXHAUSTED or type(item) is Raised:
+                        await self._take(item)
+                    elif (outcome := self._admit(item)) is None:
+                        pass
+                    elif isinstance(outcome, ProtocolViolation):
+                        await self._repair(outcome)
+                    else:
+                        await self._run_out()
+                        await self._finish(outcome)
                 item = NOTHING
         except BaseException as exc:
             await self._broken_off(exc)
@@ -261,14 +273,13 @@ class TokenStream:
             self._rested = None
 
     async def _take(self, item: Any) -> None:
+        """Take what a read came to that brought nothing."""
         if type(item) is Raised:
             await self._take_raised(item.exc)
         elif item is INTERRUPTED:
             await self._finish_late()
-        elif item is EXHAUSTED:
-            await self._repair(StreamIncomplete("the stream ended without saying that the task is done"))
         else:
-            await self._admit(item)
+            await self._repair(StreamIncomplete("the stream ended without saying that the task is done"))
 
     async def _take_raised(self, exc: BaseException) -> None:
         if self._source.interrupted and not isinstance(exc, DeadlineExceeded):
@@ -287,8 +298,10 @@ class TokenStream:
         self.repairs += 1
         await self._finish(Error.from_exception(error))
 
-    async def _admit(self, item: TokenEvent | list[TokenEvent]) -> None:
+    def _admit(self, item: TokenEvent | list[TokenEvent]) -> Terminal | ProtocolViolation | None:
+        """Take what the adapter said; return the terminal, if that is among it, or what is unlawful about it."""
         grammar, ready = self._grammar, self._ready
+        terminal: Terminal | None = None
         running, due = grammar.running, grammar.next_index
         for event in item if isinstance(item, list) else (item,):
             # Kept in local names, because it runs once per token.
@@ -310,7 +323,7 @@ class TokenStream:
                 event = grammar.admit(event)  # as its reader gets it
                 require_sound(event)
             except ProtocolViolation as exc:
-                return await self._repair(exc)
+                return exc
             running, due = grammar.running, grammar.next_index
             if isinstance(event, Terminal):
                 terminal = event
@@ -319,9 +332,7 @@ class TokenStream:
         grammar.next_index = due
         if self._first_token is None and grammar.outputs:
             self._first_token = perf_counter()
-        if grammar.ended:
-            await self._run_out()
-            await self._finish(terminal)
+        return terminal
 
     async def _run_out(self) -> None:
         """Let the generator run past its terminal, so that whatever it still says is noticed and dropped."""
@@ -335,6 +346,10 @@ class TokenStream:
         return self._stop if isinstance(self._stop, End) else Error.from_exception(self._stop)
 
     async def _finish(self, terminal: Terminal) -> None:
+        if self._source.over:
+            self._source.forget()
+            self._over(terminal)
+            return
         try:
             await self._close_source()
         finally:

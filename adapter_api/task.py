@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
-import uuid
 from collections.abc import Mapping, Sized
 from itertools import islice
 from math import isfinite
@@ -57,6 +57,8 @@ HEADER_TEXT = r"^[\x20-\x7e]*$"
 
 def trace_headers(traceparent: str | None, tracestate: str | None, baggage: str | None) -> TraceHeaders:
     """Return the headers that carry a trace; without a `traceparent` its `tracestate` means nothing."""
+    if traceparent is None and baggage is None:
+        return ()
     state = tracestate if traceparent is not None else None
     named = (("traceparent", traceparent), ("tracestate", state), ("baggage", baggage))
     return tuple((name, value) for name, value in named if value)
@@ -296,7 +298,7 @@ JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0
 
 def new_job_id() -> str:
     """Return a `job_id` that no other task has: 32 hexadecimal digits."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 class TaskRequest(_Frozen):
@@ -441,11 +443,12 @@ class TaskRequest(_Frozen):
             raise ValueError("'prompt_images' go with 'prompt'; in messages, images are parts of a content")
         if self.messages is None and self.chat_template_kwargs:
             raise ValueError("'chat_template_kwargs' are for the template of 'messages'")
-        parts = sum(
-            len(message.tool_calls) + (len(message.content) if isinstance(message.content, tuple) else 0)
-            for message in self.messages or ()
-        )
-        _require_at_most(range(parts), MAX_PARTS, "parts and tool calls in all messages")
+        if self.messages is not None:
+            parts = sum(
+                len(message.tool_calls) + (len(message.content) if isinstance(message.content, tuple) else 0)
+                for message in self.messages
+            )
+            _require_at_most(range(parts), MAX_PARTS, "parts and tool calls in all messages")
         if self.min_tokens is not None and self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise ValueError("'min_tokens' is larger than 'max_tokens'")
         return self

@@ -67,7 +67,9 @@ class Wheel:
                 try:
                     entry.time_is_up()
                 except Exception as exc:
-                    self._loop.call_exception_handler({"message": f"the deadline of {entry!r} failed", "exception": exc})
+                    self._loop.call_exception_handler(
+                        {"message": f"the deadline of {entry!r} failed", "exception": exc}
+                    )
         if self._order and self._timer is None:
             self._arm()
 

@@ -112,6 +112,9 @@ class EncodedTask(msgspec.Struct, frozen=True):
     outputs: tuple[str, ...] = ()
     streaming: bool = True
     """Whether it goes out as ModelStreamInfer; else as ModelInfer."""
+    prompt: int | None = None
+    """Which of the inputs is the prompt's text; all the others are the same for every prompt. `None` where that is not
+    so, as with token ids."""
 
 
 class RawTensor(msgspec.Struct, frozen=True, gc=False):

@@ -15,6 +15,9 @@ class TaskDecoder(Protocol):
     done: bool
     """True once a stop string was met: call `finish`, and cancel the engine if it still generates."""
 
+    def again(self) -> TaskDecoder | None:
+        """Return a new one for another task that differs in its prompt only; `None` where the dialect has to make it."""
+
     def feed(self, reply: Reply, events: list[Any]) -> None:
         """Append what the reply adds to `events`: often one `Token`, often nothing.
 

@@ -148,6 +148,12 @@ class TextDecoder:
         self._first: Outputs = {}
         self._last: Outputs = {}
 
+    def again(self) -> TextDecoder | None:
+        """Return a new decoder for another task of the same shape; `None` where a part of this one is the task's own."""
+        if self._scorer is not None or type(self._assembler) is not TensorTextAssembler:
+            return None
+        return TextDecoder(self._reading)
+
     def feed(self, reply: Reply, events: list[Any]) -> None:
         outputs = reply.outputs
         if not outputs or self.done:

@@ -16,13 +16,13 @@ from adapter_api import (
     TaskRequest,
     Unsupported,
 )
-from adapter_kit.chat_template import rendered
+from adapter_kit.chat_template import prompt_of, rendered
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from triton_adapter.engine.draining import Drainable, give_up
 from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, Reply
-from triton_adapter.tasks.plan import Plan, make_plan
+from triton_adapter.tasks.plan import Plan, Shape, make_plan, shape_key
 from triton_adapter.transports.base import StreamCall, settle
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.status import error_for
@@ -77,15 +77,15 @@ class Attempt:
         self.now = asyncio.get_running_loop().time
         self._ends = self.now() + self._total_s - (perf_counter() - self.submitted)
         engine, task = self.engine, self.task
-        while True:
+        schema = engine.schemas.known(task.model, task.model_version)
+        while schema is None:
             try:
                 schema = await engine.schemas.get(task.model, task.model_version)
-                break
             except AdapterError as exc:
                 if not await self._retries.again(exc, ends=self._ends):
                     raise
         self.plan = await self._make_plan(schema)
-        return self.plan.started(engine.settings, await engine.version(schema))
+        return self.plan.started(engine.settings, engine.known_version(schema) or await engine.version(schema))
 
     async def send(self) -> None:
         """Send the task, and watch the time from now on."""
@@ -202,8 +202,23 @@ class Attempt:
         return True
 
     async def _make_plan(self, schema: ModelSchema) -> Plan:
-        task, override = self.task, self.engine.override(self.task.model)
-        return await rendered(task, lambda: make_plan(task, schema, override))  # which runs a template, or a tokenizer
+        task, shapes = self.task, self.engine.shapes
+        key = shape_key(task)
+        shape: Shape | None = None if key is None else shapes.get(key)
+        if shape is not None and shape.schema is schema:
+            prompt, template = task.prompt, shape.template
+            if prompt is None:
+                prompt = await rendered(task, lambda: prompt_of(task, template))
+            try:
+                return shape.plan(task, prompt)
+            except UnicodeEncodeError:
+                pass  # said below, with the name of the input
+        override = self.engine.override(task.model)
+        # Which runs a template, or a tokenizer.
+        plan, shape = await rendered(task, lambda: make_plan(task, schema, override))
+        if key is not None and shape is not None:
+            shapes.keep(key, shape)
+        return plan
 
     def _expire(self) -> None:
         if self.call is not None:

@@ -49,7 +49,7 @@ async def infer(engine: Engine, request: InferRequest) -> InferResponse:
     Repeated only when it provably never reached the engine, and never inside a sequence, whose requests go one by one.
     """
     ends = _ends(engine, request)
-    if request.sequence is None and engine.schemas.knows(request.model, request.model_version):
+    if request.sequence is None and engine.schemas.known(request.model, request.model_version) is not None:
         return await _infer(engine, request, ends)
     # The call has the deadline itself; this is for what comes before it, a sequence's turn above all.
     async with _ending(ends + _GRACE_S, engine.what(request.model)):

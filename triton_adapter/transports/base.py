@@ -53,12 +53,22 @@ class StreamCall(Protocol):
         """Tell the engine to stop; a `read` that waits ends. Returns at once, may be called often and at any time."""
 
 
+def has_settled(call: StreamCall) -> bool:
+    """Return whether a call is known to have ended in order, with nothing left to read.
+
+    A call that can tell without a wait has a property `settled`; of others it is not known.
+    """
+    return getattr(call, "settled", False)
+
+
 async def settle(call: StreamCall, within_s: float = _SETTLE_S) -> bool:
     """Let the engine close a stream itself after its last message: resetting it then would look like a cancel.
 
     Returns false when it did not within a second, or `within_s` if that is shorter: the caller has to cancel it then.
     Only for a call that nobody cancels meanwhile: stop the watchdog first.
     """
+    if has_settled(call):
+        return True
     try:
         async with asyncio.timeout(min(_SETTLE_S, within_s)):
             while await call.read():

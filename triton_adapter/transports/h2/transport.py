@@ -242,6 +242,12 @@ class H2Stream:
             request_id=request.request_id,
         )  # fmt: skip
 
+    @property
+    def settled(self) -> bool:
+        """Whether the call ended in order, with nothing left to read."""
+        call = self._call
+        return not call.inbox.messages and isinstance(call.outcome, Status) and call.outcome.code == "OK"
+
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""
         self._call.cancel()
