@@ -303,6 +303,19 @@ class TokenStream:
         grammar, ready = self._grammar, self._ready
         terminal: Terminal | None = None
         running, due = grammar.running, grammar.next_index
+        if type(item) is list and running:
+            # A burst of plain tokens, as one.
+            for number, event in enumerate(item, due):
+                if not (
+                    type(event) is Token and event.index == number and type(event.text) is str and event.logprob is None
+                ):
+                    break
+            else:
+                ready.extend(item)
+                grammar.next_index = due + len(item)
+                if self._first_token is None and item:
+                    self._first_token = perf_counter()
+                return None
         for event in item if isinstance(item, list) else (item,):
             # Kept in local names, because it runs once per token.
             if (

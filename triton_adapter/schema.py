@@ -128,6 +128,15 @@ class RawTensor(msgspec.Struct, frozen=True, gc=False):
     data: bytes | memoryview
 
 
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """Messages of a stream that are, byte for byte, like the `Reply` before them but for the text of its first output.
+
+    That output is of one BYTES element, and the reply is not the last. What a burst of tokens comes to.
+    """
+
+    texts: list[bytes]
+
+
 class Reply(msgspec.Struct, gc=False):
     """One message from the engine. `final` is `None` when the message did not say; `error` excludes outputs.
 

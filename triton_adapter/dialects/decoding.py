@@ -19,8 +19,8 @@ from adapter_api import (
     Token,
     Usage,
 )
-from triton_adapter.codec import TensorTextAssembler, first_text, read_count, read_numbers
-from triton_adapter.schema import RawTensor, Reply
+from triton_adapter.codec import TensorTextAssembler, first_text, pack_texts, read_count, read_numbers
+from triton_adapter.schema import RawTensor, Reply, Run
 
 Outputs = Mapping[str, RawTensor]
 
@@ -145,11 +145,13 @@ class TextDecoder:
         self._stopping = bool(reading.stops)
         self._index = 0
         self._tokens_out = 0
+        self._like: Outputs = {}
+        """Those of the last reply."""
         self._first: Outputs = {}
         self._last: Outputs = {}
 
     def again(self) -> TextDecoder | None:
-        """Return a new decoder for another task of the same shape; `None` where a part of this one is the task's own."""
+        """Return a new decoder for another task of the same shape; `None`: a part of this one is the task's own."""
         if self._scorer is not None or type(self._assembler) is not TensorTextAssembler:
             return None
         return TextDecoder(self._reading)
@@ -164,6 +166,7 @@ class TextDecoder:
                 data = counted.data
                 plain = len(data) == 4 and counted.datatype == "UINT32"
                 self._tokens_out += _uint32(data)[0] if plain else read_count(counted) or 0
+        self._like = outputs
         if self._figures is not None:
             self._note_figures(outputs)
         if not self._first:
@@ -183,6 +186,36 @@ class TextDecoder:
             index = self._index
             self._index = index + 1
             events.append(Token(index, text))
+
+    def feed_run(self, run: Run, events: list[Any]) -> None:
+        outputs, assembler = self._like, self._assembler
+        name = next(iter(outputs))
+        if name != self._text_output or self._scorer is not None or not isinstance(assembler, TensorTextAssembler):
+            for text in run.texts:
+                shape = outputs[name].shape
+                self.feed(Reply({**outputs, name: RawTensor("BYTES", shape, pack_texts((text,)))}), events)
+            return
+        if self.done:
+            return
+        texts = run.texts
+        try:
+            shown = [text.decode() for text in texts] if assembler.plain else []
+        except UnicodeDecodeError:
+            shown = []  # one of them ends inside a character
+        if not shown:
+            for taken, text in enumerate(texts, 1):
+                shown.append(assembler.feed(text))
+                if self._stopping and assembler.stopped:
+                    self.done = True
+                    texts = texts[:taken]
+                    break
+        if self._tokens_output is not None and (counted := outputs.get(self._tokens_output)) is not None:
+            self._tokens_out += len(texts) * (read_count(counted) or 0)
+        if "" in shown:
+            shown = [text for text in shown if text]
+        index = self._index
+        self._index = index + len(shown)
+        events.extend(map(Token, range(index, self._index), shown))
 
     def finish(self) -> tuple[list[Token | Metrics], End]:
         text = self._assembler.finish()

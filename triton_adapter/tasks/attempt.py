@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 
 from adapter_api import (
@@ -21,9 +21,9 @@ from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from triton_adapter.engine.draining import Drainable, give_up
 from triton_adapter.engine.engine import Engine
-from triton_adapter.schema import ModelSchema, Reply
+from triton_adapter.schema import ModelSchema, Reply, Run
 from triton_adapter.tasks.plan import Plan, Shape, make_plan, shape_key
-from triton_adapter.transports.base import StreamCall, settle
+from triton_adapter.transports.base import StreamCall, runs_of, settle
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.status import error_for
 
@@ -46,6 +46,8 @@ class Attempt:
         """The model, as messages name it."""
         self.call: StreamCall | None = None
         """The call that is under way; `None` for a model that answers once, and when nothing is left to cancel."""
+        self.read: Callable[[], Awaitable[Sequence[Reply | Run]]] | None = None
+        """Reads the call."""
         self.sent = False
         """Whether the engine may have the task."""
         self.submitted = perf_counter()
@@ -101,7 +103,7 @@ class Attempt:
         self.watch.start()
         await self._send()
 
-    async def first_replies(self) -> list[Reply]:
+    async def first_replies(self) -> Sequence[Reply | Run]:
         """Return what comes back first; tries again, from the start, as long as nothing has."""
         watch = self.watch
         watch.waiting_since = self.now()
@@ -109,7 +111,7 @@ class Attempt:
             if watch.stage is not None:
                 raise watch.error(self.what)
             try:
-                replies = await (self._answer() if self.call is None else self.call.read())
+                replies = await (self._answer() if self.read is None else self.read())
                 if not replies or not await self._refused_as_outdated(replies[0]):
                     break
             except (AdapterError, asyncio.CancelledError) as exc:
@@ -153,6 +155,7 @@ class Attempt:
                     trace=self.task.trace_headers,
                 )
                 self.call = Drainable(call) if drained else call
+                self.read = runs_of(self.call)
                 return
             except AdapterError as exc:
                 if not await self._retries.again(exc, ends=self._ends):
@@ -176,9 +179,9 @@ class Attempt:
             return True
         return False
 
-    async def _refused_as_outdated(self, reply: Reply) -> bool:
+    async def _refused_as_outdated(self, reply: Reply | Run) -> bool:
         """Send the task again, in new tensors, when a stream's first word is that the old ones do not fit."""
-        if reply.error is None or reply.final is not None:
+        if isinstance(reply, Run) or reply.error is None or reply.final is not None:
             return False
         call = self.call
         if not await self._planned_anew(error_for(None, reply.error, what=self.what, request_id=self.task.job_id)):
@@ -198,7 +201,7 @@ class Attempt:
         if schema == self.plan.schema:
             return False
         self.plan = await self._make_plan(schema)
-        self.call = None
+        self.call = self.read = None
         return True
 
     async def _make_plan(self, schema: ModelSchema) -> Plan:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from adapter_api import AdapterError, Capability, DeadlineStage
 from adapter_api.task import TraceHeaders
 from triton_adapter.address import Way
-from triton_adapter.schema import Reply
+from triton_adapter.schema import Reply, Run
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.rpcs import RequestT, ResponseT, Rpc
 
@@ -59,6 +59,14 @@ def has_settled(call: StreamCall) -> bool:
     A call that can tell without a wait has a property `settled`; of others it is not known.
     """
     return getattr(call, "settled", False)
+
+
+def runs_of(call: StreamCall) -> Callable[[], Awaitable[Sequence[Reply | Run]]]:
+    """Return what reads a call as `StreamCall.read` does, with bursts of tokens as `Run`s where the call tells them.
+
+    Such a call has a method `read_runs`.
+    """
+    return getattr(call, "read_runs", call.read)
 
 
 async def settle(call: StreamCall, within_s: float = _SETTLE_S) -> bool:

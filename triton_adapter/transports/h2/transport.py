@@ -18,12 +18,12 @@ from adapter_api import (
 )
 from adapter_api.task import TraceHeaders
 from adapter_kit.tls import TlsMaterial
-from triton_adapter.schema import Reply
+from triton_adapter.schema import Reply, Run
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.transports.credentials import Entries, Metadata
-from triton_adapter.transports.h2.call import Broken, Call, Given, Status
+from triton_adapter.transports.h2.call import OK, Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
 from triton_adapter.transports.h2.head import constant_block, literal, timeout_value
 from triton_adapter.transports.h2.inbox import Message
@@ -219,23 +219,36 @@ class H2Transport:
 class H2Stream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_call", "_parse", "_request", "_transport")
+    __slots__ = ("_call", "_reader", "_request", "_transport")
 
     def __init__(self, transport: H2Transport, call: Call, request: WireRequest) -> None:
         self._transport = transport
         self._call = call
-        self._parse = StreamReplyReader().parse
+        self._reader = StreamReplyReader()
         self._request = request
 
     async def read(self) -> list[Reply]:
         """Return the replies that are ready together, or an empty list when the call ended in order."""
         messages = await self._call.more()
         if messages:
-            parse = self._parse
+            parse = self._reader.parse
             return [parse(bytes(message)) for message in messages]
+        self._require_order()
+        return []
+
+    async def read_runs(self) -> list[Reply | Run]:
+        """Return what `read` does, with bursts of tokens as runs."""
+        messages = await self._call.more()
+        if messages:
+            return self._reader.parse_all([bytes(message) for message in messages])
+        self._require_order()
+        return []
+
+    def _require_order(self) -> None:
+        """Raise what the call came to if it did not end in order."""
         outcome = self._call.outcome
-        if isinstance(outcome, Status) and outcome.code == "OK":
-            return []
+        if outcome is OK or (isinstance(outcome, Status) and outcome.code == "OK"):
+            return
         request, transport = self._request, self._transport
         raise transport.error(
             self._call, f"model {request.model!r} on {transport.where}", private=request.private(),
