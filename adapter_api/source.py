@@ -103,15 +103,9 @@ class SourceReader:
 
         Raises only what is the reader's own affair.
         """
-        if self._loop is None:
-            self._loop = asyncio._get_running_loop()
-            if self._loop is None:
-                return await self._read_in_a_scope()
-            self._open = not self.interrupted
         step = self.step()
         if step is None:
-            return INTERRUPTED
-        self.read_by = id(self.awaited_by)
+            return INTERRUPTED if self._loop is not None else await self._read_in_a_scope()
         try:
             item = await step
         except BaseException as exc:
@@ -125,20 +119,26 @@ class SourceReader:
         return item
 
     def step(self) -> Awaitable[Any] | None:
-        """Return the next step for the caller to await itself; `None`: use `read` instead.
+        """Return the next step for the caller to await itself; `None`: use `read` instead, which knows why.
 
         Afterwards the caller calls `stepped`, or, when an item came and nothing was `interrupted`, only clears
         `awaited_by`. It is `read` spelt out, for a reader on asyncio to whom a call more per item is too much.
         """
-        if not self._open or (self._expires is not None and self._expired()):
+        if not (self._open or self._opened()) or (self._expires is not None and self._expired()):
             return None
         task: Any = current_task(self._loop)
-        self.awaited_by = task
+        self.awaited_by, self.read_by = task, id(task)
         self._cancels_before = task.cancelling()
         try:
             return self._anext()
         except BaseException as exc:
             return _raising(exc)
+
+    def _opened(self) -> bool:
+        """Find out which loop this is, at the first read; return whether `step` can be taken."""
+        if self._loop is None and (loop := asyncio._get_running_loop()) is not None:
+            self._loop, self._open = loop, not self.interrupted
+        return self._open
 
     def stepped(self, exc: BaseException | None = None) -> Any:
         """Say that the step came to an item, or to `exc`; return what stands for `exc`: `None` if it is the reader's

@@ -68,8 +68,6 @@ class TokenStream:
         """Whether somebody reads, and will end the stream if that is asked for."""
         self._closing = False
         """Whether a stop ends the stream, with nobody reading."""
-        self._flowing = False
-        """Between the first output and the end, with no stop asked for."""
         self._rested: anyio.Event | None = None
         self._finished = False
 
@@ -99,24 +97,31 @@ class TokenStream:
     async def __anext__(self) -> TokenEvent:
         if self._ready:
             return self._ready.popleft()
-        source, item = self._source, NOTHING
-        if self._flowing and not self._reading and (step := source.step()) is not None:
-            # Spelt out, because it runs once per token: the next token comes, is lawful, and that is all.
-            self._reading = True
-            try:
-                item = await step
-            except BaseException as exc:
-                item = source.stepped(exc)
-                if item is None:
-                    await self._broken_off(exc)
-                    raise
+        if self._reading or self._closing or self._finished:
+            if not await self._turn_has_come():
+                await self._fill()
+            return self._ready.popleft()
+        source = self._source
+        self._reading = True
+        if self._stop is not None or (step := source.step()) is None:
+            await self._fill()
+            return self._ready.popleft()
+        # Spelt out, because it runs once per token: the next token comes, is lawful, and that is all.
+        try:
+            item = await step
+        except BaseException as exc:
+            item = source.stepped(exc)
+            if item is None:
+                await self._broken_off(exc)
+                raise
+        else:
+            if source.interrupted:
+                source.stepped()
             else:
-                if source.interrupted:
-                    source.stepped()
-                else:
-                    # Nobody asked for a stop either: that would have interrupted the source.
-                    source.awaited_by = None
-                    grammar = self._grammar
+                # Nobody asked for a stop either: that would have interrupted the source.
+                source.awaited_by = None
+                grammar = self._grammar
+                if self._first_token is not None:
                     if (
                         type(item) is Token
                         and item.index == grammar.next_index
@@ -135,13 +140,15 @@ class TokenStream:
                         grammar.next_reasoning += 1
                         self._reading = False
                         return item
-            await self._fill(item)
-        elif self._reading or self._closing or self._finished:
-            if not await self._turn_has_come():
-                await self._fill()
-        else:
-            self._reading, self._flowing = True, False
-            await self._fill()
+                outcome = self._admit(item)
+                if outcome is None and self._ready:
+                    self._reading = False
+                    if self._rested is not None:
+                        self._rest()
+                    return self._ready.popleft()
+                await self._fill(outcome=outcome)
+                return self._ready.popleft()
+        await self._fill(item)
         return self._ready.popleft()
 
     async def batches(self) -> AsyncIterator[list[TokenEvent]]:
@@ -181,7 +188,6 @@ class TokenStream:
         if self._finished:
             return
         self._stop = self._stop or outcome
-        self._flowing = False
         if self._reading:
             self._source.interrupt()
 
@@ -216,12 +222,14 @@ class TokenStream:
             raise StopAsyncIteration
         if self._reading:
             raise RuntimeError(f"the stream of task {self.job_id} is already being read")
-        self._reading, self._flowing = True, False
+        self._reading = True
         return False
 
-    async def _fill(self, item: Any = NOTHING) -> None:
-        """Put at least one event into `_ready`, starting with what a read returned."""
+    async def _fill(self, item: Any = NOTHING, outcome: Terminal | ProtocolViolation | None = None) -> None:
+        """Put at least one event into `_ready`, starting with what a read returned, or with what was made of that."""
         try:
+            if outcome is not None:
+                await self._conclude(outcome)
             while not self._ready:
                 if self._stop is not None:
                     await self._finish(self._stopped())
@@ -232,13 +240,8 @@ class TokenStream:
                 if self._stop is None:
                     if item is INTERRUPTED or item is EXHAUSTED or type(item) is Raised:
                         await self._take(item)
-                    elif (outcome := self._admit(item)) is None:
-                        pass
-                    elif isinstance(outcome, ProtocolViolation):
-                        await self._repair(outcome)
-                    else:
-                        await self._run_out()
-                        await self._finish(outcome)
+                    elif (outcome := self._admit(item)) is not None:
+                        await self._conclude(outcome)
                 item = NOTHING
         except BaseException as exc:
             await self._broken_off(exc)
@@ -267,7 +270,6 @@ class TokenStream:
     def _rest(self) -> None:
         """Say that nobody reads or closes any more."""
         self._reading = self._closing = False
-        self._flowing = self._first_token is not None and self._stop is None and not self._finished
         if self._rested is not None:
             self._rested.set()
             self._rested = None
@@ -346,6 +348,13 @@ class TokenStream:
         if self._first_token is None and grammar.outputs:
             self._first_token = perf_counter()
         return terminal
+
+    async def _conclude(self, outcome: Terminal | ProtocolViolation) -> None:
+        if isinstance(outcome, ProtocolViolation):
+            await self._repair(outcome)
+        else:
+            await self._run_out()
+            await self._finish(outcome)
 
     async def _run_out(self) -> None:
         """Let the generator run past its terminal, so that whatever it still says is noticed and dropped."""

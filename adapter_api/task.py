@@ -104,8 +104,7 @@ _LONGEST_STEP = 64
 _B64_STEP = 2**20
 
 Text = Annotated[str, AfterValidator(_is_encodable)]
-Finite = Annotated[float, BeforeValidator(_is_number), Field(allow_inf_nan=False)]
-Whole = Annotated[int, BeforeValidator(_is_number)]
+_NUMBER = BeforeValidator(_is_number)
 JsonObject = Annotated[dict[str, Any], AfterValidator(_is_no_deeper)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), AfterValidator(_is_encodable)]
 SessionId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_is_encodable)]
@@ -329,18 +328,19 @@ class TaskRequest(_Frozen):
         )
     )
 
-    max_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
-    min_tokens: Whole | None = Field(default=None, ge=0, le=2**31 - 1)
-    temperature: Finite | None = Field(default=None, ge=0)
-    top_p: Finite | None = Field(default=None, gt=0, le=1)
-    top_k: Whole | None = Field(default=None, ge=0, le=2**31 - 1)
-    seed: Whole | None = Field(default=None, ge=0, le=2**63 - 1)
+    # The limits stand with the type: pydantic then looks at them without a call of Python's.
+    max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1), _NUMBER] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=2**31 - 1), _NUMBER] | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False), _NUMBER] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), _NUMBER] | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**31 - 1), _NUMBER] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1), _NUMBER] | None = None
     stop: tuple[StopString, ...] = Field(default=(), repr=False, fail_fast=True)
-    presence_penalty: Finite | None = Field(default=None, ge=-2, le=2)
-    frequency_penalty: Finite | None = Field(default=None, ge=-2, le=2)
-    repetition_penalty: Finite | None = Field(default=None, gt=0)
-    logprobs: Whole | None = Field(
-        default=None, ge=0, le=100, description="alternatives to tell per token, the likeliest; 0: the chosen one only"
+    presence_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False), _NUMBER] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False), _NUMBER] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False), _NUMBER] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=100), _NUMBER] | None = Field(
+        default=None, description="alternatives to tell per token, the likeliest; 0: the chosen one only"
     )
     response_format: ResponseFormat | None = Field(default=None, repr=False)
     tools: tuple[Tool, ...] = Field(default=(), repr=False, fail_fast=True)
@@ -350,8 +350,8 @@ class TaskRequest(_Frozen):
     )
 
     priority: Priority = "interactive"
-    timeout_s: Finite | None = Field(
-        default=None, gt=0, le=MAX_TIMEOUT_S, description="seconds for the whole task, from submission"
+    timeout_s: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False), _NUMBER] | None = Field(
+        default=None, description="seconds for the whole task, from submission"
     )
     session_id: SessionId | None = None
     parameters: Annotated[Mapping[str, ParameterValue], AfterValidator(_frozen_map), PlainSerializer(dict)] = Field(
