@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -173,8 +173,8 @@ class TritonAdapter(WorkerAdapter):
     async def _model_props(self, model: str) -> ModelProps:
         return await describe_one(self._engine, model)
 
-    async def _infer(self, request: InferRequest) -> InferResponse:
-        return await inference.infer(self._engine, request)
+    def _infer(self, request: InferRequest) -> Coroutine[Any, Any, InferResponse]:
+        return inference.infer(self._engine, request)
 
     def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
         return inference.infer_stream(self._engine, request)

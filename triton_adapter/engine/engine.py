@@ -32,6 +32,7 @@ from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.transports.base import Follow, Transport
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.wire import v2_pb2 as v2
+from triton_adapter.wire.request import Constant
 from triton_adapter.wire.rpcs import SERVER_METADATA
 
 DISTRUST_S = 30.0
@@ -83,6 +84,8 @@ class Engine:
         """What the last task was told, and of what that was made."""
         self.shapes: Recent[Any] = Recent(_SHAPES)
         """What tasks that differ in their prompts only have in common (`tasks/plan.py`)."""
+        self.messages: Recent[Constant] = Recent(_SHAPES)
+        """What inferences that differ in their tensors' data only have in common (`tensors/inference.py`)."""
 
     def what(self, model: str) -> str:
         """Return how messages call a model here."""

@@ -29,18 +29,18 @@ class ShmRef:
 
 
 class Constant:
-    """What is the same in the messages of many requests, which differ in their ids and in the data of one input.
+    """What is the same in the messages of many requests, which differ in their ids and in the data of inputs.
 
     Made by the first of them that is serialized.
     """
 
     __slots__ = ("after", "before", "varying")
 
-    def __init__(self, varying: int) -> None:
+    def __init__(self, varying: int | None = None) -> None:
         self.varying = varying
-        """The place of that input."""
+        """The place of the one input that differs; `None`: all do."""
         self.before: bytes | None = None
-        """All that comes before the id and that input's data; the id may stand anywhere in a message."""
+        """All that comes before the id and those inputs' data; the id may stand anywhere in a message."""
         self.after = b""
 
 
@@ -109,19 +109,21 @@ def serialized(request: WireRequest) -> list[bytes | memoryview]:
     constant = request.constant
     if constant is None:
         return _serialized(request, request.request_id)
+    varying = constant.varying
     if constant.before is None:
         head, *raw = _serialized(request, "")
-        at = 3 * constant.varying
-        constant.after = b"".join(raw[at + 3 :])
+        at = 3 * varying if varying is not None else 0
+        constant.after = b"".join(raw[at + 3 :]) if varying is not None else b""
         constant.before = b"".join((head, *raw[:at]))
     name = request.request_id.encode()
-    data = request.inputs[constant.varying].data
-    return [
-        constant.before,
-        b"".join((_ID_TAG, varint(len(name)), name, _RAW_INPUT_TAG, varint(len(data)))),
-        data,
-        constant.after,
-    ]
+    parts: list[bytes | memoryview] = [constant.before, _ID_TAG, varint(len(name)), name]
+    if varying is None:
+        for tensor in request.inputs:
+            parts += (_RAW_INPUT_TAG, varint(len(tensor.data)), tensor.data)
+        return parts
+    data = request.inputs[varying].data
+    parts += (_RAW_INPUT_TAG, varint(len(data)), data, constant.after)
+    return parts
 
 
 def _serialized(request: WireRequest, request_id: str) -> list[bytes | memoryview]:

@@ -30,6 +30,7 @@ _VALUE = re.compile(rb"[^\x00\r\n]*\Z")
 _NOT_IN_HTTP2 = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 # grpc-timeout: at most 8 digits (gRPC, "Timeout").
 _MAX_TIMEOUT = 99_999_999
+_TIMEOUT_NAME = b"\x00\x0cgrpc-timeout"
 
 
 def literal(name: str, value: str, *, secret: bool = False) -> bytes:
@@ -53,6 +54,12 @@ def timeout_value(seconds: float) -> str:
         return f"{microseconds}u"
     milliseconds = microseconds // 1000
     return f"{milliseconds}m" if milliseconds <= _MAX_TIMEOUT else f"{min(milliseconds // 1000, _MAX_TIMEOUT)}S"
+
+
+def timeout_header(seconds: float) -> bytes:
+    """Return the header that tells the server how long a call may take."""
+    value = timeout_value(seconds).encode()
+    return _TIMEOUT_NAME + bytes((len(value),)) + value
 
 
 class HeadReader:

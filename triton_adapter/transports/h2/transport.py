@@ -25,7 +25,7 @@ from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.transports.credentials import Entries, Metadata
 from triton_adapter.transports.h2.call import OK, Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
-from triton_adapter.transports.h2.head import constant_block, literal, timeout_value
+from triton_adapter.transports.h2.head import constant_block, literal, timeout_header
 from triton_adapter.transports.h2.inbox import Message
 from triton_adapter.transports.hung_up import hung_up
 from triton_adapter.transports.ways import GRPC
@@ -107,7 +107,10 @@ class H2Transport:
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> H2Stream:
         """Send an inference on a stream of its own."""
-        call = await self._call(MODEL_STREAM_INFER, serialized(request), timeout_s, trace, whole=False)
+        message = serialized(request)
+        call = self._started(MODEL_STREAM_INFER, message, timeout_s, trace, whole=False)
+        if call is None:
+            call = await self._call(MODEL_STREAM_INFER, message, timeout_s, trace, whole=False)
         return H2Stream(self, call, request)
 
     async def aclose(self) -> None:
@@ -154,7 +157,9 @@ class H2Transport:
         private: Callable[[], Sequence[str]] = tuple,
         request_id: str = "",
     ) -> Message:
-        call = await self._call(path, message, timeout_s, trace, whole=True)
+        call = self._started(path, message, timeout_s, trace, whole=True)
+        if call is None:
+            call = await self._call(path, message, timeout_s, trace, whole=True)
         try:
             messages = await call.more()
         finally:
@@ -166,24 +171,35 @@ class H2Transport:
             raise ProtocolViolation(f"{what}: {len(messages)} answers to a call that has one")
         return messages[0]
 
-    async def _call(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call:
+    def _started(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call | None:
+        """Return the call, if there is a connection that takes it this moment."""
         channel = self._channel
         if channel is None or self._closed or self._loop is not asyncio.get_running_loop():
-            channel = self._its_channel()
+            return None
+        block, parts = self._written(path, message, trace)
+        connection = channel.usable()
+        if connection is None:
+            return None
+        return connection.call(block + timeout_header(timeout_s), parts, timeout_s=timeout_s, whole=whole)
+
+    async def _call(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call:
+        """Return the call, once there is a connection that takes it."""
+        channel = self._its_channel()
+        block, parts = self._written(path, message, trace)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        connection = await channel.connection(timeout_s)
+        # From here on nothing may fail or wait: whose turn has come has to take it.
+        timeout_s = max(timeout_s - (loop.time() - began), 0.001)
+        return connection.call(block + timeout_header(timeout_s), parts, timeout_s=timeout_s, whole=whole)
+
+    def _written(self, path: str, message: Parts, trace: TraceHeaders) -> tuple[bytes, Parts]:
+        """Return the head of a call, but for its timeout, and its body."""
         compression = self._settings.compression
-        parts = _framed(message) if compression is None else _compressed(message, compression)
         block = self._block(path)
         for name, value in trace:
             block += literal(name, value)
-        connection = channel.usable()
-        if connection is None:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            connection = await channel.connection(timeout_s)
-            timeout_s = max(timeout_s - (loop.time() - began), 0.001)
-        # From here on nothing may fail or wait: whose turn has come has to take it.
-        block += literal("grpc-timeout", timeout_value(timeout_s))
-        return connection.call(block, parts, timeout_s=timeout_s, whole=whole)
+        return block, _framed(message) if compression is None else _compressed(message, compression)
 
     def _block(self, path: str) -> bytes:
         entries = self._metadata.entries()
