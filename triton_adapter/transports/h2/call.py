@@ -20,6 +20,7 @@ from triton_adapter.transports.h2.frames import (
     Violation,
     error_name,
 )
+from triton_adapter.transports.h2.head import Head
 from triton_adapter.transports.h2.inbox import Inbox, Message
 
 WINDOW = 256 * 1024
@@ -100,7 +101,7 @@ class Call:
         self.received = 0
         self.slot: Slot | None = None
         """Where its deadline stands."""
-        self._head: dict[str, str] | None = None
+        self._head: Head | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     async def more(self) -> list[Message]:
@@ -184,7 +185,20 @@ class Call:
             self.granted += increment
             self._connection.grant(self.id, increment)
 
-    def take_head(self, head: dict[str, str], *, last: bool) -> Outcome | None:
+    def begin(self, head: Head) -> bool:
+        """Take a head that `begins` an answer, if it is the first."""
+        if self._head is not None:
+            return False
+        self._head = head
+        self.inbox.open(head.get("grpc-encoding", "identity"))
+        return True
+
+    @property
+    def whole_so_far(self) -> bool:
+        """Whether an answer has begun, and no message of it is cut off."""
+        return self._head is not None and not self.inbox.in_the_middle
+
+    def take_head(self, head: Head, *, last: bool) -> Outcome | None:
         """Take a header list; returns how the call ended when it is the last. Raises `Violation`."""
         if self._head is None:
             status = head.get(":status", "")

@@ -15,7 +15,7 @@ from adapter_api import ConnectionLost, InvalidRequest, ProtocolViolation
 from adapter_api.errors import ConnectFailed
 from adapter_api.wheel import wheel
 from triton_adapter.transports.h2 import frames as f
-from triton_adapter.transports.h2.call import WINDOW, Broken, Call, Given, Outcome, reset
+from triton_adapter.transports.h2.call import OK, WINDOW, Broken, Call, Given, Outcome, reset
 from triton_adapter.transports.h2.frames import Violation
 from triton_adapter.transports.h2.head import MAX_HEADER_BLOCK, MAX_HEADER_LIST, HeadReader
 from triton_adapter.transports.h2.inbox import PREFIX, TooLarge
@@ -171,7 +171,7 @@ class Connection(asyncio.Protocol):
             return  # TLS hands on what it had when it was told to close
         if self._rest:
             data = self._rest + data
-        calls, read_head = self.calls, f.read_head
+        calls, read_head, read_prefix, heads = self.calls, f.read_head, f.read_prefix, self._heads.known
         woken: list[Call] = []
         at, end, count, plain = 0, len(data), 0, self._block is None
         try:
@@ -189,12 +189,7 @@ class Connection(asyncio.Protocol):
                 if kind == 0 and flags == 0 and size > PREFIX and plain and (call := calls.get(stream)) is not None:
                     count += size
                     inbox = call.inbox
-                    if (
-                        inbox.between
-                        and size <= f.LEAST_FRAME
-                        and data[start] == 0
-                        and int.from_bytes(data[start + 1 : start + PREFIX], "big") == size - PREFIX
-                    ):
+                    if inbox.between and size <= f.LEAST_FRAME and read_prefix(data, start) == (0, size - PREFIX):
                         call.received += size
                         if call.received > call.granted:
                             raise Violation(f.FLOW_CONTROL_ERROR, "more on a stream than its window")
@@ -212,6 +207,15 @@ class Connection(asyncio.Protocol):
                         if call.take_piece(memoryview(data)[start:stop]):
                             woken.append(call)
                         continue
+                # The head of an answer, and its trailers, as they are of most calls.
+                elif kind == 1 and plain and (call := calls.get(stream)) is not None:
+                    head = heads.get(data[start:stop])
+                    if head is not None:
+                        if flags == f.END_HEADERS and head.begins and call.begin(head):
+                            continue
+                        if flags == f.END_HEADERS | f.END_STREAM and head.ends_well and call.whole_so_far:
+                            self._over(call, OK)
+                            continue
                 if size > f.LEAST_FRAME:
                     raise Violation(f.FRAME_SIZE_ERROR, f"a frame of {size} bytes; {f.LEAST_FRAME} were agreed")
                 self._frame(kind, flags, stream & f.LAST_STREAM, data[start:stop], woken)
