@@ -104,7 +104,7 @@ def parse_version(text: str) -> Version | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-class EncodedTask(msgspec.Struct, frozen=True):
+class EncodedTask(msgspec.Struct, frozen=True, gc=False):
     """A task in the model's own tensors. No `outputs` asks for all of them."""
 
     inputs: tuple[Tensor, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -89,6 +90,7 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {
 }
 """Words of engines, without what comes before a last point: `FinishReason.STOP` is `stop`. Every other one, as `error`
 (vLLM), `timeout` (TensorRT-LLM), or `abort` that nobody asked for, says that the text is not what was asked for."""
+_NOTHING: Outputs = MappingProxyType({})
 _NOTHING_SAID = frozenset({"", "none", "not_finished"})
 _WORD = 40
 
@@ -145,10 +147,10 @@ class TextDecoder:
         self._stopping = bool(reading.stops)
         self._index = 0
         self._tokens_out = 0
-        self._like: Outputs = {}
+        self._like: Outputs = _NOTHING
         """Those of the last reply."""
-        self._first: Outputs = {}
-        self._last: Outputs = {}
+        self._first: Outputs = _NOTHING
+        self._last: Outputs = _NOTHING
 
     def again(self) -> TextDecoder | None:
         """Return a new decoder for another task of the same shape; `None`: a part of this one is the task's own."""

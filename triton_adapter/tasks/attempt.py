@@ -52,7 +52,7 @@ class Attempt:
         """Whether the engine may have the task."""
         self.submitted = perf_counter()
         self._total_s = task.timeout_s if task.timeout_s is not None else engine.settings.timeout_s
-        self._retries = Retries(engine.settings.max_retries)
+        self._retries: Retries | None = None
         self._ends = 0.0
 
     @property
@@ -84,7 +84,7 @@ class Attempt:
             try:
                 schema = await engine.schemas.get(task.model, task.model_version)
             except AdapterError as exc:
-                if not await self._retries.again(exc, ends=self._ends):
+                if not await self._again(exc):
                     raise
         self.plan = await self._make_plan(schema)
         return self.plan.started(engine.settings, engine.known_version(schema) or await engine.version(schema))
@@ -158,7 +158,7 @@ class Attempt:
                 self.read = runs_of(self.call)
                 return
             except AdapterError as exc:
-                if not await self._retries.again(exc, ends=self._ends):
+                if not await self._again(exc):
                     raise
 
     def _request(self) -> WireRequest:
@@ -173,8 +173,13 @@ class Attempt:
         reply.final = True
         return [reply]
 
+    async def _again(self, error: AdapterError) -> bool:
+        if self._retries is None:
+            self._retries = Retries(self.engine.settings.max_retries)
+        return await self._retries.again(error, ends=self._ends)
+
     async def _try_again(self, error: AdapterError) -> bool:
-        if await self._planned_anew(error) or await self._retries.again(error, ends=self._ends):
+        if await self._planned_anew(error) or await self._again(error):
             await self._send()
             return True
         return False

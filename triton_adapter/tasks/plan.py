@@ -31,7 +31,7 @@ _LARGEST_SHAPE = 4096
 """Bytes of tensors, and characters of parameters and stop strings, that are kept beside the prompt."""
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """What goes to the model for a task, and what reads its replies."""
 
     task: TaskRequest

@@ -44,7 +44,7 @@ class Constant:
         self.after = b""
 
 
-class WireRequest(msgspec.Struct, frozen=True):
+class WireRequest(msgspec.Struct, frozen=True, gc=False):
     """All that goes into one ModelInfer or ModelStreamInfer message.
 
     A msgspec struct because one is made per task: a tenth of a frozen dataclass's price.

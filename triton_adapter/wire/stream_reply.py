@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from triton_adapter.schema import RawTensor, Reply, Run
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.reply import stream_message, stream_reply
@@ -14,6 +16,9 @@ _TEXT_PREFIX = 4
 """Bytes of the length in front of a BYTES element."""
 _MOST_LENGTHS = 128
 """Of messages, whose like is known by their lengths."""
+# Shared, and never changed: most readers have but one message to read.
+_NOTHING: dict[str, RawTensor] = {}
+_NO_LENGTH: dict[int, tuple[bytes, int, bytes, int]] = {}
 
 
 class StreamReplyReader:
@@ -31,12 +36,12 @@ class StreamReplyReader:
         self._head = b""
         """All of a message between its length and the length of the first output's contents."""
         self._first: tuple[str, str, tuple[int, ...]] = ("", "", ())
-        self._others: list[tuple[str, str, tuple[int, ...]]] = []
+        self._others: Sequence[tuple[str, str, tuple[int, ...]]] = ()
         self._rest_data = b""
-        self._rest: dict[str, RawTensor] = {}
+        self._rest = _NOTHING
         """What came after the first output in the last message, and what it means."""
         self._known: Reply | None = None
-        self._same: dict[int, tuple[bytes, int, bytes, int]] = {}
+        self._same = _NO_LENGTH
         """By the length of a message: what it begins with, up to the first output's text, and ends with, after that, if
         it is else the same as the last reply."""
 
@@ -56,6 +61,7 @@ class StreamReplyReader:
             else:
                 texts = None
                 found.append(self.parse(data))
+                same = self._same
         return found
 
     def parse(self, data: bytes) -> Reply:
@@ -82,6 +88,8 @@ class StreamReplyReader:
         if datatype == "BYTES" and known.final is not True and len(self._same) < _MOST_LENGTHS:
             text = at + _TEXT_PREFIX
             if text <= stop and int.from_bytes(data[at:text], "little") == stop - text:
+                if self._same is _NO_LENGTH:
+                    self._same = {}
                 self._same[end] = data[:text], text, rest, stop
         if rest:
             outputs.update(self._rest)
@@ -108,14 +116,14 @@ class StreamReplyReader:
             at += size
         if at != end:
             return False
-        self._same.clear()
+        self._same = _NO_LENGTH
         self._rest_data, self._rest = data, outputs
         return True
 
     def _learn(self, data: bytes, message: v2.ModelStreamInferResponse, reply: Reply) -> None:
         """Remember the head of a message that ends with the contents of all its outputs, and nothing else."""
         self._known = None
-        self._same.clear()
+        self._same = _NO_LENGTH
         raw, outputs = message.infer_response.raw_output_contents, message.infer_response.outputs
         if message.error_message or not raw or len(raw) != len(reply.outputs) or data[0] != _REPLY_TAG:
             return
