@@ -200,6 +200,11 @@ class TextDecoder:
         if self.done:
             return
         texts = run.texts
+        if len(texts) == 1 and assembler.plain and self._tokens_output is None and texts[0].isascii():
+            if texts[0]:
+                events.append(Token(self._index, texts[0].decode()))
+                self._index += 1
+            return
         try:
             shown = [text.decode() for text in texts] if assembler.plain else []
         except UnicodeDecodeError:

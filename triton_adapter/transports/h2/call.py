@@ -109,21 +109,29 @@ class Call:
 
         None means that the call is over: see `outcome`.
         """
+        while (messages := self.take()) is None:
+            await self.arrival()
+        return messages
+
+    def take(self) -> list[bytes] | None:
+        """Return what `more` returns, if it is there."""
         inbox = self.inbox
-        while self.outcome is None and (self.whole or not inbox.messages):
-            if inbox.missing > self.granted - self.received:
-                self.grant()
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+        if self.outcome is None and (self.whole or not inbox.messages):
+            return None
         messages = inbox.messages
         if messages:
             inbox.messages = []
             if self.granted - self.received <= WINDOW // 2:
                 self.grant()
         return messages
+
+    def arrival(self) -> asyncio.Future[None]:
+        """Return what is done once `take` may have something; for the one reader, who awaits it at once."""
+        inbox = self.inbox
+        if inbox.missing > self.granted - self.received:
+            self.grant()
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over; nobody hears any more of it. May be called often."""
@@ -155,7 +163,7 @@ class Call:
 
     def wake(self) -> None:
         """Let the reader go on, if it waits."""
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
@@ -173,7 +181,8 @@ class Call:
         return whole
 
     def _grant_what_is_missing(self) -> None:
-        waits_for_more = self._waiter is not None and (self.inbox.missing or not self.inbox.messages)
+        waits = self._waiter is not None and not self._waiter.done()
+        waits_for_more = waits and (self.inbox.missing or not self.inbox.messages)
         if waits_for_more and self.granted - self.received <= WINDOW // 2:
             self.grant()
 

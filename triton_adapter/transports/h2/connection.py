@@ -99,7 +99,11 @@ class Connection(asyncio.Protocol):
         call.slot = self._wheel.after(timeout_s, call)
         head = f.headers(stream, block, largest=self._outbox.largest_frame)
         body = self._outbox.send(stream, parts, sum(map(len, parts)))
-        if body is not None:
+        if body is not None and len(self.calls) == 1 and not self._unsent:
+            # One that is alone need not wait for others of this round, which would cost it a round.
+            self._unsent.append(head + body)
+            self._flush()
+        elif body is not None:
             self._write(head + body)
         else:
             self._write(head)

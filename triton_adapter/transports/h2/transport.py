@@ -254,7 +254,9 @@ class H2Stream:
 
     async def read_runs(self) -> list[Reply | Run]:
         """Return what `read` does, with bursts of tokens as runs."""
-        messages = await self._call.more()
+        call = self._call
+        while (messages := call.take()) is None:  # what `more` does, without a call of its own
+            await call.arrival()
         if messages:
             return self._reader.parse_all([bytes(message) for message in messages])
         self._require_order()
