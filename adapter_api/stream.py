@@ -8,7 +8,6 @@ than an async generator so that no cancel scope can be held open across a `yield
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 from types import TracebackType
@@ -61,7 +60,8 @@ class TokenStream:
         )
         self._on_finished = on_finished
         self._grammar = StreamGrammar()
-        self._ready: deque[TokenEvent] = deque()
+        self._ready: list[TokenEvent] = []
+        """Events to be read, the next one last."""
         self._first_token: float | None = None
         self._stop: AdapterError | End | None = None
         self._reading = False
@@ -96,16 +96,16 @@ class TokenStream:
 
     async def __anext__(self) -> TokenEvent:
         if self._ready:
-            return self._ready.popleft()
+            return self._ready.pop()
         if self._reading or self._closing or self._finished:
             if not await self._turn_has_come():
                 await self._fill()
-            return self._ready.popleft()
+            return self._ready.pop()
         source = self._source
         self._reading = True
         if self._stop is not None or (step := source.step()) is None:
             await self._fill()
-            return self._ready.popleft()
+            return self._ready.pop()
         # Spelt out, because it runs once per token: the next token comes, is lawful, and that is all.
         try:
             item = await step
@@ -145,18 +145,18 @@ class TokenStream:
                     self._reading = False
                     if self._rested is not None:
                         self._rest()
-                    return self._ready.popleft()
+                    return self._ready.pop()
                 await self._fill(outcome=outcome)
-                return self._ready.popleft()
+                return self._ready.pop()
         await self._fill(item)
-        return self._ready.popleft()
+        return self._ready.pop()
 
     async def batches(self) -> AsyncIterator[list[TokenEvent]]:
         """Yield lists of the events that are ready together: at least one each, without waiting for more."""
         async for event in self:
             batch = [event]
             if self._ready:
-                batch += self._ready
+                batch += reversed(self._ready)
                 self._ready.clear()
             yield batch
 
@@ -302,8 +302,7 @@ class TokenStream:
 
     def _admit(self, item: TokenEvent | list[TokenEvent]) -> Terminal | ProtocolViolation | None:
         """Take what the adapter said; return the terminal, if that is among it, or what is unlawful about it."""
-        grammar, ready = self._grammar, self._ready
-        terminal: Terminal | None = None
+        grammar = self._grammar
         running, due = grammar.running, grammar.next_index
         if type(item) is list and running:
             # A burst of plain tokens, as one.
@@ -313,11 +312,13 @@ class TokenStream:
                 ):
                     break
             else:
-                ready.extend(item)
+                self._ready = item[::-1]
                 grammar.next_index = due + len(item)
                 if self._first_token is None and item:
                     self._first_token = perf_counter()
                 return None
+        outcome: Terminal | ProtocolViolation | None = None
+        ready: list[TokenEvent] = []
         for event in item if isinstance(item, list) else (item,):
             # Kept in local names, because it runs once per token.
             if (
@@ -338,16 +339,20 @@ class TokenStream:
                 event = grammar.admit(event)  # as its reader gets it
                 require_sound(event)
             except ProtocolViolation as exc:
-                return exc
+                outcome = exc
+                break
             running, due = grammar.running, grammar.next_index
             if isinstance(event, Terminal):
-                terminal = event
+                outcome = event
             else:
                 ready.append(event)
-        grammar.next_index = due
-        if self._first_token is None and grammar.outputs:
-            self._first_token = perf_counter()
-        return terminal
+        if not isinstance(outcome, ProtocolViolation):
+            grammar.next_index = due
+            if self._first_token is None and grammar.outputs:
+                self._first_token = perf_counter()
+        ready.reverse()
+        self._ready = ready
+        return outcome
 
     async def _conclude(self, outcome: Terminal | ProtocolViolation) -> None:
         if isinstance(outcome, ProtocolViolation):
@@ -389,7 +394,7 @@ class TokenStream:
         if isinstance(terminal, End) and terminal.timings is None:
             terminal = msgspec.structs.replace(terminal, timings=self._timings())
         if terminal is not None:
-            self._ready.append(terminal)
+            self._ready.insert(0, terminal)
         self.terminal = terminal
         self._grammar.end()
         self._finished = True

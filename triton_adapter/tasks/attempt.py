@@ -42,8 +42,6 @@ class Attempt:
     def __init__(self, engine: Engine, task: TaskRequest) -> None:
         self.engine = engine
         self.task = task
-        self.what = engine.what(task.model)
-        """The model, as messages name it."""
         self.call: StreamCall | None = None
         """The call that is under way; `None` for a model that answers once, and when nothing is left to cancel."""
         self.read: Callable[[], Awaitable[Sequence[Reply | Run]]] | None = None
@@ -54,6 +52,11 @@ class Attempt:
         self._total_s = task.timeout_s if task.timeout_s is not None else engine.settings.timeout_s
         self._retries: Retries | None = None
         self._ends = 0.0
+
+    @property
+    def what(self) -> str:
+        """The model, as messages name it."""
+        return self.engine.what(self.task.model)
 
     @property
     def mode(self) -> CancelMode:

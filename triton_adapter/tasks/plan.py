@@ -38,6 +38,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     schema: ModelSchema
     encoded: EncodedTask
     decoder: TaskDecoder
+    outputs: tuple[RequestedOutput, ...] = ()
     constant: Constant | None = None
     """What the request's message has in common with those of other tasks of its shape."""
 
@@ -58,15 +59,10 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
             queue_timeout_us = max(int(remaining_s * 1e6), 1)
         return WireRequest(
             task.model, encoded.inputs, task.model_version or "", task.job_id,
-            self._outputs(), encoded.parameters,
+            self.outputs, encoded.parameters,
             priority=priority, queue_timeout_us=queue_timeout_us, empty_final_response=encoded.streaming,
             private=self.private, schema=schema, constant=self.constant,
         )  # fmt: skip
-
-    def _outputs(self) -> tuple[RequestedOutput, ...]:
-        # Of an ensemble all: Triton 2.51 fails one that also shows what its members pass on when that is not asked for.
-        asked = () if self.schema.scheduling == "ensemble" else self.encoded.outputs
-        return tuple(RequestedOutput(name) for name in asked)
 
     def started(self, settings: TritonSettings, engine_version: str | None) -> Started:
         """Return the task's first event."""
@@ -106,7 +102,7 @@ class Shape:
 
     __slots__ = (
         "_after", "_before", "_constant", "_decoder", "_dialect", "_name", "_outputs", "_parameters", "_place",
-        "_shape", "_streaming", "schema", "template",
+        "_requested", "_shape", "_streaming", "schema", "template",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, dialect: Dialect) -> None:
@@ -121,6 +117,7 @@ class Shape:
         self._before, self._after = encoded.inputs[:place], encoded.inputs[place + 1 :]
         self._name, self._shape = encoded.inputs[place].name, encoded.inputs[place].shape
         self._parameters, self._outputs, self._streaming = encoded.parameters, encoded.outputs, encoded.streaming
+        self._requested = plan.outputs
         self._decoder = plan.decoder.again()
         # A queue's timeout is another one for each task.
         self._constant = None if plan.schema.allow_timeout_override else Constant(place)
@@ -135,6 +132,7 @@ class Shape:
             self.schema,
             EncodedTask(inputs, self._parameters, self._outputs, self._streaming, self._place),
             decoder or self._dialect.decoder(task, self.schema),
+            self._requested,
             self._constant,
         )
 
@@ -173,7 +171,9 @@ def make_plan(task: TaskRequest, schema: ModelSchema, override: ModelOverride) -
     dialect = choose_dialect(schema, override).dialect
     encoded = dialect.encode(task, schema)
     check_parameters(encoded.parameters)
-    plan = Plan(task, schema, encoded, dialect.decoder(task, schema))
+    # Of an ensemble all: Triton 2.51 fails one that also shows what its members pass on when that is not asked for.
+    asked = () if schema.scheduling == "ensemble" else encoded.outputs
+    plan = Plan(task, schema, encoded, dialect.decoder(task, schema), tuple(map(RequestedOutput, asked)))
     return plan, Shape(plan, dialect) if _may_be_kept(plan) else None
 
 
