@@ -130,8 +130,8 @@ class Tensor(msgspec.Struct, frozen=True):
         """Return the tensor of a numpy array.
 
         It shares the array's memory where that is contiguous, little-endian and no trifle: do not write to the array
-        before the inference is over. `object`, `S` and `U` arrays become BYTES (text as UTF-8). BF16 takes an `ml_dtypes.bfloat16`
-        array, or a float array with `datatype="BF16"`, which is rounded to nearest, ties to even.
+        before the inference is over. `object`, `S` and `U` arrays become BYTES (text as UTF-8). BF16 takes an
+        `ml_dtypes.bfloat16` array, or a float array with `datatype="BF16"`, which is rounded to nearest, ties to even.
 
         Raises:
             InvalidRequest: The array's dtype has no v2 datatype, or cannot be that `datatype`; or an `object` array

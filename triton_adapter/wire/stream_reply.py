@@ -45,7 +45,7 @@ class StreamReplyReader:
         """By the length of a message: what it begins with, up to the first output's text, and ends with, after that, if
         it is else the same as the last reply."""
 
-    def parse_all(self, messages: list[bytes]) -> list[Reply | Run]:
+    def parse_all(self, messages: Sequence[bytes | memoryview]) -> list[Reply | Run]:
         """Return what messages say that came together; raises as `parse` does."""
         found: list[Reply | Run] = []
         same = self._same
@@ -53,14 +53,14 @@ class StreamReplyReader:
         for data in messages:
             # A token: one comparison against what its length makes of the message before.
             known = same.get(len(data))
-            if known is not None and data.startswith(known[0]) and data.endswith(known[2]):
+            if known is not None and isinstance(data, bytes) and data.startswith(known[0]) and data.endswith(known[2]):
                 if texts is None:
                     texts = []
                     found.append(Run(texts))
                 texts.append(data[known[1] : known[3]])
             else:
                 texts = None
-                found.append(self.parse(data))
+                found.append(self.parse(bytes(data)))
                 same = self._same
         return found
 

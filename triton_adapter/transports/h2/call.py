@@ -113,7 +113,7 @@ class Call:
             await self.arrival()
         return messages
 
-    def take(self) -> list[bytes] | None:
+    def take(self) -> list[Message] | None:
         """Return what `more` returns, if it is there."""
         inbox = self.inbox
         if self.outcome is None and (self.whole or not inbox.messages):

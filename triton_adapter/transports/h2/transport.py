@@ -258,7 +258,7 @@ class H2Stream:
         while (messages := call.take()) is None:  # what `more` does, without a call of its own
             await call.arrival()
         if messages:
-            return self._reader.parse_all([bytes(message) for message in messages])
+            return self._reader.parse_all(messages)
         self._require_order()
         return []
 
