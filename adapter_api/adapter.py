@@ -8,6 +8,8 @@ Public methods are final and check states, deadlines and results; authors implem
     _open() / _close()   get and release what the adapter needs
     _cancel(job_id)      tell the engine to stop, when closing the generator is not enough
     _model_props(model)  what one model is, when the engine can be asked about one without describing all
+    _model_config(model, version)   a model's configuration, when the engine has one
+    _load_model(…) / _unload_model(…)   control of its models, when the engine has it
     _infer(request) / _infer_stream(request)   tensors, when the engine has them
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar, Self, final
@@ -235,6 +237,55 @@ class WorkerAdapter(ABC):
         )
 
     @final
+    async def model_config(self, model: str, version: str | None = None) -> dict[str, Any]:
+        """Return a model's configuration in the JSON form of Triton's `ModelConfig`: names as in `config.pbtxt`, whole
+        numbers as numbers.
+
+        Args:
+            model: Its name.
+            version: Which version; the one that serves when absent.
+
+        Raises:
+            ModelNotFound: The engine has no such model.
+            Unsupported: The engine has no such configuration.
+            AdapterError: It cannot be asked; `DeadlineExceeded` after `control_timeout_s`.
+        """
+        self._require_open()
+        with anyio.move_on_after(self.control_timeout_s):
+            return await self._answer(self._json_config, dict, model, version)
+        raise DeadlineExceeded(
+            f"the engine did not tell the configuration of model {model!r} within {self.control_timeout_s:g} s",
+            stage="control",
+        )
+
+    @final
+    async def load_model(
+        self, model: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Have the engine load a model from its repository, and return once it is ready. Takes as long as that takes.
+
+        Args:
+            model: Its name there.
+            config: A whole configuration, as JSON text, to use instead of the repository's.
+            files: The model's files by path, instead of the repository's; they need `config`.
+
+        Raises:
+            ModelNotFound: Its repository has no such model.
+            Unsupported: It loads no models when it is told to.
+            AdapterError: It does not load.
+        """
+        self._require_open()
+        await self._answer(self._load_model, object, model, config, files or {})
+
+    @final
+    async def unload_model(self, model: str, *, dependents: bool = False) -> None:
+        """Have the engine unload a model, and what only that one needs (`dependents`): it takes nothing new, what runs
+        may finish. Raises like `load_model`.
+        """
+        self._require_open()
+        await self._answer(self._unload_model, object, model, dependents=dependents)
+
+    @final
     async def engine_version(self) -> str | None:
         """Return the engine's version, with those of its backends where visible; `None` when it does not say.
 
@@ -299,6 +350,17 @@ class WorkerAdapter(ABC):
         known = ", ".join([each.name for each in props.models][:_NAMED_AT_MOST]) or "none"
         raise ModelNotFound(f"the engine has no model {model!r}; there are {known}")
 
+    async def _model_config(self, model: str, version: str | None) -> dict[str, Any]:
+        """Return a model's configuration in the JSON form of Triton's `ModelConfig`: only what JSON can hold."""
+        raise Unsupported(f"the {self.engine} adapter tells no configuration of models")
+
+    async def _load_model(self, model: str, config: str | None, files: Mapping[str, bytes]) -> None:
+        """Load a model, within a time of its own; declare `Capability.MODEL_CONTROL` when it works."""
+        raise Unsupported(f"the {self.engine} adapter loads no models")
+
+    async def _unload_model(self, model: str, *, dependents: bool) -> None:
+        raise Unsupported(f"the {self.engine} adapter unloads no models")
+
     async def _open(self) -> None:  # noqa: B027 - optional
         """Get what the adapter needs. Succeed when the engine is down: an orchestrator opens adapters of dead ones."""
 
@@ -349,6 +411,15 @@ class WorkerAdapter(ABC):
         except (WrongAnswer, Broke):
             self._repairs += 1
             raise
+
+    async def _json_config(self, model: str, version: str | None) -> dict[str, Any]:
+        config = await answer_of(self._model_config, dict, model, version)
+        try:
+            msgspec.json.encode(config)
+        except (TypeError, ValueError, RecursionError) as exc:
+            name = type(self)._model_config.__qualname__
+            raise WrongAnswer(f"{name} returned what JSON cannot hold") from exc
+        return config
 
     def _require_open(self) -> None:
         if self._lifecycle != "open":

@@ -242,9 +242,9 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One inference on tensors. No `outputs` means all of them.
 
     Raises:
-        InvalidRequest: `timeout_s` is no number of seconds above 0 and up to `bounds.MAX_TIMEOUT_S`, `traceparent` is
-            no W3C trace context, `tracestate` or `baggage` no text for a header, or there are more inputs, outputs or
-            parameters than `bounds` allows.
+        InvalidRequest: `timeout_s` or `queue_timeout_s` is no number of seconds above 0 and up to
+            `bounds.MAX_TIMEOUT_S`, `traceparent` is no W3C trace context, `tracestate` or `baggage` no text for a
+            header, or there are more inputs, outputs or parameters than `bounds` allows.
     """
 
     model: str
@@ -259,6 +259,9 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
     tracestate: str | None = None
     baggage: str | None = None
+    queue_timeout_s: float | None = None
+    """The longest that it may wait for its turn, at a host and in the engine: `Overloaded` after that. What runs is not
+    bounded by it."""
 
     @property
     def trace_headers(self) -> TraceHeaders:
@@ -266,10 +269,13 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
         return trace_headers(self.traceparent, self.tracestate, self.baggage)
 
     def __post_init__(self) -> None:
-        if self.timeout_s is not None and not 0 < self.timeout_s <= MAX_TIMEOUT_S:
-            raise InvalidRequest(
-                f"timeout_s is {self.timeout_s!r}; it must be a number of seconds above 0, {MAX_TIMEOUT_S:.0f} at most"
-            )
+        if self.timeout_s is not None or self.queue_timeout_s is not None:
+            for name in ("timeout_s", "queue_timeout_s"):
+                seconds: float | None = getattr(self, name)
+                if seconds is not None and not 0 < seconds <= MAX_TIMEOUT_S:
+                    raise InvalidRequest(
+                        f"{name} is {seconds!r}; it must be a number of seconds above 0, {MAX_TIMEOUT_S:.0f} at most"
+                    )
         if len(self.inputs) > MAX_TENSORS or len(self.outputs) > MAX_TENSORS or len(self.parameters) > MAX_PARAMETERS:
             for what, found, most in (
                 ("inputs", self.inputs, MAX_TENSORS), ("outputs", self.outputs, MAX_TENSORS),
@@ -301,7 +307,7 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
         return (
             f"InferRequest(model={self.model!r}, model_version={self.model_version!r}, request_id={self.request_id!r}, "
             f"inputs={self.inputs!r}, outputs={self.outputs!r}, parameters={parameters}, sequence={self.sequence!r}, "
-            f"priority={self.priority!r}, timeout_s={self.timeout_s!r})"
+            f"priority={self.priority!r}, timeout_s={self.timeout_s!r}, queue_timeout_s={self.queue_timeout_s!r})"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from adapter_api import AdapterClosed
+from adapter_api import AdapterClosed, InvalidRequest
 
 ClientT = TypeVar("ClientT", bound=AbstractAsyncContextManager[Any])
 T = TypeVar("T")
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 class Blocking(Generic[ClientT]):
     """Base of a sync twin. Enter it with `with`; then `_call` runs the client's coroutines, from any thread.
+
+    Any but one whose event loop runs: everything in that loop would stand still meanwhile.
 
     Args:
         make: Makes the asynchronous client, not yet open.
@@ -33,6 +36,7 @@ class Blocking(Generic[ClientT]):
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
+        _refuse_in_a_loop(type(self).__name__)
         with self._lock:
             if self._portals is not None:
                 raise AdapterClosed("this client was opened before: make a new one")
@@ -65,7 +69,15 @@ class Blocking(Generic[ClientT]):
         self.__exit__(None, None, None)
 
     def _call(self, function: Callable[[ClientT], Awaitable[T]]) -> T:
-        """Run a coroutine of the client and return what it returns. Ctrl-C in the waiting thread cancels it."""
+        """Run a coroutine of the client and return what it returns. Ctrl-C in the waiting thread cancels it.
+
+        Raises:
+            InvalidRequest: An event loop runs in this thread.
+        """
+        _refuse_in_a_loop(type(self).__name__)
+        return self._run(function)
+
+    def _run(self, function: Callable[[ClientT], Awaitable[T]]) -> T:
         portal, client = self._opened()
         future = portal.start_task_soon(function, client)
         try:
@@ -97,10 +109,21 @@ class Blocking(Generic[ClientT]):
                 yield item
         finally:
             if self._portal is not None:
-                self._call(close)
+                self._run(close)
 
     def _opened(self) -> tuple[BlockingPortal, ClientT]:
         portal, client = self._portal, self._client
         if portal is None or client is None:
             raise AdapterClosed("this client is not open: use it in `with`")
         return portal, client
+
+
+def _refuse_in_a_loop(name: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise InvalidRequest(
+        f"{name} waits, and an event loop runs in this thread that would stand still: take {name.removeprefix('Sync')} "
+        "and `await` (as notebooks can, too), or call it in a thread, as by `asyncio.to_thread`"
+    )

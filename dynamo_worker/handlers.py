@@ -11,7 +11,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing, contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from adapter_api import (
     AdapterError,
@@ -22,6 +22,8 @@ from adapter_api import (
     InferResponse,
     ModelProps,
     NotReady,
+    TokenEvent,
+    TokenStream,
     WorkerAdapter,
 )
 from dynamo_worker.chunks import Chunks
@@ -35,6 +37,9 @@ HEALTH_PAYLOAD: Mapping[str, Any] = {"worker_adapter": "health"}
 """What Dynamo's canary sends. Without one, `/health` and `/live` of a worker never say that it is ready."""
 _HEALTHY = {"worker_adapter": "ready"}
 _FINAL = "triton_final_response"
+_UNWATCHED_S = 0.01
+_STOPPING: set[asyncio.Task[object]] = set()
+"""Work being stopped for somebody who left: the loop holds tasks weakly."""
 T = TypeVar("T")
 
 
@@ -82,56 +87,68 @@ class Handler(ABC):
         self._adapter = adapter
         self._raising = raising
 
-    async def __call__(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+    def __call__(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
         if isinstance(request, Mapping) and request.items() >= HEALTH_PAYLOAD.items():
-            yield await self._healthy()
-            return
-        self._in_flight.enter()
-        try:
-            async with aclosing(self._answer(request, context)) as answer:
-                async for piece in answer:
-                    yield piece
-        except AdapterError as exc:
-            # Dynamo writes the whole chain of causes to standard error, for a wrong name as for a bug.
-            _log.debug("a request ended in %s", exc.code, exc_info=exc)
-            raise self._raising(exc.code, exc.message) from None
-        finally:
-            self._in_flight.leave()
+            return self._healthy()
+        return self._answer(request, context)
 
     @abstractmethod
     def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the pieces of an answer; raise the contract's errors."""
+        """Yield the pieces of an answer, `with self._answering()`; raise the contract's errors."""
 
-    async def _healthy(self) -> dict[str, Any]:
+    def _answering(self) -> _Answering:
+        return _Answering(self._in_flight, self._raising)
+
+    async def _healthy(self) -> AsyncGenerator[dict[str, Any], None]:
         report = await self._adapter.health()
         if not report.ready:
             raise self._raising(NotReady.code, report.detail or f"the engine is {report.state}")
-        return _HEALTHY
+        yield _HEALTHY
+
+
+class _Answering:
+    """Counts a request as in flight, and raises its errors as Dynamo's."""
+
+    __slots__ = ("_in_flight", "_raising")
+
+    def __init__(self, in_flight: InFlight, raising: Raising) -> None:
+        self._in_flight, self._raising = in_flight, raising
+
+    def __enter__(self) -> None:
+        self._in_flight.enter()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        self._in_flight.leave()
+        if isinstance(exc, AdapterError):
+            # Dynamo writes the whole chain of causes to standard error, for a wrong name as for a bug.
+            _log.debug("a request ended in %s", exc.code, exc_info=exc)
+            raise self._raising(exc.code, exc.message) from None
 
 
 class TensorHandler(Handler):
     """Answers inferences on tensors."""
 
     async def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
-        model = self.model
-        asked = parse_inference(request, model=model.name, versions=model.versions, trace=_trace(context))
-        if Capability.TENSOR_STREAM not in model.capabilities:
-            with _stopping(context, self._adapter.infer(asked.inference)) as work:
-                response = await work
-            yield self._told(asked, response, response.final)
-            return
-        ended = False
-        stream = self._adapter.infer_stream(asked.inference)
-        with _at_stop(context, stream.aclose):
-            try:
-                async for response in stream:
-                    ended = response.final
-                    if response.outputs or asked.empty_final:
-                        yield self._told(asked, response, ended)
-            finally:
-                await stream.aclose()
-        if not ended and asked.empty_final:
-            yield {"id": asked.id, "model": model.name, "tensors": [], "parameters": {_FINAL: tagged(True)}}
+        with self._answering():
+            model = self.model
+            asked = parse_inference(request, model=model.name, versions=model.versions, trace=_trace(context))
+            if Capability.TENSOR_STREAM not in model.capabilities:
+                with _stopping(context, self._adapter.infer(asked.inference)) as work:
+                    response = await work
+                yield self._told(asked, response, response.final)
+                return
+            ended = False
+            stream = self._adapter.infer_stream(asked.inference)
+            with _AtStop(context, stream.aclose):
+                try:
+                    async for response in stream:
+                        ended = response.final
+                        if response.outputs or asked.empty_final:
+                            yield self._told(asked, response, ended)
+                finally:
+                    await stream.aclose()
+            if not ended and asked.empty_final:
+                yield {"id": asked.id, "model": model.name, "tensors": [], "parameters": {_FINAL: tagged(True)}}
 
     def _told(self, asked: Asked, response: InferResponse, final: bool) -> dict[str, Any]:
         answer = answer_of(response, request_id=asked.id, model=self.model.name, wanted=asked.outputs)
@@ -144,41 +161,62 @@ class TextHandler(Handler):
     """Answers chats and completions."""
 
     async def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
-        asked = parse_prompt(request, model=self.model.name, trace=_trace(context))
-        chunks = Chunks(asked, self.model.name)
-        stream = self._adapter.submit(asked.task)
-        with _at_stop(context, lambda: self._adapter.cancel(asked.task.job_id)):
-            try:
-                async for event in stream:
-                    if isinstance(event, Error):
-                        raise self._raising(event.code, event.message)
-                    for chunk in chunks.of(event):
-                        yield chunk
-                    if isinstance(event, End):
-                        return
-            finally:
-                await stream.aclose()
-        raise AdapterFailed("the stream ended without a terminal event")
+        with self._answering():
+            asked = parse_prompt(request, model=self.model.name, trace=_trace(context))
+            chunks = Chunks(asked, self.model.name)
+            stream = self._adapter.submit(asked.task)
+            with _AtStop(context, lambda: self._adapter.cancel(asked.task.job_id)):
+                try:
+                    async with aclosing(_batches(stream)) as batches:
+                        async for events in batches:
+                            last = events[-1]
+                            for chunk in chunks.of(events):
+                                yield chunk
+                            if isinstance(last, Error):
+                                raise self._raising(last.code, last.message)
+                            if isinstance(last, End):
+                                return
+                finally:
+                    await stream.aclose()
+            raise AdapterFailed("the stream ended without a terminal event")
 
 
-@contextmanager
-def _at_stop(context: Context, stop: Callable[[], Coroutine[Any, Any, object]]) -> Any:
-    """Call `stop` when whoever asked leaves. A callback rather than a task that waits: there may be thousands."""
-    stopped = context.async_killed_or_stopped()
-    stopping: set[asyncio.Task[object]] = set()
+def _batches(stream: TokenStream) -> AsyncGenerator[list[TokenEvent], None]:
+    return cast("AsyncGenerator[list[TokenEvent], None]", stream.batches())
 
-    def left(future: asyncio.Future[bool]) -> None:
-        if not future.cancelled():
-            task = asyncio.get_running_loop().create_task(stop())
-            stopping.add(task)  # the loop holds tasks weakly
-            task.add_done_callback(stopping.discard)
 
-    stopped.add_done_callback(left)
-    try:
-        yield
-    finally:
-        stopped.remove_done_callback(left)
-        stopped.cancel()
+class _AtStop:
+    """Call `stop` when whoever asked leaves, as a context manager.
+
+    Callbacks rather than a task that waits: there may be thousands. Dynamo's sign that somebody left costs a tenth of a
+    millisecond to ask for, as much as a small inference takes. So it is asked for only when a request has lasted a
+    little; it tells then also of who has left before.
+    """
+
+    __slots__ = ("_context", "_stop", "_stopped", "_timer")
+
+    def __init__(self, context: Context, stop: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        self._context, self._stop = context, stop
+        self._stopped: asyncio.Future[bool] | None = None
+
+    def __enter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_UNWATCHED_S, self._watch)
+
+    def __exit__(self, *raised: object) -> None:
+        self._timer.cancel()
+        if self._stopped is not None:
+            self._stopped.remove_done_callback(self._left)
+            self._stopped.cancel()
+
+    def _watch(self) -> None:
+        self._stopped = self._context.async_killed_or_stopped()
+        self._stopped.add_done_callback(self._left)
+
+    def _left(self, stopped: asyncio.Future[bool]) -> None:
+        if not stopped.cancelled():
+            stopping = asyncio.get_running_loop().create_task(self._stop())
+            _STOPPING.add(stopping)
+            stopping.add_done_callback(_STOPPING.discard)
 
 
 @contextmanager
@@ -189,7 +227,7 @@ def _stopping(context: Context, work: Coroutine[Any, Any, T]) -> Any:
     async def stop() -> None:
         task.cancel()
 
-    with _at_stop(context, stop):
+    with _AtStop(context, stop):
         try:
             yield task
         finally:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack
 from random import Random
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from prometheus_client import CollectorRegistry
@@ -32,14 +32,17 @@ from orchestrator.config.settings import OrchestratorSettings, PoolSettings
 from orchestrator.held import Held
 from orchestrator.observability.metrics import OrchestratorMetrics
 from orchestrator.observability.scrape import EngineMetrics
+from orchestrator.observability.statistics import ModelStatistics
 from orchestrator.pools.fit import TemplateReader
 from orchestrator.pools.fleet import DrainReport, Fleet, ReloadReport
+from orchestrator.pools.model_control import ModelControl
 from orchestrator.pools.pool_choice import ServingPools
 from orchestrator.pools.status import PoolStatus, TaskStatus, Totals
 from orchestrator.rollout.report import RolloutReport
 from orchestrator.rollout.shadow import Shadows
 from orchestrator.sessions.affinity import Affinity
 from orchestrator.work.dispatch import Dispatcher
+from orchestrator.work.embeddings import EmbeddingAnswer, EmbeddingRequest, Embeddings
 from orchestrator.work.intake import Intake
 from orchestrator.work.jobs import Jobs
 from orchestrator.work.ledger import Ledger
@@ -103,7 +106,9 @@ class Orchestrator:
             random=Random(),
         )
         self._tasks = Tasks(self._fleet, self._intake, self._jobs, self._ledger, dispatcher, self._shadows)
+        self._model_control = ModelControl(self._fleet, self._serving)
         self._tensors = Tensors(self._intake, self._ledger, self._serving.other_for)
+        self._embeddings = Embeddings(self._intake, self._ledger, self._serving)
         self._exit = AsyncExitStack()
         self.changes = self._ledger.changes
         """Tells what changes for tasks."""
@@ -226,19 +231,38 @@ class Orchestrator:
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
-    async def infer(self, request: InferRequest, *, owner: str | None = None) -> InferResponse:
+    async def infer(
+        self, request: InferRequest, *, owner: str | None = None, session_id: str | None = None
+    ) -> InferResponse:
         """Run one inference on a ready replica and return its one response.
+
+        One with a `session_id` goes where the last one of that session went, if there is a free slot.
 
         It is tried elsewhere only when it provably did not run; a sequence stays at the replica that has it.
 
         Raises:
             AdapterError: As `accept` refuses a task, or as the adapter failed.
         """
-        return await self._tensors.infer(request, owner)
+        return await self._tensors.infer(request, owner, session_id)
 
-    def infer_stream(self, request: InferRequest, *, owner: str | None = None) -> TensorStream:
+    def infer_stream(
+        self, request: InferRequest, *, owner: str | None = None, session_id: str | None = None
+    ) -> TensorStream:
         """Return the responses of one inference as they arrive; iterating raises like `infer`, closing cancels."""
-        return TensorStream(self._tensors.infer_stream(request, owner))
+        return TensorStream(self._tensors.infer_stream(request, owner, session_id))
+
+    async def embed(self, request: EmbeddingRequest, *, owner: str | None = None) -> EmbeddingAnswer:
+        """Return the embeddings of texts, by as few inferences as the model's tensors allow.
+
+        Which tensors those are its pool's settings say (`embeddings`), or else what the model declares. Of several
+        inferences a few run at a time; the first that fails ends the others.
+
+        Raises:
+            Unsupported: The model has no such tensors.
+            InvalidRequest: Its embeddings have another number of dimensions than is asked for.
+            AdapterError: As `infer` does.
+        """
+        return await self._embeddings.embed(request, owner)
 
     # -- pools --------------------------------------------------------------------------------------------------------
 
@@ -269,12 +293,53 @@ class Orchestrator:
         """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
         return self._serving.model_props(model)
 
+    def offer(self, model: str) -> ModelProps | None:
+        """Return what can be asked of a model here, its pools' templates and parsers included; `None` as above."""
+        return self._serving.offer(model)
+
     async def ask_for_model(self, model: str) -> ModelProps | None:
         """Return what an engine that does not list its models tells of one, asked for by its name.
 
         `None` when no such engine could be asked; raises `ModelNotFound` when those asked do not have it.
         """
         return await self._serving.ask_for(model)
+
+    async def model_config(self, model: str, version: str | None = None) -> dict[str, Any]:
+        """Return a model's configuration, in Triton's JSON form, as a replica's engine tells it.
+
+        Raises:
+            ModelNotFound: The engines do not have it.
+            Unsupported: They have no such configuration.
+            AdapterError: They cannot tell now.
+        """
+        return await self._model_control.model_config(model, version)
+
+    async def load_model(
+        self, model: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Have every replica whose pool may serve a model load it, side by side; engines that do not have it, or load
+        no models, are passed over as long as one does.
+
+        Args:
+            model: Its name here.
+            config: A whole configuration, as JSON text, to use instead of the repository's.
+            files: The model's files by path, instead of the repository's; they need `config`.
+
+        Raises:
+            ModelNotFound: No engine has it in its repository.
+            Unsupported: No engine loads models when it is told to.
+            AdapterError: A replica did not load it; the message says how many did.
+        """
+        await self._model_control.load_model(model, config, files or {})
+
+    async def unload_model(self, model: str, *, dependents: bool = False) -> None:
+        """Have every replica unload a model, and its `dependents`; raises like `load_model`."""
+        await self._model_control.unload_model(model, dependents=dependents)
+
+    def statistics(self, model: str, version: str | None = None) -> list[ModelStatistics]:
+        """Return what the host has had done by a model since it was started, one entry for each of its versions."""
+        props = self.model_props(model)
+        return self._ledger.statistics.of(model, props[1].versions if props else (), version)
 
     def model_is_ready(self, model: str, version: str | None = None) -> bool:
         """Whether a replica takes work for the model now."""

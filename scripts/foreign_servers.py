@@ -1,4 +1,4 @@
-"""Make the environment of a foreign server, which some long tests run: `foreign_servers.py NAME`.
+"""Make the environment of a foreign server or program, which some long tests run: `foreign_servers.py NAME`.
 
 Each goes into a folder of its own under `~/.cache/worker-adapter/engines` (`XDG_CACHE_HOME` moves it), outside the
 checkout, and is made once. Together the servers take a gigabyte.
@@ -16,6 +16,7 @@ REQUIREMENTS = {
     "mlserver": ("mlserver==1.7.1",),
     "kserve": ("kserve==0.21.*",),
     "dynamo": ("ai-dynamo-runtime==1.6.1",),
+    "perf-analyzer": ("tritonclient==2.51.0",),  # its wheel brings the program, which later ones do not
     "llama-cpp": ("xllamacpp==2026.10.11549", "gguf>=0.17,<1", "numpy>=1.26,<3"),
 }
 _INSTALL_S = 900.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -39,6 +39,7 @@ from triton_adapter.tensors import inference, trial
 from triton_adapter.tensors.batching import infer_batch
 from triton_adapter.transports.base import Transport
 from triton_adapter.transports.choosing import make_transport
+from triton_adapter.wire.json_form import json_form
 
 
 class TritonAdapter(WorkerAdapter):
@@ -172,6 +173,18 @@ class TritonAdapter(WorkerAdapter):
 
     async def _model_props(self, model: str) -> ModelProps:
         return await describe_one(self._engine, model)
+
+    async def _model_config(self, model: str, version: str | None) -> dict[str, Any]:
+        config = await self._engine.schemas.declared(model, version)
+        if config is None:
+            raise Unsupported(f"{self._engine.what(model)}: this server tells no configuration of models")
+        return json_form(config)
+
+    async def _load_model(self, model: str, config: str | None, files: Mapping[str, bytes]) -> None:
+        await self._models.load(model, config=config, files=files)
+
+    async def _unload_model(self, model: str, *, dependents: bool) -> None:
+        await self._models.unload(model, dependents=dependents)
 
     def _infer(self, request: InferRequest) -> Coroutine[Any, Any, InferResponse]:
         return inference.infer(self._engine, request)

@@ -28,14 +28,17 @@ from adapter_api import (
     TaskRequest,
     Tensor,
     TextPart,
+    Tool,
     WorkerAdapter,
 )
 from conformance_tests import (
     Echo,
     Harness,
+    KnownReasoning,
     KnownResponses,
     KnownTensors,
     KnownText,
+    KnownToolCalls,
     Skipped,
     echo_tensors,
     sample_tensor,
@@ -63,6 +66,9 @@ _QUOTING = "quoting"
 
 _LATE = "engine_failed"
 """The failure that comes after tokens."""
+
+_REPEATED = "{% if tools %}{% endif %}{{ messages[0].content }}"
+"""A chat template that has a model which repeats its prompt say anything."""
 
 _SEED = 7
 _MUCH = 32768
@@ -154,6 +160,7 @@ class TritonHarness(Harness):
             options["transport"] = self._transport
         if not self._url:
             options["bearer_token"] = _TOKEN
+            options["models"] = {"splitter": {"chat_template": _REPEATED, "reasoning_parser": "think"}}
         return TritonAdapter(TritonSettings.model_validate(options))
 
     # -- known tasks --------------------------------------------------------------------------------------------------
@@ -202,6 +209,25 @@ class TritonHarness(Harness):
         inputs = told["inputs"]
         fields = json.loads(inputs.get("sampling_parameters", "{}"))
         return Echo(text=inputs["text_input"], fields=fields, model_version=told["version"])
+
+    def known_tool_calls(self) -> KnownToolCalls:
+        self._own_server()
+        calls = (("weather", '{"city":  "Köln", "at": [1,2]}'), ("add", '{"b": 2, "a": 1}'))
+        said = "".join(
+            f'<tool_call>\n{{"name": "{name}", "arguments": {made}}}\n</tool_call>\n' for name, made in calls
+        )
+        tools = tuple(Tool(name=name, parameters={"type": "object"}) for name, _ in calls)
+        return KnownToolCalls(task=self._repeating(said, tools=tools), calls=calls)
+
+    def known_reasoning(self) -> KnownReasoning:
+        self._own_server()
+        thought, text = "Two of them 🙂 make more, or less?", "It is four."
+        return KnownReasoning(task=self._repeating(f"<think>{thought}</think>{text}"), reasoning=thought, text=text)
+
+    def _repeating(self, text: str, **fields: Any) -> TaskRequest:
+        """Return a task with messages that the model answers with that text, cut inside marks and characters."""
+        message = Message(role="user", content=text)
+        return self.task(model="splitter", prompt=None, messages=(message,), max_tokens=None, **fields)
 
     def slow_tensors(self) -> InferRequest:
         self._own_server()

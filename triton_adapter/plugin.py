@@ -13,8 +13,8 @@ def worker_adapter_register() -> AdapterPlugin:
         settings="triton_adapter.settings:TritonSettings",
         api_version="1.2",
         summary="any model in an NVIDIA Triton Inference Server",
-        # TOOLS are missing: no model that Triton serves natively takes them.
-        capabilities=frozenset(Capability) - {Capability.TOOLS},
+        # Tools and reasoning are of models that a chat template in the settings teaches.
+        capabilities=frozenset(Capability),
         url_schemes=("grpc", "grpcs", "http+v2", "https+v2"),
         harness="triton_adapter.conformance:TritonHarness",
         embedded="triton_adapter.embedded:EmbeddedTriton",

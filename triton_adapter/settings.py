@@ -23,6 +23,7 @@ from pydantic import (
 
 from adapter_api import ConfigurationError
 from adapter_api.task import describe_validation_error
+from adapter_kit.answers import CallsBy, ThoughtsBy
 from adapter_kit.chat_template import Template, read_chat_template
 from adapter_kit.tls import TlsSettings
 from triton_adapter.address import Address, Way, canonical, parse_address, scheme_of
@@ -86,6 +87,15 @@ class ModelOverride(_Settings):
     )
     chat_template_kwargs: JsonMap = Field(
         default_factory=_nothing, description="values that the template finds, as enable_thinking; a task's own win"
+    )
+    tool_parser: CallsBy = Field(
+        default="auto",
+        description="how the model writes the tool calls that the chat template teaches it; `auto`: told from the "
+        "template, `hermes` where it shows no sign of any; `none`: it takes no tools",
+    )
+    reasoning_parser: ThoughtsBy = Field(
+        default="none",
+        description="`think`: what stands between <think> and </think> before the answer to messages is thought",
     )
 
     @cached_property

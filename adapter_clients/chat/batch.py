@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import anyio
 
@@ -18,7 +18,7 @@ async def answer_each(
     at_once: int,
 ) -> list[ChatAnswer | AdapterError]:
     """Return the answer, or the error, of each question in their order; `at_once` are under way."""
-    if isinstance(questions, str):
+    if isinstance(questions, str | bytes | Mapping) or not isinstance(questions, Iterable):
         raise InvalidRequest("a batch is a list of questions: put a single one in brackets")
     found: dict[int, ChatAnswer | AdapterError] = {}
     coming = enumerate(questions)
@@ -31,7 +31,11 @@ async def answer_each(
             except AdapterError as exc:
                 found[number] = exc
 
-    async with anyio.create_task_group() as group:
-        for _ in range(at_once):
-            group.start_soon(work)
+    try:
+        async with anyio.create_task_group() as group:
+            for _ in range(at_once):
+                group.start_soon(work)
+    except ExceptionGroup as failed:
+        # What the caller's own iterator raised: as it raised it.
+        raise failed.exceptions[0] from None
     return [found[number] for number in range(len(found))]

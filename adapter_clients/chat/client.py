@@ -108,7 +108,7 @@ class ChatClient:
         self,
         text: str = "",
         *,
-        images: Sequence[Picture] = (),
+        images: Sequence[Picture] | None = (),
         session: str | None = None,
         tools: Iterable[ToolLike] | None = None,
         tool_results: Mapping[str, str] | None = None,

@@ -61,14 +61,17 @@ class Asker:
         if own := _OWN & options.keys():
             raise InvalidRequest(f"{', '.join(sorted(own))} cannot be given to a chat, which makes it itself")
         fields = {name: value for name, value in options.items() if name != "system" and value is not None}
-        if "max_new_tokens" in fields:  # as the setting is called
-            fields["max_tokens"] = fields.pop("max_new_tokens")
-        props = await self._models.named(fields.pop("model", None) or self.settings.model)
+        model = fields.pop("model", self.settings.model)
+        if model is not None and (not isinstance(model, str) or not model):
+            raise InvalidRequest("a `model` is named by a text that is not empty")
+        most = fields.pop("max_new_tokens", None)  # as the setting is called
+        if most is not None and "max_tokens" in fields:
+            raise InvalidRequest("`max_tokens` and `max_new_tokens` are the same: give one of them")
+        props = await self._models.named(model)
+        given = self._defaults(props) | ({} if most is None else {"max_tokens": most or None}) | fields
         system = options.get("system") or self.settings.system
         leading = [{"role": "system", "content": system}] if system else []
-        task = TaskRequest.parse(
-            {**self._defaults(props), **fields, "model": props.name, "messages": [*leading, *past, *new]}
-        )
+        task = TaskRequest.parse({**given, "model": props.name, "messages": [*leading, *past, *new]})
         require_fit(task, props, earlier_images=not any(message.images for message in new))
         return self._adapter.submit(_as_taken(task, props))
 

@@ -104,7 +104,7 @@ def require_fit(task: TaskRequest, props: ModelProps, *, earlier_images: bool) -
         props: What is known of the model; one of which nothing is known may be capable of anything.
         earlier_images: Whether its images come from the conversation before, and not with the question.
     """
-    if not props.capabilities:
+    if not props.capabilities | props.uncertain:
         return
     missing = task.needs - props.capabilities - props.uncertain - {Capability.MESSAGES}
     if Capability.TEXT not in props.capabilities and Capability.MESSAGES not in props.capabilities:

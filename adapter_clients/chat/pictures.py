@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 else:
     Picture = Any
 
+_HEAD = 1024
 _AT_ONCE = 2
 """Pictures that are decoded at the same time, of one client: each takes its pixels' memory."""
 
@@ -49,7 +49,7 @@ class Pictures:
             InvalidRequest: It is none, or too large.
         """
         try:
-            source = _source(picture)
+            source = self._source(picture)
             if isinstance(source, ImagePart):
                 return source
             self._limiter = self._limiter or anyio.CapacityLimiter(_AT_ONCE)
@@ -62,25 +62,34 @@ class Pictures:
         encoded = encode_picture(content, self._limits, max_side=self._max_side)
         return ImagePart.model_validate({"data": encoded.data, "media_type": encoded.media_type})
 
+    def _source(self, picture: Any) -> Any:
+        """Return what is to be encoded, or a function that returns it, or a part that goes as it is."""
+        if isinstance(picture, ImagePart):
+            return picture if picture.url is not None else lambda: picture.content
+        if not isinstance(picture, str):
+            return picture
+        scheme = picture[:8].partition(":")[0].lower()
+        if scheme in ("http", "https"):
+            return _part({"url": picture})
+        if scheme == "data":
+            # Base64 is a third longer than what it stands for, and may have line breaks in it.
+            if len(picture) > 2 * self._limits.max_bytes + _HEAD:
+                raise InvalidRequest(
+                    f"the data: URL has {len(picture):,} characters, for more than {self._limits.max_bytes:,} bytes; "
+                    "make the picture smaller, or raise max_image_bytes"
+                )
+            return lambda: _part({"data": picture}).content
+        return _path_of(picture) if scheme == "file" else picture
 
-def _source(picture: Any) -> Any:
-    """Return what is to be encoded, or a function that returns it, or a part that goes as it is."""
-    if isinstance(picture, ImagePart):
-        return picture if picture.url is not None else _content_of(picture)
-    if not isinstance(picture, str):
-        return picture
-    scheme = picture[:8].partition(":")[0].lower()
-    if scheme in ("http", "https"):
-        return _part({"url": picture})
-    if scheme == "data":
-        return _content_of(_part({"data": picture}))
-    if scheme == "file":
-        return url2pathname(urlsplit(picture).path)
-    return picture
 
-
-def _content_of(part: ImagePart) -> Callable[[], bytes]:
-    return lambda: part.content
+def _path_of(url: str) -> str:
+    try:
+        where = urlsplit(url)
+    except ValueError:
+        raise InvalidRequest("this is no file URL") from None
+    if where.netloc not in ("", "localhost"):
+        raise InvalidRequest(f"a picture on another machine ({where.netloc[:64]!r}) cannot be read by its file URL")
+    return url2pathname(where.path)
 
 
 def _part(fields: dict[str, str]) -> ImagePart:

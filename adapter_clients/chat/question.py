@@ -21,14 +21,14 @@ class ChatQuestion:
     """One question of a batch: a text, pictures, or both."""
 
     text: str
-    images: Sequence[Picture] = ()
+    images: Sequence[Picture] | None = ()
     system: str | None = None
 
     def __repr__(self) -> str:
-        return f"ChatQuestion(<{len(self.text)} characters, {len(self.images)} images>)"
+        return f"ChatQuestion(<{_size(self.text)} characters, {_size(self.images)} images>)"
 
 
-async def user_message(text: str, images: Sequence[Picture], pictures: Pictures, *, most: int) -> Message:
+async def user_message(text: str, images: Sequence[Picture] | None, pictures: Pictures, *, most: int) -> Message:
     """Return the user's turn: at most so many pictures, and the text after them.
 
     Raises:
@@ -36,6 +36,7 @@ async def user_message(text: str, images: Sequence[Picture], pictures: Pictures,
     """
     if not isinstance(text, str):
         raise InvalidRequest(f"a question is a text, not {type(text).__name__}")
+    images = () if images is None else images
     if isinstance(images, str | bytes) or not isinstance(images, Sequence):
         raise InvalidRequest("`images` is a list of pictures: put a single one in brackets")
     if not text and not images:
@@ -80,6 +81,10 @@ def tools_of(tools: Iterable[ToolLike]) -> tuple[Tool, ...]:
         return _TOOLS.validate_python(plain)
     except ValidationError as exc:
         raise InvalidRequest(describe_validation_error(exc, "tools")) from exc
+
+
+def _size(value: Any) -> int | str:
+    return len(value) if hasattr(value, "__len__") else "?"
 
 
 def _without_wrapping(tool: ToolLike) -> Any:

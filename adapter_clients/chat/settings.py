@@ -65,8 +65,8 @@ class ChatSettings(BaseModel):
         Raises:
             ConfigurationError: One of them is wrong; the message names the variable.
         """
-        found = {field: environ[name] for name, field in _FIELD_OF_VARIABLE.items() if environ.get(name)}
-        variables = {field: name for name, field in _FIELD_OF_VARIABLE.items() if environ.get(name)}
+        found = {field: text for name, field in _FIELD_OF_VARIABLE.items() if (text := environ.get(name, "").strip())}
+        variables = {field: name for name, field in _FIELD_OF_VARIABLE.items() if field in found}
         try:
             return cls.model_validate({**found, **overrides})
         except ValidationError as exc:

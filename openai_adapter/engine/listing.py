@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
-from adapter_api import AdapterError
+from adapter_api import AdapterError, Capability
 
 _NAMED_AT_MOST = 1000
+_WORDS_AT_MOST = 100
+_TAKES = frozenset({Capability.TEXT, Capability.MESSAGES, Capability.TENSORS})
 _CONTEXT = ("max_model_len", "context_length", "max_context_length", "context_window", "max_sequence_length")
 
 
@@ -19,6 +21,9 @@ class Card(msgspec.Struct, frozen=True):
     owner: str = ""
     context: int | None = None
     """Tokens of prompt and answer together."""
+    capabilities: frozenset[Capability] | None = None
+    """What it can do, in the contract's words, as this project's host says it."""
+    uncertain: frozenset[Capability] = frozenset()
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -54,5 +59,18 @@ def read_listing(value: Any) -> tuple[Card, ...] | None:
             told = [entry.get(key) for key in _CONTEXT] + [meta.get("n_ctx"), meta.get("n_ctx_train")]
             context = next((each for each in told if type(each) is int and 0 < each < 2**31), None)
             owner = entry.get("owned_by")
-            cards.setdefault(name, Card(name, owner if isinstance(owner, str) else "", context))
+            able, uncertain = _words(entry.get("capabilities")), _words(entry.get("uncertain"))
+            # Others have words of their own here, some of them the same: only who says what it takes says it of all.
+            told_by_us = None if able is None or _TAKES.isdisjoint(able) else able
+            cards.setdefault(
+                name,
+                Card(name, owner if isinstance(owner, str) else "", context, told_by_us, uncertain or frozenset()),
+            )
     return tuple(cards.values())
+
+
+def _words(value: Any) -> frozenset[Capability] | None:
+    """Return the capabilities in a list of words, others left out; `None` when it is no such list."""
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value[:_WORDS_AT_MOST]):
+        return None
+    return frozenset(capability for capability in Capability if capability in value[:_WORDS_AT_MOST])

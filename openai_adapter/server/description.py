@@ -59,12 +59,17 @@ async def describe_one(engine: Engine, model: str) -> ModelProps:
 
 def describe_model(engine: Engine, card: Card, facts: Facts) -> ModelProps:
     """Return what is known of one model."""
+    told = None if card.capabilities is None else card.capabilities | card.uncertain
+    if told is not None and told.isdisjoint(FACE_OF.values()):
+        return _without_text(card)
     capabilities, uncertain = set(_ALWAYS), set[Capability]()
     for kind in FACE_OF:
+        if told is not None and FACE_OF[kind] not in told:
+            continue
         if _has_face(engine, facts, kind) and engine.learnt(card.name, FACE_OF[kind]) is not False:
             capabilities.add(FACE_OF[kind])
     for capability in _BY_TRY:
-        has = _has(engine, card.name, facts, capability)
+        has = _has(engine, card, facts, capability)
         if has:
             capabilities.add(capability)
         elif has is None:
@@ -85,6 +90,17 @@ def describe_model(engine: Engine, card: Card, facts: Facts) -> ModelProps:
     )
 
 
+def _without_text(card: Card) -> ModelProps:
+    return ModelProps(
+        name=card.name,
+        ready=True,
+        dialect_reason="its server lists it as a model of tensors",
+        # Of text in, at best, as an embedding.
+        uncertain=frozenset({Capability.TENSORS}),
+        max_tokens=card.context,
+    )
+
+
 def _has_face(engine: Engine, facts: Facts, kind: Kind) -> bool:
     return _offers(engine, facts, "/chat/completions" if kind == "chat" else "/completions") is not False
 
@@ -96,13 +112,15 @@ def _offers(engine: Engine, facts: Facts, path: str) -> bool | None:
     return engine.address.api + path in facts.paths
 
 
-def _has(engine: Engine, model: str, facts: Facts, capability: Capability) -> bool | None:
+def _has(engine: Engine, card: Card, facts: Facts, capability: Capability) -> bool | None:
     """Return whether a model can do something; `None` where only a try can tell."""
     if capability in engine.settings.honours:
         return True
-    learnt = engine.learnt(model, capability)
+    learnt = engine.learnt(card.name, capability)
     if learnt is not None:
         return learnt
+    if card.capabilities is not None and capability not in card.uncertain and capability is not Capability.TENSORS:
+        return capability in card.capabilities
     if capability in (Capability.IMAGES, Capability.IMAGE_URLS) and facts.sees_images is not None:
         return facts.sees_images
     if capability is Capability.TENSORS and _offers(engine, facts, "/embeddings") is False:

@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from orchestrator.config.settings import Frozen, Identifier, OrchestratorSettings, Seconds
 
@@ -71,6 +71,9 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+
+
 class ServerSettings(Frozen):
     """The HTTP server. It listens on the loopback interface unless it is told otherwise."""
 
@@ -86,6 +89,11 @@ class ServerSettings(Frozen):
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
         description="names by which a host on loopback without keys may be called, beside those of loopback; `*`: any",
+    )
+    session_header: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$",
+        description="a header that names the session of a request, beside X-Session-Affinity, and wins over it",
     )
     heartbeat_s: Seconds = Field(default=15.0, description="longest silence of an event stream")
     shutdown_grace_s: Seconds = Field(default=30.0, description="how long running tasks may go on after SIGTERM")
@@ -103,6 +111,13 @@ class ServerSettings(Frozen):
                 "add one, or say allow_anonymous = true"
             )
         return self
+
+    @field_validator("session_header")
+    @classmethod
+    def _is_no_secret(cls, name: str | None) -> str | None:
+        if name is not None and name.lower() in _SECRET_HEADERS:
+            raise ValueError(f"{name} carries a secret, and sessions stand in logs: name another header")
+        return name
 
     @model_validator(mode="after")
     def _ports_and_keys_are_told_apart(self) -> Self:

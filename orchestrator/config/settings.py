@@ -26,7 +26,7 @@ from pydantic import (
 from adapter_api import ConfigurationError
 from adapter_api.bounds import MAX_NAME, MAX_TIMEOUT_S
 from adapter_api.task import describe_validation_error
-from adapter_kit.tool_calls import Grammar
+from adapter_kit.answers import CallsBy, ThoughtsBy
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 _LONGEST_S = 366 * 24 * 3600
@@ -68,6 +68,7 @@ def _distinct(served_as: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[st
 
 
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
+TensorName = ModelName
 ServedAs = Annotated[
     Mapping[ModelName, tuple[ModelName, ...]],
     BeforeValidator(_listed),
@@ -167,6 +168,15 @@ class ReplicaSettings(Frozen):
         return self
 
 
+class EmbeddingSettings(Frozen):
+    """Which of a model's tensors are texts, and which their embeddings; what is absent is told from the model."""
+
+    input: TensorName | None = Field(default=None, description="takes texts; absent: the only input that does")
+    output: TensorName | None = Field(
+        default=None, description="holds a vector for each text; absent: the only output of floating-point numbers"
+    )
+
+
 class PoolSettings(Frozen):
     """Replicas that serve the same models, each by an adapter of its own or by the pool's."""
 
@@ -215,14 +225,17 @@ class PoolSettings(Frozen):
         le=2**31 - 1,
         description="for text tasks without max_tokens; absent: the engine's own default, which may be short",
     )
-    tool_parser: Literal["auto", "none"] | Grammar = Field(
+    tool_parser: CallsBy = Field(
         default="auto",
         description="how models write the tool calls that the chat template teaches them; `auto`: told from the "
         "template, `hermes` where it shows no sign of any; `none`: calls stay text",
     )
-    reasoning_parser: Literal["none", "think"] = Field(
+    reasoning_parser: ThoughtsBy = Field(
         default="none",
         description="`think`: what stands between <think> and </think> before an answer is thought",
+    )
+    embeddings: EmbeddingSettings = Field(
+        default=EmbeddingSettings(), description="how models are asked for embeddings"
     )
     health: HealthSettings = HealthSettings()
     breaker: BreakerSettings = BreakerSettings()

@@ -13,16 +13,18 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from adapter_api import End, Error, Output, TokenEvent
+from adapter_api import End, Error, InferResponse, Output, TokenEvent
 from orchestrator.config import ServerSettings
 from orchestrator.http.problems import Refused, headers_of, status_of
 from orchestrator.http.sse import HEARTBEAT
 
 Batches = AsyncIterator[list[TokenEvent]]
+_SEEN = Output | End | Error | InferResponse
+"""What a reader gets to see; anything else may wait for it."""
 
 
 class StreamingAnswer(Response):
-    """Sends the events of one task as server-sent events.
+    """Sends the events of one task, or the responses of one inference, as server-sent events.
 
     The transport's back-pressure is the reader's: while it takes nothing, nothing is read from the engine either. A
     reader that leaves, or is cut off by the server because it takes nothing, ends the answer, and `close` is called.
@@ -33,7 +35,7 @@ class StreamingAnswer(Response):
 
     def __init__(
         self,
-        batches: Batches,
+        batches: AsyncIterator[list[Any]],
         close: Callable[[], Awaitable[None]],
         settings: ServerSettings,
         headers: dict[str, str] | None = None,
@@ -47,11 +49,12 @@ class StreamingAnswer(Response):
         self._close = close
         self._heartbeat_s = settings.heartbeat_s
         self._started = False
+        self._path = ""
         self._last_sent = perf_counter()
         self._turn = anyio.Lock(fast_acquire=True)
 
     @abstractmethod
-    def encode(self, batch: list[TokenEvent]) -> bytes:
+    def encode(self, batch: list[Any]) -> bytes:
         """Return the frames of events that are ready together."""
 
     def refusal(self, error: Error) -> dict[str, Any] | None:
@@ -62,6 +65,7 @@ class StreamingAnswer(Response):
         return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._path = scope["path"]
         try:
             async with anyio.create_task_group() as group:
                 if self.starts_at_once:
@@ -80,17 +84,19 @@ class StreamingAnswer(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
     async def _pump(self, send: Send) -> None:
-        unshown: list[TokenEvent] = []
+        unshown: list[Any] = []
         async with aclosing(cast(Any, self._batches)) as batches:
             async for batch in batches:
                 if not self._started:
                     # `started` and figures are nothing that anybody sees: a refusal after them still has its status.
                     unshown += batch
-                    if not any(isinstance(event, Output | End | Error) for event in unshown):
+                    if not any(isinstance(event, _SEEN) for event in unshown):
                         continue
                     batch, unshown = unshown, []
                     last = batch[-1]
-                    if isinstance(last, Error) and not any(isinstance(event, Output) for event in batch):
+                    if isinstance(last, Error) and not any(
+                        isinstance(event, Output | InferResponse) for event in batch
+                    ):
                         body = self.refusal(last)
                         if body is not None:
                             await self._refuse(send, last, body)
@@ -106,7 +112,8 @@ class StreamingAnswer(Response):
 
     async def _refuse(self, send: Send, error: Error, body: dict[str, Any]) -> None:
         self._started = True
-        answer = Response(msgspec.json.encode(body), status_of(error.code), headers_of(error), "application/json")
+        status = status_of(error.code, self._path)
+        answer = Response(msgspec.json.encode(body), status, headers_of(error, self._path), "application/json")
         await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 

@@ -17,18 +17,43 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter_api import AdapterError
-from orchestrator.http import kserve, openai, ops, page, problems, tasks
+from orchestrator.http import (
+    embeddings,
+    kserve,
+    kserve_absent,
+    kserve_generate,
+    kserve_models,
+    kserve_repository,
+    openai,
+    ops,
+    page,
+    problems,
+    responses,
+    tasks,
+)
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
 from orchestrator.http.request_ids import RequestIds, id_of
 from orchestrator.http.schema import describe
 from orchestrator.http.service import Service, client_of
+from orchestrator.http.session_header import AFFINITY, SessionHeaders
 
 _log = logging.getLogger("orchestrator.http")
 
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-FACES: Sequence[APIRouter] = (ops.probes, page.docs, tasks.router, openai.router, kserve.router)
+V2: Sequence[APIRouter] = (
+    kserve.router, kserve_generate.router, kserve_repository.router, kserve_absent.router, kserve_models.router,
+)  # fmt: skip
+FACES: Sequence[APIRouter] = (
+    ops.probes,
+    page.docs,
+    tasks.router,
+    openai.router,
+    responses.router,
+    embeddings.router,
+    *V2,
+)
 """What clients call."""
 ADMIN: Sequence[APIRouter] = (ops.probes, page.docs, ops.router, page.router)
 """What those who run the host look at."""
@@ -55,6 +80,8 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
     app.add_exception_handler(RecursionError, _on_recursion)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
+    named = service.settings.session_header
+    app.add_middleware(SessionHeaders, names=(AFFINITY,) if named is None else (named, AFFINITY))
     app.add_middleware(_LetIn, service=service)
     app.add_middleware(BodyLimits, settings=service.settings.limits, pending=service.pending)
     if service.settings.cors_origins:
@@ -70,7 +97,9 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
                 "X-Predicted-Start-Ms",
                 "Retry-After",
                 "x-should-retry",
+                "Inference-Header-Content-Length",  # without it no page can tell JSON from tensors
             ],
+            allow_private_network=True,  # a page from elsewhere asks whether it may call a machine of this network
         )
     app.add_middleware(RequestIds)
     return app

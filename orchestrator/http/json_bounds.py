@@ -58,7 +58,7 @@ def _scan(data: bytes, too_many: str, what: str, values: int, depth: int | None,
         if found > values:
             raise InvalidRequest(f"{too_many}; send less at once, or tensors as binary data")
         if letter == _QUOTE:
-            at = _after_text(data, at)
+            at = after_text(data, at)
         elif letter in b"[{":
             level += 1
             if depth is not None and level > depth:
@@ -67,7 +67,7 @@ def _scan(data: bytes, too_many: str, what: str, values: int, depth: int | None,
             level -= 1
 
 
-def _after_text(data: bytes, at: int) -> int:
+def after_text(data: bytes, at: int) -> int:
     """Return the position after the quote that ends the text whose inside begins at `at`."""
     while at < len(data):
         end = min(at + _STEP, len(data))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 ROOT = "/v2/models/"
+REPOSITORY = "/v2/repository/models/"
 
 
 class Named(NamedTuple):
@@ -29,10 +30,19 @@ def named_in(scope: Mapping[str, Any], verbs: frozenset[str], exists: Callable[[
         verbs: What may stand last.
         exists: Whether there is a model of that name.
     """
-    sent = scope.get("raw_path") or scope["path"].encode()
-    parts = sent.decode("latin-1").partition("?")[0].partition(ROOT)[2].split("/")
+    parts = _sent(scope).partition(ROOT)[2].split("/")
     readings = list(_readings(parts, verbs))
     return next((reading for reading in readings if exists(reading.model)), readings[0])
+
+
+def whole_name(scope: Mapping[str, Any], root: str, verb: str) -> str:
+    """Return the name between `root` and `verb`, which only has one reading; a slash is one, as it is or as `%2F`."""
+    return unquote(_sent(scope).partition(root)[2].removesuffix(f"/{verb}"))
+
+
+def _sent(scope: Mapping[str, Any]) -> str:
+    sent: bytes = scope.get("raw_path") or scope["path"].encode()
+    return sent.decode("latin-1").partition("?")[0]
 
 
 def _readings(parts: list[str], verbs: frozenset[str]) -> Iterator[Named]:

@@ -14,13 +14,13 @@ from starlette.responses import Response
 from adapter_api import Capability, End, Error, ModelNotFound, ModelProps, Reasoning, TokenEvent
 from orchestrator.http import bodies
 from orchestrator.http.answers import gather
-from orchestrator.http.kserve import own_version
 from orchestrator.http.openai_answers import Kind, usage_of, whole_choice
 from orchestrator.http.openai_choices import Choices, accept_all, usage_of_all
 from orchestrator.http.openai_chunks import ID_PREFIX, Chunks
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
 from orchestrator.http.problems import answer
 from orchestrator.http.service import client_of, read_json, service_of, share_of
+from orchestrator.http.version import own_version
 
 router = APIRouter(tags=["OpenAI-compatible"])
 
@@ -40,7 +40,7 @@ async def models(request: Request) -> Response:
     """List the models that the client may use."""
     service, client = service_of(request), client_of(request)
     names = [name for name in service.orchestrator.models() if client.may_use(name)]
-    able = {name: _is_served_here(service.orchestrator.model_props(name)) for name in names}
+    able = {name: _is_served_here(service.orchestrator.offer(name)) for name in names}
     # Programs take the first: those that are known to answer here come before those that may, and the rest.
     listed = [_model(name, request) for wanted in (True, None, False) for name in names if able[name] is wanted]
     return _json({"object": "list", "data": listed})
@@ -118,18 +118,21 @@ async def _whole(request: Request, kind: Kind, asked: Asked, accepted: Choices) 
     return Response(msgspec.json.encode(body), headers=accepted.headers, media_type="application/json")
 
 
-def _is_served_here(found: tuple[Any, ModelProps] | None) -> bool | None:
+def _is_served_here(found: ModelProps | None) -> bool | None:
     """Return whether a model writes text; `None` where nobody knows."""
-    if found is None or not found[1].capabilities:
+    if found is None or not found.capabilities:
         return None
-    return bool({Capability.TEXT, Capability.MESSAGES} & (found[1].capabilities | found[1].uncertain))
+    return bool({Capability.TEXT, Capability.MESSAGES} & (found.capabilities | found.uncertain))
 
 
 def _model(name: str, request: Request) -> dict[str, Any]:
-    service = service_of(request)
+    orchestrator = service_of(request).orchestrator
+    told = orchestrator.offer(name)
+    # Some take tensors only: who lists models to choose one sees which chat, and which see.
+    able = {"capabilities": sorted(told.capabilities), "uncertain": sorted(told.uncertain)} if told else {}
     return {
         "id": name, "object": "model", "created": _SINCE, "owned_by": "worker-adapter",
-        "ready": service.orchestrator.model_is_ready(name),
+        "ready": orchestrator.model_is_ready(name), **able,
     }  # fmt: skip
 
 

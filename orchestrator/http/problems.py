@@ -15,6 +15,7 @@ STATUS_OF_CODE = {
     "invalid_request": 400,
     "context_length_exceeded": 400,
     "unsupported": 400,
+    "previous_response_not_found": 400,  # as OpenAI says it
     "model_not_found": 404,
     "not_found": 404,
     "method_not_allowed": 405,
@@ -50,6 +51,9 @@ STATUS_OF_CODE = {
 }
 """What a client of the HTTP faces gets for each code, those of `adapter_api.errors` and the host's own."""
 
+_STATUS_IN_V2 = {"unsupported": 501, "engine_failed": 500, "overloaded": 503}
+"""Where Triton has another status for the same: its clients know it."""
+
 _OPENAI_TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
     409: "conflict_error", 429: "rate_limit_error",
@@ -78,8 +82,10 @@ class Refused(Exception):
         self.error = Error(code=code, message=message, retryable=retry_after_s is not None, retry_after_s=retry_after_s)
 
 
-def status_of(code: str) -> int:
-    return STATUS_OF_CODE.get(code, 500)
+def status_of(code: str, path: str = "") -> int:
+    """Return the status for a code, at the face that `path` belongs to."""
+    found = STATUS_OF_CODE.get(code, 500)
+    return _STATUS_IN_V2.get(code, found) if is_v2_protocol(path) else found
 
 
 def error_of(exc: Exception) -> Error:
@@ -99,9 +105,18 @@ def body_of(error: Error, path: str) -> dict[str, Any]:
     """Return the body that tells `error` in the dialect of the face that `path` belongs to."""
     if path.startswith("/v1/"):
         return openai_body(error)
-    if path == "/v2" or path.startswith(_V2_PROTOCOL):
-        return {"error": error.message, "code": error.code}
+    if is_v2_protocol(path):
+        return v2_body(error)
     return {"error": msgspec.to_builtins(error)}
+
+
+def is_v2_protocol(path: str) -> bool:
+    """Return whether a path is one where clients of the v2 protocol ask."""
+    return path == "/v2" or path.startswith(_V2_PROTOCOL)
+
+
+def v2_body(error: Error) -> dict[str, Any]:
+    return {"error": error.message, "code": error.code}
 
 
 def openai_body(error: Error) -> dict[str, Any]:
@@ -110,7 +125,7 @@ def openai_body(error: Error) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": kind, "param": _param_in(error), "code": error.code}}
 
 
-_PARAM = re.compile(r"'([A-Za-z_][\w.]{0,63})'|invalid task: ([A-Za-z_][\w.]{0,63})")
+_PARAM = re.compile(r"'([A-Za-z_][\w.]{0,63})'|invalid task: ([A-Za-z_][\w.]{0,63}):")
 
 
 def _param_in(error: Error) -> str | None:
@@ -119,14 +134,14 @@ def _param_in(error: Error) -> str | None:
     return None if found is None else found[1] or found[2]
 
 
-def headers_of(error: Error) -> dict[str, str]:
+def headers_of(error: Error, path: str = "") -> dict[str, str]:
     headers = {}
     wait_s = error.retry_after_s
-    if wait_s is None and error.retryable and status_of(error.code) in (429, 503):
+    status = status_of(error.code, path)
+    if wait_s is None and error.retryable and status in (429, 503):
         wait_s = RETRY_AFTER_S
     if wait_s is not None:
         headers["Retry-After"] = str(max(1, min(round(wait_s), LONGEST_RETRY_AFTER_S)))
-    status = status_of(error.code)
     if not error.retryable and (status in (408, 409, 429) or status >= 500):
         headers["x-should-retry"] = "false"  # OpenAI's clients try these again by themselves
     if error.code in ("api_key_missing", "api_key_unknown"):
@@ -136,5 +151,6 @@ def headers_of(error: Error) -> dict[str, str]:
 
 def answer(connection: HTTPConnection, error: Error) -> Response:
     """Return the answer that tells `error` to whoever asked."""
-    body = msgspec.json.encode(body_of(error, connection.scope["path"]))
-    return Response(body, status_of(error.code), headers_of(error), "application/json")
+    path = connection.scope["path"]
+    body = msgspec.json.encode(body_of(error, path))
+    return Response(body, status_of(error.code, path), headers_of(error, path), "application/json")

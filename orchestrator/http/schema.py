@@ -13,12 +13,16 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from adapter_api import CancelReceipt, PluginReport, TaskRequest
 from orchestrator.http.guard import OPEN_PATHS
+from orchestrator.http.problems import is_v2_protocol
+from orchestrator.observability.statistics import ModelStatistics
 from orchestrator.pools.fleet import DrainReport, ReloadReport
 from orchestrator.pools.status import PoolStatus, TaskStatus
 from orchestrator.rollout.report import RolloutReport
 
 _REF = "#/components/schemas/{name}"
-_TYPES = (TaskStatus, CancelReceipt, PoolStatus, DrainReport, ReloadReport, RolloutReport, PluginReport)
+_TYPES = (
+    TaskStatus, CancelReceipt, PoolStatus, DrainReport, ReloadReport, RolloutReport, PluginReport, ModelStatistics,
+)  # fmt: skip
 
 _TOLD = {
     400: "The request is malformed, or asks for what cannot be had; the message names what.",
@@ -33,7 +37,8 @@ _TOLD = {
     422: "The settings that were to come into force cannot be used.",
     429: "Too much at once, or too much per minute; `Retry-After` says when to come again.",
     431: "Too many headers, or too large ones.",
-    500: "The host is at fault.",
+    500: "The host is at fault; on the v2 protocol's paths also the engine.",
+    501: "The engine has no such thing.",
     502: "The engine is at fault, or the way to it.",
     503: "No replica takes this now; `Retry-After` says when to come again.",
     504: "It was not done in its time.",
@@ -42,6 +47,24 @@ _ALWAYS = frozenset({431, 500})
 _GUARDED = frozenset({401, 403, 421})
 _WITH_A_BODY = frozenset({400, 408, 413, 429})
 _WORK = frozenset({400, 404, 429, 502, 503, 504})
+_V2_WORK = _WORK | {501}
+_CONFIG = frozenset({404, 500, 501, 502, 503, 504})
+_CONTROL = _CONFIG | {400}
+_ABSENT = frozenset({501})
+_REFUSED = (
+    ("post", "/v2/systemsharedmemory/region/{region}/register"),
+    ("post", "/v2/cudasharedmemory/region/{region}/register"),
+    *((method, path) for method in ("get", "post") for path in (
+        "/v2/trace/setting", "/v2/models/{model}/trace/setting", "/v2/logging",
+    )),
+)  # fmt: skip
+"""What Triton has and the host has not: nothing but 501."""
+_EMPTY = tuple(
+    f"/v2/{kind}sharedmemory/{which}unregister" for kind in ("system", "cuda") for which in ("", "region/{region}/")
+)
+_LISTS = tuple(
+    f"/v2/{kind}sharedmemory/{which}status" for kind in ("system", "cuda") for which in ("", "region/{region}/")
+)
 _MORE: Mapping[tuple[str, str], frozenset[int]] = {
     ("get", "/v2/tasks/{job_id}"): frozenset({404}),
     ("delete", "/v2/tasks/{job_id}"): frozenset({404}),
@@ -49,13 +72,29 @@ _MORE: Mapping[tuple[str, str], frozenset[int]] = {
     ("post", "/v2/tasks"): _WORK | {409},
     ("post", "/v1/chat/completions"): _WORK | {409},
     ("post", "/v1/completions"): _WORK | {409},
+    ("post", "/v1/embeddings"): _WORK,
+    ("post", "/v1/responses"): _WORK | {409},
+    ("get", "/v1/responses/{response_id}"): frozenset({400, 404}),
+    ("delete", "/v1/responses/{response_id}"): frozenset({404}),
+    ("post", "/v1/responses/{response_id}/cancel"): frozenset({404}),
     ("get", "/v1/models/{model}"): frozenset({404}),
     ("get", "/v2/models/{model}"): frozenset({404}),
     ("get", "/v2/models/{model}/versions/{version}"): frozenset({404}),
+    ("get", "/v2/models/{model}/config"): _CONFIG,
+    ("get", "/v2/models/{model}/versions/{version}/config"): _CONFIG,
     ("get", "/v2/models/{model}/ready"): frozenset({404}),
     ("get", "/v2/models/{model}/versions/{version}/ready"): frozenset({404}),
-    ("post", "/v2/models/{model}/infer"): _WORK,
-    ("post", "/v2/models/{model}/versions/{version}/infer"): _WORK,
+    ("post", "/v2/models/{model}/infer"): _V2_WORK,
+    ("post", "/v2/models/{model}/versions/{version}/infer"): _V2_WORK,
+    ("post", "/v2/models/{model}/generate"): _V2_WORK,
+    ("post", "/v2/models/{model}/versions/{version}/generate"): _V2_WORK,
+    ("post", "/v2/models/{model}/generate_stream"): _V2_WORK,
+    ("post", "/v2/models/{model}/versions/{version}/generate_stream"): _V2_WORK,
+    ("get", "/v2/models/{model}/stats"): frozenset({404}),
+    ("get", "/v2/models/{model}/versions/{version}/stats"): frozenset({404}),
+    ("post", "/v2/repository/models/{model}/load"): _CONTROL,
+    ("post", "/v2/repository/models/{model}/unload"): _CONTROL,
+    **{(method, path): _ABSENT for method, path in _REFUSED},
     ("get", "/v2/pools/{pool_id}/health"): frozenset({404}),
     ("post", "/v2/pools/{pool_id}/drain"): frozenset({404}),
     ("post", "/v2/pools/{pool_id}/reload"): frozenset({404, 409, 422, 503}),
@@ -97,16 +136,34 @@ _ANSWERS: Mapping[tuple[str, str], Mapping[int, Mapping[str, Any]]] = {
     ("delete", "/v2/tasks/{job_id}"): {200: {_JSON: _of("CancelReceipt")}},
     ("get", "/v2/tasks/{job_id}/events"): {200: {_EVENTS: {"type": "string"}}, 204: {}},
     ("get", "/health"): {200: {_TEXT: {"type": "string"}}, 503: {_TEXT: {"type": "string"}}},
+    ("get", "/health/ready"): {200: {_TEXT: {"type": "string"}}, 503: {_TEXT: {"type": "string"}}},
     ("get", "/ping"): {200: {_TEXT: {"type": "string"}}, 503: {_TEXT: {"type": "string"}}},
     ("get", "/version"): {200: {_JSON: _OBJECT}},
     ("get", "/v1/models"): {200: {_JSON: _list_of("data", _OBJECT)}},
     ("post", "/v1/chat/completions"): {200: {_JSON: _OBJECT, _EVENTS: {"type": "string"}}},
     ("post", "/v1/completions"): {200: {_JSON: _OBJECT, _EVENTS: {"type": "string"}}},
+    ("post", "/v1/responses"): {200: {_JSON: _list_of("output", _OBJECT), _EVENTS: {"type": "string"}}},
+    ("get", "/v1/responses/{response_id}"): {200: {_JSON: _list_of("output", _OBJECT)}},
+    ("post", "/v1/responses/{response_id}/cancel"): {200: {_JSON: _list_of("output", _OBJECT)}},
+    ("post", "/v1/embeddings"): {200: {_JSON: _list_of("data", _OBJECT)}},
     ("post", "/v2/repository/index"): {200: {_JSON: {"type": "array", "items": _OBJECT}}},
     ("get", "/v2/models/{model}/ready"): {200: {_JSON: _MODEL_READY}, 503: {_JSON: _MODEL_READY}},
     ("get", "/v2/models/{model}/versions/{version}/ready"): {200: {_JSON: _MODEL_READY}, 503: {_JSON: _MODEL_READY}},
     ("post", "/v2/models/{model}/infer"): {200: {_JSON: _OBJECT, _BYTES: {}}},
     ("post", "/v2/models/{model}/versions/{version}/infer"): {200: {_JSON: _OBJECT, _BYTES: {}}},
+    ("post", "/v2/models/{model}/generate_stream"): {200: {_EVENTS: {"type": "string"}}},
+    ("post", "/v2/models/{model}/versions/{version}/generate_stream"): {200: {_EVENTS: {"type": "string"}}},
+    ("get", "/v2/models/stats"): {200: {_JSON: _list_of("model_stats", _of("ModelStatistics"))}},
+    ("get", "/v2/models/{model}/stats"): {200: {_JSON: _list_of("model_stats", _of("ModelStatistics"))}},
+    ("get", "/v2/models/{model}/versions/{version}/stats"): {
+        200: {_JSON: _list_of("model_stats", _of("ModelStatistics"))}
+    },
+    ("post", "/v2/repository/models/{model}/load"): {200: {_JSON: {}}},
+    ("post", "/v2/repository/models/{model}/unload"): {200: {_JSON: {}}},
+    **{("get", path): {200: {_JSON: {"type": "array", "items": _OBJECT}}} for path in _LISTS},
+    **{("post", path): {200: {_JSON: {}}} for path in _EMPTY},
+    **{each: {} for each in _REFUSED},
+    ("get", "/v2/health"): {200: {_JSON: _OBJECT}, 503: {_JSON: _OBJECT}},
     ("get", "/v2/pools"): {200: {_JSON: _list_of("pools", _of("PoolStatus"))}},
     ("get", "/v2/pools/{pool_id}/health"): {200: {_JSON: _of("PoolStatus")}, 503: {_JSON: _of("PoolStatus")}},
     ("post", "/v2/pools/{pool_id}/drain"): {200: {_JSON: _OBJECT}},
@@ -195,5 +252,4 @@ def _responses(method: str, path: str, has_body: bool) -> dict[str, Any]:
 def _error_of(path: str) -> str:
     if path.startswith("/v1/"):
         return "OpenAIError"
-    is_protocol = path == "/v2" or path.startswith(("/v2/models", "/v2/health", "/v2/repository"))
-    return "ProtocolError" if is_protocol else "TaskError"
+    return "ProtocolError" if is_v2_protocol(path) else "TaskError"

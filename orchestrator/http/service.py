@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 import anyio
@@ -15,8 +16,10 @@ from orchestrator.host import Orchestrator
 from orchestrator.http.guard import Client, Guard
 from orchestrator.http.pending import Pending, Share
 from orchestrator.http.reading import inflate, parse_object, require_coding
+from orchestrator.http.session_header import session
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.sessions.conversation import Conversations
+from orchestrator.sessions.responses import Responses
 from orchestrator.work.journal import Journal
 from orchestrator.work.keep import KeptTasks
 
@@ -42,6 +45,7 @@ class Service:
         self.orchestrator = orchestrator
         self.settings = settings.server
         self.conversations = conversations
+        self.responses = Responses(settings.history, monotonic)
         self.guard = Guard(settings.server)
         limits = settings.server.limits
         self.kept = KeptTasks(
@@ -72,6 +76,7 @@ class Service:
         """Forget what is too old to be kept, though nobody asks for it."""
         self.kept.forget_old()
         self.conversations.histories.forget_old()
+        self.responses.forget_old()
 
     async def accept(
         self, task: TaskRequest, client: Client, *, history: bool = False, share: Share | None = None
@@ -79,6 +84,8 @@ class Service:
         """Take a task in, of a request that was counted; raises `AdapterError` or `Refused` when it is not even
         queued."""
         client.require_model(task.model)
+        if task.session_id is None and (named := session.get()) is not None:
+            task = task.model_copy(update={"session_id": named})
         ready = self.conversations.prepare(task, client.name, history=history)
         stream = await self.orchestrator.admit(ready, owner=client.name, held=share)
         return AcceptedTask(self, task, stream, client, history)

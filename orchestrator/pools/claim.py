@@ -39,12 +39,22 @@ class Claim:
     `predicted_start_ms` what was expected then; `None` when nothing is known yet of how long tasks take here.
     """
 
-    def __init__(self, work: Work, demand: Demand, *, session: SessionKey | None, bound: bool) -> None:
+    def __init__(
+        self,
+        work: Work,
+        demand: Demand,
+        *,
+        session: SessionKey | None,
+        bound: bool,
+        queue_timeout_s: float | None = None,
+    ) -> None:
         self.work = work
         self.demand = demand
         self.session = session
         self.bound = bound
         """Whether it may only run where its session ran before, if that is known."""
+        self.queue_timeout_s = queue_timeout_s
+        """The longest that whoever submitted it lets it wait; the pool may let it wait less."""
         self.arrived = perf_counter()
         self.waiting_since = self.arrived
         self.unready_since: float | None = None

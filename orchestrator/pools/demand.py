@@ -9,7 +9,8 @@ import msgspec
 
 from adapter_api import Capability, ModelProps, TaskRequest, Unsupported
 from adapter_kit.chat_template import Template
-from orchestrator.pools.tool_choice import must_call
+from adapter_kit.tool_choice import must_call
+from orchestrator.config.settings import PoolSettings
 
 _BY_TEMPLATE = frozenset({Capability.MESSAGES, Capability.TOOLS, Capability.CHAT_TEMPLATE_KWARGS})
 """What a chat template of the host may give to a model that takes text."""
@@ -48,7 +49,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
         """
         if props is not None and props.max_tokens is None and self.needs <= props.capabilities:
             return ()  # as nearly always, and it is asked several times per task
-        if props is None or not props.capabilities:
+        if props is None or not props.capabilities | props.uncertain:
             lacking = self.needs - most - _BY_TEMPLATE if most else frozenset()
         else:
             lacking = self._needs(props, template) - props.capabilities - props.uncertain
@@ -74,6 +75,23 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
                 needs |= {Capability.RESPONSE_FORMAT} if self.must_call else set()
             needs -= {Capability.CHAT_TEMPLATE_KWARGS} if template.takes_variables else set()
         return needs
+
+
+def offered(props: ModelProps, pool: PoolSettings, template: Template | None) -> ModelProps:
+    """Return what a model can do with what its pool does for it: messages, tools and thoughts by way of its text."""
+    if Capability.TEXT not in props.capabilities:
+        return props
+    calls = template is not None and template.takes_tools
+    having = {
+        Capability.MESSAGES: True,
+        Capability.TOOLS: calls and pool.tool_parser != "none",
+        Capability.REASONING: pool.reasoning_parser != "none",
+        Capability.CHAT_TEMPLATE_KWARGS: template is not None and template.takes_variables,
+    }
+    capabilities = props.capabilities | {capability for capability, has in having.items() if has}
+    # Tools are taken all the same where nobody reads the calls; they are text then.
+    uncertain = props.uncertain | ({Capability.TOOLS} if calls else frozenset())
+    return msgspec.structs.replace(props, capabilities=capabilities, uncertain=uncertain - capabilities)
 
 
 def takes_no(lacking: Sequence[str], whom: str) -> str:

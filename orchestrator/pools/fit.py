@@ -8,10 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from adapter_api import Capability, ModelProps, TaskRequest, Unsupported
+from adapter_kit.answers import as_one_text
 from adapter_kit.chat_template import Template
+from adapter_kit.tool_choice import must_call
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.prompts import Prompts
-from orchestrator.pools.tool_choice import format_of_calls, must_call
 
 ANY_ENGINE = "engine"
 """The namespace of parameters that go to whichever engine runs a task, which refuses what it does not have."""
@@ -47,26 +48,16 @@ def fit(
     if missing:
         form = "by value, not by URL" if Capability.IMAGE_URLS in missing else "by URL, not by value"
         raise Unsupported(f"model {task.model!r} takes images {form}")
-    response_format = task.response_format
-    if must_call(task) and template.takes_tools:
-        response_format = format_of_calls(task)
-        if Capability.RESPONSE_FORMAT not in props.capabilities | props.uncertain:
-            raise Unsupported(
-                f"model {task.model!r} cannot be made to call a tool, for its engine takes no response_format: leave "
-                "tool_choice out, or let it be 'auto'"
-            )
-    return task.model_copy(
-        update={
-            "messages": None,
-            "prompt": prompts.by(template),
-            "prompt_images": task.images,
-            # These are in the prompt now.
-            "tools": (),
-            "tool_choice": None,
-            "response_format": response_format,
-            "chat_template_kwargs": _NOTHING,
-        }
-    )
+    if (
+        must_call(task)
+        and template.takes_tools
+        and Capability.RESPONSE_FORMAT not in props.capabilities | props.uncertain
+    ):
+        raise Unsupported(
+            f"model {task.model!r} cannot be made to call a tool, for its engine takes no response_format: leave "
+            "tool_choice out, or let it be 'auto'"
+        )
+    return as_one_text(task, prompts.by(template))
 
 
 def named_for(task: TaskRequest, adapter: str) -> TaskRequest:
@@ -80,5 +71,4 @@ def named_for(task: TaskRequest, adapter: str) -> TaskRequest:
     return task.model_copy(update={"parameters": MappingProxyType(named)})
 
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _IMAGES = frozenset({Capability.IMAGES, Capability.IMAGE_URLS})

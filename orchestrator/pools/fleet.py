@@ -24,7 +24,7 @@ from adapter_api import (
 from adapter_kit.chat_template import Template
 from orchestrator.config.settings import OrchestratorSettings, PoolSettings, ReplicaSettings
 from orchestrator.pools.fit import TemplateReader
-from orchestrator.pools.monitor import watch
+from orchestrator.pools.monitor import look, watch
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.trust import Teller
@@ -273,6 +273,11 @@ class Fleet:
             await watch(replica, self._on_probe)
         finally:
             self._watched.discard(replica)
+
+    async def look_at(self, replica: Replica) -> None:
+        """Find out at once how a replica is, and which models it has: somebody just changed them."""
+        if replica.adapter is not None:
+            await look(replica, replica.adapter, self._on_probe)
 
     def _on_probe(self, replica: Replica, report: HealthReport, changed: bool) -> None:
         pool = self.pools.get(replica.pool_id)

@@ -48,6 +48,14 @@ async def watch(replica: Replica, listener: ProbeListener) -> None:
             await replica.wait_for_probe_time()
 
 
+async def look(replica: Replica, adapter: WorkerAdapter, listener: ProbeListener) -> None:
+    """Probe a replica once, beside the one that watches it, and ask anew what it is."""
+    report = await _probe(replica, adapter)
+    if report.ready:
+        await _learn_props(replica, adapter)
+    _observe(replica, report, listener)
+
+
 async def _probe_until_retired(replica: Replica, adapter: WorkerAdapter, listener: ProbeListener) -> None:
     probes = 0
     while not replica.retired.is_set():

@@ -206,8 +206,8 @@ class Pool:
 
         Raises:
             DeadlineExceeded: It waited `queue.timeout_s`; stage `queue`.
+            Overloaded: It waited for as long as whoever submitted it allows, or was driven out of the line.
             NotReady: No replica had its model ready for `queue.not_ready_wait_s`.
-            Overloaded: It was driven out of the line.
         """
         while claim.replica is None:
             claim.raise_refusal()
@@ -401,7 +401,7 @@ class Pool:
 
     def _waits_until(self, claim: Claim) -> float:
         queue = self.settings.queue
-        longest = claim.waiting_since + queue.timeout_s
+        longest = claim.waiting_since + min(queue.timeout_s, inf if (own := claim.queue_timeout_s) is None else own)
         if self.is_ready_for(claim.demand):
             claim.unready_since = None
             return longest
@@ -435,6 +435,11 @@ class Pool:
             )
         if not self._able(claim.demand):
             return Overloaded(f"every replica of pool {self.id!r} has too much to do for model {model!r}")
+        if claim.queue_timeout_s is not None and claim.queue_timeout_s < self.settings.queue.timeout_s:
+            return Overloaded(
+                f"Request timeout expired: no slot of pool {self.id!r} became free within the "
+                f"{claim.queue_timeout_s * 1e6:.0f} us that the request let itself be queued for"
+            )
         return DeadlineExceeded(
             f"no slot of pool {self.id!r} became free within {self.settings.queue.timeout_s:g} s", stage="queue"
         )

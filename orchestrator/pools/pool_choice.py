@@ -9,9 +9,10 @@ import msgspec
 from adapter_api import AdapterError, Capability, ModelNotFound, ModelProps, NotReady
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.claim import Work
-from orchestrator.pools.demand import Demand
+from orchestrator.pools.demand import Demand, offered
 from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
+from orchestrator.pools.replica import Replica
 from orchestrator.pools.routing import choose_pool
 from orchestrator.pools.ticket import Ticket
 from orchestrator.sessions.affinity import Affinity, SessionKey
@@ -55,15 +56,23 @@ class ServingPools:
         It is capable of what a task may ask for where any replica that gets tasks is, for each goes to one that is.
         What no task asks for, as a hard cancel, must hold at all of them, and is uncertain otherwise.
         """
+        told = self._told(model)
+        return (told[0][0].settings, _joined([props for _, props in told])) if told else None
+
+    def offer(self, model: str) -> ModelProps | None:
+        """Return what `model_props` does, with what the pools make of a model: what can be asked of this host."""
+        told = [offered(props, pool.settings, pool.template) for pool, props in self._told(model)]
+        return _joined(told) if told else None
+
+    def _told(self, model: str) -> list[tuple[Pool, ModelProps]]:
         told = [
-            (pool.settings, props)
+            (pool, props)
             for pool in self
             if pool.may_serve(model)
             for replica in pool.replicas.values()
             if (props := replica.model_props(model)) is not None
         ]
-        told = [each for each in told if each[0].weight] or told
-        return (told[0][0], _joined([props for _, props in told])) if told else None
+        return [each for each in told if each[0].settings.weight] or told
 
     async def ask_for(self, model: str) -> ModelProps | None:
         """Return what an engine that does not list its models tells of one, asked for by its name.
@@ -90,6 +99,16 @@ class ServingPools:
         if absent is not None:
             raise absent
         return None
+
+    def that_may_have(self, model: str, version: str | None = None) -> list[Replica]:
+        """Return the replicas that can be asked about a model; those that have it ready for work come first."""
+        found = [
+            replica
+            for pool in self._with_model(model, version)
+            for replica in pool.replicas.values()
+            if replica.adapter is not None and replica.may_have_model(model, version)
+        ]
+        return sorted(found, key=lambda each: bool(each.why_no_work()) or not each.model_is_ready(model, version))
 
     def model_is_ready(self, model: str, version: str | None) -> bool:
         """Whether a replica takes work for the model now."""

@@ -6,8 +6,8 @@ from sys import getsizeof
 
 from adapter_api import AdapterError, TaskRequest
 from adapter_kit.chat_template import TakesLong, Template, render_at_once, render_beside
+from adapter_kit.tool_choice import must_call
 from orchestrator.held import Held
-from orchestrator.pools.tool_choice import must_call
 
 
 class Unmade(Exception):

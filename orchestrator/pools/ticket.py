@@ -32,8 +32,9 @@ class Ticket(Claim):
         session: SessionKey | None,
         bound: bool,
         may_leave: bool = True,
+        queue_timeout_s: float | None = None,
     ) -> None:
-        super().__init__(work, demand, session=session, bound=bound)
+        super().__init__(work, demand, session=session, bound=bound, queue_timeout_s=queue_timeout_s)
         self.pool = pool
         """The pool that it is in; another one after `go_to`."""
         self.may_leave = may_leave and not bound
@@ -45,6 +46,10 @@ class Ticket(Claim):
         self.deadline = inf if timeout_s is None else self.arrived + timeout_s
         self.first_token_at: float | None = None
         self.attempts = 0
+        self.version: str | None = None
+        """The version of its model that ran it, as far as the engine told."""
+        self.rows = 1
+        """How many inferences it is, for a model that takes batches."""
         self.shown = False
         """Whether the submitter has seen anything of it: from then on it stays where it is."""
         self.cancelled = False

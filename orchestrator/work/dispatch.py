@@ -31,12 +31,12 @@ from adapter_api import (
     TokenEvent,
     TokenStream,
 )
+from adapter_kit.answers import AnswerReader, reader_for
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.prompts import Prompts
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
 from orchestrator.pools.told import tell, told
-from orchestrator.work.answers import reader_for
 from orchestrator.work.retry import backoff_s, may_move, may_stay
 
 
@@ -70,7 +70,7 @@ class Dispatcher:
                     raise tell(ticket.failed(exc), ticket)
                 ticket.go_to(other)
                 continue
-            reader = reader_for(task, fitted, ticket.pool.settings, ticket.pool.template)
+            reader = _reader(ticket.pool, task, fitted)
             ticket.attempts += 1
             failure: Error | None = None
             began = perf_counter()
@@ -164,6 +164,17 @@ def _placed(ticket: Ticket, replica: Replica, started: Started) -> Started:
         replica_id=replica.id,
         queue_position=ticket.queue_position,
         predicted_start_ms=ticket.predicted_start_ms,
+    )
+
+
+def _reader(pool: Pool, task: TaskRequest, fitted: TaskRequest) -> AnswerReader | None:
+    """Return what tells calls and thoughts from the text that a task's engine writes."""
+    return reader_for(
+        task,
+        fitted.prompt if fitted.messages is None else None,
+        calls=pool.settings.tool_parser,
+        thoughts=pool.settings.reasoning_parser,
+        template="" if pool.template is None else pool.template.text,
     )
 
 

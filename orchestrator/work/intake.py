@@ -36,6 +36,7 @@ class Intake:
         owner: str | None = None,
         pool_id: str | None = None,
         bound: bool = False,
+        queue_timeout_s: float | None = None,
         check: Callable[[Pool], None] = lambda pool: None,
     ) -> Ticket:
         """Return a ticket that has a slot or a place in a line; `finish` must follow, whatever happens.
@@ -47,6 +48,7 @@ class Intake:
             owner: Who submits it.
             pool_id: Run it in this pool rather than where weights and sessions send it.
             bound: It may run nowhere but where its session ran before.
+            queue_timeout_s: The longest that it may wait in a line; the pool's `queue.timeout_s` when that is less.
             check: Raises why the chosen pool cannot take it.
 
         Raises:
@@ -60,7 +62,7 @@ class Intake:
             check(pool)
             ticket = Ticket(
                 work, demand, pool, timeout_s or pool.settings.task_timeout_s, owner=owner, session=session,
-                bound=bound, may_leave=pool_id is None,
+                bound=bound, may_leave=pool_id is None, queue_timeout_s=queue_timeout_s,
             )  # fmt: skip
             ticket.request_id = request_id.get()
             pool.admit(ticket)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from adapter_api import AdapterError, CancelReceipt, Error, HealthReport, PluginHost, Started, TaskRequest
 from orchestrator.observability.changes import Changes
 from orchestrator.observability.metrics import OrchestratorMetrics
+from orchestrator.observability.statistics import Statistics
 from orchestrator.pools.claim import Work
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.replica import Replica
@@ -33,6 +34,8 @@ class Ledger:
         self._plugins = plugins
         self._tracing = tracing
         self.changes = Changes(metrics)
+        self.statistics = Statistics()
+        """What each model has done."""
         self.figures = Figures()
         """The last tasks of each pool, to put pools side by side."""
 
@@ -52,6 +55,7 @@ class Ledger:
         return traceparent if self._tracing is None else self._tracing.accepted(ticket)
 
     def started(self, ticket: Ticket, started: Started) -> None:
+        ticket.version = started.model_version or ticket.version
         self._metrics.task_started(ticket)
         if self._tracing is not None:
             self._tracing.started(ticket)
@@ -86,6 +90,8 @@ class Ledger:
         if self._tracing is not None:
             self._tracing.ended(ticket, tokens)
         self._remember(ticket, tokens)
+        if not _is_copy(ticket):
+            self.statistics.ended(ticket)
         if isinstance(ticket.work, TaskRequest) and not _is_copy(ticket):
             self._plugins.call("worker_adapter_task_ended", task=ticket.work, terminal=ticket.terminal)
         if _log.isEnabledFor(logging.INFO):

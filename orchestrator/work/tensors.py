@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from time import perf_counter
+from typing import TypeVar
 
 import anyio
 import msgspec
@@ -32,12 +33,15 @@ from orchestrator.pools.told import tell
 from orchestrator.work.intake import Intake
 from orchestrator.work.ledger import Ledger
 
+T = TypeVar("T")
+_SHORTEST_S = 1e-6
+"""What engines count in."""
 OtherPool = Callable[[Ticket], Pool | None]
 """Names another pool for what a pool cannot run."""
 
 
 class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
-    """An inference on tensors, as work; a sequence is its session."""
+    """An inference on tensors, as work; a sequence is its session, else the caller's."""
 
     job_id: str
     model: str
@@ -47,12 +51,12 @@ class TensorWork(msgspec.Struct, frozen=True, kw_only=True):
     trace_headers: TraceHeaders = ()
 
     @classmethod
-    def of(cls, request: InferRequest) -> TensorWork:
+    def of(cls, request: InferRequest, session_id: str | None) -> TensorWork:
         return cls(
             job_id=request.request_id,
             model=request.model,
             model_version=request.model_version,
-            session_id=None if request.sequence is None else f"sequence:{request.sequence.id}",
+            session_id=session_id if request.sequence is None else f"sequence:{request.sequence.id}",
             trace_headers=request.trace_headers,
         )
 
@@ -65,8 +69,8 @@ class Tensors:
         self._ledger = ledger
         self._other_pool = other_pool
 
-    async def infer(self, request: InferRequest, owner: str | None) -> InferResponse:
-        ticket = self._admit(request, owner, Capability.TENSORS)
+    async def infer(self, request: InferRequest, owner: str | None, session_id: str | None) -> InferResponse:
+        ticket = self._admit(request, owner, session_id, Capability.TENSORS)
         try:
             return await infer(ticket, self._traced(ticket, request), self._other_pool)
         except AdapterError as exc:
@@ -74,8 +78,10 @@ class Tensors:
         finally:
             self._intake.finish(ticket, 0)
 
-    async def infer_stream(self, request: InferRequest, owner: str | None) -> AsyncIterator[InferResponse]:
-        ticket = self._admit(request, owner, Capability.TENSORS, Capability.TENSOR_STREAM)
+    async def infer_stream(
+        self, request: InferRequest, owner: str | None, session_id: str | None
+    ) -> AsyncIterator[InferResponse]:
+        ticket = self._admit(request, owner, session_id, Capability.TENSORS, Capability.TENSOR_STREAM)
         try:
             async with aclosing(infer_stream(ticket, self._traced(ticket, request), self._other_pool)) as responses:
                 async for response in responses:
@@ -85,10 +91,13 @@ class Tensors:
         finally:
             self._intake.finish(ticket, 0)
 
-    def _admit(self, request: InferRequest, owner: str | None, *needs: Capability) -> Ticket:
+    def _admit(self, request: InferRequest, owner: str | None, session_id: str | None, *needs: Capability) -> Ticket:
         bound = request.sequence is not None and not request.sequence.start
         demand = Demand(model=request.model, model_version=request.model_version, needs=frozenset(needs))
-        return self._intake.admit(TensorWork.of(request), demand, request.timeout_s, owner=owner, bound=bound)
+        return self._intake.admit(
+            TensorWork.of(request, session_id), demand, request.timeout_s, owner=owner, bound=bound,
+            queue_timeout_s=request.queue_timeout_s,
+        )  # fmt: skip
 
     def _traced(self, ticket: Ticket, request: InferRequest) -> InferRequest:
         return msgspec.structs.replace(request, traceparent=self._ledger.accepted(ticket, request.traceparent))
@@ -96,19 +105,38 @@ class Tensors:
 
 async def infer(ticket: Ticket, request: InferRequest, other_pool: OtherPool) -> InferResponse:
     """Return the one response; raises `AdapterError`. The ticket is released whatever happens."""
+
+    async def ask(replica: Replica) -> InferResponse:
+        response = await adapter_of(replica).infer(as_taken(ticket, replica, request))
+        ticket.version = response.model_version
+        return as_asked(response, request)
+
+    return await run(ticket, ask, other_pool)
+
+
+async def run(ticket: Ticket, ask: Callable[[Replica], Awaitable[T]], other_pool: OtherPool) -> T:
+    """Return what asking a replica returns; raises `AdapterError`. The ticket is released whatever happens.
+
+    Args:
+        ticket: A place in a pool.
+        ask: Asks a replica, and raises `AdapterError`; if that provably reached no engine, it may be called again, with
+            another replica.
+        other_pool: Names another pool for what the ticket's cannot run.
+    """
     with anyio.move_on_after(ticket.remaining_s) as ticket.scope:
         while True:
             replica = await _granted(ticket, other_pool)
+            ticket.attempts += 1
             began = perf_counter()
             try:
-                response = await _adapter(replica).infer(_as_taken(ticket, replica, request))
+                answer = await ask(replica)
             except AdapterError as exc:
                 if not _failed(ticket, replica, exc, other_pool):
                     raise
                 _move(ticket, other_pool)
             else:
                 _succeeded(ticket, began)
-                return _as_asked(response, request)
+                return answer
     ticket.raise_refusal()
     raise _out_of_time(ticket)
 
@@ -121,12 +149,14 @@ async def infer_stream(ticket: Ticket, request: InferRequest, other_pool: OtherP
         replica = ticket.replica
         if replica is None:
             raise _out_of_time(ticket)
+        ticket.attempts += 1
         began = perf_counter()
         try:
-            async with _adapter(replica).infer_stream(_as_taken(ticket, replica, request)) as stream:
+            async with adapter_of(replica).infer_stream(as_taken(ticket, replica, request)) as stream:
                 async for response in stream:
                     ticket.shown = True
-                    yield _as_asked(response, request)
+                    ticket.version = response.model_version
+                    yield as_asked(response, request)
             _succeeded(ticket, began)
             return
         except AdapterError as exc:
@@ -135,20 +165,26 @@ async def infer_stream(ticket: Ticket, request: InferRequest, other_pool: OtherP
             _move(ticket, other_pool)
 
 
-def _adapter(replica: Replica) -> WorkerAdapter:
+def adapter_of(replica: Replica) -> WorkerAdapter:
+    """Return the open adapter of a replica; raises `AdapterClosed` where it was closed in the meantime."""
     if replica.adapter is None:
         raise AdapterClosed(f"replica {replica.id!r} was just closed", retryable=True)
     return replica.adapter
 
 
-def _as_taken(ticket: Ticket, replica: Replica, request: InferRequest) -> InferRequest:
+def as_taken(ticket: Ticket, replica: Replica, request: InferRequest) -> InferRequest:
     """Return the request for one more attempt: by the name that the replica's engine has for its model."""
-    ticket.attempts += 1
+    props = replica.model_props(request.model)
+    if props is not None and props.max_batch_size and request.inputs and request.inputs[0].shape:
+        ticket.rows = max(1, request.inputs[0].shape[0])
     model = replica.names.own(request.model) or request.model
-    return msgspec.structs.replace(request, model=model, timeout_s=ticket.remaining_s)
+    queue_timeout_s = request.queue_timeout_s
+    if queue_timeout_s is not None:  # what is left of it is for the engine's own line
+        queue_timeout_s = max(queue_timeout_s - ticket.waited_s, _SHORTEST_S)
+    return msgspec.structs.replace(request, model=model, timeout_s=ticket.remaining_s, queue_timeout_s=queue_timeout_s)
 
 
-def _as_asked(response: InferResponse, request: InferRequest) -> InferResponse:
+def as_asked(response: InferResponse, request: InferRequest) -> InferResponse:
     """Return the response under the name of the model that was asked for."""
     return response if response.model == request.model else msgspec.structs.replace(response, model=request.model)
 

@@ -8,9 +8,10 @@ for reply in replies:
 held_back, end = decoder.finish()
 
 `layout.py` is most families, `vllm.py` the one that takes JSON, `trtllm_raw.py` the one that takes token ids.
+`conversation.py` stands before and behind a dialect where the settings have a chat template.
 """
 
-from triton_adapter.dialects.base import Choice, Dialect, TaskDecoder
-from triton_adapter.dialects.choosing import choose_dialect
+from triton_adapter.dialects.base import Dialect, TaskDecoder
+from triton_adapter.dialects.choosing import Choice, choose_dialect
 
 __all__ = ["Choice", "Dialect", "TaskDecoder", "choose_dialect"]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from adapter_api import Capability, End, Metrics, TaskRequest, Token
+from adapter_api import Capability, End, TaskRequest, TokenEvent
 from triton_adapter.schema import EncodedTask, ModelSchema, Reply, Run
 
 
 class TaskDecoder(Protocol):
     """Reads the replies to one task, in order. Errors of the engine (`Reply.error`) are the caller's business."""
 
-    done: bool
-    """True once a stop string was met: call `finish`, and cancel the engine if it still generates."""
+    @property
+    def done(self) -> bool:
+        """True once a stop string was met: call `finish`, and cancel the engine if it still generates."""
 
     def again(self) -> TaskDecoder | None:
         """Return a new one for another task that differs in its prompt only; `None`: the dialect has to make it."""
@@ -28,7 +29,7 @@ class TaskDecoder(Protocol):
     def feed_run(self, run: Run, events: list[Any]) -> None:
         """Append what messages add to `events` that are like the last reply that was fed, but for their texts."""
 
-    def finish(self) -> tuple[list[Token | Metrics], End]:
+    def finish(self) -> tuple[Sequence[TokenEvent], End]:
         """Return what was held back, and how the task ended. Call it once, after the last reply or once `done`.
 
         Raises:
@@ -59,11 +60,3 @@ class Dialect(Protocol):
 
     def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:
         """Return a new decoder for the replies to `encode(task, schema)`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The dialect of a model, and a sentence that says why it is this one."""
-
-    dialect: Dialect
-    reason: str

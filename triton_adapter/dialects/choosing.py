@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from adapter_api import ConfigurationError, Unsupported
-from triton_adapter.dialects.base import Choice, Dialect
+from adapter_api import Capability, ConfigurationError, Unsupported
+from triton_adapter.dialects.base import Dialect
+from triton_adapter.dialects.conversation import capabilities_of
 from triton_adapter.dialects.decoding import COUNT_DATATYPES, TEXT_DATATYPES
 from triton_adapter.dialects.dynamo import dynamo_dialect, is_dynamo_text
 from triton_adapter.dialects.generic import find_layout, generic_dialect
@@ -26,6 +27,19 @@ _OUTPUT_FIELDS = frozenset({"text", "finish_reason", "tokens_in", "tokens_out"})
 _DATATYPES = {"finish_reason": TEXT_DATATYPES, "tokens_in": COUNT_DATATYPES, "tokens_out": COUNT_DATATYPES}
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The dialect of a model, a sentence that says why it is this one, and what the user knows better."""
+
+    dialect: Dialect
+    reason: str
+    override: ModelOverride
+
+    def capabilities(self, schema: ModelSchema) -> frozenset[Capability]:
+        """Return what the model, as it declares itself, can do with a task by its dialect and the settings."""
+        return self.dialect.capabilities(schema) | capabilities_of(self.override)
+
+
 def choose_dialect(schema: ModelSchema, override: ModelOverride | None = None) -> Choice:
     """Return the dialect of a model, and why it is this one.
 
@@ -41,7 +55,7 @@ def choose_dialect(schema: ModelSchema, override: ModelOverride | None = None) -
     if override is not _NO_OVERRIDE:
         _check(override, schema)
     name, reason = _told(schema, override) or _found(schema)
-    return Choice(_DIALECTS[name](schema, override), reason)
+    return Choice(_DIALECTS[name](schema, override), reason, override)
 
 
 def _told(schema: ModelSchema, override: ModelOverride) -> tuple[str, str] | None:
@@ -72,7 +86,7 @@ def _found(schema: ModelSchema) -> tuple[str, str]:
 
 def _vllm(schema: ModelSchema, override: ModelOverride) -> Dialect:
     key = override.inputs.get("response_format")
-    return VllmDialect(guide_key=guide_key(schema) if key is None else key, template=override.template)
+    return VllmDialect(guide_key=guide_key(schema) if key is None else key)
 
 
 def _trtllm(schema: ModelSchema, override: ModelOverride) -> Dialect:
@@ -122,7 +136,7 @@ _DIALECTS: dict[str, Callable[[ModelSchema, ModelOverride], Dialect]] = {
 def _adjusted(dialect: LayoutDialect, override: ModelOverride) -> Dialect:
     if override is _NO_OVERRIDE:
         return dialect
-    changes: dict[str, Any] = {"template": override.template}
+    changes: dict[str, Any] = {}
     if override.inputs or override.outputs:
         changes["layout"] = with_overrides(dialect.layout, override.inputs, override.outputs)
     if "images" in override.inputs:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from adapter_api import Capability, InvalidRequest, ResponseFormat, TaskRequest, Unsupported
-from adapter_kit.chat_template import Template, prompt_of
+from adapter_kit.chat_template import prompt_of
 from triton_adapter.dialects.base import TaskDecoder
 from triton_adapter.dialects.decoding import LogprobReader, Reading, ReplyScorer, TextDecoder
 from triton_adapter.dialects.request import SAMPLING_FIELDS, RequestBuilder, takes_urls
@@ -63,7 +63,6 @@ class LayoutDialect:
     """Whether the model sees request parameters, so that a task may bring its own."""
     read_logprobs: Callable[[str], LogprobReader] | None = None
     """Makes a reader of the output of that name for one task."""
-    template: Template | None = None
     always_streams: bool = False
     """Whether the family streams although its configuration does not say so (it is not decoupled)."""
     always_says_why: bool = False
@@ -90,7 +89,6 @@ class LayoutDialect:
             Capability.LOGPROBS: _declared(layout.logprobs, schema) is not None,
             Capability.FINISH_REASON: _declared(layout.finish_reason, schema) is not None,
             Capability.USAGE: None not in (_declared(layout.tokens_in, schema), _declared(layout.tokens_out, schema)),
-            Capability.CHAT_TEMPLATE_KWARGS: self.template is not None and self.template.takes_variables,
         }
         return frozenset(capability for capability, has in having.items() if has)
 
@@ -117,7 +115,7 @@ class LayoutDialect:
     # -- what families do differently ---------------------------------------------------------------------------------
 
     def _put_prompt(self, request: RequestBuilder) -> None:
-        request.put_prompt(self.layout.prompt, prompt_of(request.task, self.template))
+        request.put_prompt(self.layout.prompt, prompt_of(request.task))
 
     def _streams(self, schema: ModelSchema) -> bool:
         return schema.decoupled or self.always_streams

@@ -7,7 +7,6 @@ everything else is `unknown`.
 from __future__ import annotations
 
 from adapter_api import ProtocolViolation
-from adapter_kit.chat_template import PlainLayout
 from triton_adapter.codec import read_numbers
 from triton_adapter.dialects.decoding import Outputs, Score
 from triton_adapter.dialects.layout import Asked, Layout, LayoutDialect
@@ -90,7 +89,7 @@ class LlmapiDialect(LayoutDialect):
 
     def _put_prompt(self, request: RequestBuilder) -> None:
         messages = request.task.messages or ()
-        if request.task.images and len(messages) == 1 and isinstance(self.template, PlainLayout | None):
+        if request.task.images and len(messages) == 1:
             request.put(self.layout.prompt, messages[0].text)
         else:
             super()._put_prompt(request)

@@ -55,7 +55,7 @@ class RawDialect(LayoutDialect):
         return TextDecoder(self._reading(task, schema), IdAssembler(self.tokenizer, task.stop))
 
     def _put_prompt(self, request: RequestBuilder) -> None:
-        ids = self.tokenizer.encode(prompt_of(request.task, self.template))
+        ids = self.tokenizer.encode(prompt_of(request.task))
         if not ids:
             raise InvalidRequest(f"the prompt for model {request.schema.name!r} has no tokens")
         request.put(("input_ids",), *ids)

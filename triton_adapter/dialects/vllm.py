@@ -13,7 +13,7 @@ import msgspec
 
 from adapter_api import Capability, InvalidRequest, ResponseFormat, TaskRequest, Unsupported
 from adapter_api.task import ParameterValue
-from adapter_kit.chat_template import Template, prompt_of
+from adapter_kit.chat_template import prompt_of
 from triton_adapter.dialects.base import TaskDecoder
 from triton_adapter.dialects.decoding import Reading, TextDecoder
 from triton_adapter.dialects.layout import asks_for_figures
@@ -46,7 +46,6 @@ class VllmDialect:
 
     guide_key: str | None = _STRUCTURED_OUTPUTS
     """Under which name constraints go; `None` where the backend has none."""
-    template: Template | None = None
 
     @property
     def name(self) -> str:
@@ -65,7 +64,6 @@ class VllmDialect:
             Capability.LOGPROBS: _has_logprobs(schema),
             Capability.FINISH_REASON: _asks(schema, "finish_reason"),
             Capability.USAGE: _asks(schema, "num_input_tokens") and _asks(schema, "num_output_tokens"),
-            Capability.CHAT_TEMPLATE_KWARGS: self.template is not None and self.template.takes_variables,
         }
         return frozenset(capability for capability, has in having.items() if has)
 
@@ -75,7 +73,7 @@ class VllmDialect:
 
     def encode(self, task: TaskRequest, schema: ModelSchema) -> EncodedTask:
         request = RequestBuilder(task, schema)
-        request.put_prompt(("text_input",), prompt_of(task, self.template))
+        request.put_prompt(("text_input",), prompt_of(task))
         # A stream never repeats the prompt, and refuses to be told so on some versions; a single answer does.
         if not (schema.decoupled and request.ask("stream")):
             request.ask("exclude_input_in_output")

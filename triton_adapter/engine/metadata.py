@@ -134,6 +134,16 @@ class SchemaCache:
         config = await self._config(model, "")
         return None if config is None else config.SerializeToString(deterministic=True)
 
+    async def declared(self, model: str, version: str | None = None) -> v2.ModelConfig | None:
+        """Return a model's configuration as the server tells it now; `None` where it tells none.
+
+        Raises like `get`.
+        """
+        try:
+            return await self._config(model, version or "")
+        except (ModelNotFound, NotReady) as exc:
+            raise await self._explain(exc, model, version or "") from exc
+
     async def _config(self, model: str, version: str) -> v2.ModelConfig | None:
         request = v2.ModelConfigRequest(name=model, version=version)
         response = await self._offers.ask(MODEL_CONFIG, request, what=f"model {model!r}")

@@ -122,7 +122,7 @@ def describe_model(engine: Engine, schema: ModelSchema, server: Server) -> Model
         faults = (Finding(severity="error", topic="model", message=reason, advice="correct the adapter's settings"),)
     else:
         dialect_name, reason = choice.dialect.name, choice.reason
-        capabilities |= choice.dialect.capabilities(schema)
+        capabilities |= choice.capabilities(schema)
         uncertain = choice.dialect.uncertain(schema)
         sees = engine.sees_images(schema.name)
         if Capability.IMAGES in uncertain and sees is not None:

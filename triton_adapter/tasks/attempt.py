@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from time import perf_counter
 
 from adapter_api import (
@@ -16,7 +17,7 @@ from adapter_api import (
     TaskRequest,
     Unsupported,
 )
-from adapter_kit.chat_template import prompt_of, rendered
+from adapter_kit.chat_template import rendered
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from triton_adapter.engine.draining import Drainable, give_up
@@ -217,11 +218,12 @@ class Attempt:
         key = shape_key(task)
         shape: Shape | None = None if key is None else shapes.get(key)
         if shape is not None and shape.schema is schema:
-            prompt, template = task.prompt, shape.template
-            if prompt is None:
-                prompt = await rendered(task, lambda: prompt_of(task, template))
+            if task.prompt is not None:
+                given, prompt = task, task.prompt
+            else:
+                given, prompt = await rendered(task, partial(shape.given, task))
             try:
-                return shape.plan(task, prompt)
+                return shape.plan(task, given, prompt)
             except UnicodeEncodeError:
                 pass  # said below, with the name of the input
         override = self.engine.override(task.model)

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from adapter_api import RequestedOutput, Started, TaskRequest, Tensor
-from adapter_kit.chat_template import Template
+from adapter_api import Capability, RequestedOutput, Started, TaskRequest, Tensor
+from adapter_kit.chat_template import prompt_of
 from triton_adapter.codec import pack_texts
 from triton_adapter.dialects import Dialect, TaskDecoder, choose_dialect
+from triton_adapter.dialects.conversation import as_prompt, listening
 from triton_adapter.schema import EncodedTask, ModelSchema
 from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.transports.base import Traits
@@ -101,16 +102,35 @@ class Shape:
     """What tasks have in common that differ in their prompts only, on one model as it is declared now."""
 
     __slots__ = (
-        "_after", "_before", "_constant", "_decoder", "_dialect", "_name", "_outputs", "_parameters", "_place",
-        "_requested", "_shape", "_streaming", "schema", "template",
+        "_after",
+        "_before",
+        "_capabilities",
+        "_constant",
+        "_decoder",
+        "_dialect",
+        "_name",
+        "_outputs",
+        "_override",
+        "_parameters",
+        "_place",
+        "_requested",
+        "_shape",
+        "_streaming",
+        "schema",
     )  # fmt: skip
 
-    def __init__(self, plan: Plan, dialect: Dialect) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        dialect: Dialect,
+        decoder: TaskDecoder,
+        override: ModelOverride,
+        capabilities: frozenset[Capability],
+    ) -> None:
         encoded, place = plan.encoded, plan.encoded.prompt
         assert place is not None
         self.schema = plan.schema
-        self.template: Template | None = getattr(dialect, "template", None)
-        """What makes a prompt of messages."""
+        self._override, self._capabilities = override, capabilities
         self._dialect = dialect
         # Piece by piece, and a decoder that has read nothing: nobody's prompt or answer is kept.
         self._place = place
@@ -118,11 +138,16 @@ class Shape:
         self._name, self._shape = encoded.inputs[place].name, encoded.inputs[place].shape
         self._parameters, self._outputs, self._streaming = encoded.parameters, encoded.outputs, encoded.streaming
         self._requested = plan.outputs
-        self._decoder = plan.decoder.again()
+        self._decoder = decoder.again()
         # A queue's timeout is another one for each task.
         self._constant = None if plan.schema.allow_timeout_override else Constant(place)
 
-    def plan(self, task: TaskRequest, prompt: str) -> Plan:
+    def given(self, task: TaskRequest) -> tuple[TaskRequest, str]:
+        """Return a task of this shape as the model gets it, and its prompt; raises as `make_plan` does."""
+        given = as_prompt(task, self._override, self._capabilities)
+        return given, prompt_of(given)
+
+    def plan(self, task: TaskRequest, given: TaskRequest, prompt: str) -> Plan:
         """Return the plan for a task of this shape; raises `UnicodeEncodeError` for half a character in its prompt."""
         tensor = Tensor(self._name, "BYTES", self._shape, pack_texts((prompt.encode(),)))
         inputs = (*self._before, tensor, *self._after)
@@ -131,7 +156,7 @@ class Shape:
             task,
             self.schema,
             EncodedTask(inputs, self._parameters, self._outputs, self._streaming, self._place),
-            decoder or self._dialect.decoder(task, self.schema),
+            listening(decoder or self._dialect.decoder(given, self.schema), task, given, self._override),
             self._requested,
             self._constant,
         )
@@ -168,13 +193,21 @@ def make_plan(task: TaskRequest, schema: ModelSchema, override: ModelOverride) -
         Unsupported: The model takes no text, or has no place for something the task asks for.
         InvalidRequest: The model needs something the task lacks, or a value or parameter does not fit.
     """
-    dialect = choose_dialect(schema, override).dialect
-    encoded = dialect.encode(task, schema)
+    choice = choose_dialect(schema, override)
+    dialect = choice.dialect
+    capabilities = dialect.capabilities(schema)
+    given = as_prompt(task, choice.override, capabilities)
+    encoded = dialect.encode(given, schema)
     check_parameters(encoded.parameters)
+    decoder = dialect.decoder(given, schema)
     # Of an ensemble all: Triton 2.51 fails one that also shows what its members pass on when that is not asked for.
     asked = () if schema.scheduling == "ensemble" else encoded.outputs
-    plan = Plan(task, schema, encoded, dialect.decoder(task, schema), tuple(map(RequestedOutput, asked)))
-    return plan, Shape(plan, dialect) if _may_be_kept(plan) else None
+    plan = Plan(
+        task, schema, encoded, listening(decoder, task, given, choice.override), tuple(map(RequestedOutput, asked))
+    )
+    if not _may_be_kept(plan):
+        return plan, None
+    return plan, Shape(plan, dialect, decoder, choice.override, capabilities)
 
 
 def _may_be_kept(plan: Plan) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from math import prod
+from math import inf, prod
 from typing import cast, get_args
 
 from adapter_api import (
@@ -229,7 +229,8 @@ def wire_request(
     engine: Engine, request: InferRequest, schema: ModelSchema, ends: float, *, streamed: bool = False
 ) -> WireRequest:
     """Return the request in the protocol's own terms."""
-    timeout_us = max(int(_left(ends) * 1e6), 1) if schema.allow_timeout_override else None
+    queued_s = min(_left(ends), inf if request.queue_timeout_s is None else request.queue_timeout_s)
+    timeout_us = max(int(queued_s * 1e6), 1) if schema.allow_timeout_override else None
     outputs = _asked_outputs(request, schema)
     own = streamed or request.parameters or request.sequence or request.priority is not None or timeout_us is not None
     key = None if own else _shape_of(request, outputs)

@@ -1,10 +1,6 @@
-"""What the server tells about itself and its models, as protocol messages, and those as JSON."""
+"""What the server tells about itself and its models, as protocol messages."""
 
 from __future__ import annotations
-
-from typing import Any
-
-from google.protobuf.message import Message
 
 from triton_adapter.wire import v2_pb2 as v2
 
@@ -84,28 +80,6 @@ def model_statistics(core: Core, name: str, version: str) -> v2.ModelStatisticsR
             if asked is None or asked == known:
                 made.model_stats.append(_statistics(serving, known))
     return made
-
-
-def to_json(message: Message) -> dict[str, Any]:
-    """Return the message as Triton's HTTP endpoint shows it: every field, enumerations by name, numbers as numbers."""
-    shown: dict[str, Any] = {}
-    for field in message.DESCRIPTOR.fields:
-        value = getattr(message, field.name)
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            shown[field.name] = {str(key): _json_value(field, value[key], in_map=True) for key in value}
-        elif field.is_repeated:
-            shown[field.name] = [_json_value(field, item) for item in value]
-        elif not field.has_presence or message.HasField(field.name):
-            shown[field.name] = _json_value(field, value)
-    return shown
-
-
-def _json_value(field: Any, value: Any, *, in_map: bool = False) -> Any:
-    if isinstance(value, Message):
-        return to_json(value)
-    if field.enum_type is not None and not in_map:
-        return field.enum_type.values_by_number[value].name
-    return value
 
 
 def _statistics(serving: Serving, version: int) -> v2.ModelStatistics:

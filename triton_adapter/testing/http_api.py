@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from triton_adapter.wire import v2_pb2 as v2
+from triton_adapter.wire.json_form import json_form
 
 from . import describe, repository
 from .core import Core
@@ -75,7 +76,7 @@ class HttpApi:
             return HttpResponse(status, dump({"error": failure.text}), _JSON)
 
     async def _metadata(self, request: HttpRequest, origin: Origin, model: str, version: str) -> HttpResponse:
-        return _json(describe.to_json(describe.server_metadata(self._core)))
+        return _json(json_form(describe.server_metadata(self._core)))
 
     async def _live(self, request: HttpRequest, origin: Origin, model: str, version: str) -> HttpResponse:
         return HttpResponse(200 if self._core.live else 400, b"", _PLAIN)
@@ -89,13 +90,13 @@ class HttpApi:
         return HttpResponse(400, b'{"error":"Model version not ready"}', _PLAIN)
 
     async def _model_metadata(self, request: HttpRequest, origin: Origin, model: str, version: str) -> HttpResponse:
-        return _json(describe.to_json(describe.model_metadata(self._core, model, version)))
+        return _json(json_form(describe.model_metadata(self._core, model, version)))
 
     async def _model_config(self, request: HttpRequest, origin: Origin, model: str, version: str) -> HttpResponse:
-        return _json(describe.to_json(describe.model_config(self._core, model, version).config))
+        return _json(json_form(describe.model_config(self._core, model, version).config))
 
     async def _statistics(self, request: HttpRequest, origin: Origin, model: str, version: str) -> HttpResponse:
-        return _json(describe.to_json(describe.model_statistics(self._core, model, version)))
+        return _json(json_form(describe.model_statistics(self._core, model, version)))
 
     async def _index(self, request: HttpRequest, origin: Origin, model: str, version: str) -> HttpResponse:
         asked = parse(request.body) if request.body else {}
@@ -126,4 +127,4 @@ def _json(value: Any) -> HttpResponse:
 
 
 def _without_empty(entry: v2.RepositoryIndexResponse.ModelIndex) -> dict[str, str]:
-    return {key: value for key, value in describe.to_json(entry).items() if value}
+    return {key: value for key, value in json_form(entry).items() if value}

@@ -9,9 +9,15 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_UNREAD = frozenset({".heic", ".heif", ".avif", ".svg", ".ico", ".jp2", ".jxl", ".psd", ".eps", ".tga"})
+"""Endings of pictures that no model is shown: who drags one in is told so, and the model is not sent its name."""
 
-# Quoted as a shell does ('it'\''s'), in double quotes, or bare with blanks escaped.
-_WORD = re.compile(r"""(?<!\S)(?:'[^']*'(?:\\''[^']*')*|"(?:\\.|[^"\\])*"|(?:\\.|[^\s\\])+)(?!\S)""", re.DOTALL)
+# Quoted as shells and Python do ('it'\''s', 'it'"'"'s'), in double quotes, or bare with blanks escaped; and what ends a
+# sentence after it.
+_WORD = re.compile(
+    r"""(?<!\S)(?:'[^']*'(?:(?:\\'|"'")'[^']*')*[.,;:?!]*|"(?:\\.|[^"\\])*"[.,;:?!]*|(?:\\.|[^\s\\])+)(?!\S)""",
+    re.DOTALL,
+)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _BEGINS_A_PATH = ("/", "~/", "./", "../", "file:")
 _PUNCTUATION = ".,;:?!"
@@ -46,13 +52,13 @@ def read_line(line: str, commands: frozenset[str]) -> Command | Question:
     command = re.match(r"/([a-z]+)(?:\s+|$)", stripped)
     if command is not None and (command[1] in commands or not _is_picture(stripped)):
         return Command(command[1], stripped[command.end() :])
-    if (whole := _path_in(stripped)) is not None and _is_picture(whole):
-        return Question("", (whole,))
+    for whole in (_path_in(stripped), _path_in(stripped.rstrip(_PUNCTUATION))):
+        if whole is not None and _is_picture(whole):
+            return Question("", (whole,))
     images: list[str] = []
 
     def take(word: re.Match[str]) -> str:
-        path = _path_in(word[0])
-        for candidate in (path, path and path.rstrip(_PUNCTUATION)):
+        for candidate in (_path_in(word[0]), _path_in(word[0].rstrip(_PUNCTUATION))):
             if candidate and _is_picture(candidate):
                 images.append(candidate)
                 return ""
@@ -78,13 +84,22 @@ def _path_in(word: str) -> str | None:
 
 def _plain(path: str) -> str:
     if path.lower().startswith("file:"):
-        return url2pathname(urlsplit(path).path)
+        return _local(path)
     return str(Path(path).expanduser()) if path.startswith("~") else path
+
+
+def _local(url: str) -> str:
+    """Return the path in a file URL; the URL itself where it is none, or names another machine."""
+    try:
+        where = urlsplit(url)
+    except ValueError:
+        return url
+    return url2pathname(where.path) if where.netloc in ("", "localhost") else url
 
 
 def _unquoted(word: str) -> str:
     if len(word) > 1 and word[0] == word[-1] == "'":
-        return word[1:-1].replace("'\\''", "'")
+        return word[1:-1].replace("'\\''", "'").replace("'\"'\"'", "'")
     if len(word) > 1 and word[0] == word[-1] == '"':
         return _ESCAPED.sub(r"\1", word[1:-1])
     return _ESCAPED.sub(r"\1", word)
@@ -93,6 +108,6 @@ def _unquoted(word: str) -> str:
 def _is_picture(path: str) -> bool:
     found = Path(path)
     try:
-        return found.suffix.lower() in PICTURES and found.is_file()
+        return found.suffix.lower() in PICTURES | _UNREAD and found.is_file()
     except (OSError, ValueError):  # too long for a path, or with a null in it
         return False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import anyio
 import pytest
 
@@ -246,8 +249,52 @@ async def test_a_batch_is_answered_in_order_with_an_error_per_question_and_so_ma
 async def test_a_batch_of_nothing_is_nothing_and_a_text_is_no_batch() -> None:
     async with ChatClient(mock()) as client:
         assert await client.chat_batch([]) == []
-        with pytest.raises(InvalidRequest, match="in brackets"):
-            await client.chat_batch("Hello")
+        for wrong in ("Hello", b"Hello", None, 7, {"Hello": 1}):
+            with pytest.raises(InvalidRequest, match="in brackets"):
+                await client.chat_batch(wrong)  # type: ignore[arg-type]
+
+
+async def test_what_a_callers_own_iterator_raises_comes_as_it_was_raised() -> None:
+    def questions() -> Iterator[str]:
+        yield "Hello"
+        raise LookupError("mine")
+
+    async with ChatClient(mock()) as client:
+        with pytest.raises(LookupError, match="mine"):
+            await client.chat_batch(questions())
+        assert (await client.chat("Hello")).text == "one two three"
+
+
+@pytest.mark.spec("ORCH-3070-009")
+@pytest.mark.parametrize(
+    "options, fault",
+    [
+        ({"model": ""}, "a `model` is named by a text"),
+        ({"model": 5}, "a `model` is named by a text"),
+        ({"max_tokens": 3, "max_new_tokens": 4}, "give one of them"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"timeout_s": 0}, "timeout_s"),
+        ({"session": ""}, "`session` is a name"),
+        ({"nonsense": 1}, "nonsense: unknown field"),
+        ({"messages": []}, "which makes it itself"),
+        ({"tools": [1]}, "tools"),
+        ({"images": 5}, "in brackets"),
+    ],
+)
+async def test_a_wrong_option_is_named_before_anything_is_sent(options: dict[str, Any], fault: str) -> None:
+    adapter = mock()
+    async with ChatClient(adapter) as client:
+        with pytest.raises(InvalidRequest, match=fault):
+            await client.chat("Hello", **options)
+
+        assert not adapter.submitted
+        assert client.history() == ()
+        assert (await client.chat("Hello", images=None, max_new_tokens=0)).text == "one two three"
+    assert adapter.submitted[0].max_tokens is None
+
+
+def test_a_question_that_is_none_can_still_be_shown() -> None:
+    assert repr(ChatQuestion(5)) == "ChatQuestion(<? characters, 0 images>)"  # type: ignore[arg-type]
 
 
 async def test_a_conversation_becomes_one_prompt_for_a_model_that_takes_only_text() -> None:

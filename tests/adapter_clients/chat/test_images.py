@@ -116,6 +116,9 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "too many pixels": (lambda _: picture((800, 800)), "800 x 800, more than 500,000 pixels"),
     "too many bytes": (lambda _: bytes(20_000_001), "20,000,001 bytes, more than"),
     "a wrong data URL": (lambda _: "data:image/png;base64,%%%", "not valid base64"),
+    "a data URL without end": (lambda _: "data:image/png;base64," + "A" * 40_002_000, "raise max_image_bytes"),
+    "a file of another machine": (lambda _: "file://elsewhere/cat.png", "on another machine"),
+    "no file URL": (lambda _: "file://[x/cat.png", "no file URL"),
     "another URL": (lambda _: "ftp://images.example/cat.png", "not fetched from a URL"),
     "a number": (lambda _: 7, "not int"),
 }

@@ -13,7 +13,8 @@ from tests.adapter_clients.chat.engines import mock
 def test_the_environment_says_how_to_chat_and_the_caller_wins() -> None:
     environ = {
         "MAX_HISTORY": "3", "MAX_NEW_TOKENS": "64", "TEMPERATURE": "0.2", "TOP_P": "0.9", "SYSTEM_PROMPT": "Be brief.",
-        "TRITON_MODEL": "llava", "TRITON_TIMEOUT": "30", "MAX_IMAGE_BYTES": "", "PATH": "/bin",
+        "TRITON_MODEL": "llava ", "TRITON_TIMEOUT": "30", "MAX_IMAGE_BYTES": " ",
+        "TRITON_ENABLED": " true ", "PATH": "/bin",
     }  # fmt: skip
 
     settings = ChatSettings.from_env(environ, top_p=0.5)

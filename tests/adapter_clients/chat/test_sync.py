@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from adapter_api import AdapterClosed, InvalidRequest
@@ -43,3 +45,24 @@ def test_errors_are_those_of_the_contract() -> None:
         client.chat("Hello")
     with client, pytest.raises(InvalidRequest, match="empty"):
         client.chat("")
+
+
+@pytest.mark.anyio
+@pytest.mark.spec("ORCH-3070-015")
+async def test_in_a_running_event_loop_it_says_so_before_it_holds_that_up() -> None:
+    def ask() -> str:
+        with SyncChatClient(mock()) as client:
+            return client.chat("Hello").text
+
+    with pytest.raises(InvalidRequest, match="take ChatClient and `await`"):
+        ask()
+    assert await asyncio.to_thread(ask) == "one two three"
+
+    client = await asyncio.to_thread(SyncChatClient(mock()).__enter__)
+    try:
+        for wait in (lambda: client.chat("Hello"), client.history, lambda: next(iter(client.stream("Hello")))):
+            with pytest.raises(InvalidRequest, match="event loop runs in this thread"):
+                wait()
+        assert await asyncio.to_thread(lambda: list(client.stream("Hello"))) == ["one", " two", " three"]
+    finally:
+        await asyncio.to_thread(client.close)

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import yaml
 from google.protobuf import text_format
 
 from adapter_api import load_plugins
+from adapter_clients import DetectionClient, DetectionResult
 from orchestrator.check import check_settings
 from orchestrator.config import HostSettings, load_settings
 from orchestrator.http.app import FACES
@@ -276,3 +278,46 @@ def test_a_real_triton_finds_nothing_wrong_with_the_configurations_but_backends_
     assert "failed to poll" in said.pop("misspelt"), "it tells a wrong configuration from a missing backend"
     assert set(said) == set(CONFIGURATIONS) - {"tensorrt-llm"}
     assert all("unable to find backend library" in text for text in said.values()), said
+
+
+FINDS_A_BICYCLE = """\
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self._rows = {rows}
+
+    def execute(self, requests):
+        return [self._answer(pb_utils.get_input_tensor_by_name(each, "images").as_numpy()) for each in requests]
+
+    def _answer(self, images):
+        found = np.zeros((len(images), self._rows, 8400), np.float32)
+        found[:, :4, 7] = 320, 240, 100, 50
+        found[:, 5, 7] = 0.9
+        return pb_utils.InferenceResponse([pb_utils.Tensor("output0", found)])
+"""
+
+
+@pytest.mark.live
+@pytest.mark.long  # a server of its own
+@pytest.mark.anyio
+async def test_the_detectors_configuration_serves_with_a_backend_that_is_there_and_names_what_is_found(
+    tmp_path: Path,
+) -> None:
+    text = (MODELS / "yolo-tensorrt" / "config.pbtxt").read_text("utf-8")
+    (rows,) = re.findall(r'name: "output0".*dims: \[ (\d+), 8400 \]', text)
+    folder = tmp_path / "models" / "yolo-tensorrt"
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "model.py").write_text(FINDS_A_BICYCLE.replace("{rows}", rows))
+    # All but the engine itself: batching, queue, warm-up, what a client has to be told.
+    (folder / "config.pbtxt").write_text(text.replace('"tensorrt"', '"python"').replace("KIND_GPU", "KIND_CPU"))
+
+    with EmbeddedTriton(model_repository=tmp_path / "models") as server:
+        async with DetectionClient.connect(server.grpc_url, model="yolo-tensorrt") as client:
+            results = await client.detect_batch([np.zeros((640, 640, 3), np.uint8)] * 8)
+
+    for result in results:
+        assert isinstance(result, DetectionResult)
+        assert [(each.class_name, tuple(each.box)) for each in result.detections] == [("bicycle", (270, 215, 370, 265))]

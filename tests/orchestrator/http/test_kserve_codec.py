@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapter_api import InferRequest, InferResponse, InvalidRequest, Tensor
+from adapter_api import InferRequest, InferResponse, InvalidRequest, ProtocolViolation, Tensor
 from orchestrator.http.kserve_codec import AnswerForm, decode_request, encode_response
+from orchestrator.http.tensor_json import with_stand_ins
 
 JSON_ONLY = AnswerForm(default=False, by_name={})
 BINARY = AnswerForm(default=True, by_name={})
@@ -81,7 +82,7 @@ def test_parameters_sequence_timeout_and_outputs_are_read() -> None:
     assert request.request_id != "r1"
     assert request.sequence is not None
     assert (request.sequence.id, request.sequence.start, request.sequence.end) == (7, True, False)
-    assert (request.timeout_s, request.priority, dict(request.parameters)) == (2.0, 1, {"mine": "x"})
+    assert (request.queue_timeout_s, request.priority, dict(request.parameters)) == (2.0, 1, {"mine": "x"})
     assert [(o.name, o.classification) for o in request.outputs] == [("a", 0), ("b", 3)]
     assert form.is_binary("a")
     assert not form.is_binary("b")
@@ -143,17 +144,53 @@ def test_a_header_length_that_cannot_be_is_refused(length: str) -> None:
         decode({"inputs": []}, length=length)
 
 
+@pytest.mark.spec("ORCH-3074-006")
 @pytest.mark.parametrize(
-    "tensor",
+    "tensor, data",
     [
-        Tensor.from_bytes_elements("x", [b"\xff"]),
-        Tensor.from_numpy("x", np.array([np.nan], dtype="float32")),
-        Tensor.from_numpy("x", np.array([np.inf], dtype="float16")),
+        (Tensor.from_bytes_elements("x", [b"\xffa", b'"']), b'["\xffa","\\""]'),
+        (Tensor.from_numpy("x", np.array([np.nan, 1.5], dtype="float32")), b"[NaN,1.5]"),
+        (Tensor.from_numpy("x", np.array([np.inf, -np.inf], dtype="float16")), b"[Infinity,-Infinity]"),
     ],
 )
-def test_what_json_cannot_say_is_refused_and_goes_as_bytes(tensor: Tensor) -> None:
-    response = InferResponse(model="m", outputs=(tensor,))
+def test_what_an_engine_answers_is_written_as_triton_writes_it(tensor: Tensor, data: bytes) -> None:
+    body, _ = encode_response(InferResponse(model="m", outputs=(tensor,)), AnswerForm(False, {}))
 
-    with pytest.raises(InvalidRequest, match=r"output 'x'.*binary data"):
-        encode_response(response, JSON_ONLY)
-    assert encode_response(response, BINARY)[1] is not None
+    assert b'"data":' + data + b"}" in body
+
+
+@pytest.mark.spec("ORCH-3074-006")
+def test_an_answer_that_is_broken_is_the_engines_fault() -> None:
+    broken = Tensor("x", "BYTES", (1,), b"\x09\0\0\0a")
+    with pytest.raises(ProtocolViolation, match="output 'x' is broken"):
+        encode_response(InferResponse(model="m", outputs=(broken,)), AnswerForm(False, {}))
+
+
+@pytest.mark.spec("ORCH-3074-006")
+@pytest.mark.parametrize("shift", range(12))
+def test_a_word_is_a_number_wherever_it_stands(shift: int) -> None:
+    before = 2**16 - 4 - len('{"a": ""} ') - shift
+    head = b'{"a": "%b", "b": [%b-Infinity, "NaN"]}' % (b'\\"' * (before // 2), b" " * shift)
+    found = with_stand_ins(head)
+
+    assert found == head.replace(b"-Infinity", b"-1e99992")
+    assert with_stand_ins(b"[1e99991, NaN]") is None
+    assert with_stand_ins(b'["NaN", 1]') is None
+
+
+@pytest.mark.spec("ORCH-3074-006")
+def test_what_triton_writes_of_numbers_is_read_too() -> None:
+    spec = b'{"name": "x\\"NaN", "datatype": "%b", "shape": [2, 2], "data": %b}'
+    read, _ = decode_request(
+        b'{"inputs": [%b]}' % (spec % (b"FP32", b"[[NaN, 1], [-Infinity, Infinity]]")), None, "m", None
+    )
+
+    assert read.inputs[0].name == 'x"NaN'
+    np.testing.assert_array_equal(read.inputs[0].to_numpy(), np.array([[np.nan, 1], [-np.inf, np.inf]], "float32"))
+    for datatype, data in (
+        (b"INT32", b"[[NaN, 1], [2, 3]]"),
+        (b"FP32", b"[NaN, 1e400, 2, 3]"),
+        (b"FP32", b"[NaN, nan]"),
+    ):
+        with pytest.raises(InvalidRequest):
+            decode_request(b'{"inputs": [%b]}' % (spec % (datatype, data)), None, "m", None)

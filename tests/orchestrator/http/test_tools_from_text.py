@@ -295,3 +295,17 @@ async def test_a_shadow_is_compared_by_the_calls_in_its_text(serve: Serve) -> No
         found = host.orchestrator.rollout_report().agreements[0]
 
     assert (found.same_text, found.same_tool_calls) == (1, 1)
+
+
+@pytest.mark.spec("ORCH-3070-022")
+async def test_the_list_of_models_says_what_each_can_do_with_what_the_host_does_for_it(serve: Serve) -> None:
+    async def told(**fields: Any) -> tuple[set[str], set[str]]:
+        async with serve({}, **pool(**fields)) as host:
+            (listed,) = (await host.client.get("/v1/models")).json()["data"]
+            assert (await host.client.get("/v1/models/mock")).json() == listed
+        return set(listed["capabilities"]), set(listed["uncertain"])
+
+    assert await told() == ({"text", "messages", "tools", "chat_template_kwargs"}, set())
+    assert "reasoning" in (await told(reasoning_parser="think"))[0]
+    assert await told(tool_parser="none") == ({"text", "messages", "chat_template_kwargs"}, {"tools"})
+    assert await told(chat_template=None) == ({"text", "messages"}, set())

@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from adapter_api import End, Metrics, TaskRequest, Token
+from adapter_api import End, TaskRequest, Token, TokenEvent
 from triton_adapter.codec import read_numbers, text_elements
 from triton_adapter.dialects import choose_dialect
 from triton_adapter.engine.metadata import schema_from
@@ -71,17 +71,17 @@ def reply(final: bool | None = None, **outputs: Any) -> Reply:
 
 def decode(
     model: ModelSchema, replies: Iterable[Reply], override: ModelOverride | None = None, /, **fields: Any
-) -> tuple[list[Token | Metrics], End]:
+) -> tuple[list[TokenEvent], End]:
     """Return the events of all replies, and the end."""
     decoder = choose_dialect(model, override).dialect.decoder(task(**fields), model)
-    events: list[Token | Metrics] = []
+    events: list[TokenEvent] = []
     for each in replies:
         decoder.feed(each, events)
         if decoder.done:
             break
     held, end = decoder.finish()
-    return events + held, end
+    return [*events, *held], end
 
 
-def text(events: Iterable[Token | Metrics]) -> str:
+def text(events: Iterable[TokenEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, Token))

@@ -18,6 +18,7 @@ from adapter_api import (
     Metrics,
     ProtocolViolation,
     Token,
+    TokenEvent,
     Unsupported,
     Usage,
 )
@@ -365,7 +366,7 @@ def said(piece: str, *tokens: str | None, first: int = 1) -> Any:
     return reply(text_output=piece, logprobs=json.dumps(steps))
 
 
-def scored(events: list[Token | Metrics]) -> list[tuple[str, int | None, float | None]]:
+def scored(events: list[TokenEvent]) -> list[tuple[str, int | None, float | None]]:
     assert all(isinstance(event, Token) for event in events)
     assert [event.index for event in events if isinstance(event, Token)] == list(range(len(events)))
     return [(event.text, event.token_id, event.logprob) for event in events if isinstance(event, Token)]

@@ -58,9 +58,28 @@ def test_a_plan_of_a_shape_sends_what_a_plan_from_the_start_sends(
         kept = shapes.setdefault(key, shape)
         assert key is not None
         assert kept is not None
-        of_shape = kept.plan(task, prompt)
+        of_shape = kept.plan(task, *kept.given(task))
         assert message(of_shape) == message(from_start)
         assert of_shape.encoded.inputs == from_start.encoded.inputs
+
+
+@pytest.mark.parametrize("settings", [{}, {"chat_template": "{% for m in messages %}<{{ m.content }}>{% endfor %}"}])
+@pytest.mark.parametrize("thoughts", ["none", "think"])
+def test_conversations_share_a_shape_and_each_has_its_own_prompt_and_reader(
+    settings: dict[str, Any], thoughts: str
+) -> None:
+    schema, override = schema_of("vllm"), ModelOverride.model_validate({**settings, "reasoning_parser": thoughts})
+    tasks = [TaskRequest(model="m", messages=[{"role": "user", "content": text}]) for text in ("one", "another")]
+    _, shape = make_plan(tasks[0], schema, override)
+
+    assert shape is not None
+    assert shape_key(tasks[0]) == shape_key(tasks[1])
+    for task in tasks:
+        from_start, _ = make_plan(task, schema, override)
+        of_shape = shape.plan(task, *shape.given(task))
+        assert message(of_shape) == message(from_start)
+        assert type(of_shape.decoder) is type(from_start.decoder)
+        assert of_shape.decoder is not from_start.decoder
 
 
 @pytest.mark.parametrize("own", [

@@ -12,7 +12,7 @@ from worker_adapter.chat.slash_commands import NAMES
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("cat.jpg", "my cat (1).PNG", "it's a dog.webp", "notes.txt"):
+    for name in ("cat.jpg", "my cat (1).PNG", "it's a dog.webp", "notes.txt", "photo.HEIC"):
         (tmp_path / name).write_bytes(b"x")
     return tmp_path
 
@@ -33,6 +33,12 @@ def read(line: str) -> Command | Question:
         ("{0}/my cat (1).PNG", "", ["my cat (1).PNG"]),
         (r"'{0}/it'\''s a dog.webp'", "", ["it's a dog.webp"]),
         ("file://{0}/my%20cat%20(1).PNG", "", ["my cat (1).PNG"]),
+        ("""'{0}/it'"'"'s a dog.webp'""", "", ["it's a dog.webp"]),
+        ("file://localhost{0}/my%20cat%20(1).PNG", "", ["my cat (1).PNG"]),
+        ("{0}/my cat (1).PNG?", "", ["my cat (1).PNG"]),
+        ("Who is on '{0}/my cat (1).PNG'?", "Who is on", ["my cat (1).PNG"]),
+        ('Look: "{0}/my cat (1).PNG"!', "Look:", ["my cat (1).PNG"]),
+        ("{0}/photo.HEIC", "", ["photo.HEIC"]),
         ("What is in {0}/cat.jpg?", "What is in", ["cat.jpg"]),
         ("{0}/cat.jpg and '{0}/my cat (1).PNG' differ how?", "and differ how?", ["cat.jpg", "my cat (1).PNG"]),
         (r"What's on {0}/my\ cat\ \(1\).PNG, isn't it?", "What's on isn't it?", ["my cat (1).PNG"]),
@@ -51,6 +57,8 @@ def test_paths_to_pictures_as_terminals_paste_them_are_pictures(
         "It's 3/4 of 'this' and \"that\"\\ ",
         "Read {0}/notes.txt",
         "Where is {0}/none.jpg?",
+        "See file://elsewhere{0}/cat.jpg",
+        "See file://[x{0}/cat.jpg",
         "two  blanks,\nand a break",
         "/" + "x" * 5000 + ".jpg is long",
     ],

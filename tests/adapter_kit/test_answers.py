@@ -21,9 +21,7 @@ from adapter_api import (
     gather_tool_calls,
 )
 from adapter_api.testing import find_violation, reasoning_of, text_of
-from adapter_kit.chat_template import read_chat_template
-from orchestrator.config.settings import PoolSettings
-from orchestrator.work.answers import AnswerReader, reader_for
+from adapter_kit.answers import AnswerReader, reader_for
 
 TASK = TaskRequest(model="m", messages=(Message(role="user", content="hi"),), tools=(Tool(name="f"),))
 FITTED = TaskRequest(model="m", prompt="hi <think>\n")
@@ -32,8 +30,8 @@ STARTED = Started(job_id="j", engine="e", model="m")
 
 
 def reader(task: TaskRequest = TASK, fitted: TaskRequest = FITTED, **settings: Any) -> AnswerReader:
-    pool = PoolSettings.model_validate({"adapter": "mock", "replicas": [{"id": "r0"}], **settings})
-    found = reader_for(task, fitted, pool, read_chat_template("{{ tools }}<tool_call>"))
+    ways: Any = {"calls": "auto", "thoughts": "none", "template": "{{ tools }}<tool_call>"} | settings
+    found = reader_for(task, fitted.prompt, **ways)
     assert found is not None
     return found
 
@@ -49,7 +47,7 @@ def tokens(text: str, **fields: Any) -> list[TokenEvent]:
 @pytest.mark.spec("ORCH-3073-006", "ORCH-3073-008")
 def test_thoughts_text_and_calls_come_in_the_models_order_and_lawfully() -> None:
     answer = tokens(f"Hm.</think>Yes. {CALL} So.")
-    events = read(reader(reasoning_parser="think"), *answer, Metrics(tokens_out=3), End(finish_reason="stop"))
+    events = read(reader(thoughts="think"), *answer, Metrics(tokens_out=3), End(finish_reason="stop"))
 
     assert find_violation(events) is None
     assert reasoning_of(events) == "Hm."
@@ -103,12 +101,12 @@ def test_a_failure_before_anything_was_shown_leaves_nothing_shown() -> None:
 
 
 @pytest.mark.spec("ORCH-3073-006")
-def test_what_the_host_did_not_make_a_prompt_of_is_not_read() -> None:
-    settings = PoolSettings.model_validate({"adapter": "mock", "replicas": [{"id": "r0"}]})
-    thinking = settings.model_copy(update={"reasoning_parser": "think"})
+def test_what_nobody_made_a_prompt_of_is_not_read() -> None:
+    text: Any = {"calls": "auto", "thoughts": "none"}
+    thinking: Any = {"calls": "auto", "thoughts": "think"}
     plain = TaskRequest(model="m", prompt="hi")
-    assert reader_for(TASK, TASK, settings, None) is None, "the engine's own affair"
-    assert reader_for(plain, plain, thinking, None) is None
-    assert reader_for(TASK.model_copy(update={"tools": ()}), FITTED, settings, None) is None
-    assert reader_for(TASK.model_copy(update={"tool_choice": "none"}), FITTED, settings, None) is None
-    assert reader_for(TASK, TASK, thinking, None) is not None
+    assert reader_for(TASK, None, **text) is None, "the engine's own affair"
+    assert reader_for(plain, plain.prompt, **thinking) is None
+    assert reader_for(TASK.model_copy(update={"tools": ()}), FITTED.prompt, **text) is None
+    assert reader_for(TASK.model_copy(update={"tool_choice": "none"}), FITTED.prompt, **text) is None
+    assert reader_for(TASK, None, **thinking) is not None

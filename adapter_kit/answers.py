@@ -1,51 +1,94 @@
 """From the text of a model to its answer: the tool calls and the thoughts in it become events of their own.
 
-That is for messages which the host itself made a prompt of: then the model's calls are part of its text. What an engine
-tells apart itself is passed on as it is.
+That is for messages which were made a prompt here: then the model's calls are part of its text. What an engine tells
+apart itself is passed on as it is.
+
+    given = as_one_text(task, template.render(task))   # what the model gets
+    reader = reader_for(task, given.prompt, calls="auto", thoughts="think", template=template.text)
+    for batch in stream:
+        show(batch if reader is None else reader.read(batch))
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
 
 from adapter_api import End, Error, Metrics, Reasoning, Started, TaskRequest, Token, TokenEvent, ToolCallDelta
-from adapter_kit.chat_template import Template
 from adapter_kit.reasoning import BEGIN, ReasoningParser
 from adapter_kit.tool_calls import Grammar, Part, ToolCallParser, grammar_of, tool_call_parser
-from orchestrator.config.settings import PoolSettings
-from orchestrator.pools.tool_choice import must_call, only_tool
+from adapter_kit.tool_choice import format_of_calls, must_call, only_tool
+
+CallsBy = Literal["auto", "none"] | Grammar
+"""How a model writes its calls: in a grammar, in that which its template teaches (`auto`), or not to be told apart."""
+ThoughtsBy = Literal["none", "think"]
+"""Whether what stands between `<think>` and `</think>` before an answer is thought."""
 
 _USUAL: Grammar = "hermes"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def as_one_text(task: TaskRequest, prompt: Any) -> TaskRequest:
+    """Return the task as a model of one text gets it: with a prompt in place of its messages and its tools. A tool that
+    has to be called is in the format of the answer.
+
+    Args:
+        task: With messages.
+        prompt: What a template that takes tools, if there are any, made of them.
+
+    Raises:
+        InvalidRequest: What has to be called is no tool there is, or the answer is to have another format, too.
+    """
+    return task.model_copy(
+        update={
+            "messages": None,
+            "prompt": prompt,
+            "prompt_images": task.images,
+            "response_format": format_of_calls(task) if must_call(task) else task.response_format,
+            # These are in the prompt now.
+            "tools": (),
+            "tool_choice": None,
+            "chat_template_kwargs": _NOTHING,
+        }
+    )
 
 
 def reader_for(
-    task: TaskRequest, fitted: TaskRequest, settings: PoolSettings, template: Template | None
+    task: TaskRequest, prompt: str | None, *, calls: CallsBy, thoughts: ThoughtsBy, template: str = ""
 ) -> AnswerReader | None:
-    """Return what reads the answer to a task that a model gets as `fitted`; `None` where that is all text."""
+    """Return what reads the answer to a task; `None` where that is all text.
+
+    Args:
+        task: As it came.
+        prompt: What was made of its messages; `None` where the model gets messages, and tells its calls apart itself.
+        calls: How the model writes its calls.
+        thoughts: And its thoughts.
+        template: The text of the chat template that made the prompt, for `auto`.
+    """
     if task.messages is None:
         return None
-    thoughts = None
-    if settings.reasoning_parser == "think":
-        thoughts = ReasoningParser(begun=fitted.prompt is not None and fitted.prompt.rstrip().endswith(BEGIN))
-    calls = None
-    if fitted.messages is None and task.tools and task.tool_choice != "none":
-        calls = _calls(task, settings, template)
-    return None if thoughts is None and calls is None else AnswerReader(calls, thoughts)
+    thinking = None
+    if thoughts == "think":
+        thinking = ReasoningParser(begun=prompt is not None and prompt.rstrip().endswith(BEGIN))
+    calling = None
+    if prompt is not None and task.tools and task.tool_choice != "none":
+        calling = _calls(task, calls, template)
+    return None if thinking is None and calling is None else AnswerReader(calling, thinking)
 
 
-def _calls(task: TaskRequest, settings: PoolSettings, template: Template | None) -> ToolCallParser | None:
+def _calls(task: TaskRequest, calls: CallsBy, template: str) -> ToolCallParser | None:
     names = [tool.name for tool in task.tools]
     if must_call(task):
         tool = only_tool(task)
         return tool_call_parser("mistral", names) if tool is None else _ArgumentsOnly(tool.name)
-    if settings.tool_parser == "none":
+    if calls == "none":
         return None
-    if settings.tool_parser == "auto":
-        return tool_call_parser(_told("" if template is None else template.text), names)
-    return tool_call_parser(settings.tool_parser, names)
+    return tool_call_parser(_told(template) if calls == "auto" else calls, names)
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,42 @@
+"""The session that a request's headers name, for clients that have no place for it in their bodies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextvars import ContextVar
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from adapter_api.bounds import MAX_NAME
+
+AFFINITY = "X-Session-Affinity"
+"""As load generators and routers of language models send it."""
+_SANE = re.compile(rf"[\x21-\x7e]{{1,{MAX_NAME}}}")
+
+session: ContextVar[str | None] = ContextVar("session", default=None)
+"""The session of the request that is being answered; a `session_id` in its body wins."""
+
+
+class SessionHeaders:
+    """ASGI middleware: sets `session` from the first of the headers that is there and names one.
+
+    What is too long or no plain text is passed over: it only decides where work runs.
+    """
+
+    def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
+        self._app = app
+        self._names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        sent = (headers.get(name, "").strip() for name in self._names)
+        token = session.set(next((value for value in sent if _SANE.fullmatch(value)), None))
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            session.reset(token)
