@@ -302,8 +302,13 @@ class WorkerAdapter(ABC):
         Raises:
             AdapterError: It failed; `Unsupported` when the adapter has no tensors or the model streams its responses.
         """
-        self._require_open()
-        return await self._answer(self._infer, InferResponse, request)
+        if self._lifecycle != "open":
+            self._require_open()
+        try:
+            return await answer_of(self._infer, InferResponse, request)
+        except (WrongAnswer, Broke):
+            self._repairs += 1
+            raise
 
     @final
     def infer_stream(self, request: InferRequest) -> TensorStream:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from adapter_api.errors import AdapterError, AdapterFailed, ProtocolViolation
@@ -38,7 +39,7 @@ async def answer_of(method: Callable[..., Any], kind: type[T], /, *args: Any, **
     name = method.__qualname__
     try:
         awaitable = method(*args, **kwargs)
-        if not inspect.isawaitable(awaitable):
+        if type(awaitable) is not CoroutineType and not inspect.isawaitable(awaitable):
             await _dispose(awaitable)
             raise WrongAnswer(f"{name} returned {_a(awaitable)} and has to be a coroutine: `async def`, no yield")
         answer = await awaitable

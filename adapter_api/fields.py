@@ -8,13 +8,25 @@ from __future__ import annotations
 
 from functools import cache
 from math import isfinite
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from adapter_api.cancel import CancelReceipt
 from adapter_api.errors import ProtocolViolation
-from adapter_api.events import Alternative, Reasoning, Token, TokenEvent, ToolCallDelta, event_type
+from adapter_api.events import (
+    Alternative,
+    End,
+    FinishReason,
+    Metrics,
+    Reasoning,
+    Started,
+    Token,
+    TokenEvent,
+    ToolCallDelta,
+    Usage,
+    event_type,
+)
 from adapter_api.health import HealthReport
 from adapter_api.props import EngineProps, ModelProps
 
@@ -43,6 +55,8 @@ def require_sound(event: TokenEvent) -> None:
             flaw = _flaw_of_text(event)
         elif type(event) is ToolCallDelta:
             flaw = _flaw_of_tool_call(event)
+        elif (is_plain := _PLAIN.get(type(event))) is not None and is_plain(event):
+            flaw = None
         else:
             flaw = _flaw_of(event)
     except Exception as exc:  # a field that cannot even be looked at
@@ -85,6 +99,59 @@ def _flaw_of_tool_call(piece: ToolCallDelta) -> str | None:
     if type(piece.call) is int and piece.id is piece.name is None and piece.choice == 0 and piece.arguments.isascii():
         return None
     return _flaw_of(piece)
+
+
+def _is_plain_started(event: Started) -> bool:
+    """Whether nothing can be wrong about it, which is so of most; of the others the long way finds out what is."""
+    return (
+        type(event.job_id) is str is type(event.engine) is type(event.model)
+        and event.queue_position is event.predicted_start_ms is event.seed is None
+        and _is_ascii(event.job_id, event.engine, event.model, event.engine_version, event.model_version)
+        and _is_ascii(event.pool_id, event.replica_id)
+    )
+
+
+def _is_plain_metrics(event: Metrics) -> bool:
+    return (
+        event.engine == {}
+        and type(event.engine) is dict
+        and _is_time(event.time_to_first_token_ms)
+        and _is_time(event.queue_ms)
+        and _is_plain_count(event.tokens_in)
+        and _is_plain_count(event.tokens_out)
+    )
+
+
+def _is_plain_end(event: End) -> bool:
+    usage = event.usage
+    return (
+        type(event.finish_reason) is str
+        and event.finish_reason in _FINISH_REASONS
+        and event.timings is None
+        and type(usage) is Usage
+        and _is_plain_count(usage.tokens_in)
+        and _is_plain_count(usage.tokens_out)
+    )
+
+
+_PLAIN: dict[type, Any] = {Started: _is_plain_started, Metrics: _is_plain_metrics, End: _is_plain_end}
+_FINISH_REASONS = frozenset(get_args(FinishReason))
+_MOST = 2**63
+
+
+def _is_ascii(*texts: object) -> bool:
+    for text in texts:
+        if text is not None and not (type(text) is str and text.isascii()):
+            return False
+    return True
+
+
+def _is_time(value: object) -> bool:
+    return value is None or (type(value) is float and isfinite(value))
+
+
+def _is_plain_count(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value < _MOST)
 
 
 def _flaw_of(event: TokenEvent) -> str | None:

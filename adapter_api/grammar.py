@@ -54,6 +54,16 @@ class StreamGrammar:
     def _admit(self, event: TokenEvent) -> TokenEvent:
         if self.ended:
             raise ProtocolViolation(f"{event_type(event)} after the end of the stream")
+        # What comes in order, first: the rest finds out what else it is.
+        if self.started:
+            if type(event) is Metrics:
+                return event
+            if type(event) is End:
+                self.ended = True
+                return event
+        elif type(event) is Started:
+            self.started = True
+            return event
         if isinstance(event, Token | Reasoning | ToolCallDelta):
             return self._admit_output(event)
         if isinstance(event, Started):

@@ -22,6 +22,8 @@ from typing import Any, Final
 
 import anyio
 
+from adapter_api.wheel import Slot, wheel
+
 NOTHING: Final[Any] = object()
 """No read has been made."""
 EXHAUSTED: Final[Any] = object()
@@ -37,6 +39,17 @@ class Raised:
 
     def __init__(self, exc: BaseException) -> None:
         self.exc = exc
+
+
+class _Expiry(weakref.ref["SourceReader"]):
+    """A reader's deadline. It keeps no reader alive: a stream that nobody reads any more must not live until then."""
+
+    __slots__ = ()
+
+    def time_is_up(self) -> None:
+        reader = self()
+        if reader is not None:
+            reader._expire()
 
 
 class SourceReader:
@@ -67,7 +80,9 @@ class SourceReader:
         self._scope: anyio.CancelScope | None = None
         self._cancels_before = 0
         self._our_cancels = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._expiry: _Expiry | None = None
+        self._slot: Slot | None = None
+        """Where the deadline stands."""
 
     def interrupt(self) -> None:
         """End the read that is waiting, or the next one; what it would have returned is lost. Twice is once."""
@@ -88,15 +103,9 @@ class SourceReader:
 
         Raises only what is the reader's own affair.
         """
-        if self._loop is None:
-            self._loop = asyncio._get_running_loop()
-            if self._loop is None:
-                return await self._read_in_a_scope()
-            self._open = not self.interrupted
         step = self.step()
         if step is None:
-            return INTERRUPTED
-        self.read_by = id(self.awaited_by)
+            return INTERRUPTED if self._loop is not None else await self._read_in_a_scope()
         try:
             item = await step
         except BaseException as exc:
@@ -110,20 +119,26 @@ class SourceReader:
         return item
 
     def step(self) -> Awaitable[Any] | None:
-        """Return the next step for the caller to await itself; `None`: use `read` instead.
+        """Return the next step for the caller to await itself; `None`: use `read` instead, which knows why.
 
         Afterwards the caller calls `stepped`, or, when an item came and nothing was `interrupted`, only clears
         `awaited_by`. It is `read` spelt out, for a reader on asyncio to whom a call more per item is too much.
         """
-        if not self._open or (self._expires is not None and self._expired()):
+        if not (self._open or self._opened()) or (self._expires is not None and self._expired()):
             return None
         task: Any = current_task(self._loop)
-        self.awaited_by = task
+        self.awaited_by, self.read_by = task, id(task)
         self._cancels_before = task.cancelling()
         try:
             return self._anext()
         except BaseException as exc:
             return _raising(exc)
+
+    def _opened(self) -> bool:
+        """Find out which loop this is, at the first read; return whether `step` can be taken."""
+        if self._loop is None and (loop := asyncio._get_running_loop()) is not None:
+            self._loop, self._open = loop, not self.interrupted
+        return self._open
 
     def stepped(self, exc: BaseException | None = None) -> Any:
         """Say that the step came to an item, or to `exc`; return what stands for `exc`: `None` if it is the reader's
@@ -144,6 +159,10 @@ class SourceReader:
         if is_the_readers(exc, task, cancelled=cancelled or self._cancels_before > 0):
             return None
         return Raised(exc)
+
+    def forget(self) -> None:
+        """Have no deadline any more. It is all that closing does to a source that is `over`."""
+        self._disarm()
 
     async def aclose(self, grace_s: float) -> bool:
         """Close the source: its `finally` blocks run, for `grace_s` at most. Returns whether it closed without raising.
@@ -193,7 +212,7 @@ class SourceReader:
         if getattr(task, "_must_cancel", False):
             # Somebody else's cancel is on its way and does as well. A second one would take its message away, by which
             # anyio knows its own; but it may be meant for a scope within the source, which then goes on.
-            asyncio.get_running_loop().call_soon(_time_is_up, weakref.ref(self))
+            asyncio.get_running_loop().call_soon(_Expiry(self).time_is_up)
             return
         # Not when the source itself interrupts: a cancel of the running task would hit whatever that awaits next.
         if task is not current_task(self._loop):
@@ -210,18 +229,26 @@ class SourceReader:
     def _expired(self) -> bool:
         assert self._expires is not None
         remaining = self._expires - perf_counter()
-        if self._timer is None and remaining > 0:
+        if self._slot is None and remaining > 0:
             self._arm(remaining)
         return remaining <= 0
 
     def _arm(self, seconds: float) -> None:
-        # By weak reference: a stream that nobody reads any more must not live until its deadline.
-        self._timer = asyncio.get_running_loop().call_later(seconds, _time_is_up, weakref.ref(self))
+        expiry = self._expiry
+        if expiry is None:
+            expiry = self._expiry = _Expiry(self)
+        self._slot = wheel().after(seconds, expiry)
 
     def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._slot is not None:
+            assert self._expiry is not None
+            self._slot.discard(self._expiry)
+            self._slot = None
+
+    def _expire(self) -> None:
+        self._slot = None
+        self.interrupted, self._open = True, False
+        self._cancel_the_read()
 
 
 def is_the_readers(exc: BaseException, task: asyncio.Task[Any] | None, *, cancelled: bool) -> bool:
@@ -260,13 +287,6 @@ def _runs(task: asyncio.Task[Any] | None) -> bool:
 
 def _holds(exc: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
     return isinstance(exc, kinds) or (isinstance(exc, BaseExceptionGroup) and exc.subgroup(kinds) is not None)
-
-
-def _time_is_up(reference: weakref.ref[SourceReader]) -> None:
-    reader = reference()
-    if reader is not None:
-        reader.interrupted, reader._open = True, False
-        reader._cancel_the_read()
 
 
 async def _raising(exc: BaseException) -> Any:

@@ -8,7 +8,6 @@ than an async generator so that no cancel scope can be held open across a `yield
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 from types import TracebackType
@@ -61,15 +60,14 @@ class TokenStream:
         )
         self._on_finished = on_finished
         self._grammar = StreamGrammar()
-        self._ready: deque[TokenEvent] = deque()
+        self._ready: list[TokenEvent] = []
+        """Events to be read, the next one last."""
         self._first_token: float | None = None
         self._stop: AdapterError | End | None = None
         self._reading = False
         """Whether somebody reads, and will end the stream if that is asked for."""
         self._closing = False
         """Whether a stop ends the stream, with nobody reading."""
-        self._flowing = False
-        """Between the first output and the end, with no stop asked for."""
         self._rested: anyio.Event | None = None
         self._finished = False
 
@@ -98,25 +96,32 @@ class TokenStream:
 
     async def __anext__(self) -> TokenEvent:
         if self._ready:
-            return self._ready.popleft()
-        source, item = self._source, NOTHING
-        if self._flowing and not self._reading and (step := source.step()) is not None:
-            # Spelt out, because it runs once per token: the next token comes, is lawful, and that is all.
-            self._reading = True
-            try:
-                item = await step
-            except BaseException as exc:
-                item = source.stepped(exc)
-                if item is None:
-                    await self._broken_off(exc)
-                    raise
+            return self._ready.pop()
+        if self._reading or self._closing or self._finished:
+            if not await self._turn_has_come():
+                await self._fill()
+            return self._ready.pop()
+        source = self._source
+        self._reading = True
+        if self._stop is not None or (step := source.step()) is None:
+            await self._fill()
+            return self._ready.pop()
+        # Spelt out, because it runs once per token: the next token comes, is lawful, and that is all.
+        try:
+            item = await step
+        except BaseException as exc:
+            item = source.stepped(exc)
+            if item is None:
+                await self._broken_off(exc)
+                raise
+        else:
+            if source.interrupted:
+                source.stepped()
             else:
-                if source.interrupted:
-                    source.stepped()
-                else:
-                    # Nobody asked for a stop either: that would have interrupted the source.
-                    source.awaited_by = None
-                    grammar = self._grammar
+                # Nobody asked for a stop either: that would have interrupted the source.
+                source.awaited_by = None
+                grammar = self._grammar
+                if self._first_token is not None:
                     if (
                         type(item) is Token
                         and item.index == grammar.next_index
@@ -135,17 +140,23 @@ class TokenStream:
                         grammar.next_reasoning += 1
                         self._reading = False
                         return item
-            await self._fill(item)
-        elif not await self._turn_has_come():
-            await self._fill()
-        return self._ready.popleft()
+                outcome = self._admit(item)
+                if outcome is None and self._ready:
+                    self._reading = False
+                    if self._rested is not None:
+                        self._rest()
+                    return self._ready.pop()
+                await self._fill(outcome=outcome)
+                return self._ready.pop()
+        await self._fill(item)
+        return self._ready.pop()
 
     async def batches(self) -> AsyncIterator[list[TokenEvent]]:
         """Yield lists of the events that are ready together: at least one each, without waiting for more."""
         async for event in self:
             batch = [event]
             if self._ready:
-                batch += self._ready
+                batch += reversed(self._ready)
                 self._ready.clear()
             yield batch
 
@@ -177,7 +188,6 @@ class TokenStream:
         if self._finished:
             return
         self._stop = self._stop or outcome
-        self._flowing = False
         if self._reading:
             self._source.interrupt()
 
@@ -212,12 +222,14 @@ class TokenStream:
             raise StopAsyncIteration
         if self._reading:
             raise RuntimeError(f"the stream of task {self.job_id} is already being read")
-        self._reading, self._flowing = True, False
+        self._reading = True
         return False
 
-    async def _fill(self, item: Any = NOTHING) -> None:
-        """Put at least one event into `_ready`, starting with what a read returned."""
+    async def _fill(self, item: Any = NOTHING, outcome: Terminal | ProtocolViolation | None = None) -> None:
+        """Put at least one event into `_ready`, starting with what a read returned, or with what was made of that."""
         try:
+            if outcome is not None:
+                await self._conclude(outcome)
             while not self._ready:
                 if self._stop is not None:
                     await self._finish(self._stopped())
@@ -226,7 +238,10 @@ class TokenStream:
                     item = await self._source.read()
                 # A stop that came while the adapter was at work outranks whatever it said.
                 if self._stop is None:
-                    await self._take(item)
+                    if item is INTERRUPTED or item is EXHAUSTED or type(item) is Raised:
+                        await self._take(item)
+                    elif (outcome := self._admit(item)) is not None:
+                        await self._conclude(outcome)
                 item = NOTHING
         except BaseException as exc:
             await self._broken_off(exc)
@@ -255,20 +270,18 @@ class TokenStream:
     def _rest(self) -> None:
         """Say that nobody reads or closes any more."""
         self._reading = self._closing = False
-        self._flowing = self._first_token is not None and self._stop is None and not self._finished
         if self._rested is not None:
             self._rested.set()
             self._rested = None
 
     async def _take(self, item: Any) -> None:
+        """Take what a read came to that brought nothing."""
         if type(item) is Raised:
             await self._take_raised(item.exc)
         elif item is INTERRUPTED:
             await self._finish_late()
-        elif item is EXHAUSTED:
-            await self._repair(StreamIncomplete("the stream ended without saying that the task is done"))
         else:
-            await self._admit(item)
+            await self._repair(StreamIncomplete("the stream ended without saying that the task is done"))
 
     async def _take_raised(self, exc: BaseException) -> None:
         if self._source.interrupted and not isinstance(exc, DeadlineExceeded):
@@ -287,9 +300,25 @@ class TokenStream:
         self.repairs += 1
         await self._finish(Error.from_exception(error))
 
-    async def _admit(self, item: TokenEvent | list[TokenEvent]) -> None:
-        grammar, ready = self._grammar, self._ready
+    def _admit(self, item: TokenEvent | list[TokenEvent]) -> Terminal | ProtocolViolation | None:
+        """Take what the adapter said; return the terminal, if that is among it, or what is unlawful about it."""
+        grammar = self._grammar
         running, due = grammar.running, grammar.next_index
+        if type(item) is list and running:
+            # A burst of plain tokens, as one.
+            for number, event in enumerate(item, due):
+                if not (
+                    type(event) is Token and event.index == number and type(event.text) is str and event.logprob is None
+                ):
+                    break
+            else:
+                self._ready = item[::-1]
+                grammar.next_index = due + len(item)
+                if self._first_token is None and item:
+                    self._first_token = perf_counter()
+                return None
+        outcome: Terminal | ProtocolViolation | None = None
+        ready: list[TokenEvent] = []
         for event in item if isinstance(item, list) else (item,):
             # Kept in local names, because it runs once per token.
             if (
@@ -310,18 +339,27 @@ class TokenStream:
                 event = grammar.admit(event)  # as its reader gets it
                 require_sound(event)
             except ProtocolViolation as exc:
-                return await self._repair(exc)
+                outcome = exc
+                break
             running, due = grammar.running, grammar.next_index
             if isinstance(event, Terminal):
-                terminal = event
+                outcome = event
             else:
                 ready.append(event)
-        grammar.next_index = due
-        if self._first_token is None and grammar.outputs:
-            self._first_token = perf_counter()
-        if grammar.ended:
+        if not isinstance(outcome, ProtocolViolation):
+            grammar.next_index = due
+            if self._first_token is None and grammar.outputs:
+                self._first_token = perf_counter()
+        ready.reverse()
+        self._ready = ready
+        return outcome
+
+    async def _conclude(self, outcome: Terminal | ProtocolViolation) -> None:
+        if isinstance(outcome, ProtocolViolation):
+            await self._repair(outcome)
+        else:
             await self._run_out()
-            await self._finish(terminal)
+            await self._finish(outcome)
 
     async def _run_out(self) -> None:
         """Let the generator run past its terminal, so that whatever it still says is noticed and dropped."""
@@ -335,6 +373,10 @@ class TokenStream:
         return self._stop if isinstance(self._stop, End) else Error.from_exception(self._stop)
 
     async def _finish(self, terminal: Terminal) -> None:
+        if self._source.over:
+            self._source.forget()
+            self._over(terminal)
+            return
         try:
             await self._close_source()
         finally:
@@ -352,7 +394,7 @@ class TokenStream:
         if isinstance(terminal, End) and terminal.timings is None:
             terminal = msgspec.structs.replace(terminal, timings=self._timings())
         if terminal is not None:
-            self._ready.append(terminal)
+            self._ready.insert(0, terminal)
         self.terminal = terminal
         self._grammar.end()
         self._finished = True

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
-import uuid
 from collections.abc import Mapping, Sized
 from itertools import islice
 from math import isfinite
@@ -57,6 +57,8 @@ HEADER_TEXT = r"^[\x20-\x7e]*$"
 
 def trace_headers(traceparent: str | None, tracestate: str | None, baggage: str | None) -> TraceHeaders:
     """Return the headers that carry a trace; without a `traceparent` its `tracestate` means nothing."""
+    if traceparent is None and baggage is None:
+        return ()
     state = tracestate if traceparent is not None else None
     named = (("traceparent", traceparent), ("tracestate", state), ("baggage", baggage))
     return tuple((name, value) for name, value in named if value)
@@ -102,8 +104,7 @@ _LONGEST_STEP = 64
 _B64_STEP = 2**20
 
 Text = Annotated[str, AfterValidator(_is_encodable)]
-Finite = Annotated[float, BeforeValidator(_is_number), Field(allow_inf_nan=False)]
-Whole = Annotated[int, BeforeValidator(_is_number)]
+_NUMBER = BeforeValidator(_is_number)
 JsonObject = Annotated[dict[str, Any], AfterValidator(_is_no_deeper)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), AfterValidator(_is_encodable)]
 SessionId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_is_encodable)]
@@ -222,6 +223,9 @@ class Message(_Frozen):
     name: Name | None = None
     tool_call_id: Name | None = None
     tool_calls: tuple[ToolCall, ...] = Field(default=(), fail_fast=True)
+    reasoning: Text | None = Field(
+        default=None, repr=False, description="what the model thought, for chat templates that show it its old thoughts"
+    )
 
     @field_validator("content", "tool_calls", mode="before")
     @classmethod
@@ -296,7 +300,7 @@ JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0
 
 def new_job_id() -> str:
     """Return a `job_id` that no other task has: 32 hexadecimal digits."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 class TaskRequest(_Frozen):
@@ -327,18 +331,19 @@ class TaskRequest(_Frozen):
         )
     )
 
-    max_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
-    min_tokens: Whole | None = Field(default=None, ge=0, le=2**31 - 1)
-    temperature: Finite | None = Field(default=None, ge=0)
-    top_p: Finite | None = Field(default=None, gt=0, le=1)
-    top_k: Whole | None = Field(default=None, ge=0, le=2**31 - 1)
-    seed: Whole | None = Field(default=None, ge=0, le=2**63 - 1)
+    # The limits stand with the type: pydantic then looks at them without a call of Python's.
+    max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1), _NUMBER] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=2**31 - 1), _NUMBER] | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False), _NUMBER] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), _NUMBER] | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**31 - 1), _NUMBER] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1), _NUMBER] | None = None
     stop: tuple[StopString, ...] = Field(default=(), repr=False, fail_fast=True)
-    presence_penalty: Finite | None = Field(default=None, ge=-2, le=2)
-    frequency_penalty: Finite | None = Field(default=None, ge=-2, le=2)
-    repetition_penalty: Finite | None = Field(default=None, gt=0)
-    logprobs: Whole | None = Field(
-        default=None, ge=0, le=100, description="alternatives to tell per token, the likeliest; 0: the chosen one only"
+    presence_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False), _NUMBER] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False), _NUMBER] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False), _NUMBER] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=100), _NUMBER] | None = Field(
+        default=None, description="alternatives to tell per token, the likeliest; 0: the chosen one only"
     )
     response_format: ResponseFormat | None = Field(default=None, repr=False)
     tools: tuple[Tool, ...] = Field(default=(), repr=False, fail_fast=True)
@@ -348,8 +353,8 @@ class TaskRequest(_Frozen):
     )
 
     priority: Priority = "interactive"
-    timeout_s: Finite | None = Field(
-        default=None, gt=0, le=MAX_TIMEOUT_S, description="seconds for the whole task, from submission"
+    timeout_s: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False), _NUMBER] | None = Field(
+        default=None, description="seconds for the whole task, from submission"
     )
     session_id: SessionId | None = None
     parameters: Annotated[Mapping[str, ParameterValue], AfterValidator(_frozen_map), PlainSerializer(dict)] = Field(
@@ -441,11 +446,12 @@ class TaskRequest(_Frozen):
             raise ValueError("'prompt_images' go with 'prompt'; in messages, images are parts of a content")
         if self.messages is None and self.chat_template_kwargs:
             raise ValueError("'chat_template_kwargs' are for the template of 'messages'")
-        parts = sum(
-            len(message.tool_calls) + (len(message.content) if isinstance(message.content, tuple) else 0)
-            for message in self.messages or ()
-        )
-        _require_at_most(range(parts), MAX_PARTS, "parts and tool calls in all messages")
+        if self.messages is not None:
+            parts = sum(
+                len(message.tool_calls) + (len(message.content) if isinstance(message.content, tuple) else 0)
+                for message in self.messages
+            )
+            _require_at_most(range(parts), MAX_PARTS, "parts and tool calls in all messages")
         if self.min_tokens is not None and self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise ValueError("'min_tokens' is larger than 'max_tokens'")
         return self

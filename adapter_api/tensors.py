@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from math import prod
 from types import MappingProxyType
@@ -32,23 +33,22 @@ Datatype = Literal[
     "FP16", "BF16", "FP32", "FP64", "BYTES",
 ]  # fmt: skip
 
-ITEM_SIZE: Mapping[str, int] = MappingProxyType(
-    {
-        "BOOL": 1,
-        "UINT8": 1,
-        "UINT16": 2,
-        "UINT32": 4,
-        "UINT64": 8,
-        "INT8": 1,
-        "INT16": 2,
-        "INT32": 4,
-        "INT64": 8,
-        "FP16": 2,
-        "BF16": 2,
-        "FP32": 4,
-        "FP64": 8,
-    }
-)
+_ITEM_SIZE = {
+    "BOOL": 1,
+    "UINT8": 1,
+    "UINT16": 2,
+    "UINT32": 4,
+    "UINT64": 8,
+    "INT8": 1,
+    "INT16": 2,
+    "INT32": 4,
+    "INT64": 8,
+    "FP16": 2,
+    "BF16": 2,
+    "FP32": 4,
+    "FP64": 8,
+}
+ITEM_SIZE: Mapping[str, int] = MappingProxyType(_ITEM_SIZE)
 """Bytes per element; BYTES has none: each element is a 4-byte little-endian length and that many bytes."""
 
 _LENGTH_SIZE = 4
@@ -59,6 +59,12 @@ _NUMPY_TO_DATATYPE = {
     "float16": "FP16", "bfloat16": "BF16", "float32": "FP32", "float64": "FP64",
 }  # fmt: skip
 _DATATYPE_TO_NUMPY = {datatype: name for name, datatype in _NUMPY_TO_DATATYPE.items()}
+_SMALL = 1024
+"""Bytes of an array that are copied sooner than referred to."""
+_PLAIN_DTYPES: dict[Any, Datatype] = {}
+"""Of arrays that are raw as they are, those that were met: numpy takes long to tell the name of one."""
+_LITTLE: dict[str, Any] = {}
+"""The other way round."""
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -77,6 +83,18 @@ class Tensor(msgspec.Struct, frozen=True):
     data: bytes | memoryview
 
     def __post_init__(self) -> None:
+        shape, size = self.shape, len(self.data)
+        item_size = _ITEM_SIZE.get(self.datatype)
+        # What is right, first: the rest finds out what is wrong.
+        if shape and len(shape) <= MAX_DIMS and min(shape) > 0 and (elements := prod(shape)) <= MAX_DIM:
+            if item_size is None:
+                if elements * _LENGTH_SIZE <= size:
+                    return
+            elif elements * item_size == size:
+                return
+        self._check(item_size)
+
+    def _check(self, item_size: int | None) -> None:
         if len(self.shape) > MAX_DIMS:
             raise InvalidRequest(f"tensor {self.name!r} has {len(self.shape)} dimensions; there may be {MAX_DIMS}")
         if min(self.shape, default=0) < 0:
@@ -84,7 +102,6 @@ class Tensor(msgspec.Struct, frozen=True):
         elements = prod(self.shape)
         if max(self.shape, default=0) > MAX_DIM or elements > MAX_DIM:
             raise InvalidRequest(f"tensor {self.name!r}: its shape holds more than {MAX_DIM} elements")
-        item_size = ITEM_SIZE.get(self.datatype)
         if item_size is not None and elements * item_size != len(self.data):
             raise InvalidRequest(
                 f"tensor {self.name!r}: {self.datatype} {list(self.shape)} takes "
@@ -112,9 +129,9 @@ class Tensor(msgspec.Struct, frozen=True):
     def from_numpy(cls, name: str, array: np.ndarray[Any, Any], datatype: Datatype | None = None) -> Tensor:
         """Return the tensor of a numpy array.
 
-        It shares the array's memory where that is contiguous and little-endian: do not write to the array before the
-        inference is over. `object`, `S` and `U` arrays become BYTES (text as UTF-8). BF16 takes an `ml_dtypes.bfloat16`
-        array, or a float array with `datatype="BF16"`, which is rounded to nearest, ties to even.
+        It shares the array's memory where that is contiguous, little-endian and no trifle: do not write to the array
+        before the inference is over. `object`, `S` and `U` arrays become BYTES (text as UTF-8). BF16 takes an
+        `ml_dtypes.bfloat16` array, or a float array with `datatype="BF16"`, which is rounded to nearest, ties to even.
 
         Raises:
             InvalidRequest: The array's dtype has no v2 datatype, or cannot be that `datatype`; or an `object` array
@@ -122,15 +139,21 @@ class Tensor(msgspec.Struct, frozen=True):
         """
         import numpy as np
 
-        if array.dtype.kind in "OSU" and datatype in (None, "BYTES"):
+        dtype = array.dtype
+        plain = _PLAIN_DTYPES.get(dtype)
+        if plain is not None and datatype in (None, plain) and array.nbytes <= _SMALL:
+            return cls(name, plain, array.shape, array.tobytes())
+        if dtype.kind in "OSU" and datatype in (None, "BYTES"):
             elements = [_element(name, e) for e in array.ravel().tolist()]
             return cls.from_bytes_elements(name, elements, array.shape)
-        found = _NUMPY_TO_DATATYPE.get(array.dtype.name)
+        found = _NUMPY_TO_DATATYPE.get(dtype.name)
         if datatype == "BF16" and array.dtype.kind == "f" and found != "BF16":
             return cls(name, "BF16", array.shape, _round_to_bf16(array))
         if found is None or datatype not in (None, found):
             raise InvalidRequest(f"tensor {name!r}: numpy {array.dtype.name} cannot be {datatype or 'any v2 datatype'}")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False) if array.dtype.kind != "V" else array
+        if found != "BF16" and dtype.isnative and sys.byteorder == "little":
+            _PLAIN_DTYPES[dtype] = found  # type: ignore[assignment]
         return cls(name, found, array.shape, np.ascontiguousarray(little).reshape(-1).view(np.uint8).data.toreadonly())  # type: ignore[arg-type]
 
     def to_numpy(self) -> np.ndarray[Any, Any]:
@@ -150,7 +173,9 @@ class Tensor(msgspec.Struct, frozen=True):
         if self.datatype == "BF16":
             high = np.frombuffer(self.data, dtype="<u2").astype("<u4") << np.uint32(16)
             return high.view("<f4").reshape(self.shape)
-        dtype = np.dtype(_DATATYPE_TO_NUMPY[self.datatype]).newbyteorder("<")
+        dtype = _LITTLE.get(self.datatype)
+        if dtype is None:
+            dtype = _LITTLE[self.datatype] = np.dtype(_DATATYPE_TO_NUMPY[self.datatype]).newbyteorder("<")
         return np.frombuffer(self.data, dtype=dtype).reshape(self.shape)
 
     def elements(self) -> list[bytes]:
@@ -244,26 +269,30 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
         return trace_headers(self.traceparent, self.tracestate, self.baggage)
 
     def __post_init__(self) -> None:
-        for name in ("timeout_s", "queue_timeout_s"):
-            seconds: float | None = getattr(self, name)
-            if seconds is not None and not 0 < seconds <= MAX_TIMEOUT_S:
-                raise InvalidRequest(
-                    f"{name} is {seconds!r}; it must be a number of seconds above 0, {MAX_TIMEOUT_S:.0f} at most"
-                )
-        for what, found, most in (
-            ("inputs", self.inputs, MAX_TENSORS), ("outputs", self.outputs, MAX_TENSORS),
-            ("parameters", self.parameters, MAX_PARAMETERS),
-        ):  # fmt: skip
-            if len(found) > most:
-                raise InvalidRequest(f"an inference has {len(found)} {what}; there may be {most}")
-        for name in (self.model, self.model_version or ""):
-            if len(name) > MAX_NAME:
-                raise InvalidRequest(f"the name or version of the model is longer than {MAX_NAME} characters")
-        try:
-            for name, value in self.parameters.items():
-                require_parameter(name, value)
-        except ValueError as exc:
-            raise InvalidRequest(f"parameters: {exc}") from exc
+        if self.timeout_s is not None or self.queue_timeout_s is not None:
+            for name in ("timeout_s", "queue_timeout_s"):
+                seconds: float | None = getattr(self, name)
+                if seconds is not None and not 0 < seconds <= MAX_TIMEOUT_S:
+                    raise InvalidRequest(
+                        f"{name} is {seconds!r}; it must be a number of seconds above 0, {MAX_TIMEOUT_S:.0f} at most"
+                    )
+        if len(self.inputs) > MAX_TENSORS or len(self.outputs) > MAX_TENSORS or len(self.parameters) > MAX_PARAMETERS:
+            for what, found, most in (
+                ("inputs", self.inputs, MAX_TENSORS), ("outputs", self.outputs, MAX_TENSORS),
+                ("parameters", self.parameters, MAX_PARAMETERS),
+            ):  # fmt: skip
+                if len(found) > most:
+                    raise InvalidRequest(f"an inference has {len(found)} {what}; there may be {most}")
+        if len(self.model) > MAX_NAME or (self.model_version is not None and len(self.model_version) > MAX_NAME):
+            raise InvalidRequest(f"the name or version of the model is longer than {MAX_NAME} characters")
+        if self.parameters:
+            try:
+                for name, value in self.parameters.items():
+                    require_parameter(name, value)
+            except ValueError as exc:
+                raise InvalidRequest(f"parameters: {exc}") from exc
+        if self.traceparent is self.tracestate is self.baggage is None:
+            return
         if self.traceparent is not None and not re.fullmatch(TRACEPARENT, self.traceparent):
             raise InvalidRequest("traceparent is not a W3C trace context")
         for header, text, limit in (

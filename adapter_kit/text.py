@@ -28,7 +28,7 @@ class TextAssembler:
 
     def __init__(self, *, cumulative: bool | None = False, stops: Iterable[str] = ()) -> None:
         stops = tuple(stops)
-        self._decoder = _UTF8("replace")
+        self._decoder: codecs.IncrementalDecoder | None = None
         self._cutter = StopCutter(stops) if stops else None
         self._cumulation = None if cumulative is False else _Cumulation(known=cumulative is True)
         self.plain = self._cutter is None and self._cumulation is None
@@ -57,11 +57,16 @@ class TextAssembler:
         return text if self._cutter is None else text + self._cutter.finish()
 
     def _show(self, piece: bytes, *, final: bool = False) -> str:
-        text = self._decoder.decode(piece, final)
+        decoder = self._decoder
+        if decoder is None:
+            if final and not piece:
+                return ""  # all was whole, as it mostly is
+            decoder = self._decoder = _UTF8("replace")
+        text = decoder.decode(piece, final)
         if self._cutter is not None:
             return self._cutter.feed(text)
         # Back to the short way once the character that was cut is complete.
-        self.plain = self._cumulation is None and not self._decoder.getstate()[0]
+        self.plain = self._cumulation is None and not decoder.getstate()[0]
         return text
 
 

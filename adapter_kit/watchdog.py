@@ -1,4 +1,4 @@
-"""The adapter's own deadlines, cheap enough to watch every token: one timer per task."""
+"""The adapter's own deadlines, cheap enough to watch every token: those of all tasks are on one timer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from adapter_api import DeadlineExceeded, DeadlineStage
+from adapter_api.wheel import Slot, wheel
 
 
 class Watchdog:
@@ -16,20 +17,20 @@ class Watchdog:
     """
 
     __slots__ = (
-        "_ends", "_first_s", "_gap_s", "_loop", "_on_expiry", "_timer", "_total_s", "first_seen", "stage",
+        "_ends", "_first_s", "_gap_s", "_on_expiry", "_slot", "_total_s", "_wheel", "first_seen", "stage",
         "waiting_since",
     )  # fmt: skip
 
     def __init__(
         self, on_expiry: Callable[[], None], *, first_token_s: float, inter_token_s: float, ends: float, total_s: float
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._wheel = wheel()
         self._on_expiry = on_expiry
         self._first_s = first_token_s
         self._gap_s = inter_token_s
         self._ends = ends
         self._total_s = total_s
-        self._timer: asyncio.TimerHandle | None = None
+        self._slot: Slot | None = None
         self.waiting_since: float | None = None
         self.first_seen = False
         self.stage: DeadlineStage | None = None
@@ -37,14 +38,14 @@ class Watchdog:
 
     def start(self) -> None:
         """Begin to watch."""
-        now = self._loop.time()
-        self._timer = self._loop.call_at(min(now + min(self._first_s, self._gap_s), self._ends), self._look)
+        now = asyncio.get_running_loop().time()
+        self._slot = self._wheel.after(min(self._first_s, self._gap_s, self._ends - now), self)
 
     def stop(self) -> None:
         """Watch no longer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._slot is not None:
+            self._slot.discard(self)
+            self._slot = None
 
     def error(self, what: str) -> DeadlineExceeded:
         """Return the error for the deadline that ran out."""
@@ -59,8 +60,10 @@ class Watchdog:
             )
         return DeadlineExceeded(f"{what} did not finish within the task's {self._total_s:g} s", stage="total")
 
-    def _look(self) -> None:
-        now = self._loop.time()
+    def time_is_up(self) -> None:
+        """See whether it is: the wheel calls this when it may be."""
+        self._slot = None
+        now = asyncio.get_running_loop().time()
         limit = self._gap_s if self.first_seen else self._first_s
         since = self.waiting_since
         if now >= self._ends:
@@ -72,7 +75,6 @@ class Watchdog:
             if not self.first_seen:
                 # The first output may come at any moment, and the shorter patience begins then.
                 wake = min(wake, now + self._gap_s)
-            self._timer = self._loop.call_at(wake, self._look)
+            self._slot = self._wheel.after(wake - now, self)
             return
-        self._timer = None
         self._on_expiry()

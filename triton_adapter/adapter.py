@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -186,8 +186,8 @@ class TritonAdapter(WorkerAdapter):
     async def _unload_model(self, model: str, *, dependents: bool) -> None:
         await self._models.unload(model, dependents=dependents)
 
-    async def _infer(self, request: InferRequest) -> InferResponse:
-        return await inference.infer(self._engine, request)
+    def _infer(self, request: InferRequest) -> Coroutine[Any, Any, InferResponse]:
+        return inference.infer(self._engine, request)
 
     def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
         return inference.infer_stream(self._engine, request)

@@ -104,7 +104,7 @@ def parse_version(text: str) -> Version | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-class EncodedTask(msgspec.Struct, frozen=True):
+class EncodedTask(msgspec.Struct, frozen=True, gc=False):
     """A task in the model's own tensors. No `outputs` asks for all of them."""
 
     inputs: tuple[Tensor, ...]
@@ -112,6 +112,9 @@ class EncodedTask(msgspec.Struct, frozen=True):
     outputs: tuple[str, ...] = ()
     streaming: bool = True
     """Whether it goes out as ModelStreamInfer; else as ModelInfer."""
+    prompt: int | None = None
+    """Which of the inputs is the prompt's text; all the others are the same for every prompt. `None` where that is not
+    so, as with token ids."""
 
 
 class RawTensor(msgspec.Struct, frozen=True, gc=False):
@@ -123,6 +126,15 @@ class RawTensor(msgspec.Struct, frozen=True, gc=False):
     datatype: str
     shape: tuple[int, ...]
     data: bytes | memoryview
+
+
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """Messages of a stream that are, byte for byte, like the `Reply` before them but for the text of its first output.
+
+    That output is of one BYTES element, and the reply is not the last. What a burst of tokens comes to.
+    """
+
+    texts: list[bytes]
 
 
 class Reply(msgspec.Struct, gc=False):

@@ -56,6 +56,8 @@ class DetectionClient:
         self._opening = Opening(adapter)
         self._plans = Plans(adapter, self.settings)
         self._kept = StatisticsKeeper()
+        # Of a batch one picture is ready first, and not all of them at the same time, late.
+        self._processors = asyncio.Semaphore(_processors())
         # Wrong settings show here, not at the first picture.
         _ = self.settings.class_names, self.settings.limits
 
@@ -212,14 +214,16 @@ class DetectionClient:
         await self._opening.open()
         timeout_s = timeout_s or settings.timeout_s
         ends = asyncio.get_running_loop().time() + timeout_s
-        picture = await to_thread.run_sync(_read, image, settings)
+        async with self._processors:
+            picture = await to_thread.run_sync(_read, image, settings)
         width, height = picture.width, picture.height
         read = perf_counter()
         attempts = _Attempts(settings.max_retries, ends)
         try:
             async with asyncio.timeout_at(ends):
                 plan = await attempts.make(lambda: self._plans.get(name))
-                tensors, placement = await to_thread.run_sync(plan.place, picture)
+                async with self._processors:
+                    tensors, placement = await to_thread.run_sync(plan.place, picture)
                 del picture
                 placed = perf_counter()
                 response = await self._infer(name, tensors, attempts)
@@ -275,6 +279,11 @@ class _Attempts:
                 if not await self._retries.again(exc, ends=self._ends):
                     raise
                 self.repeated += 1
+
+
+def _processors() -> int:
+    """Return how many pictures are worth being decoded at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read(image: PictureSource, settings: DetectionSettings) -> Picture:

@@ -30,6 +30,9 @@ SHOWN = {
     "work/journal_store.py": "when a task ended, which a host that is started anew has to know",
     "pools/monitor.py": "when a probe was made",
     "http/openai.py": "when an answer was made",
+    "http/openai_chunks.py": "when an answer was made",
+    "http/responses.py": "when an answer was made",
+    "observability/statistics.py": "when an inference ended",
     "observability/changes.py": "when a certificate ends",
     "observability/tracing.py": "when a span began and ended",
 }

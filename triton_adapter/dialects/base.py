@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from adapter_api import Capability, End, TaskRequest, TokenEvent
-from triton_adapter.schema import EncodedTask, ModelSchema, Reply
+from triton_adapter.schema import EncodedTask, ModelSchema, Reply, Run
 
 
 class TaskDecoder(Protocol):
@@ -16,12 +16,18 @@ class TaskDecoder(Protocol):
     def done(self) -> bool:
         """True once a stop string was met: call `finish`, and cancel the engine if it still generates."""
 
+    def again(self) -> TaskDecoder | None:
+        """Return a new one for another task that differs in its prompt only; `None`: the dialect has to make it."""
+
     def feed(self, reply: Reply, events: list[Any]) -> None:
         """Append what the reply adds to `events`: often one `Token`, often nothing.
 
         Raises:
             ProtocolViolation: The reply is not what the model declares.
         """
+
+    def feed_run(self, run: Run, events: list[Any]) -> None:
+        """Append what messages add to `events` that are like the last reply that was fed, but for their texts."""
 
     def finish(self) -> tuple[Sequence[TokenEvent], End]:
         """Return what was held back, and how the task ended. Call it once, after the last reply or once `done`.

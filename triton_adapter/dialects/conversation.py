@@ -13,7 +13,7 @@ from adapter_api import Capability, End, TaskRequest, TokenEvent, Unsupported
 from adapter_kit.answers import AnswerReader, as_one_text, reader_for
 from adapter_kit.tool_choice import must_call
 from triton_adapter.dialects.base import TaskDecoder
-from triton_adapter.schema import Reply
+from triton_adapter.schema import Reply, Run
 from triton_adapter.settings import ModelOverride
 
 
@@ -83,9 +83,18 @@ class _Listening:
     def done(self) -> bool:
         return self._decoder.done
 
+    def again(self) -> None:
+        return None
+
     def feed(self, reply: Reply, events: list[Any]) -> None:
         found: list[TokenEvent] = []
         self._decoder.feed(reply, found)
+        if found:
+            events += self._reader.read(found)
+
+    def feed_run(self, run: Run, events: list[Any]) -> None:
+        found: list[TokenEvent] = []
+        self._decoder.feed_run(run, found)
         if found:
             events += self._reader.read(found)
 

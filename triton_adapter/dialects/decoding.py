@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -19,8 +20,8 @@ from adapter_api import (
     Token,
     Usage,
 )
-from triton_adapter.codec import TensorTextAssembler, first_text, read_count, read_numbers
-from triton_adapter.schema import RawTensor, Reply
+from triton_adapter.codec import TensorTextAssembler, first_text, pack_texts, read_count, read_numbers
+from triton_adapter.schema import RawTensor, Reply, Run
 
 Outputs = Mapping[str, RawTensor]
 
@@ -89,6 +90,7 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {
 }
 """Words of engines, without what comes before a last point: `FinishReason.STOP` is `stop`. Every other one, as `error`
 (vLLM), `timeout` (TensorRT-LLM), or `abort` that nobody asked for, says that the text is not what was asked for."""
+_NOTHING: Outputs = MappingProxyType({})
 _NOTHING_SAID = frozenset({"", "none", "not_finished"})
 _WORD = 40
 
@@ -145,8 +147,16 @@ class TextDecoder:
         self._stopping = bool(reading.stops)
         self._index = 0
         self._tokens_out = 0
-        self._first: Outputs = {}
-        self._last: Outputs = {}
+        self._like: Outputs = _NOTHING
+        """Those of the last reply."""
+        self._first: Outputs = _NOTHING
+        self._last: Outputs = _NOTHING
+
+    def again(self) -> TextDecoder | None:
+        """Return a new decoder for another task of the same shape; `None`: a part of this one is the task's own."""
+        if self._scorer is not None or type(self._assembler) is not TensorTextAssembler:
+            return None
+        return TextDecoder(self._reading)
 
     def feed(self, reply: Reply, events: list[Any]) -> None:
         outputs = reply.outputs
@@ -158,6 +168,7 @@ class TextDecoder:
                 data = counted.data
                 plain = len(data) == 4 and counted.datatype == "UINT32"
                 self._tokens_out += _uint32(data)[0] if plain else read_count(counted) or 0
+        self._like = outputs
         if self._figures is not None:
             self._note_figures(outputs)
         if not self._first:
@@ -177,6 +188,41 @@ class TextDecoder:
             index = self._index
             self._index = index + 1
             events.append(Token(index, text))
+
+    def feed_run(self, run: Run, events: list[Any]) -> None:
+        outputs, assembler = self._like, self._assembler
+        name = next(iter(outputs))
+        if name != self._text_output or self._scorer is not None or not isinstance(assembler, TensorTextAssembler):
+            for text in run.texts:
+                shape = outputs[name].shape
+                self.feed(Reply({**outputs, name: RawTensor("BYTES", shape, pack_texts((text,)))}), events)
+            return
+        if self.done:
+            return
+        texts = run.texts
+        if len(texts) == 1 and assembler.plain and self._tokens_output is None and texts[0].isascii():
+            if texts[0]:
+                events.append(Token(self._index, texts[0].decode()))
+                self._index += 1
+            return
+        try:
+            shown = [text.decode() for text in texts] if assembler.plain else []
+        except UnicodeDecodeError:
+            shown = []  # one of them ends inside a character
+        if not shown:
+            for taken, text in enumerate(texts, 1):
+                shown.append(assembler.feed(text))
+                if self._stopping and assembler.stopped:
+                    self.done = True
+                    texts = texts[:taken]
+                    break
+        if self._tokens_output is not None and (counted := outputs.get(self._tokens_output)) is not None:
+            self._tokens_out += len(texts) * (read_count(counted) or 0)
+        if "" in shown:
+            shown = [text for text in shown if text]
+        index = self._index
+        self._index = index + len(shown)
+        events.extend(map(Token, range(index, self._index), shown))
 
     def finish(self) -> tuple[list[Token | Metrics], End]:
         text = self._assembler.finish()

@@ -115,7 +115,7 @@ class LayoutDialect:
     # -- what families do differently ---------------------------------------------------------------------------------
 
     def _put_prompt(self, request: RequestBuilder) -> None:
-        request.put(self.layout.prompt, prompt_of(request.task))
+        request.put_prompt(self.layout.prompt, prompt_of(request.task))
 
     def _streams(self, schema: ModelSchema) -> bool:
         return schema.decoupled or self.always_streams

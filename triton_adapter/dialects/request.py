@@ -42,13 +42,19 @@ _COMPLETIONS = frozenset({"n", "best_of", "num_return_sequences", "beam_width", 
 class RequestBuilder:
     """One request in the making. `put` takes only what the model declares."""
 
-    __slots__ = ("_tensors", "parameters", "schema", "task")
+    __slots__ = ("_prompt", "_tensors", "parameters", "schema", "task")
 
     def __init__(self, task: TaskRequest, schema: ModelSchema) -> None:
         self.task = task
         self.schema = schema
         self.parameters: dict[str, ParameterValue] = {}
         self._tensors: dict[str, Tensor] = {}
+        self._prompt: str | None = None
+
+    def put_prompt(self, names: Sequence[str], text: str) -> None:
+        """Fill the first of `names` that the model declares with the prompt: its text, and nothing else."""
+        if self.put(names, text):
+            self._prompt = next(name for name in names if name in self._tensors)
 
     def put(self, names: Sequence[str], *values: ParameterValue | bytes) -> bool:
         """Fill the first of `names` that the model declares as an input; false when it declares none of them."""
@@ -122,8 +128,9 @@ class RequestBuilder:
         if missing:
             raise InvalidRequest(f"model {self.schema.name!r} needs " + _how_to_give(missing, fields()))
         return EncodedTask(
-            inputs=tuple(tensors.values()), parameters=self.parameters, outputs=tuple(outputs), streaming=streaming
-        )
+            inputs=tuple(tensors.values()), parameters=self.parameters, outputs=tuple(outputs), streaming=streaming,
+            prompt=None if self._prompt is None else list(tensors).index(self._prompt),
+        )  # fmt: skip
 
     def unsupported(self, what: str, why: str = "") -> Unsupported:
         """Return the error for something the model has no place for, with `why`, or else naming what it does take."""

@@ -73,7 +73,7 @@ class VllmDialect:
 
     def encode(self, task: TaskRequest, schema: ModelSchema) -> EncodedTask:
         request = RequestBuilder(task, schema)
-        request.put(("text_input",), prompt_of(task))
+        request.put_prompt(("text_input",), prompt_of(task))
         # A stream never repeats the prompt, and refuses to be told so on some versions; a single answer does.
         if not (schema.decoupled and request.ask("stream")):
             request.ask("exclude_input_in_output")

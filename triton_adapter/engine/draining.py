@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from triton_adapter.schema import Reply
-from triton_adapter.transports.base import StreamCall
+from triton_adapter.transports.base import StreamCall, has_settled
 
 
 class Drainable:
@@ -36,6 +36,11 @@ class Drainable:
             if self._reading.done():
                 self._reading = None
         return replies
+
+    @property
+    def settled(self) -> bool:
+        """Whether the call ended in order, with nothing left to read."""
+        return self._reading is None and has_settled(self._call)
 
     def interrupt(self) -> None:
         """End the read that waits with `CancelledError`; the call goes on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from adapter_api import (
     AdapterError,
@@ -22,6 +22,7 @@ from adapter_api import (
 from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.engine.metadata import CACHE_SIZE, SchemaCache
 from triton_adapter.engine.offers import Offers
+from triton_adapter.engine.recent import Recent
 from triton_adapter.engine.sequences import SequenceOrder
 from triton_adapter.engine.sharing import shared
 from triton_adapter.engine.shm import SharedMemory
@@ -31,9 +32,11 @@ from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.transports.base import Follow, Transport
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.wire import v2_pb2 as v2
+from triton_adapter.wire.request import Constant
 from triton_adapter.wire.rpcs import SERVER_METADATA
 
 DISTRUST_S = 30.0
+_SHAPES = 64
 
 _NO_OVERRIDE = ModelOverride()
 
@@ -77,6 +80,12 @@ class Engine:
         """Of models that declare an image input whatever they are: what came of the last task with an image."""
         self._server: tuple[float, Server] | None = None
         self._asking: asyncio.Task[Server] | None = None
+        self._version: tuple[Server, ModelSchema, str | None] | None = None
+        """What the last task was told, and of what that was made."""
+        self.shapes: Recent[Any] = Recent(_SHAPES)
+        """What tasks that differ in their prompts only have in common (`tasks/plan.py`)."""
+        self.messages: Recent[Constant] = Recent(_SHAPES)
+        """What inferences that differ in their tensors' data only have in common (`tensors/inference.py`)."""
 
     def what(self, model: str) -> str:
         """Return how messages call a model here."""
@@ -149,7 +158,17 @@ class Engine:
             server = await self.server()
         except AdapterError:
             return None
-        return engine_version(server, backend_versions(schema) if schema else ())
+        version = engine_version(server, backend_versions(schema) if schema else ())
+        if schema is not None:
+            self._version = server, schema, version
+        return version
+
+    def known_version(self, schema: ModelSchema) -> str | None:
+        """Return what `version` returns, if that was asked last; `None` if it has to be asked."""
+        known = self._version
+        if known is None or known[1] is not schema or self._server is None or known[0] is not self._server[1]:
+            return None
+        return known[2] if self._server[0] >= monotonic() else None
 
     def note_failure(self, model: str, error: AdapterError) -> None:
         """Learn from a failed request: what is known may be outdated, or the model's process may be dead."""

@@ -58,11 +58,9 @@ class SchemaCache:
             NotReady: It is there, but not loaded; the message says in which state it is and why.
             AdapterError: The engine cannot be asked.
         """
+        if (known := self.known(model, version)) is not None:
+            return known
         key = (model, version or "")
-        found = self._known.get(key)
-        if found is not None and found[0] > monotonic():
-            self._known.move_to_end(key)
-            return found[1]
         reading = self._reading.get(key)
         if reading is None:
             reading = self._reading[key] = asyncio.get_running_loop().create_task(self._read(*key))
@@ -70,10 +68,14 @@ class SchemaCache:
             reading.add_done_callback(lambda task: self._keep(key, task))
         return await shared(reading)
 
-    def knows(self, model: str, version: str | None = None) -> bool:
-        """Return whether `get` has the answer at hand."""
-        found = self._known.get((model, version or ""))
-        return found is not None and found[0] > monotonic()
+    def known(self, model: str, version: str | None = None) -> ModelSchema | None:
+        """Return what `get` returns, if that is at hand."""
+        key = (model, version or "")
+        found = self._known.get(key)
+        if found is None or found[0] <= monotonic():
+            return None
+        self._known.move_to_end(key)
+        return found[1]
 
     @property
     def names(self) -> set[str]:

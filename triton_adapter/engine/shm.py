@@ -15,9 +15,10 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from math import prod
 from pathlib import Path
+
+import msgspec
 
 from adapter_api import AdapterError, RequestedOutput, Tensor
 from adapter_api.tensors import ITEM_SIZE
@@ -97,7 +98,9 @@ class Lease:
     def applied_to(self, message: WireRequest, schema: ModelSchema) -> WireRequest:
         """Return the request with its large tensors in the regions."""
         outputs = message.outputs or tuple(RequestedOutput(name) for name in schema.outputs)
-        return replace(message, shm_inputs=self.inputs, shm_outputs=self.outputs, outputs=outputs)
+        return msgspec.structs.replace(
+            message, shm_inputs=self.inputs, shm_outputs=self.outputs, outputs=outputs, constant=None
+        )
 
     def is_named_in(self, error: AdapterError) -> bool:
         """Return whether the server refused one of the regions: nothing else knows their names."""
@@ -141,6 +144,11 @@ class SharedMemory:
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._probe: asyncio.Task[str | None] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is asked for, be it used or not."""
+        return self._wanted
 
     async def reason(self) -> str | None:
         """Return why shared memory is not used; `None` when it is."""

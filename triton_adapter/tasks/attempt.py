@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from time import perf_counter
 
 from adapter_api import (
@@ -21,9 +22,9 @@ from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from triton_adapter.engine.draining import Drainable, give_up
 from triton_adapter.engine.engine import Engine
-from triton_adapter.schema import ModelSchema, Reply
-from triton_adapter.tasks.plan import Plan, make_plan
-from triton_adapter.transports.base import StreamCall, settle
+from triton_adapter.schema import ModelSchema, Reply, Run
+from triton_adapter.tasks.plan import Plan, Shape, make_plan, shape_key
+from triton_adapter.transports.base import StreamCall, runs_of, settle
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.status import error_for
 
@@ -42,16 +43,21 @@ class Attempt:
     def __init__(self, engine: Engine, task: TaskRequest) -> None:
         self.engine = engine
         self.task = task
-        self.what = engine.what(task.model)
-        """The model, as messages name it."""
         self.call: StreamCall | None = None
         """The call that is under way; `None` for a model that answers once, and when nothing is left to cancel."""
+        self.read: Callable[[], Awaitable[Sequence[Reply | Run]]] | None = None
+        """Reads the call."""
         self.sent = False
         """Whether the engine may have the task."""
         self.submitted = perf_counter()
         self._total_s = task.timeout_s if task.timeout_s is not None else engine.settings.timeout_s
-        self._retries = Retries(engine.settings.max_retries)
+        self._retries: Retries | None = None
         self._ends = 0.0
+
+    @property
+    def what(self) -> str:
+        """The model, as messages name it."""
+        return self.engine.what(self.task.model)
 
     @property
     def mode(self) -> CancelMode:
@@ -77,15 +83,15 @@ class Attempt:
         self.now = asyncio.get_running_loop().time
         self._ends = self.now() + self._total_s - (perf_counter() - self.submitted)
         engine, task = self.engine, self.task
-        while True:
+        schema = engine.schemas.known(task.model, task.model_version)
+        while schema is None:
             try:
                 schema = await engine.schemas.get(task.model, task.model_version)
-                break
             except AdapterError as exc:
-                if not await self._retries.again(exc, ends=self._ends):
+                if not await self._again(exc):
                     raise
         self.plan = await self._make_plan(schema)
-        return self.plan.started(engine.settings, await engine.version(schema))
+        return self.plan.started(engine.settings, engine.known_version(schema) or await engine.version(schema))
 
     async def send(self) -> None:
         """Send the task, and watch the time from now on."""
@@ -101,7 +107,7 @@ class Attempt:
         self.watch.start()
         await self._send()
 
-    async def first_replies(self) -> list[Reply]:
+    async def first_replies(self) -> Sequence[Reply | Run]:
         """Return what comes back first; tries again, from the start, as long as nothing has."""
         watch = self.watch
         watch.waiting_since = self.now()
@@ -109,7 +115,7 @@ class Attempt:
             if watch.stage is not None:
                 raise watch.error(self.what)
             try:
-                replies = await (self._answer() if self.call is None else self.call.read())
+                replies = await (self._answer() if self.read is None else self.read())
                 if not replies or not await self._refused_as_outdated(replies[0]):
                     break
             except (AdapterError, asyncio.CancelledError) as exc:
@@ -153,9 +159,10 @@ class Attempt:
                     trace=self.task.trace_headers,
                 )
                 self.call = Drainable(call) if drained else call
+                self.read = runs_of(self.call)
                 return
             except AdapterError as exc:
-                if not await self._retries.again(exc, ends=self._ends):
+                if not await self._again(exc):
                     raise
 
     def _request(self) -> WireRequest:
@@ -170,15 +177,20 @@ class Attempt:
         reply.final = True
         return [reply]
 
+    async def _again(self, error: AdapterError) -> bool:
+        if self._retries is None:
+            self._retries = Retries(self.engine.settings.max_retries)
+        return await self._retries.again(error, ends=self._ends)
+
     async def _try_again(self, error: AdapterError) -> bool:
-        if await self._planned_anew(error) or await self._retries.again(error, ends=self._ends):
+        if await self._planned_anew(error) or await self._again(error):
             await self._send()
             return True
         return False
 
-    async def _refused_as_outdated(self, reply: Reply) -> bool:
+    async def _refused_as_outdated(self, reply: Reply | Run) -> bool:
         """Send the task again, in new tensors, when a stream's first word is that the old ones do not fit."""
-        if reply.error is None or reply.final is not None:
+        if isinstance(reply, Run) or reply.error is None or reply.final is not None:
             return False
         call = self.call
         if not await self._planned_anew(error_for(None, reply.error, what=self.what, request_id=self.task.job_id)):
@@ -198,12 +210,28 @@ class Attempt:
         if schema == self.plan.schema:
             return False
         self.plan = await self._make_plan(schema)
-        self.call = None
+        self.call = self.read = None
         return True
 
     async def _make_plan(self, schema: ModelSchema) -> Plan:
-        task, override = self.task, self.engine.override(self.task.model)
-        return await rendered(task, lambda: make_plan(task, schema, override))  # which runs a template, or a tokenizer
+        task, shapes = self.task, self.engine.shapes
+        key = shape_key(task)
+        shape: Shape | None = None if key is None else shapes.get(key)
+        if shape is not None and shape.schema is schema:
+            if task.prompt is not None:
+                given, prompt = task, task.prompt
+            else:
+                given, prompt = await rendered(task, partial(shape.given, task))
+            try:
+                return shape.plan(task, given, prompt)
+            except UnicodeEncodeError:
+                pass  # said below, with the name of the input
+        override = self.engine.override(task.model)
+        # Which runs a template, or a tokenizer.
+        plan, shape = await rendered(task, lambda: make_plan(task, schema, override))
+        if key is not None and shape is not None:
+            shapes.keep(key, shape)
+        return plan
 
     def _expire(self) -> None:
         if self.call is not None:

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Callable
 from time import perf_counter
 
 from adapter_api import AdapterError, Metrics, TokenEvent, Unsupported
+from triton_adapter.schema import Run
 from triton_adapter.tasks.attempt import Attempt
-from triton_adapter.transports.base import settle
+from triton_adapter.transports.base import has_settled, settle
 from triton_adapter.wire.status import error_for
 
 
@@ -39,10 +40,18 @@ class Reading:
             yield started
             replies = await attempt.first_replies()
             # In this generator rather than one of its own: what follows runs once per token, so it calls little.
-            watch, decoder, call, now = attempt.watch, attempt.plan.decoder, attempt.call, attempt.now
+            watch, decoder, read, now = attempt.watch, attempt.plan.decoder, attempt.read, attempt.now
+            last: list[TokenEvent] = []
+            """What came with the engine's last word, where the end goes out with it."""
             while True:
                 found: list[TokenEvent] = []
                 for reply in replies:
+                    if isinstance(reply, Run):
+                        decoder.feed_run(reply, found)
+                        if decoder.done:
+                            self.over = True
+                            break
+                        continue
                     if reply.error is not None:
                         self._refusal = reply.error
                         # Without the flag it is the refusal of the request itself: nothing follows either.
@@ -58,12 +67,15 @@ class Reading:
                 if found:
                     if self._first_token_ms is None:
                         self._first_token_ms = (perf_counter() - attempt.submitted) * 1e3
+                    if self.over and self._refusal is None and self._is_settled:
+                        last = found
+                        break
                     yield found if len(found) > 1 else found[0]
-                if self.over or self._refusal is not None or call is None:
+                if self.over or self._refusal is not None or read is None:
                     break
                 watch.waiting_since = now()
                 try:
-                    replies = await call.read()
+                    replies = await read()
                 except (AdapterError, asyncio.CancelledError) as exc:
                     raise attempt.read_error(exc)
                 watch.waiting_since = None
@@ -72,7 +84,13 @@ class Reading:
                         raise attempt.incomplete()
                     self.over = True
                     break
-            yield await self._finish()
+            try:
+                closing = await self._finish()
+            except AdapterError:
+                if last:
+                    yield last
+                raise
+            yield [*last, *closing]
         except AdapterError as exc:
             engine.note_failure(attempt.task.model, exc)
             raise
@@ -114,6 +132,12 @@ class Reading:
         if attempt.task.images and isinstance(error, Unsupported):
             attempt.engine.note_images(attempt.task.model, seen=False)
         return error
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether the end need not be waited for."""
+        call = self._attempt.call
+        return call is None or self._attempt.plan.decoder.done or has_settled(call)
 
     async def _settle(self) -> None:
         # All is said: a deadline that runs out now, or did while nobody read, must not take the end away again.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from math import inf, prod
@@ -24,7 +24,6 @@ from adapter_api import (
     TransportError,
     Unsupported,
 )
-from adapter_api.task import TraceHeaders
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from triton_adapter.codec import count_texts
@@ -32,10 +31,12 @@ from triton_adapter.engine.draining import Drainable, give_up
 from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, RawTensor, Reply
 from triton_adapter.transports.base import StreamCall, settle
-from triton_adapter.wire.request import WireRequest, check_parameters
+from triton_adapter.wire.request import Constant, WireRequest, check_parameters
 from triton_adapter.wire.status import error_for
 
 _GRACE_S = 0.05
+_FEW, _SHORT = 16, 1024
+"""Tensors, and characters of their names, of a request whose message's constant part is kept."""
 _DATATYPES = frozenset(get_args(Datatype))
 _TOO_SMALL = "shared memory size specified with the request for output"
 """How Triton 2.51 says that an output does not fit its region."""
@@ -49,11 +50,22 @@ async def infer(engine: Engine, request: InferRequest) -> InferResponse:
     Repeated only when it provably never reached the engine, and never inside a sequence, whose requests go one by one.
     """
     ends = _ends(engine, request)
-    if request.sequence is None and engine.schemas.knows(request.model, request.model_version):
-        return await _infer(engine, request, ends)
-    # The call has the deadline itself; this is for what comes before it, a sequence's turn above all.
-    async with _ending(ends + _GRACE_S, engine.what(request.model)):
-        return await _infer(engine, request, ends)
+    schema = engine.schemas.known(request.model, request.model_version)
+    if schema is None or schema.decoupled or request.sequence is not None or engine.shared_memory.wanted:
+        # The call has the deadline itself; this is for what comes before it, a sequence's turn above all.
+        async with _ending(ends + _GRACE_S, engine.what(request.model)):
+            return await _infer(engine, request, ends)
+    # Most have nothing to wait for but the answer.
+    engine.slots.enter()
+    try:
+        reply = await _ask(engine, request, wire_request(engine, request, schema, ends), schema, ends)
+    except AdapterError as exc:
+        engine.note_failure(request.model, exc)
+        raise
+    finally:
+        engine.slots.leave()
+    engine.note_success(request.model)
+    return response(request, reply, final=True)
 
 
 async def _infer(engine: Engine, request: InferRequest, ends: float) -> InferResponse:
@@ -83,7 +95,7 @@ async def _infer(engine: Engine, request: InferRequest, ends: float) -> InferRes
 
 
 async def _send(engine: Engine, request: InferRequest, schema: ModelSchema, ends: float) -> Reply:
-    message = wire_request(request, schema, ends)
+    message = wire_request(engine, request, schema, ends)
     lease = await engine.shared_memory.lease(request.inputs, request.outputs, schema)
     if lease is not None:
         clean = False
@@ -110,17 +122,16 @@ async def _send(engine: Engine, request: InferRequest, schema: ModelSchema, ends
 
 
 async def _ask(engine: Engine, request: InferRequest, message: WireRequest, schema: ModelSchema, ends: float) -> Reply:
-    retries = Retries(0 if request.sequence is not None else engine.settings.max_retries)
+    retries: Retries | None = None
     while True:
         try:
-            return await _answer(engine, message, schema, ends, request.trace_headers)
+            return await engine.transport.infer(
+                message, timeout_s=_left(ends), trace=request.trace_headers, follow=engine.follow(schema)
+            )
         except AdapterError as exc:
+            retries = retries or Retries(0 if request.sequence is not None else engine.settings.max_retries)
             if not await retries.again(exc, unsent_only=True, ends=ends):
                 raise
-
-
-async def _answer(engine: Engine, message: WireRequest, schema: ModelSchema, ends: float, trace: TraceHeaders) -> Reply:
-    return await engine.transport.infer(message, timeout_s=_left(ends), trace=trace, follow=engine.follow(schema))
 
 
 async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[InferResponse]:
@@ -207,26 +218,49 @@ async def _open_stream(engine: Engine, request: InferRequest, schema: ModelSchem
     # Our own deadlines come first; a call that is drained after them needs time for that.
     extra_s = 1 + (engine.settings.drain_timeout_s if drained else 0)
     call = await engine.transport.stream(
-        wire_request(request, schema, ends, streamed=True),
+        wire_request(engine, request, schema, ends, streamed=True),
         timeout_s=_left(ends) + extra_s,
         trace=request.trace_headers,
     )
     return Drainable(call) if drained else call
 
 
-def wire_request(request: InferRequest, schema: ModelSchema, ends: float, *, streamed: bool = False) -> WireRequest:
+def wire_request(
+    engine: Engine, request: InferRequest, schema: ModelSchema, ends: float, *, streamed: bool = False
+) -> WireRequest:
     """Return the request in the protocol's own terms."""
-    check_parameters(request.parameters)
-    names = [tensor.name for tensor in request.inputs]
-    if len(set(names)) != len(names):
-        raise InvalidRequest(f"an input is given twice for model {request.model!r}: {sorted(names)}")
     queued_s = min(_left(ends), inf if request.queue_timeout_s is None else request.queue_timeout_s)
     timeout_us = max(int(queued_s * 1e6), 1) if schema.allow_timeout_override else None
+    outputs = _asked_outputs(request, schema)
+    own = streamed or request.parameters or request.sequence or request.priority is not None or timeout_us is not None
+    key = None if own else _shape_of(request, outputs)
+    constant = None if key is None else engine.messages.get(key)
+    if constant is None:
+        check_parameters(request.parameters)
+        names = [tensor.name for tensor in request.inputs]
+        if len(set(names)) != len(names):
+            raise InvalidRequest(f"an input is given twice for model {request.model!r}: {sorted(names)}")
+        if key is not None:
+            constant = Constant()
+            engine.messages.keep(key, constant)
     return WireRequest(
-        request.model, request.inputs, request.model_version or "", request.request_id, _asked_outputs(request, schema),
+        request.model, request.inputs, request.model_version or "", request.request_id, outputs,
         request.parameters, request.sequence, request.priority, timeout_us, empty_final_response=streamed,
-        private=partial(_texts, request), schema=schema,
+        private=partial(_texts, request), schema=schema, constant=constant,
     )  # fmt: skip
+
+
+def _shape_of(request: InferRequest, outputs: tuple[RequestedOutput, ...]) -> Hashable | None:
+    """Return by what requests are known whose messages differ in the data only; `None` for one that is too large."""
+    if len(request.inputs) + len(outputs) > _FEW:
+        return None
+    shapes = tuple([(tensor.name, tensor.datatype, tensor.shape) for tensor in request.inputs])
+    key = (request.model, request.model_version, outputs, shapes)
+    try:
+        hash(key)
+    except TypeError:
+        return None  # a list where a tuple should be
+    return key if sum([len(name) for name, _, _ in shapes]) <= _SHORT else None
 
 
 def _asked_outputs(request: InferRequest, schema: ModelSchema) -> tuple[RequestedOutput, ...]:

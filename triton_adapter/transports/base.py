@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from adapter_api import AdapterError, Capability, DeadlineStage
 from adapter_api.task import TraceHeaders
 from triton_adapter.address import Way
-from triton_adapter.schema import Reply
+from triton_adapter.schema import Reply, Run
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.rpcs import RequestT, ResponseT, Rpc
 
@@ -53,12 +53,30 @@ class StreamCall(Protocol):
         """Tell the engine to stop; a `read` that waits ends. Returns at once, may be called often and at any time."""
 
 
+def has_settled(call: StreamCall) -> bool:
+    """Return whether a call is known to have ended in order, with nothing left to read.
+
+    A call that can tell without a wait has a property `settled`; of others it is not known.
+    """
+    return getattr(call, "settled", False)
+
+
+def runs_of(call: StreamCall) -> Callable[[], Awaitable[Sequence[Reply | Run]]]:
+    """Return what reads a call as `StreamCall.read` does, with bursts of tokens as `Run`s where the call tells them.
+
+    Such a call has a method `read_runs`.
+    """
+    return getattr(call, "read_runs", call.read)
+
+
 async def settle(call: StreamCall, within_s: float = _SETTLE_S) -> bool:
     """Let the engine close a stream itself after its last message: resetting it then would look like a cancel.
 
     Returns false when it did not within a second, or `within_s` if that is shorter: the caller has to cancel it then.
     Only for a call that nobody cancels meanwhile: stop the watchdog first.
     """
+    if has_settled(call):
+        return True
     try:
         async with asyncio.timeout(min(_SETTLE_S, within_s)):
             while await call.read():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -38,5 +38,15 @@ def _value(field: FieldDescriptor, value: Any) -> Any:
         known = field.enum_type.values_by_number.get(value)
         return value if known is None else known.name  # a newer server's is told by its number
     if field.type == FieldDescriptor.TYPE_FLOAT:
-        return float(str(np.float32(value)))  # 0.1, as it was written, rather than 0.10000000149
+        return _as_written(value)
+    return value
+
+
+def _as_written(value: float) -> float:
+    """Return the shortest number that a 32-bit one may have been written as: 0.1, rather than 0.10000000149."""
+    single = struct.pack("f", value)
+    for digits in range(6, 9):
+        written = float(f"{value:.{digits}g}")
+        if struct.pack("f", written) == single:
+            return written
     return value

@@ -5,9 +5,13 @@ https://protobuf.dev/programming-guides/encoding/#varints
 
 from __future__ import annotations
 
+_SHORT = [bytes((value,)) for value in range(0x80)]
+
 
 def varint(value: int) -> bytes:
     """Return the shortest form of a length."""
+    if value < 0x80:
+        return _SHORT[value]
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from adapter_api import InvalidRequest, RequestedOutput, Sequence, Tensor
-from triton_adapter.wire.request import ShmRef, WireRequest, check_parameters, serialize
+from triton_adapter.wire.request import Constant, ShmRef, WireRequest, check_parameters, serialize
 
 
 def test_the_independent_client_reads_every_field() -> None:
@@ -84,3 +84,37 @@ def test_parameters_that_belong_to_the_protocol_are_refused(key: str) -> None:
 def test_a_number_too_large_for_the_wire_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="64 bits"):
         check_parameters({"n": 2**63})
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=200), st.text("abcdef0123456789-", max_size=130)), min_size=1, max_size=5),
+    st.integers(0, 2),
+)
+def test_what_messages_have_in_common_changes_nothing_of_what_they_say(
+    requests: list[tuple[str, str]], place: int
+) -> None:
+    constant = Constant(place)
+
+    for text, request_id in requests:
+        inputs = [Tensor("A", "UINT8", (3,), b"abc"), Tensor("B", "UINT8", (2,), b"de")]
+        inputs.insert(place, Tensor.from_bytes_elements("text_input", [text.encode()]))
+        fields = ("m", tuple(inputs), "3", request_id, (RequestedOutput("A"),), {"flag": True})
+        shared, alone = WireRequest(*fields, constant=constant), WireRequest(*fields)
+        read = service_pb2.ModelInferRequest.FromString
+        assert read(serialize(shared)) == read(serialize(alone))
+
+
+@given(st.lists(st.lists(st.binary(min_size=2, max_size=2), min_size=2, max_size=2), min_size=1, max_size=4))
+def test_messages_of_which_every_input_differs_share_their_heads(requests: list[list[bytes]]) -> None:
+    constant = Constant()
+
+    for number, contents in enumerate(requests):
+        inputs = tuple(Tensor(f"T{place}", "UINT8", (2,), data) for place, data in enumerate(contents))
+        shared = WireRequest("m", inputs, request_id=str(number), constant=constant)
+        alone = WireRequest("m", inputs, request_id=str(number))
+        read = service_pb2.ModelInferRequest.FromString
+        assert read(serialize(shared)) == read(serialize(alone))
+
+
+def test_a_request_shown_in_a_log_quotes_no_parameter() -> None:
+    assert "secret" not in repr(WireRequest("m", (), parameters={"name": "secret"}))

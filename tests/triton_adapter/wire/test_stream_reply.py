@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from adapter_api import ProtocolViolation
-from triton_adapter.schema import Reply
+from triton_adapter.schema import RawTensor, Reply, Run
 from triton_adapter.wire import stream_reply
 from triton_adapter.wire.reply import parse_stream_reply
 from triton_adapter.wire.stream_reply import StreamReplyReader
@@ -106,3 +106,110 @@ def test_messages_that_differ_in_their_contents_only_are_parsed_in_full_but_twic
     read = [reader.parse(message(text, count)).outputs for text, count in ((b"c", b"1"), (b"d" * 300, b"22"))]
 
     assert [[tensor.data for tensor in outputs.values()] for outputs in read] == [[b"c", b"1"], [b"d" * 300, b"22"]]
+
+
+TEXTS = st.one_of(
+    st.text(max_size=12), st.text(min_size=100, max_size=300), st.sampled_from(["", "tok", "\u00e9", "\x00"])
+)
+STREAMS = st.lists(
+    st.tuples(
+        TEXTS,
+        st.sampled_from([(), (b"1",), (b"2", b"None")]),
+        st.booleans(),
+        st.sampled_from(["", "bad"]),
+        st.sampled_from(["j", "k"]),
+    ),
+    max_size=24,
+)
+
+
+def framed(*texts: bytes) -> bytes:
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+
+
+def spelt_out(found: list[Reply | Run]) -> list[tuple[object, ...]]:
+    """Return what runs stand for as the replies that they are."""
+    replies: list[Reply] = []
+    for each in found:
+        if isinstance(each, Reply):
+            replies.append(each)
+            continue
+        like = replies[-1]
+        assert like.final is not True
+        assert like.error is None
+        name, first = next(iter(like.outputs.items()))
+        for text in each.texts:
+            outputs = {**like.outputs, name: RawTensor(first.datatype, first.shape, framed(text))}
+            replies.append(Reply(outputs, like.parameters, like.final, like.model_version))
+    return [said(reply) for reply in replies]
+
+
+@given(STREAMS, st.data())
+def test_bursts_say_what_their_messages_say_one_by_one_however_they_are_cut(
+    stream: list[tuple[str, tuple[bytes, ...], bool, str, str]], draw: st.DataObject
+) -> None:
+    reader = StreamReplyReader()
+    messages = [
+        message(
+            framed(text.encode()),
+            *others,
+            final=final and not number % 5,
+            id=id,
+            error=error if number % 7 == 6 else "",
+        )
+        for number, (text, others, final, error, id) in enumerate(stream)
+    ]
+    found: list[Reply | Run] = []
+    left = messages
+    while left:
+        size = draw.draw(st.integers(1, len(left)))
+        found += reader.parse_all(left[:size])
+        left = left[size:]
+
+    assert spelt_out(found) == [said(parse_stream_reply(data)) for data in messages]
+
+
+@given(st.lists(st.binary(max_size=9), min_size=4, max_size=12))
+def test_contents_that_are_no_text_are_never_taken_for_one(contents: list[bytes]) -> None:
+    reader = StreamReplyReader()
+    messages = [message(content) for content in contents]
+
+    assert spelt_out(reader.parse_all(messages)) == [said(parse_stream_reply(data)) for data in messages]
+
+
+@given(st.integers(0, 400), st.binary(min_size=1, max_size=2))
+def test_a_byte_changed_anywhere_in_a_burst_changes_what_is_read(at: int, by: bytes) -> None:
+    plain = message(framed(b"0123456789"), b"1")
+    at %= len(plain)
+    changed = plain[:at] + by + plain[at + len(by) :]
+    reader = StreamReplyReader()
+    reader.parse_all([plain] * 4)
+
+    def outcome(parse: object) -> object:
+        assert callable(parse)
+        try:
+            return parse()
+        except ProtocolViolation as exc:
+            return exc.message
+
+    like = reader.parse(plain)
+    assert outcome(lambda: spelt_out([like, *reader.parse_all([changed])])[1:]) == outcome(
+        lambda: [said(parse_stream_reply(changed))]
+    )
+
+
+def test_a_burst_of_tokens_is_one_run_once_their_lengths_are_known() -> None:
+    reader = StreamReplyReader()
+    reader.parse_all([message(framed(b"abc"), b"1") for _ in range(3)])
+
+    found = reader.parse_all([message(framed(text), b"1") for text in (b"xyz", b"uvw", b"rst")])
+
+    assert [each.texts for each in found if isinstance(each, Run)] == [[b"xyz", b"uvw", b"rst"]]
+    assert len(found) == 1
+
+
+def test_what_is_kept_of_lengths_is_bounded() -> None:
+    reader = StreamReplyReader()
+    reader.parse_all([message(framed(b"x" * size)) for size in range(1000)])
+
+    assert len(reader._same) <= stream_reply._MOST_LENGTHS

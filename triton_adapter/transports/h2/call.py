@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from adapter_api import AdapterError, Overloaded, ProtocolViolation, StreamIncomplete
 from adapter_api.errors import ConnectFailed
+from adapter_api.wheel import Slot
 from triton_adapter.transports.h2.frames import (
     CANCEL,
     ENHANCE_YOUR_CALM,
@@ -19,6 +20,7 @@ from triton_adapter.transports.h2.frames import (
     Violation,
     error_name,
 )
+from triton_adapter.transports.h2.head import Head
 from triton_adapter.transports.h2.inbox import Inbox, Message
 
 WINDOW = 256 * 1024
@@ -97,9 +99,9 @@ class Call:
         self.granted = WINDOW
         """Bytes that the peer may have sent by now."""
         self.received = 0
-        self.slot: set[Call] | None = None
+        self.slot: Slot | None = None
         """Where its deadline stands."""
-        self._head: dict[str, str] | None = None
+        self._head: Head | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     async def more(self) -> list[Message]:
@@ -107,21 +109,29 @@ class Call:
 
         None means that the call is over: see `outcome`.
         """
+        while (messages := self.take()) is None:
+            await self.arrival()
+        return messages
+
+    def take(self) -> list[Message] | None:
+        """Return what `more` returns, if it is there."""
         inbox = self.inbox
-        while self.outcome is None and (self.whole or not inbox.messages):
-            if inbox.missing > self.granted - self.received:
-                self.grant()
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+        if self.outcome is None and (self.whole or not inbox.messages):
+            return None
         messages = inbox.messages
         if messages:
             inbox.messages = []
             if self.granted - self.received <= WINDOW // 2:
                 self.grant()
         return messages
+
+    def arrival(self) -> asyncio.Future[None]:
+        """Return what is done once `take` may have something; for the one reader, who awaits it at once."""
+        inbox = self.inbox
+        if inbox.missing > self.granted - self.received:
+            self.grant()
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over; nobody hears any more of it. May be called often."""
@@ -138,11 +148,22 @@ class Call:
         """Whether the head of the answer came."""
         return self._head is not None
 
+    def time_is_up(self) -> None:
+        """End the call: its deadline is over."""
+        self.slot = None
+        self._connection.give_up(self, Given.EXPIRED)
+
     # -- the connection's side ----------------------------------------------------------------------------------------
+
+    def unwatch(self) -> None:
+        """Have no deadline any more."""
+        if self.slot is not None:
+            self.slot.discard(self)
+            self.slot = None
 
     def wake(self) -> None:
         """Let the reader go on, if it waits."""
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
@@ -160,7 +181,8 @@ class Call:
         return whole
 
     def _grant_what_is_missing(self) -> None:
-        waits_for_more = self._waiter is not None and (self.inbox.missing or not self.inbox.messages)
+        waits = self._waiter is not None and not self._waiter.done()
+        waits_for_more = waits and (self.inbox.missing or not self.inbox.messages)
         if waits_for_more and self.granted - self.received <= WINDOW // 2:
             self.grant()
 
@@ -172,7 +194,20 @@ class Call:
             self.granted += increment
             self._connection.grant(self.id, increment)
 
-    def take_head(self, head: dict[str, str], *, last: bool) -> Outcome | None:
+    def begin(self, head: Head) -> bool:
+        """Take a head that `begins` an answer, if it is the first."""
+        if self._head is not None:
+            return False
+        self._head = head
+        self.inbox.open(head.get("grpc-encoding", "identity"))
+        return True
+
+    @property
+    def whole_so_far(self) -> bool:
+        """Whether an answer has begun, and no message of it is cut off."""
+        return self._head is not None and not self.inbox.in_the_middle
+
+    def take_head(self, head: Head, *, last: bool) -> Outcome | None:
         """Take a header list; returns how the call ended when it is the last. Raises `Violation`."""
         if self._head is None:
             status = head.get(":status", "")

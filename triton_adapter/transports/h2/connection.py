@@ -13,9 +13,9 @@ from typing import cast
 
 from adapter_api import ConnectionLost, InvalidRequest, ProtocolViolation
 from adapter_api.errors import ConnectFailed
+from adapter_api.wheel import wheel
 from triton_adapter.transports.h2 import frames as f
-from triton_adapter.transports.h2.call import WINDOW, Broken, Call, Given, Outcome, reset
-from triton_adapter.transports.h2.deadlines import Deadlines
+from triton_adapter.transports.h2.call import OK, WINDOW, Broken, Call, Given, Outcome, reset
 from triton_adapter.transports.h2.frames import Violation
 from triton_adapter.transports.h2.head import MAX_HEADER_BLOCK, MAX_HEADER_LIST, HeadReader
 from triton_adapter.transports.h2.inbox import PREFIX, TooLarge
@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
         """No further call may be made on it: the peer said GOAWAY, or it is being closed, or is out of numbers."""
         self.calls: dict[int, Call] = {}
         self._transport: asyncio.Transport | None = None
-        self._deadlines: Deadlines[Call] = Deadlines(self._loop, self._expire)
+        self._wheel = wheel()
         self._outbox = Outbox(self._write_now)
         self._heads = HeadReader()
         self._unsent: list[bytes | memoryview] = []
@@ -98,10 +98,14 @@ class Connection(asyncio.Protocol):
             self.draining = True
         call = Call(self, stream, self._limit, whole=whole)
         self.calls[stream] = call
-        call.slot = self._deadlines.add(call, timeout_s)
+        call.slot = self._wheel.after(timeout_s, call)
         head = f.headers(stream, block, largest=self._outbox.largest_frame)
         body = self._outbox.send(stream, parts, sum(map(len, parts)))
-        if body is not None:
+        if body is not None and len(self.calls) == 1 and not self._unsent:
+            # One that is alone need not wait for others of this round, which would cost it a round.
+            self._unsent.append(head + body)
+            self._flush()
+        elif body is not None:
             self._write(head + body)
         else:
             self._write(head)
@@ -173,7 +177,7 @@ class Connection(asyncio.Protocol):
             return  # TLS hands on what it had when it was told to close
         if self._rest:
             data = self._rest + data
-        calls, read_head = self.calls, f.read_head
+        calls, read_head, read_prefix, heads = self.calls, f.read_head, f.read_prefix, self._heads.known
         woken: list[Call] = []
         at, end, count, plain = 0, len(data), 0, self._block is None
         try:
@@ -191,12 +195,7 @@ class Connection(asyncio.Protocol):
                 if kind == 0 and flags == 0 and size > PREFIX and plain and (call := calls.get(stream)) is not None:
                     count += size
                     inbox = call.inbox
-                    if (
-                        inbox.between
-                        and size <= f.LEAST_FRAME
-                        and data[start] == 0
-                        and int.from_bytes(data[start + 1 : start + PREFIX], "big") == size - PREFIX
-                    ):
+                    if inbox.between and size <= f.LEAST_FRAME and read_prefix(data, start) == (0, size - PREFIX):
                         call.received += size
                         if call.received > call.granted:
                             raise Violation(f.FLOW_CONTROL_ERROR, "more on a stream than its window")
@@ -214,6 +213,15 @@ class Connection(asyncio.Protocol):
                         if call.take_piece(memoryview(data)[start:stop]):
                             woken.append(call)
                         continue
+                # The head of an answer, and its trailers, as they are of most calls.
+                elif kind == 1 and plain and (call := calls.get(stream)) is not None:
+                    head = heads.get(data[start:stop])
+                    if head is not None:
+                        if flags == f.END_HEADERS and head.begins and call.begin(head):
+                            continue
+                        if flags == f.END_HEADERS | f.END_STREAM and head.ends_well and call.whole_so_far:
+                            self._over(call, OK)
+                            continue
                 if size > f.LEAST_FRAME:
                     raise Violation(f.FRAME_SIZE_ERROR, f"a frame of {size} bytes; {f.LEAST_FRAME} were agreed")
                 self._frame(kind, flags, stream & f.LAST_STREAM, data[start:stop], woken)
@@ -466,18 +474,12 @@ class Connection(asyncio.Protocol):
     def _let_go(self, call: Call, outcome: Outcome) -> None:
         call.outcome = outcome
         self._idle_frames = 0
-        if call.slot is not None:
-            call.slot.discard(call)
-            call.slot = None
+        call.unwatch()
         call.wake()
         if self._most_calls != _UNLIMITED:
             self._on_change()
         if self.draining and not self.calls:
             self._bye(f.NO_ERROR, "")
-
-    def _expire(self, call: Call) -> None:
-        call.slot = None
-        self.give_up(call, Given.EXPIRED)
 
     def _broken(self, exc: Violation) -> None:
         """End the connection because the peer broke the protocol, or never spoke it."""
@@ -491,10 +493,9 @@ class Connection(asyncio.Protocol):
     def _end(self, outcome: Outcome) -> None:
         """Let all calls be over."""
         self.draining = True
-        self._deadlines.stop()
         calls, self.calls = tuple(self.calls.values()), {}
         for call in calls:
-            call.slot = None
+            call.unwatch()
             self._outbox.drop(call.id)
             call.outcome = outcome
             call.wake()

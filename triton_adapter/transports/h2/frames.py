@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import struct
 
+read_prefix = struct.Struct(">BI").unpack_from
+"""Returns what stands in front of a gRPC message: whether it is compressed, and its length."""
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_HEAD = 9
 """Bytes in front of each frame's payload: length (24 bits), type, flags, stream."""

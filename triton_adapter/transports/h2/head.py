@@ -30,6 +30,7 @@ _VALUE = re.compile(rb"[^\x00\r\n]*\Z")
 _NOT_IN_HTTP2 = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 # grpc-timeout: at most 8 digits (gRPC, "Timeout").
 _MAX_TIMEOUT = 99_999_999
+_TIMEOUT_NAME = b"\x00\x0cgrpc-timeout"
 
 
 def literal(name: str, value: str, *, secret: bool = False) -> bytes:
@@ -55,6 +56,26 @@ def timeout_value(seconds: float) -> str:
     return f"{milliseconds}m" if milliseconds <= _MAX_TIMEOUT else f"{min(milliseconds // 1000, _MAX_TIMEOUT)}S"
 
 
+def timeout_header(seconds: float) -> bytes:
+    """Return the header that tells the server how long a call may take."""
+    value = timeout_value(seconds).encode()
+    return _TIMEOUT_NAME + bytes((len(value),)) + value
+
+
+class Head(dict[str, str]):
+    """The headers of one block by their names. Most are one of two, which are known at sight."""
+
+    __slots__ = ("begins", "ends_well")
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        super().__init__(headers)
+        grpc = headers.get("content-type", "").startswith("application/grpc")
+        self.begins = headers.get(":status") == "200" and grpc and "grpc-status" not in headers
+        """Whether it is the head of an answer that goes on."""
+        self.ends_well = headers.get("grpc-status") == "0" and ":status" not in headers
+        """Whether it is what follows an answer that is whole."""
+
+
 class HeadReader:
     """Decodes the header blocks of one connection, in the order in which they come."""
 
@@ -62,26 +83,27 @@ class HeadReader:
         self._decoder = Decoder(max_header_list_size=MAX_HEADER_LIST)
         self._decoder.max_allowed_table_size = 0
         self._decoder.header_table_size = 0
-        self._known: dict[bytes, dict[str, str]] = {}
+        self.known: dict[bytes, Head] = {}
+        """What blocks say that have been read."""
 
-    def read(self, block: bytes) -> dict[str, str]:
+    def read(self, block: bytes) -> Head:
         """Return a block's headers; of several with one name the last.
 
         Raises:
             Violation: It cannot be decoded, which ends the connection, or breaks a rule of HTTP/2 (8.2), which ends the
                 stream.
         """
-        found = self._known.get(block)
+        found = self.known.get(block)
         if found is None:
             try:
                 decoded = self._decoder.decode(block, raw=True)
             except (HPACKError, UnicodeError, IndexError) as exc:
                 raise Violation(COMPRESSION_ERROR, f"a header block that cannot be decoded ({exc})") from exc
-            found = _checked(decoded)
+            found = Head(_checked(decoded))
             if len(block) <= _KEPT_BYTES:
-                if len(self._known) >= _KEPT_BLOCKS:
-                    del self._known[next(iter(self._known))]
-                self._known[block] = found
+                if len(self.known) >= _KEPT_BLOCKS:
+                    del self.known[next(iter(self.known))]
+                self.known[block] = found
         return found
 
 

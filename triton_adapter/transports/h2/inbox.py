@@ -7,10 +7,10 @@ import zlib
 from triton_adapter.transports.h2.frames import LEAST_FRAME, PROTOCOL_ERROR, Violation
 
 PREFIX = 5
+"""Bytes in front of each message: whether it is compressed, and its length (gRPC, "Length-Prefixed-Message")."""
 LARGE = 64 * 1024
 """Bytes from which a message in several pieces is handed on as a view of what it was gathered in."""
 Message = bytes | memoryview
-"""Bytes in front of each message: whether it is compressed, and its length (gRPC, "Length-Prefixed-Message")."""
 _INFLATE = {"gzip": 31, "deflate": 15}
 """What `zlib` has to be told for the two codings."""
 

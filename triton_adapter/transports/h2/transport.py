@@ -18,14 +18,14 @@ from adapter_api import (
 )
 from adapter_api.task import TraceHeaders
 from adapter_kit.tls import TlsMaterial
-from triton_adapter.schema import Reply
+from triton_adapter.schema import Reply, Run
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.transports.credentials import Entries, Metadata
-from triton_adapter.transports.h2.call import Broken, Call, Given, Status
+from triton_adapter.transports.h2.call import OK, Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
-from triton_adapter.transports.h2.head import constant_block, literal, timeout_value
+from triton_adapter.transports.h2.head import constant_block, literal, timeout_header
 from triton_adapter.transports.h2.inbox import Message
 from triton_adapter.transports.hung_up import hung_up
 from triton_adapter.transports.ways import GRPC
@@ -107,7 +107,10 @@ class H2Transport:
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> H2Stream:
         """Send an inference on a stream of its own."""
-        call = await self._call(MODEL_STREAM_INFER, serialized(request), timeout_s, trace, whole=False)
+        message = serialized(request)
+        call = self._started(MODEL_STREAM_INFER, message, timeout_s, trace, whole=False)
+        if call is None:
+            call = await self._call(MODEL_STREAM_INFER, message, timeout_s, trace, whole=False)
         return H2Stream(self, call, request)
 
     async def aclose(self) -> None:
@@ -154,7 +157,9 @@ class H2Transport:
         private: Callable[[], Sequence[str]] = tuple,
         request_id: str = "",
     ) -> Message:
-        call = await self._call(path, message, timeout_s, trace, whole=True)
+        call = self._started(path, message, timeout_s, trace, whole=True)
+        if call is None:
+            call = await self._call(path, message, timeout_s, trace, whole=True)
         try:
             messages = await call.more()
         finally:
@@ -166,24 +171,35 @@ class H2Transport:
             raise ProtocolViolation(f"{what}: {len(messages)} answers to a call that has one")
         return messages[0]
 
-    async def _call(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call:
+    def _started(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call | None:
+        """Return the call, if there is a connection that takes it this moment."""
         channel = self._channel
         if channel is None or self._closed or self._loop is not asyncio.get_running_loop():
-            channel = self._its_channel()
+            return None
+        block, parts = self._written(path, message, trace)
+        connection = channel.usable()
+        if connection is None:
+            return None
+        return connection.call(block + timeout_header(timeout_s), parts, timeout_s=timeout_s, whole=whole)
+
+    async def _call(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call:
+        """Return the call, once there is a connection that takes it."""
+        channel = self._its_channel()
+        block, parts = self._written(path, message, trace)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        connection = await channel.connection(timeout_s)
+        # From here on nothing may fail or wait: whose turn has come has to take it.
+        timeout_s = max(timeout_s - (loop.time() - began), 0.001)
+        return connection.call(block + timeout_header(timeout_s), parts, timeout_s=timeout_s, whole=whole)
+
+    def _written(self, path: str, message: Parts, trace: TraceHeaders) -> tuple[bytes, Parts]:
+        """Return the head of a call, but for its timeout, and its body."""
         compression = self._settings.compression
-        parts = _framed(message) if compression is None else _compressed(message, compression)
         block = self._block(path)
         for name, value in trace:
             block += literal(name, value)
-        connection = channel.usable()
-        if connection is None:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            connection = await channel.connection(timeout_s)
-            timeout_s = max(timeout_s - (loop.time() - began), 0.001)
-        # From here on nothing may fail or wait: whose turn has come has to take it.
-        block += literal("grpc-timeout", timeout_value(timeout_s))
-        return connection.call(block, parts, timeout_s=timeout_s, whole=whole)
+        return block, _framed(message) if compression is None else _compressed(message, compression)
 
     def _block(self, path: str) -> bytes:
         entries = self._metadata.entries()
@@ -219,28 +235,49 @@ class H2Transport:
 class H2Stream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_call", "_parse", "_request", "_transport")
+    __slots__ = ("_call", "_reader", "_request", "_transport")
 
     def __init__(self, transport: H2Transport, call: Call, request: WireRequest) -> None:
         self._transport = transport
         self._call = call
-        self._parse = StreamReplyReader().parse
+        self._reader = StreamReplyReader()
         self._request = request
 
     async def read(self) -> list[Reply]:
         """Return the replies that are ready together, or an empty list when the call ended in order."""
         messages = await self._call.more()
         if messages:
-            parse = self._parse
+            parse = self._reader.parse
             return [parse(bytes(message)) for message in messages]
+        self._require_order()
+        return []
+
+    async def read_runs(self) -> list[Reply | Run]:
+        """Return what `read` does, with bursts of tokens as runs."""
+        call = self._call
+        while (messages := call.take()) is None:  # what `more` does, without a call of its own
+            await call.arrival()
+        if messages:
+            return self._reader.parse_all(messages)
+        self._require_order()
+        return []
+
+    def _require_order(self) -> None:
+        """Raise what the call came to if it did not end in order."""
         outcome = self._call.outcome
-        if isinstance(outcome, Status) and outcome.code == "OK":
-            return []
+        if outcome is OK or (isinstance(outcome, Status) and outcome.code == "OK"):
+            return
         request, transport = self._request, self._transport
         raise transport.error(
             self._call, f"model {request.model!r} on {transport.where}", private=request.private(),
             request_id=request.request_id,
         )  # fmt: skip
+
+    @property
+    def settled(self) -> bool:
+        """Whether the call ended in order, with nothing left to read."""
+        call = self._call
+        return not call.inbox.messages and isinstance(call.outcome, Status) and call.outcome.code == "OK"
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""

@@ -50,6 +50,7 @@ from tests.triton_adapter.transports.h2.peer import (
     trailers,
     transport_to,
 )
+from triton_adapter.schema import Reply, Run
 from triton_adapter.transports.h2.transport import H2Stream, H2Transport
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.request import WireRequest
@@ -495,3 +496,32 @@ async def test_a_tls_server_without_http2_is_told(tmp_path: object) -> None:
             async with transport_to(peer, tls={"ca_file": authority}) as transport:
                 with pytest.raises(ConnectFailed):
                     await ask(transport)
+
+
+def text_reply(text: bytes) -> bytes:
+    response = v2.ModelInferResponse(model_name="m", id="j")
+    response.outputs.add(name="text_output", datatype="BYTES", shape=[1])
+    response.raw_output_contents.append(len(text).to_bytes(4, "little") + text)
+    return v2.ModelStreamInferResponse(infer_response=response).SerializeToString()
+
+
+@pytest.mark.spec("ORCH-3072-007")
+async def test_all_that_has_come_is_read_at_once() -> None:
+    texts = [b"tok%d" % number for number in range(9)]
+
+    async def script(wire: Wire) -> None:
+        await wire.greet()
+        stream = await wire.call()
+        wire.send(head(stream) + b"".join(data(stream, message(text_reply(text))) for text in texts))
+        await wire.ending()
+
+    async with asyncio.timeout(20), playing(script) as peer, transport_to(peer) as transport:
+        call = await transport.stream(REQUEST, timeout_s=10)
+        found = await call.read_runs()
+        call.cancel()
+
+    assert isinstance(found[0], Reply)
+    first = [each.outputs["text_output"].data[4:] for each in found if isinstance(each, Reply)]
+    burst = [each.texts for each in found if isinstance(each, Run)]
+    assert [*first, *burst[0]] == texts
+    assert len(burst) == 1
