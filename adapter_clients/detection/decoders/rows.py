@@ -14,7 +14,6 @@ from adapter_clients.detection.decoders.candidates import (
     whole_numbers,
 )
 
-
 _OFF = 0.01
 """How far a class's number may be from a whole one."""
 

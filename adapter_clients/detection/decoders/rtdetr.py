@@ -15,7 +15,6 @@ from adapter_clients.detection.decoders.candidates import (
     whole_numbers,
 )
 
-
 _LARGEST_FRACTION = 1.5
 """RT-DETR's own are below 1: more are pixels."""
 

@@ -219,7 +219,7 @@ async def test_what_fits_two_layouts_or_none_is_refused_with_what_decides(
 async def test_an_answer_is_held_against_the_metadata_too_where_no_dimension_is_fixed() -> None:
     metadata = NAMES.replace("{'task'", "{'head': 'RTDETRDecoder', 'task'")
 
-    with pytest.raises(Unsupported, match="RT-DETR.*set layout"):
+    with pytest.raises(Unsupported, match=r"RT-DETR.*set layout"):
         await look(DetectorAdapter(raw(CELLS), metadata=metadata, declared={"output0": (-1, -1, -1)}))
 
 
@@ -235,7 +235,7 @@ async def test_an_answer_is_held_against_the_metadata_too_where_no_dimension_is_
     ],
 )
 async def test_metadata_that_the_answers_values_contradict_is_refused(answer: Answer, metadata: str) -> None:
-    with pytest.raises((Unsupported, ConfigurationError, ProtocolViolation), match="set (`?layout|names)"):
+    with pytest.raises((Unsupported, ConfigurationError, ProtocolViolation), match=r"set (`?layout|names)"):
         await look(DetectorAdapter(answer, metadata=metadata))
 
 
