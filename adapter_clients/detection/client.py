@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from numbers import Real
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -26,7 +27,7 @@ from adapter_api import (
 from adapter_clients.detection.plan import Thresholds
 from adapter_clients.detection.plans import Plans
 from adapter_clients.detection.results import DetectionResult, DetectionTimings
-from adapter_clients.detection.settings import DetectionSettings
+from adapter_clients.detection.settings import LONGEST_S, DetectionSettings
 from adapter_clients.engines import adapter_from_env, find_adapter
 from adapter_clients.opening import Opening
 from adapter_clients.ordered import in_order
@@ -212,7 +213,9 @@ class DetectionClient:
         if name is None:
             raise ConfigurationError("which model? Set TRITON_MODEL, or give model='…'")
         await self._opening.open()
-        timeout_s = timeout_s or settings.timeout_s
+        timeout_s = settings.timeout_s if timeout_s is None else timeout_s
+        if not isinstance(timeout_s, Real) or not 0 < timeout_s <= LONGEST_S:
+            raise InvalidRequest(f"timeout_s is more than 0 and at most {LONGEST_S:,} seconds, not {timeout_s!r}")
         ends = asyncio.get_running_loop().time() + timeout_s
         async with self._processors:
             picture = await to_thread.run_sync(_read, image, settings)
@@ -291,6 +294,6 @@ def _read(image: PictureSource, settings: DetectionSettings) -> Picture:
 
 
 def _share(value: float | None) -> float | None:
-    if value is not None and not 0 <= value <= 1:
+    if value is not None and not (isinstance(value, Real) and 0 <= value <= 1):
         raise InvalidRequest(f"confidence and iou are between 0 and 1, not {value!r}")
     return value

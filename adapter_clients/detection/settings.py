@@ -21,6 +21,9 @@ Task = Literal["detect", "segment", "pose"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1, le=16384)]
 
+LONGEST_S = 604_800
+"""What a picture may take at most: a week."""
+
 _SETTING_OF_VARIABLE = {
     "TRITON_ENABLED": "enabled",
     "TRITON_TIMEOUT": "timeout_s",
@@ -39,7 +42,7 @@ class DetectionSettings(BaseModel):
     model: str | None = Field(default=None, min_length=1, description="the model of calls that name none")
     model_version: str | None = Field(default=None, min_length=1, description="the engine's choice if none")
     enabled: bool = Field(default=True, description="false switches detection off: every call says so")
-    timeout_s: float = Field(default=60.0, gt=0, le=604_800, description="one picture, with its repetitions")
+    timeout_s: float = Field(default=60.0, gt=0, le=LONGEST_S, description="one picture, with its repetitions")
     max_retries: int = Field(default=3, ge=0, le=20, description="repetitions of what may be tried again")
     max_in_flight: int = Field(default=8, ge=1, le=256, description="pictures of a batch at work at once")
     max_batch: int = Field(default=1000, ge=1, le=100_000, description="pictures of one batch; `detect_each` takes any")

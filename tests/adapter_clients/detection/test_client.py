@@ -330,6 +330,23 @@ async def test_what_a_model_declares_is_asked_for_once_and_again_when_it_refuses
     assert asked == 2
 
 
+@pytest.mark.spec("ORCH-3069-017")
+@pytest.mark.parametrize(
+    "wanted",
+    [{"timeout_s": wrong} for wrong in (0, -1, float("nan"), "5")]
+    + [{"confidence": wrong} for wrong in ("0.5", float("nan"))]
+    + [{"iou": 2}],
+)
+async def test_a_wish_that_is_none_is_refused_before_anything_is_sent(
+    adapter: DetectorAdapter, wanted: dict[str, Any]
+) -> None:
+    async with client_of(adapter) as client:
+        with pytest.raises(InvalidRequest, match=r"timeout_s|confidence"):
+            await client.detect(PLAIN, **wanted)
+        assert not adapter.requests
+        assert (await client.detect(PLAIN, confidence=np.float32(0.5))).detections
+
+
 @pytest.mark.spec("ORCH-3069-020")
 async def test_a_client_that_nobody_enters_opens_with_its_first_call_and_is_closed_once(
     adapter: DetectorAdapter,
