@@ -344,7 +344,7 @@ async def test_a_wish_that_is_none_is_refused_before_anything_is_sent(
         with pytest.raises(InvalidRequest, match=r"timeout_s|confidence"):
             await client.detect(PLAIN, **wanted)
         assert not adapter.requests
-        assert (await client.detect(PLAIN, confidence=np.float32(0.5))).detections
+        assert (await client.detect(PLAIN, confidence=0.5)).detections
 
 
 @pytest.mark.spec("ORCH-3069-020")
