@@ -31,6 +31,7 @@ from orchestrator.http import (
     responses,
     tasks,
 )
+from orchestrator.http.direct import DirectRoutes, Handler
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
 from orchestrator.http.request_ids import RequestIds, id_of
@@ -73,13 +74,18 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     for router in routers:
         app.include_router(router)
-    app.add_exception_handler(AdapterError, _on_error)
-    app.add_exception_handler(Refused, _on_error)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(RequestValidationError, _on_http_error)
-    app.add_exception_handler(RecursionError, _on_recursion)
-    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    handlers: dict[type[Exception], Handler] = {
+        AdapterError: _on_error,
+        Refused: _on_error,
+        HTTPException: _on_http_error,
+        RequestValidationError: _on_http_error,
+        RecursionError: _on_recursion,
+        ClientDisconnect: _on_disconnect,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
     app.add_exception_handler(Exception, _on_bug)
+    app.add_middleware(DirectRoutes, routes=app.state.routes, handlers=handlers)
     named = service.settings.session_header
     app.add_middleware(SessionHeaders, names=(AFFINITY,) if named is None else (named, AFFINITY))
     app.add_middleware(_LetIn, service=service)
