@@ -6,12 +6,13 @@ import re
 from typing import Any
 from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.observability.request_id import request_id
 
 HEADER = "X-Request-Id"
+_HEADER = HEADER.lower().encode()  # as Starlette writes names
 SANE = re.compile(r"[A-Za-z0-9._:/+=@,~-]{1,128}")
 """What may go into a log and a header: no space, no quote, no end of line."""
 
@@ -32,7 +33,9 @@ class RequestIds:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).setdefault(HEADER, named)
+                headers = message["headers"]
+                if not any(name == _HEADER for name, _ in headers):
+                    message = {**message, "headers": [*headers, (_HEADER, named.encode())]}
             await send(message)
 
         token = request_id.set(named)
