@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable
+from functools import lru_cache
 from time import monotonic
 
 from starlette.datastructures import Headers
@@ -115,8 +116,7 @@ class Guard:
         if self._hosts is None or connection.scope["path"] in OPEN_PATHS:
             return
         named = connection.headers.get("host", "localhost")
-        name = _host_of(named)
-        if name not in self._hosts and not is_loopback(name):
+        if not _means_loopback(named) and _host_of(named) not in self._hosts:
             raise Refused(
                 "misdirected",
                 f"this host is not called {named[:_LONGEST_SHOWN]!r}: without API keys it answers to localhost and "
@@ -138,6 +138,12 @@ class Guard:
         if found is None:
             raise Refused("api_key_unknown", "this API key is not known here")
         return found
+
+
+@lru_cache(maxsize=64)
+def _means_loopback(header: str) -> bool:
+    """Whether a `Host` header names this machine. Most requests of a host have the same one."""
+    return is_loopback(_host_of(header))
 
 
 def _host_of(header: str) -> str:
