@@ -129,7 +129,7 @@ def our_host(checkout: str, engine_url: str, *, log_level: str) -> Iterator[Gate
             f'[server]\nport = {port}\nshutdown_grace_s = 0.5\n[log]\nlevel = "{log_level}"\n'
             f'[[pools]]\nid = "p"\nadapter = "openai"\n[[pools.replicas]]\nid = "r0"\nslots = 10000\n'
             # A busy machine is no sick engine.
-            f'url = "{engine_url}"\noptions = {{ connect_timeout_s = 60, first_token_timeout_s = 60 }}\n'
+            f'url = "{engine_url}"\noptions = {{ connect_timeout_s = 60, first_token_timeout_s = 60, control_timeout_s = 60 }}\n'
             "[pools.health]\ntimeout_s = 60\n"
         )
         command = [sys.executable, "-m", "worker_adapter", "serve", "--config", str(settings)]
