@@ -17,10 +17,10 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class DirectRoutes:
-    """ASGI middleware, the innermost. Everything that is not in its table is the router's.
+    """ASGI middleware, right before the framework. Everything that is not in its table is the router's.
 
     Args:
-        app: What comes next.
+        app: The framework's application.
         routes: All there are. Those of which the table is made have no part in braces, take the request and nothing
             else, and depend on nothing.
         handlers: What becomes of the exceptions that they raise, by class; the nearest base counts.
@@ -43,6 +43,7 @@ class DirectRoutes:
         if endpoint is None:
             await self._app(scope, receive, send)
             return
+        scope["app"] = self._app  # as the framework would say
         request = Request(scope, receive, send)
         try:
             response = await endpoint(request)
