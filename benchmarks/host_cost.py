@@ -7,9 +7,10 @@
 request: 64 clients, each of which sends one request of 2 tokens after another; CPU per request.
 token: 64 streams of 100 tokens, each token in a write of the engine's own, as fast as they come; CPU per token, with
     its part of the request.
-paced: 16 streams that get a token every 20 ms; CPU per token, and how late tokens are, p50 and p99, beyond what they
-    are straight from the engine.
-memory: resident memory per stream, of 1,000 that are open and wait.
+paced: 16 streams that get a token every 20 ms; CPU per token, and how long after they were made tokens are read, p50
+    and p99, also straight from the engine.
+memory: resident memory per stream, of 1,000 that are open and wait; at the first face only, since a process gives
+    little memory back.
 
 The engine is `openai_cannon.py`, which all of them can stand before. Every gateway is a process of its own, of which
 all threads count; they take turns, and the middle of the rounds is shown with its range.
@@ -39,8 +40,10 @@ HERE = Path(__file__).parent
 PACE_S = 0.02
 START_S = 90.0
 READ_S = 60.0
+PEERS = ("SMG", "LiteLLM")
 CHAT, TASKS = "/v1/chat/completions", "/v2/tasks"
 _TOKEN = re.compile(rb"tok\d")
+_STAMP = re.compile(rb"tok\d+ ([\d.]+) ")
 
 
 class Gateway:
@@ -107,12 +110,12 @@ def started(name: str, command: list[str], port: int, **options: object) -> Iter
 
 def _answers(port: int) -> bool:
     body = json.dumps({"model": "cannon", "messages": [{"role": "user", "content": "cannon 1 1 0"}]}).encode()
-    asked = urllib.request.Request(  # noqa: S310
+    asked = urllib.request.Request(
         f"http://127.0.0.1:{port}{CHAT}", json.dumps({**json.loads(body), "stream": True}).encode(),
         {"content-type": "application/json"},
     )  # fmt: skip
     try:
-        with urllib.request.urlopen(asked, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=5) as answer:
             return b"[DONE]" in answer.read()
     except (urllib.error.URLError, OSError):
         return False
@@ -129,8 +132,8 @@ def our_host(checkout: str, engine_url: str, *, log_level: str) -> Iterator[Gate
             f'[server]\nport = {port}\nshutdown_grace_s = 0.5\n[log]\nlevel = "{log_level}"\n'
             f'[[pools]]\nid = "p"\nadapter = "openai"\n[[pools.replicas]]\nid = "r0"\nslots = 10000\n'
             # A busy machine is no sick engine.
-            f'url = "{engine_url}"\noptions = {{ connect_timeout_s = 60, first_token_timeout_s = 60, control_timeout_s = 60 }}\n'
-            "[pools.health]\ntimeout_s = 60\n"
+            f'url = "{engine_url}"\n[pools.replicas.options]\nconnect_timeout_s = 60\nfirst_token_timeout_s = 60\n'
+            "control_timeout_s = 60\n[pools.health]\ntimeout_s = 60\n"
         )
         command = [sys.executable, "-m", "worker_adapter", "serve", "--config", str(settings)]
         environment = {**os.environ, "PYTHONPATH": str(root)}
@@ -175,8 +178,8 @@ def _free_port() -> int:
 # -- the clients ------------------------------------------------------------------------------------------------------
 
 
-def request_of(path: str, count: int, burst: int, pause_ms: int) -> bytes:
-    order = f"cannon {count} {burst} {pause_ms}"
+def request_of(path: str, count: int, burst: int, pause_ms: int, how: str = "") -> bytes:
+    order = f"cannon {count} {burst} {pause_ms}{how}"
     fields: dict[str, object] = {
         "model": "cannon", "messages": [{"role": "user", "content": order}], "max_tokens": count,
     }  # fmt: skip
@@ -222,24 +225,25 @@ async def load(port: int, path: str, streams: int, each: int, count: int, burst:
     await asyncio.gather(*(one() for _ in range(streams)))
 
 
-async def gaps(port: int, path: str, streams: int, count: int) -> list[float]:
-    """Return, for each token, the seconds by which it came later than its stream's quickest one would have it."""
-    asked = request_of(path, count, 1, int(PACE_S * 1e3))
+async def lateness(port: int, path: str, streams: int, count: int) -> list[float]:
+    """Return the seconds from the making of each token to its being read, in order."""
+    asked = request_of(path, count, 1, int(PACE_S * 1e3), " stamped")
     late: list[float] = []
 
     async def one() -> None:
         connection = await asyncio.open_connection("127.0.0.1", port)
-        seen: list[float] = []
 
         def on_data(data: bytes) -> None:
-            seen.extend([perf_counter()] * len(_TOKEN.findall(data)))
+            now = perf_counter()
+            late.extend(now - float(made) for made in _STAMP.findall(data))
 
         await answered(connection, asked, on_data)
         connection[1].close()
-        late.extend(then - before - PACE_S for before, then in zip(seen, seen[1:], strict=False))
 
     await asyncio.gather(*(one() for _ in range(streams)))
-    return late
+    if len(late) != streams * count:
+        raise SystemExit(f"{streams * count} tokens were to come, and {len(late)} came whole")
+    return sorted(late)
 
 
 async def hold(gateway: Gateway, path: str, streams: int) -> float:
@@ -277,12 +281,28 @@ def cpu_of(gateway: Gateway, path: str, each: int, count: int) -> float:
     return (gateway.cpu_s() - before) / (64 * each) * 1e6
 
 
-def measure(gateways: list[Gateway], paths: list[str], rounds: int, scale: float, rows: list[str]) -> dict[str, object]:
+def paced(gateway: Gateway, path: str) -> dict[str, float]:
+    before = gateway.cpu_s()
+    late = asyncio.run(lateness(gateway.port, path, 16, 50))
+    return {
+        "us per token, paced": (gateway.cpu_s() - before) / len(late) * 1e6,
+        "late p50 ms": late[len(late) // 2] * 1e3,
+        "late p99 ms": late[len(late) * 99 // 100] * 1e3,
+    }
+
+
+def measure(
+    gateways: list[Gateway], paths: list[str], rounds: int, scale: float, rows: list[str], engine_port: int
+) -> dict[str, object]:
     found: dict[tuple[str, str, str], list[float]] = {}
     for number in range(rounds + 1):  # the first warms up
+        if "paced" in rows and number:
+            late = asyncio.run(lateness(engine_port, CHAT, 16, 50))
+            for row, at in (("late p50 ms", 50), ("late p99 ms", 99)):
+                found.setdefault((row, CHAT, "straight"), []).append(late[len(late) * at // 100] * 1e3)
         for gateway in gateways:
             for path in paths:
-                if path == TASKS and gateway.name in ("SMG", "LiteLLM"):
+                if path == TASKS and gateway.name in PEERS:
                     continue
                 slow = 0.1 if gateway.name == "LiteLLM" else 1.0
                 figures: dict[str, float] = {}
@@ -291,18 +311,13 @@ def measure(gateways: list[Gateway], paths: list[str], rounds: int, scale: float
                 if "token" in rows:
                     figures["us per token of 100"] = cpu_of(gateway, path, max(1, round(4 * scale * slow)), 100) / 100
                 if "paced" in rows:
-                    before = gateway.cpu_s()
-                    late = sorted(asyncio.run(gaps(gateway.port, path, 16, 50)))
-                    figures["us per token, paced"] = (gateway.cpu_s() - before) / 800 * 1e6
-                    figures["gap p50 ms"] = late[len(late) // 2] * 1e3
-                    figures["gap p99 ms"] = late[len(late) * 99 // 100] * 1e3
+                    figures |= paced(gateway, path)
                 for row, value in figures.items() if number else ():
                     found.setdefault((row, path, gateway.name), []).append(value)
     if "memory" in rows:
         for gateway in gateways:
-            for path in paths:
-                if path == CHAT or gateway.name not in ("SMG", "LiteLLM"):
-                    found["KB per open stream", path, gateway.name] = [asyncio.run(hold(gateway, path, 1000))]
+            path = CHAT if gateway.name in PEERS else paths[0]
+            found["KB per open stream", path, gateway.name] = [asyncio.run(hold(gateway, path, 1000))]
     return {
         " | ".join(key): {"middle": statistics.median(values), "least": min(values), "most": max(values)}
         for key, values in sorted(found.items())
@@ -335,13 +350,14 @@ def main() -> None:
         if arguments.litellm:
             gateways.append(stack.enter_context(litellm(arguments.litellm, url)))
         rows = arguments.only or ["request", "token", "paced", "memory"]
-        found = measure(gateways, paths, arguments.rounds, arguments.scale, rows)
+        engine_port = int(url.rpartition(":")[2])
+        found = measure(gateways, paths, arguments.rounds, arguments.scale, rows, engine_port)
     if arguments.json:
         print(json.dumps(found))
         return
     for row, figures in found.items():
         assert isinstance(figures, dict)
-        print(f"{row:60} {figures['middle']:9.1f}  ({figures['least']:.1f} to {figures['most']:.1f})")
+        print(f"{row:60} {figures['middle']:9.2f}  ({figures['least']:.2f} to {figures['most']:.2f})")
     print(f"load {os.getloadavg()[0]:.1f}")
 
 
