@@ -182,9 +182,15 @@ def _flaw_of_numbers(value: Any, name: str) -> str | None:
     if name in _COUNTS and isinstance(value, int) and (value < 0 or isinstance(value, bool)):
         return f"{name} is {value!r} and not a count"
     if isinstance(value, msgspec.Struct):
-        parts: Any = ((field, getattr(value, field)) for field in value.__struct_fields__)
-    elif isinstance(value, dict):
-        parts = value.items()
+        for field in value.__struct_fields__:
+            part = getattr(value, field)
+            if part is None or type(part) is str:  # as most are, and a call for each would be most of the work
+                continue
+            if (flaw := _flaw_of_numbers(part, field)) is not None:
+                return flaw
+        return None
+    if isinstance(value, dict):
+        parts: Any = value.items()
     elif isinstance(value, list | tuple):
         parts = ((name, part) for part in value)
     else:
