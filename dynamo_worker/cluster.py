@@ -66,11 +66,19 @@ class Cluster:
         await self._publish(name, model, self._llm.ModelInput.Tensor, self._llm.ModelType.TensorBased,
                             tensor_model_config=dict(config), user_data={_MARK: {"since": self._since}})  # fmt: skip
 
-    async def publish_text(self, name: str, model: str, *, chat: bool, completions: bool) -> None:
-        """Tell frontends that the endpoint serves a model for chats, completions, or both."""
+    async def publish_text(
+        self, name: str, model: str, *, chat: bool, completions: bool, tensors: Mapping[str, Any]
+    ) -> None:
+        """Tell frontends that the endpoint serves a model for chats, completions, or both.
+
+        `tensors` is what the model is registered with for tensors, where it is. Asked for a model's metadata, the
+        KServe frontend takes any card of that name, and tells of text tensors of its own unless the card has others.
+        """
         kinds = self._llm.ModelType
         kind = kinds.Chat | kinds.Completions if chat and completions else kinds.Chat if chat else kinds.Completions
-        await self._publish(name, model, self._llm.ModelInput.Text, kind, skip_model_assets=True)
+        more = {"tensor_model_config": dict(tensors)} if tensors else {}
+        kind = kind | kinds.TensorBased if tensors else kind
+        await self._publish(name, model, self._llm.ModelInput.Text, kind, skip_model_assets=True, **more)
 
     async def _publish(self, name: str, model: str, input: Any, kind: Any, **more: Any) -> None:
         worker = self._llm.WorkerType.Aggregated

@@ -55,8 +55,10 @@ class Registrations:
             raise RuntimeError("no etcd")
         self.cards[name] = (model, config)
 
-    async def publish_text(self, name: str, model: str, *, chat: bool, completions: bool) -> None:
-        self.cards[name] = (model, chat, completions)
+    async def publish_text(
+        self, name: str, model: str, *, chat: bool, completions: bool, tensors: Mapping[str, Any]
+    ) -> None:
+        self.cards[name] = (model, chat, completions, tensors)
 
     async def withdraw(self, name: str) -> None:
         del self.cards[name]
