@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import msgspec
 
 from adapter_api import AdapterError, HealthReport, HealthState, ModelProps, WorkerAdapter
+from dynamo_worker.asking import InFlight
 from dynamo_worker.cards import TellsConfig, differs, endpoint_name, faces_of, takes_tensors, takes_text, tensor_config
-from dynamo_worker.handlers import Handler, InFlight, TensorHandler, TextHandler
+from dynamo_worker.handlers import Handler, TensorHandler, TextHandler
 
 _log = logging.getLogger("dynamo_worker")
 _MISSES = 2

@@ -10,8 +10,8 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import aclosing, contextmanager
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from adapter_api import (
     AdapterError,
@@ -24,6 +24,7 @@ from adapter_api import (
     NotReady,
     WorkerAdapter,
 )
+from dynamo_worker.asking import Asker, Context, InFlight
 from dynamo_worker.chunks import Chunks
 from dynamo_worker.inferences import Asked, parse_inference
 from dynamo_worker.prompts import parse_prompt
@@ -38,38 +39,8 @@ _FINAL = "triton_final_response"
 T = TypeVar("T")
 
 
-class Context(Protocol):
-    """What is used of Dynamo's context of a request."""
-
-    def async_killed_or_stopped(self) -> asyncio.Future[bool]: ...
-
-    def trace_headers(self) -> dict[str, str] | None: ...
-
-
 Raising = Callable[[str, str], Exception]
 """Makes what is raised to Dynamo, of an error's code and message."""
-
-
-class InFlight:
-    """Counts the requests that are being answered."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._idle: asyncio.Event | None = None
-
-    def enter(self) -> None:
-        self.count += 1
-
-    def leave(self) -> None:
-        self.count -= 1
-        if not self.count and self._idle is not None:
-            self._idle.set()
-
-    async def idle(self) -> None:
-        """Return when nothing is being answered. For one waiter."""
-        self._idle = asyncio.Event()
-        if self.count:
-            await self._idle.wait()
 
 
 class Handler(ABC):
@@ -86,21 +57,34 @@ class Handler(ABC):
         if isinstance(request, Mapping) and request.items() >= HEALTH_PAYLOAD.items():
             yield await self._healthy()
             return
-        self._in_flight.enter()
+        asker = Asker(context, self._in_flight)
+        answer = self._answer(request, asker, _trace(context))
+
+        async def nobody_reads_on() -> None:
+            # A reader that waits for more meets the end by itself, and must not be disturbed.
+            if not answer.ag_running:  # type: ignore[attr-defined]  # which every generator has
+                await answer.aclose()
+                asker.end()
+
+        asker.wait(nobody_reads_on)
         try:
-            async with aclosing(self._answer(request, context)) as answer:
-                async for piece in answer:
-                    yield piece
+            async for piece in answer:
+                if asker.gone:
+                    break
+                yield piece
         except AdapterError as exc:
+            if asker.gone:
+                return
             # Dynamo writes the whole chain of causes to standard error, for a wrong name as for a bug.
             _log.debug("a request ended in %s", exc.code, exc_info=exc)
             raise self._raising(exc.code, exc.message) from None
         finally:
-            self._in_flight.leave()
+            await answer.aclose()
+            asker.end()
 
     @abstractmethod
-    def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the pieces of an answer; raise the contract's errors."""
+    def _answer(self, request: Any, asker: Asker, trace: Mapping[str, str]) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the pieces of an answer; raise the contract's errors. `asker` is told how to stop the work."""
 
     async def _healthy(self) -> dict[str, Any]:
         report = await self._adapter.health()
@@ -112,24 +96,26 @@ class Handler(ABC):
 class TensorHandler(Handler):
     """Answers inferences on tensors."""
 
-    async def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+    async def _answer(
+        self, request: Any, asker: Asker, trace: Mapping[str, str]
+    ) -> AsyncGenerator[dict[str, Any], None]:
         model = self.model
-        asked = parse_inference(request, model=model.name, versions=model.versions, trace=_trace(context))
+        asked = parse_inference(request, model=model.name, versions=model.versions, trace=trace)
         if Capability.TENSOR_STREAM not in model.capabilities:
-            with _stopping(context, self._adapter.infer(asked.inference)) as work:
-                response = await work
-            yield self._told(asked, response, response.final)
+            response = await _stoppable(asker, self._adapter.infer(asked.inference))
+            if response is not None:
+                yield self._told(asked, response, response.final)
             return
         ended = False
         stream = self._adapter.infer_stream(asked.inference)
-        with _at_stop(context, stream.aclose):
-            try:
-                async for response in stream:
-                    ended = response.final
-                    if response.outputs or asked.empty_final:
-                        yield self._told(asked, response, ended)
-            finally:
-                await stream.aclose()
+        asker.stop = stream.aclose
+        try:
+            async for response in stream:
+                ended = response.final
+                if response.outputs or asked.empty_final:
+                    yield self._told(asked, response, ended)
+        finally:
+            await stream.aclose()
         if not ended and asked.empty_final:
             yield {"id": asked.id, "model": model.name, "tensors": [], "parameters": {_FINAL: tagged(True)}}
 
@@ -143,57 +129,42 @@ class TensorHandler(Handler):
 class TextHandler(Handler):
     """Answers chats and completions."""
 
-    async def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
-        asked = parse_prompt(request, model=self.model.name, trace=_trace(context))
+    async def _answer(
+        self, request: Any, asker: Asker, trace: Mapping[str, str]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        asked = parse_prompt(request, model=self.model.name, engine=self._adapter.engine, trace=trace)
         chunks = Chunks(asked, self.model.name)
         stream = self._adapter.submit(asked.task)
-        with _at_stop(context, lambda: self._adapter.cancel(asked.task.job_id)):
-            try:
-                async for event in stream:
-                    if isinstance(event, Error):
-                        raise self._raising(event.code, event.message)
-                    for chunk in chunks.of(event):
-                        yield chunk
-                    if isinstance(event, End):
-                        return
-            finally:
-                await stream.aclose()
+        asker.stop = partial(self._adapter.cancel, asked.task.job_id)
+        try:
+            async for event in stream:
+                if isinstance(event, Error):
+                    raise self._raising(event.code, event.message)
+                for chunk in chunks.of(event):
+                    yield chunk
+                if isinstance(event, End):
+                    return
+        finally:
+            await stream.aclose()
         raise AdapterFailed("the stream ended without a terminal event")
 
 
-@contextmanager
-def _at_stop(context: Context, stop: Callable[[], Coroutine[Any, Any, object]]) -> Any:
-    """Call `stop` when whoever asked leaves. A callback rather than a task that waits: there may be thousands."""
-    stopped = context.async_killed_or_stopped()
-    stopping: set[asyncio.Task[object]] = set()
-
-    def left(future: asyncio.Future[bool]) -> None:
-        if not future.cancelled():
-            task = asyncio.get_running_loop().create_task(stop())
-            stopping.add(task)  # the loop holds tasks weakly
-            task.add_done_callback(stopping.discard)
-
-    stopped.add_done_callback(left)
-    try:
-        yield
-    finally:
-        stopped.remove_done_callback(left)
-        stopped.cancel()
-
-
-@contextmanager
-def _stopping(context: Context, work: Coroutine[Any, Any, T]) -> Any:
-    """Give `work` as a task that is cancelled when whoever asked leaves, or the block is left."""
+async def _stoppable(asker: Asker, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what `work` gives; `None` when it was stopped, since whoever asked has left."""
     task = asyncio.get_running_loop().create_task(work)
 
     async def stop() -> None:
         task.cancel()
 
-    with _at_stop(context, stop):
-        try:
-            yield task
-        finally:
-            task.cancel()
+    asker.stop = stop
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not asker.gone:
+            raise
+        return None
+    finally:
+        task.cancel()
 
 
 def _trace(context: Context) -> Mapping[str, str]:

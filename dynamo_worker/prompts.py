@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from adapter_api import TaskRequest, Unsupported
+from adapter_api import TaskRequest
 from adapter_kit.openai.requests import CHAT, COMPLETION, chat_of, common_of, completion_of, wants_usage
 
 _DYNAMO_S = frozenset({"model", "nvext"})
@@ -25,15 +25,19 @@ class Asked(msgspec.Struct, frozen=True):
     usage: bool
 
 
-def parse_prompt(given: Mapping[str, Any], *, model: str, trace: Mapping[str, str]) -> Asked:
+def parse_prompt(given: Mapping[str, Any], *, model: str, engine: str, trace: Mapping[str, str]) -> Asked:
     """Return what a request asks for; raises `InvalidRequest` or `Unsupported`.
 
-    `model` is the engine's name of the model, `trace` the headers of the request's trace.
+    Args:
+        given: As the frontend hands it over.
+        model: The engine's name of the model.
+        engine: The adapter's name for the engine: whose parameters the fields are that only an engine can honour.
+        trace: The headers of the request's trace.
     """
     chat = "messages" in given
     task, engines = common_of(given, (CHAT if chat else COMPLETION) | _DYNAMO_S)
-    for name in engines:
-        raise Unsupported(f"{name!r} is not supported here; leave it out")
+    if engines:
+        task["parameters"] = {f"{engine}.{name}": value for name, value in engines.items()}
     task |= chat_of(given) if chat else completion_of(given)
     task |= {name: trace[name] for name in ("traceparent", "tracestate") if trace.get(name)}
     # An answer that the frontend gathers always tells it; in a stream it would be a chunk nobody asked for.

@@ -21,8 +21,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     `DYN_FILE_KV` and `DYN_SYSTEM_PORT`, its runtime takes from the environment itself.
 
     models: the models to serve; all that the engine calls ready when empty.
-    face: `both`, `tensor` or `text`: what models are registered for. To KServe clients a model with both is its tensors;
-        one registered for text alone has the text tensors that Dynamo's frontend makes up.
+    face: `both`, `tensor` or `text`: what models are registered for. To KServe clients a model with both is its
+        tensors; one registered for text alone has the text tensors that Dynamo's frontend makes up.
     interval_s: seconds between two looks at the engine.
     drain_s: seconds that what runs gets at the end.
     """

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 
 from adapter_api import InferRequest, InferResponse, ModelProps, Tensor, WorkerAdapter
 from adapter_api.testing import MockAdapter, MockSettings, MockToolCall
+from dynamo_worker.asking import InFlight
 from dynamo_worker.cards import tensor_config
-from dynamo_worker.handlers import Handler, InFlight, TensorHandler, TextHandler
+from dynamo_worker.handlers import Handler, TensorHandler, TextHandler
 from tests.dynamo_worker.standing_in import Raised, RequestContext
 from tests.dynamo_worker.test_values import given
 from triton_adapter.adapter import TritonAdapter
@@ -214,8 +216,28 @@ async def test_a_client_that_leaves_cancels_its_task_in_the_engine() -> None:
         context.leave()
         rest = [chunk async for chunk in chunks]
 
-        assert (len(running), adapter.running) == (1, set())
-        assert rest[-1]["choices"][0]["finish_reason"] is None
+        assert (len(running), adapter.running, rest) == (1, set(), [])
+
+
+@pytest.mark.spec("ORCH-3071-003", "ORCH-3071-011")
+@pytest.mark.parametrize(
+    "kind, request_", [(TextHandler, {"prompt": "x", "stream": True}), (TensorHandler, {"tensors": X})]
+)
+async def test_an_answer_that_dynamo_forgets_is_over_when_its_client_leaves(
+    kind: type[Handler], request_: dict[str, Any]
+) -> None:
+    async with MockAdapter(MockSettings(reply="a b", hang_after=1, responses=5)) as adapter:
+        context, in_flight = RequestContext(), InFlight()
+        pieces = kind(adapter, await adapter.model_props("mock"), Raised, in_flight)(request_, context)
+        await anext(pieces)
+        context.leave()
+        with anyio.fail_after(5):
+            await in_flight.idle()
+
+        assert (in_flight.count, adapter.running) == (0, set())
+        with pytest.raises(StopIteration):  # as Python closes it, at any time and without an event loop
+            pieces.aclose().send(None)
+        assert in_flight.count == 0
 
 
 @pytest.mark.spec("ORCH-3071-003")

@@ -7,11 +7,9 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dynamo_worker.faults import FAULTS
 from tests.dynamo_worker.chain.running import KSERVE, OPENAI, Cluster, cluster, probed, served, until
 
 pytestmark = pytest.mark.long
@@ -118,36 +116,6 @@ def test_a_worker_with_other_tensors_of_that_name_is_refused_with_what_to_do(cha
     assert all("outputs" in each for each in chain.ask("addsub", times=4))
     other.send_signal(signal.SIGTERM)  # it would take the name when it is free
     assert other.wait(30) == 0
-
-
-def both_know(told: dict[str, Any]) -> bool:
-    return told["http"]["status"] != 404 and "as asked for" in told["kserve"]["text"]
-
-
-@pytest.fixture(scope="module")
-def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster(tmp_path_factory.mktemp("failing")) as made:
-        made.start("failing", "tests/dynamo_worker/chain/failing_worker.py", str(KSERVE),
-                   str(OPENAI), until="serving frozenset({")  # fmt: skip
-        until(lambda: both_know(made.ask("raises", code="engine_failed")), "both frontends know of the model")
-        yield made
-
-
-HTTP = {"InvalidRequest": 400, "RateLimited": 429, "DeadlineExceeded": 504, "NotFound": 404, "Conflict": 409,
-        "Internal": 500, "Unavailable": 503}  # fmt: skip
-
-
-@pytest.mark.spec("ORCH-3071-008")
-@pytest.mark.parametrize("code", [code for code, fault in FAULTS.items() if fault.exception != "WorkerUnavailable"])
-def test_each_error_is_told_in_its_class(failing: Cluster, code: str) -> None:
-    fault, told = FAULTS[code], failing.ask("raises", code=code)
-
-    if fault.told == "Unavailable":  # the frontend keeps the text of these to itself
-        assert told["kserve"]["status"] == "StatusCode.UNAVAILABLE"
-    else:
-        assert f"{fault.told}: " in told["kserve"]["text"]
-        assert "as asked for" in told["kserve"]["text"]
-    assert told["http"]["status"] == HTTP[fault.told], told
 
 
 @pytest.mark.spec("ORCH-3071-016")
