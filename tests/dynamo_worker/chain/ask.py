@@ -177,6 +177,13 @@ def _told(response: Any) -> Any:
     return {"id": response.id, "version": response.model_version, "parameters": parameters, "outputs": outputs}
 
 
+def text(model: str, text: str, **more: Any) -> Any:
+    """The answers of a model that takes a text."""
+    given = text.encode()
+    told = infer(model, [["text_input", "BYTES", [1], (len(given).to_bytes(4, "little") + given).hex()]], **more)
+    return told if isinstance(told, list) else [told]
+
+
 def raises(code: str, model: str = "failing") -> Any:
     """How an error of the contract looks to clients of tensors, unary and streaming, and of text."""
     x = ["x", "FP32", [1], "0000803f"]
@@ -187,9 +194,9 @@ def raises(code: str, model: str = "failing") -> Any:
     }
 
 
-def post(path: str, body: Any) -> Any:
-    """The status and body of an answer of the HTTP frontend; the data of its events where it streams."""
-    connection = http.client.HTTPConnection(OPENAI, timeout=_WAIT_S)
+def post(path: str, body: Any, at: str = OPENAI) -> Any:
+    """The status and body of an answer over HTTP; the data of its events where it streams."""
+    connection = http.client.HTTPConnection(at, timeout=_WAIT_S)
     connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
     text = answer.read().decode()
@@ -204,9 +211,9 @@ def each(models: list[str]) -> Any:
     return [post("/v1/completions", {"model": model, "prompt": "x", "max_tokens": 1})["status"] for model in models]
 
 
-def dropped(body: Any) -> Any:
+def dropped(body: Any, at: str = OPENAI) -> Any:
     """Begin a stream over HTTP, and drop the connection after its first event."""
-    connection = http.client.HTTPConnection(OPENAI, timeout=_WAIT_S)
+    connection = http.client.HTTPConnection(at, timeout=_WAIT_S)
     connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
     first = answer.readline().decode()

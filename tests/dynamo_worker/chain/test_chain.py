@@ -5,33 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.dynamo_worker.chain.running import KSERVE, OPENAI, Cluster, cluster, probed, served, until
+from tests.dynamo_worker.chain.running import HEALTH, KSERVE, OPENAI, Cluster, cluster, probed, served, until
 
 pytestmark = pytest.mark.long
 
-HEALTH = 18110
 QUICK = {"max_tokens": 3, "delay_ms": 1}
-
-
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A Triton, and a worker with both frontends before it."""
-    with cluster(tmp_path_factory.mktemp("chain")) as made:
-        made.start("triton", "-m", "worker_adapter", "triton", "--json", "--model-control-mode", "explicit",
-                   "--load-model", "*", until="grpc_url")  # fmt: skip
-        triton = json.loads(made.wait_for("triton", "grpc_url"))
-        frontends = ("--kserve-port", str(KSERVE), "--openai-port", str(OPENAI))
-        made.worker("worker", "--url", triton["grpc_url"], *frontends, "--interval", "0.2",
-                    DYN_SYSTEM_PORT=str(HEALTH), DYN_GRPC_METRICS_PORT="18109")  # fmt: skip
-        served(made)
-        until(lambda: probed(made), "the frontends know of slow for tensors")
-        until(lambda: made.ask("each", models=["slow", "tinylm"]) == [200] * 2, "the frontends know of both for text")
-        yield made
 
 
 @pytest.mark.spec("ORCH-3071-005", "ORCH-3071-006")
@@ -80,6 +62,15 @@ def test_chats_and_completions_come_with_usage_and_a_reason(chain: Cluster) -> N
     assert chat["body"]["choices"][0]["message"]["content"]
     assert not any(event.get("usage") for event in streamed["events"])
     assert (refused["status"], "best_of" in refused["body"]["message"]) == (400, True)
+
+
+@pytest.mark.spec("ORCH-3071-006")
+def test_a_deadline_travels_to_the_engine_and_comes_back_as_one(chain: Cluster) -> None:
+    before = cancelled(chain)
+    told = chain.ask("text", model="slow", text="a", stream=True, timeout=300_000, parameters={"max_tokens": 3000})
+
+    assert "DeadlineExceeded: " in told[-1]["text"]
+    until(lambda: cancelled(chain) > before, "Triton works for nobody any longer", within_s=30)
 
 
 def cancelled(made: Cluster) -> int:
@@ -167,13 +158,3 @@ def test_fifty_models_of_one_engine_are_served_by_one_worker(tmp_path: Path) -> 
                     "--interval", "0.2", **env)  # fmt: skip
 
         assert until(lambda: made.ask("each", models=names) == [200] * 50, "all fifty are served")
-
-
-@pytest.mark.spec("ORCH-3071-014")
-def test_our_own_adapter_speaks_to_the_cluster_as_to_an_engine(chain: Cluster) -> None:
-    ones, url = "[[1, 1, 1, 1]]", f"grpc://127.0.0.1:{KSERVE}"
-    told = chain.program("infer", "--url", url, "--model", "addsub", "--input", f"INPUT0={ones}", "--input",
-                         f"INPUT1={ones}", "--json")  # fmt: skip
-
-    found = {output["name"]: output["data"] for output in json.loads(told)["outputs"]}
-    assert found["SUM"] == [2.0] * 4
