@@ -46,6 +46,10 @@ class Cluster:
                 f"cannot join a cluster by {settings.discovery} discovery and the {settings.request_plane} plane: "
                 f"{exc}; look at ETCD_ENDPOINTS, NATS_SERVER and DYN_FILE_KV, whichever they need"
             ) from exc
+        self.lost = asyncio.Event()
+        """Set when Dynamo has ended what is served here by itself: as when etcd was away for longer than its lease
+        lasts. Nothing of this membership can be used then; a new one can be made."""
+        self._leaving = False
         self._since = time.time()
         self._endpoints: dict[str, Any] = {}
         self._serving: set[asyncio.Future[None]] = set()
@@ -59,7 +63,12 @@ class Cluster:
             endpoint.serve_endpoint(handler.__call__, health_check_payload=dict(HEALTH_PAYLOAD))
         )
         self._serving.add(serving)
-        serving.add_done_callback(self._serving.discard)
+        serving.add_done_callback(self._ended)
+
+    def _ended(self, serving: asyncio.Future[None]) -> None:
+        self._serving.discard(serving)
+        if not self._leaving:
+            self.lost.set()
 
     async def publish_tensors(self, name: str, model: str, config: Mapping[str, Any]) -> None:
         """Tell frontends that the endpoint serves a model for tensors."""
@@ -128,6 +137,7 @@ class Cluster:
 
     async def aclose(self) -> None:
         """Leave the cluster."""
+        self._leaving = True
         self._runtime.shutdown()
         if self._serving:
             await asyncio.wait(self._serving, timeout=_STOP_S)

@@ -26,6 +26,9 @@ _AT_ONCE = 8
 class Registry(Protocol):
     """What is used of a `Cluster`."""
 
+    @property
+    def lost(self) -> asyncio.Event: ...
+
     def serve(self, name: str, handler: Handler) -> None: ...
     async def publish_tensors(self, name: str, model: str, config: Mapping[str, Any]) -> None: ...
     async def publish_text(

@@ -42,6 +42,7 @@ class Registrations:
         self.cards: dict[str, Any] = {}
         self.others: dict[str, list[tuple[bool, Mapping[str, Any]]]] = {}
         self.healthy: bool | None = None
+        self.lost = asyncio.Event()
         self.emptied = asyncio.Event()
         """Set when the last card was withdrawn."""
         self.broken = False

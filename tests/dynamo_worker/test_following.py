@@ -220,6 +220,23 @@ async def test_a_worker_told_to_stop_withdraws_its_models_and_lets_end_what_runs
         assert rest[-1]["choices"][0]["finish_reason"] == "stop"
 
 
+@pytest.mark.spec("ORCH-3071-017")
+async def test_a_worker_that_the_cluster_lost_ends_at_once_and_withdraws_nothing() -> None:
+    cluster = Registrations()
+    async with MockAdapter(MockSettings(models=("a",), hang_after=1)) as adapter:
+        worker = DynamoWorker(adapter, cluster, WorkerSettings(discovery="mem", interval_s=60, drain_s=60))
+        looked = asyncio.Event()
+        running = asyncio.create_task(worker.run(asyncio.Event().wait(), on_look=lambda _: looked.set()))
+        await looked.wait()
+        answer = cluster.handlers["a-text"]({"prompt": "x", "stream": True}, RequestContext())
+        await anext(answer)
+        cluster.lost.set()
+
+        assert await asyncio.wait_for(running, 5) == 0
+        assert set(cluster.cards) == {"a-text", "a-tensor"}
+        await answer.aclose()
+
+
 @pytest.mark.spec("ORCH-3071-011")
 async def test_what_does_not_end_in_time_is_counted() -> None:
     cluster, stop = Registrations(), asyncio.Event()
