@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -16,11 +16,23 @@ from dynamo_worker.handlers import Handler, TensorHandler, TextHandler
 
 _log = logging.getLogger("dynamo_worker")
 _MISSES = 2
-"""Looks in a row at which an engine must not answer before its models go: one may be lost."""
+"""Looks in a row at which an engine must not answer before its models go, or discovery not know of us: one may be lost.
+"""
 _LOOKS_PER_DESCRIPTION = 5
 _HANDLERS: Mapping[str, type[Handler]] = {"tensor": TensorHandler, "text": TextHandler}
 _AT_ONCE = 8
 """Models whose registration is begun at once: each takes a watch of discovery."""
+
+
+class Registered(NamedTuple):
+    """What discovery has of an endpoint.
+
+    ours: whether our own registration is there.
+    others: of each other worker, whether it came before us, and its tensors.
+    """
+
+    ours: bool
+    others: Sequence[tuple[bool, Mapping[str, Any]]]
 
 
 class Registry(Protocol):
@@ -35,7 +47,7 @@ class Registry(Protocol):
         self, name: str, model: str, *, chat: bool, completions: bool, tensors: Mapping[str, Any]
     ) -> None: ...
     async def withdraw(self, name: str) -> None: ...
-    async def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]: ...
+    async def look_up(self, name: str, *, expected: bool) -> Registered: ...
     def say_healthy(self, healthy: bool) -> None: ...
     def exception(self, code: str, message: str) -> Exception: ...
 
@@ -59,7 +71,7 @@ class Follower:
         self._adapter, self._cluster, self._models = adapter, cluster, models
         self._served: dict[str, _Served] = {}
         self._known: dict[str, ModelProps] = {}
-        self._looks = self._misses = 0
+        self._looks = self._misses = self._forgotten = 0
         self.in_flight = InFlight()
         self._face = face
         self._told: dict[str, str] = {}
@@ -144,7 +156,9 @@ class Follower:
         waiting = [each for each in self._cards_of(props) if not each.published]
         if not waiting:
             return
-        if conflict := await self._conflict(props):
+        first = waiting[0]
+        found = await self._cluster.look_up(endpoint_name(first.model, first.kind), expected=False)
+        if conflict := self._conflict(first, found):
             self._say(props.name, f"model {props.name!r} is not registered: {conflict}")
             return
         for served in waiting:
@@ -153,7 +167,15 @@ class Follower:
     async def _look_again(self, props: ModelProps) -> None:
         """Withdraw a model that another worker had registered otherwise at the same time: one model per look."""
         published = [each for each in self._cards_of(props) if each.published]
-        if published and (conflict := await self._conflict(props)):
+        if not published:
+            return
+        found = await self._cluster.look_up(endpoint_name(props.name, published[0].kind), expected=True)
+        self._forgotten = 0 if found.ours else self._forgotten + 1
+        if self._forgotten >= _MISSES:
+            # By files, Dynamo does not register anew a worker that was stopped for longer than its heartbeat.
+            self._say("discovery", "discovery has forgotten this worker")
+            self._cluster.lost.set()
+        elif conflict := self._conflict(published[0], found):
             for served in published:
                 await self._withdraw(served, conflict)
 
@@ -161,13 +183,9 @@ class Follower:
         names = [endpoint_name(props.name, kind) for kind in _HANDLERS if self._has(props, kind)]
         return [self._served[name] for name in names if name in self._served]
 
-    async def _conflict(self, props: ModelProps) -> str:
+    def _conflict(self, served: _Served, found: Registered) -> str:
         """Return why the model must not be registered, or an empty text. Frontends would send to both by turns."""
-        name = endpoint_name(props.name, "tensor")
-        served = self._served.get(name)
-        if served is None or not self._has(props, "tensor"):
-            return ""
-        for before_us, config in await self._cluster.other_cards(name):
+        for before_us, config in found.others if served.kind == "tensor" else ():
             if differs(served.config, config) and (before_us or not served.published):
                 return (
                     "another worker serves that name with other inputs or outputs; "

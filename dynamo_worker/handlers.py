@@ -33,7 +33,7 @@ from dynamo_worker.values import answer_of, tagged
 _log = logging.getLogger("dynamo_worker")
 
 HEALTH_PAYLOAD: Mapping[str, Any] = {"worker_adapter": "health"}
-"""What Dynamo's canary sends. Without one, `/health` and `/live` of a worker never say that it is ready."""
+"""What Dynamo's canary sends, where it is switched on."""
 _HEALTHY = {"worker_adapter": "ready"}
 _FINAL = "triton_final_response"
 T = TypeVar("T")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from dynamo_worker.following import Registered
 from dynamo_worker.handlers import Handler
 
 
@@ -45,7 +46,7 @@ class Registrations:
         self.lost = asyncio.Event()
         self.emptied = asyncio.Event()
         """Set when the last card was withdrawn."""
-        self.broken = False
+        self.broken = self.forgetful = False
 
     def serve(self, name: str, handler: Handler) -> None:
         assert name not in self.handlers, "an endpoint is served once"
@@ -66,8 +67,8 @@ class Registrations:
         if not self.cards:
             self.emptied.set()
 
-    async def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]:
-        return self.others.get(name, [])
+    async def look_up(self, name: str, *, expected: bool) -> Registered:
+        return Registered(name in self.cards and not self.forgetful, self.others.get(name, []))
 
     def say_healthy(self, healthy: bool) -> None:
         self.healthy = healthy

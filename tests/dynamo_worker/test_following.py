@@ -221,6 +221,18 @@ async def test_a_worker_told_to_stop_withdraws_its_models_and_lets_end_what_runs
 
 
 @pytest.mark.spec("ORCH-3071-017")
+async def test_a_worker_that_discovery_has_forgotten_is_lost_and_one_look_may_be_wrong() -> None:
+    async with following("a", "b") as (_, cluster, follower):
+        await follower.look()
+        cluster.forgetful = True
+        await follower.look()
+        after_one = cluster.lost.is_set()
+        await follower.look()
+
+        assert (after_one, cluster.lost.is_set()) == (False, True)
+
+
+@pytest.mark.spec("ORCH-3071-017")
 async def test_a_worker_that_the_cluster_lost_ends_at_once_and_withdraws_nothing() -> None:
     cluster = Registrations()
     async with MockAdapter(MockSettings(models=("a",), hang_after=1)) as adapter:
