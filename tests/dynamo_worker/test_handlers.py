@@ -15,6 +15,7 @@ from adapter_api.testing import MockAdapter, MockSettings, MockToolCall
 from dynamo_worker.asking import InFlight
 from dynamo_worker.cards import tensor_config
 from dynamo_worker.handlers import Handler, TensorHandler, TextHandler
+from dynamo_worker.prompts import parse_prompt
 from tests.dynamo_worker.standing_in import Raised, RequestContext
 from tests.dynamo_worker.test_values import given
 from triton_adapter.adapter import TritonAdapter
@@ -193,6 +194,28 @@ async def test_what_cannot_be_honoured_is_refused_by_name(field: dict[str, Any])
 
     assert caught.value.code in ("unsupported", "invalid_request")
     assert next(iter(field)) in caught.value.message
+
+
+@pytest.mark.spec("ORCH-3071-013")
+@pytest.mark.parametrize("given, asked", [
+    ({"temperature": 0.699999988079071}, {"temperature": 0.7}), ({"top_p": 1.0}, {"top_p": 1.0}),
+    ({"repetition_penalty": 1.100000023841858}, {"repetition_penalty": 1.1}),
+    ({"temperature": 0.1 + 0.2}, {"temperature": 0.1 + 0.2}), ({"temperature": 0.0}, {"temperature": 0.0}),
+    ({"chat_template_args": {"x": 1}}, {"chat_template_kwargs": {"x": 1}}),
+    ({"reasoning_effort": "low", "chat_template_args": {"reasoning_effort": "low"}},
+     {"chat_template_kwargs": {"reasoning_effort": "low"}}),
+])  # fmt: skip
+def test_fields_are_read_as_the_client_sent_them(given: dict[str, Any], asked: dict[str, Any]) -> None:
+    task = parse_prompt({**CHAT, **given}, model="m", engine="e", trace={}).task
+
+    assert {name: getattr(task, name) for name in asked} == asked
+
+
+@pytest.mark.spec("ORCH-3071-013")
+def test_what_only_an_engine_can_honour_goes_to_it_as_a_parameter() -> None:
+    task = parse_prompt({**CHAT, "ignore_eos": True, "min_p": 0.5}, model="m", engine="openai", trace={}).task
+
+    assert dict(task.parameters) == {"openai.ignore_eos": True, "openai.min_p": 0.5}
 
 
 @pytest.mark.spec("ORCH-3071-008")

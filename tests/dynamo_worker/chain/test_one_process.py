@@ -169,6 +169,7 @@ def test_what_dynamo_s_frontend_drops_is_as_the_readme_says(chain: OneProcess) -
 @pytest.mark.parametrize("path, body", [("/v1/chat/completions", CHAT), ("/v1/completions", COMPLETION)])
 @pytest.mark.parametrize("sent, reached", [
     ({"seed": 3, "temperature": 0.5, "top_p": 0.25, "top_k": 4}, {"seed": 3, "temperature": 0.5, "top_p": 0.25}),
+    ({"temperature": 0.7, "top_p": 0.9}, {"temperature": 0.7, "top_p": 0.9}),
     ({"max_tokens": 2}, {"max_tokens": 2}),
     ({"stop": ["z"]}, {"stop": ["z"]}),
     ({"presence_penalty": 0.5, "frequency_penalty": -0.5}, {"presence_penalty": 0.5, "frequency_penalty": -0.5}),
@@ -179,6 +180,32 @@ def test_what_a_text_request_asks_for_reaches_the_engine(
 ) -> None:
     assert chain.ask("post", path=path, body={**body, **sent})["status"] == 200
     assert {name: chain.asked()[name] for name in reached} == reached
+
+
+@pytest.mark.spec("ORCH-3071-013")
+@pytest.mark.parametrize("sent, reached", [
+    ({"max_completion_tokens": 2}, {"max_tokens": 2}),
+    ({"chat_template_kwargs": {"a": 1}}, {"chat_template_kwargs": {"a": 1}}),
+    ({"reasoning_effort": "low"}, {"chat_template_kwargs": {"reasoning_effort": "low"}}),
+    ({"response_format": {"type": "json_object"}}, {"response_format": {"type": "json"}}),
+    ({"guided_regex": "a+"}, {"response_format": {"type": "regex", "regex": "a+"}}),
+    ({"logprobs": True, "top_logprobs": 2}, {"logprobs": 2}),
+    ({"min_p": 0.5, "ignore_eos": True}, {"parameters": {"mock.min_p": 0.5, "mock.ignore_eos": True}}),
+    ({"user": "u", "metadata": {"a": "b"}, "store": True}, {}),
+])  # fmt: skip
+def test_what_a_chat_alone_asks_for_reaches_the_engine(
+    chain: OneProcess, sent: dict[str, Any], reached: dict[str, Any]
+) -> None:
+    """The engine may refuse it: it is then by its own word."""
+    told = chain.ask("post", path="/v1/chat/completions", body={**CHAT, **sent})
+
+    assert told["status"] == 200 or told["body"]["message"].startswith(f"model '{STREAMING}'")
+    asked = chain.asked()
+    for name, value in reached.items():
+        found = asked[name]
+        if isinstance(value, dict):  # Dynamo adds thinking to the effort
+            found = {key: each for key, each in found.items() if key in value}
+        assert found == value
 
 
 @pytest.mark.spec("ORCH-3071-013")
