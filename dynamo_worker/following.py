@@ -72,6 +72,7 @@ class Follower:
         self._served: dict[str, _Served] = {}
         self._known: dict[str, ModelProps] = {}
         self._looks = self._misses = self._forgotten = 0
+        self._seen_there = False
         self.in_flight = InFlight()
         self._face = face
         self._told: dict[str, str] = {}
@@ -170,7 +171,8 @@ class Follower:
         if not published:
             return
         found = await self._cluster.look_up(endpoint_name(props.name, published[0].kind), expected=True)
-        self._forgotten = 0 if found.ours else self._forgotten + 1
+        self._seen_there |= found.ours
+        self._forgotten = 0 if found.ours or not self._seen_there else self._forgotten + 1
         if self._forgotten >= _MISSES:
             # By files, Dynamo does not register anew a worker that was stopped for longer than its heartbeat.
             self._say("discovery", "discovery has forgotten this worker")

@@ -233,6 +233,16 @@ async def test_a_worker_that_discovery_has_forgotten_is_lost_and_one_look_may_be
 
 
 @pytest.mark.spec("ORCH-3071-017")
+async def test_a_discovery_that_never_told_of_this_worker_cannot_have_forgotten_it() -> None:
+    async with following("a") as (_, cluster, follower):
+        cluster.forgetful = True
+        for _look in range(5):
+            await follower.look()
+
+        assert not cluster.lost.is_set()
+
+
+@pytest.mark.spec("ORCH-3071-017")
 async def test_a_worker_that_the_cluster_lost_ends_at_once_and_withdraws_nothing() -> None:
     cluster = Registrations()
     async with MockAdapter(MockSettings(models=("a",), hang_after=1)) as adapter:
