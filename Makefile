@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all the set-up themselves; PYTHON=/path/to/python3.12 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check schemas catalog conformance format clean setup-demo setup-dev
+.PHONY: help demo test test-long real-clients check schemas catalog conformance format clean setup-demo setup-dev
 
 # Any Python can run the set-up script, which then chooses.
 BOOTSTRAP := $(shell command -v python3 || command -v "$(PYTHON)" || echo python3)
@@ -23,6 +23,9 @@ test: setup-dev ## Run the tests, the real Triton server included; TESTS="tests/
 
 test-long: setup-dev ## Run the tests that take long by their nature, which `make test` leaves out
 	@$(PYTEST) -m long $(TESTS)
+
+real-clients: setup-dev ## Install the clients of others that long tests run, outside the checkout: 2 GB; CLIENTS="llm smg" some
+	@.venv/bin/python scripts/real_clients.py $(CLIENTS)
 
 check: setup-dev ## Check format, lint, types, import layering, specs, generated files and documentation
 	@.venv/bin/python scripts/check.py

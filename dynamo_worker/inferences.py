@@ -39,13 +39,17 @@ def parse_inference(
         trace: The headers of its trace.
     """
     parameters = _parameters(given.get("parameters"), "parameters")
+    sequence = priority = timeout_us = None
+    empty_final = False
+    if parameters:  # most requests have none
+        sequence, priority = _sequence(parameters), _whole(parameters, "priority")
+        timeout_us = _whole(parameters, "timeout")
+        empty_final = parameters.pop(_EMPTY_FINAL, False) is True
     version = given.get("model_version") or None
     if version is not None and versions and version not in versions:
         raise InvalidRequest(f"model {model!r} has no version {version!r}; there are: {', '.join(versions)}")
     outputs = _outputs(given.get("outputs"))
-    name, sequence, priority = given.get("id") or None, _sequence(parameters), _whole(parameters, "priority")
-    timeout_us = _whole(parameters, "timeout")
-    empty_final = parameters.pop(_EMPTY_FINAL, False) is True
+    name = given.get("id") or None
     named = {} if name is None else {"request_id": name}
     inference = InferRequest(
         model=model,

@@ -1,6 +1,7 @@
 """Embeddings: an inference of one declared shape.
 
 `input` BYTES [n] are texts, or `input_ids` INT32 or INT64 [n, k] their tokens; `embedding` FP32 [n, d] their vectors.
+The parameter `prompt_tokens` of the answer is what the engine counted.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class _Item(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     data: list[_Item]
+    usage: Any = None
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -86,8 +88,10 @@ async def infer(engine: Engine, request: InferRequest) -> InferResponse:
     finally:
         engine.in_flight -= 1
     engine.learn(request.model, Capability.TENSORS, has=True)
-    outputs = (_vectors(engine, request, answer, len(texts)),)
-    return InferResponse(model=request.model, outputs=outputs, request_id=request.request_id)
+    outputs, counted = _vectors(engine, request, answer, len(texts))
+    return InferResponse(
+        model=request.model, outputs=(outputs,), request_id=request.request_id, parameters=counted
+    )  # fmt: skip
 
 
 async def _post(engine: Engine, request: InferRequest, fields: dict[str, Any]) -> bytes | bytearray:
@@ -171,12 +175,16 @@ def _parameters(request: InferRequest) -> dict[str, Any]:
     return dict(request.parameters)
 
 
-def _vectors(engine: Engine, request: InferRequest, body: bytes | bytearray, expected: int) -> Tensor:
+def _vectors(
+    engine: Engine, request: InferRequest, body: bytes | bytearray, expected: int
+) -> tuple[Tensor, dict[str, int]]:
+    """Return the embeddings, and what the engine counted: `prompt_tokens`, if it did."""
     what = engine.what(request.model)
     try:
-        items = _decode(body).data
+        decoded = _decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
         raise ProtocolViolation(f"{what}: the answer is no list of embeddings ({exc})") from exc
+    items = decoded.data
     if len(items) != expected:
         raise ProtocolViolation(f"{what}: {len(items)} embeddings for {expected} texts")
     ordered = sorted(enumerate(items), key=lambda pair: pair[0] if pair[1].index is None else pair[1].index)
@@ -187,7 +195,14 @@ def _vectors(engine: Engine, request: InferRequest, body: bytes | bytearray, exp
     size = len(vectors[0])
     if any(len(vector) != size for vector in vectors):
         raise ProtocolViolation(f"{what}: embeddings of different lengths")
-    return Tensor(OUTPUT, "FP32", (expected, size // 4), b"".join(vectors))
+    return Tensor(OUTPUT, "FP32", (expected, size // 4), b"".join(vectors)), _counted(decoded.usage)
+
+
+def _counted(usage: Any) -> dict[str, int]:
+    count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**63:
+        return {"prompt_tokens": count}
+    return {}
 
 
 def _vector(embedding: str | list[float]) -> bytes:

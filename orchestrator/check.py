@@ -7,15 +7,19 @@ import ssl
 from collections.abc import Iterator
 from importlib import import_module
 
+import anyio
 import msgspec
 
-from adapter_api import AdapterError, AdapterPlugin, ConfigurationError, PluginHost
+from adapter_api import AdapterError, AdapterPlugin, ConfigurationError, PluginHost, WorkerAdapter
 from adapter_kit.chat_template import read_chat_template
 from adapter_kit.installing import install_extra
 from orchestrator.config import Loaded, ServerSettings, TracingSettings
 from orchestrator.config.settings import PoolSettings, ReplicaSettings
+from orchestrator.pools.embedding import embeddings_fault
 from orchestrator.pools.fleet import plugin_for
 from orchestrator.pools.names import Names
+
+_ASKED_S = 10.0
 
 
 class ReplicaSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +87,32 @@ def check_settings(loaded: Loaded, plugins: PluginHost) -> Summary:
     )
 
 
-def _create(plugin: AdapterPlugin, replica: ReplicaSettings, read_environment: bool) -> object:
+async def engine_faults(loaded: Loaded, plugins: PluginHost) -> list[str]:
+    """Return what the settings say of engines that these deny, each of which is asked: that it answers, and has the
+    tensors that `embeddings` names."""
+    faults: list[str] = []
+    settings = loaded.settings
+    for pool in settings.pools:
+        for replica in pool.replicas:
+            place = f"replica {replica.id!r} of pool {pool.id!r}"
+            try:
+                adapter = _create(plugin_for(plugins, pool, replica), replica, settings.read_environment)
+                with anyio.fail_after(_ASKED_S):
+                    async with adapter:
+                        props = Names(pool.served_as, replica.served_as).props(await adapter.props())
+            except AdapterError as exc:
+                faults.append(f"{place}: {exc.message}")
+                continue
+            except TimeoutError:
+                faults.append(f"{place}: it did not answer within {_ASKED_S:g} s")
+                continue
+            served = [model for model in props.models if not pool.models or model.name in pool.models]
+            if (fault := embeddings_fault(served, pool.embeddings)) is not None:
+                faults.append(f"{place}, embeddings: {fault}")
+    return faults
+
+
+def _create(plugin: AdapterPlugin, replica: ReplicaSettings, read_environment: bool) -> WorkerAdapter:
     return plugin.create(replica.adapter_options, environ=os.environ if read_environment else None)
 
 

@@ -42,6 +42,7 @@ from orchestrator.rollout.report import RolloutReport
 from orchestrator.rollout.shadow import Shadows
 from orchestrator.sessions.affinity import Affinity
 from orchestrator.work.dispatch import Dispatcher
+from orchestrator.work.embeddings import EmbeddingAnswer, EmbeddingRequest, Embeddings
 from orchestrator.work.intake import Intake
 from orchestrator.work.jobs import Jobs
 from orchestrator.work.ledger import Ledger
@@ -107,6 +108,7 @@ class Orchestrator:
         self._tasks = Tasks(self._fleet, self._intake, self._jobs, self._ledger, dispatcher, self._shadows)
         self._model_control = ModelControl(self._fleet, self._serving)
         self._tensors = Tensors(self._intake, self._ledger, self._serving.other_for)
+        self._embeddings = Embeddings(self._intake, self._ledger, self._serving)
         self._exit = AsyncExitStack()
         self.changes = self._ledger.changes
         """Tells what changes for tasks."""
@@ -248,6 +250,19 @@ class Orchestrator:
     ) -> TensorStream:
         """Return the responses of one inference as they arrive; iterating raises like `infer`, closing cancels."""
         return TensorStream(self._tensors.infer_stream(request, owner, session_id))
+
+    async def embed(self, request: EmbeddingRequest, *, owner: str | None = None) -> EmbeddingAnswer:
+        """Return the embeddings of texts, by as few inferences as the model's tensors allow.
+
+        Which tensors those are its pool's settings say (`embeddings`), or else what the model declares. Of several
+        inferences a few run at a time; the first that fails ends the others.
+
+        Raises:
+            Unsupported: The model has no such tensors.
+            InvalidRequest: Its embeddings have another number of dimensions than is asked for.
+            AdapterError: As `infer` does.
+        """
+        return await self._embeddings.embed(request, owner)
 
     # -- pools --------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 from types import TracebackType
@@ -29,8 +28,10 @@ from adapter_clients.detection.plans import Plans
 from adapter_clients.detection.results import DetectionResult, DetectionTimings
 from adapter_clients.detection.settings import DetectionSettings
 from adapter_clients.engines import adapter_from_env, find_adapter
+from adapter_clients.ordered import in_order
 from adapter_clients.statistics import ClientStatistics, StatisticsKeeper
-from adapter_kit.images.reading import PictureSource, read_picture
+from adapter_kit.images.picture import Picture
+from adapter_kit.images.reading import PictureSource, open_picture
 from adapter_kit.retries import Retries
 
 T = TypeVar("T")
@@ -56,6 +57,8 @@ class DetectionClient:
         self._owns = owns_adapter
         self._plans = Plans(adapter, self.settings)
         self._kept = StatisticsKeeper()
+        # Of a batch one picture is ready first, and not all of them at the same time, late.
+        self._processors = asyncio.Semaphore(_processors())
         # Wrong settings show here, not at the first picture.
         _ = self.settings.class_names, self.settings.limits
 
@@ -160,7 +163,7 @@ class DetectionClient:
         each = self.detect_each(chosen, model=model, confidence=confidence, iou=iou, timeout_s=timeout_s)
         return [result async for result in each]
 
-    async def detect_each(
+    def detect_each(
         self, images: Iterable[PictureSource] | AsyncIterable[PictureSource], *, model: str | None = None,
         confidence: float | None = None, iou: float | None = None, timeout_s: float | None = None,
     ) -> AsyncIterator[DetectionResult | AdapterError]:  # fmt: skip
@@ -168,7 +171,6 @@ class DetectionClient:
 
         Pictures are taken from `images` as there is room, `max_in_flight` at once; leaving early cancels those.
         """
-        waiting: deque[asyncio.Task[DetectionResult | AdapterError]] = deque()
 
         async def one(image: PictureSource) -> DetectionResult | AdapterError:
             try:
@@ -176,17 +178,7 @@ class DetectionClient:
             except AdapterError as exc:
                 return exc
 
-        try:
-            async for image in _each(images):
-                waiting.append(asyncio.create_task(one(image)))
-                if len(waiting) == self.settings.max_in_flight:
-                    yield await _first(waiting)
-            while waiting:
-                yield await _first(waiting)
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        return in_order(images, one, at_once=self.settings.max_in_flight)
 
     async def is_healthy(self, model: str | None = None) -> bool:
         """Return whether the engine takes work, and the model too where one is named or set. Raises nothing of the
@@ -216,15 +208,17 @@ class DetectionClient:
             raise ConfigurationError("which model? Set TRITON_MODEL, or give model='…'")
         timeout_s = timeout_s or settings.timeout_s
         ends = asyncio.get_running_loop().time() + timeout_s
-        pixels = await to_thread.run_sync(_read, image, settings)
+        async with self._processors:
+            picture = await to_thread.run_sync(_read, image, settings)
+        width, height = picture.width, picture.height
         read = perf_counter()
         attempts = _Attempts(settings.max_retries, ends)
         try:
             async with asyncio.timeout_at(ends):
                 plan = await attempts.make(lambda: self._plans.get(name))
-                tensors, placement = await to_thread.run_sync(plan.place, pixels)
-                height, width = pixels.shape[:2]
-                del pixels
+                async with self._processors:
+                    tensors, placement = await to_thread.run_sync(plan.place, picture)
+                del picture
                 placed = perf_counter()
                 response = await self._infer(name, tensors, attempts)
                 inferred = perf_counter()
@@ -281,27 +275,16 @@ class _Attempts:
                 self.repeated += 1
 
 
-def _read(image: PictureSource, settings: DetectionSettings) -> Any:
-    return read_picture(image, settings.limits, array_order=settings.array_order)
+def _processors() -> int:
+    """Return how many pictures are worth being decoded at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read(image: PictureSource, settings: DetectionSettings) -> Picture:
+    return open_picture(image, settings.limits, array_order=settings.array_order)
 
 
 def _share(value: float | None) -> float | None:
     if value is not None and not 0 <= value <= 1:
         raise InvalidRequest(f"confidence and iou are between 0 and 1, not {value!r}")
     return value
-
-
-async def _first(waiting: deque[asyncio.Task[T]]) -> T:
-    """Return what the first task came to; it stays in line until then, so that leaving early cancels it too."""
-    found = await waiting[0]
-    del waiting[0]
-    return found
-
-
-async def _each(images: Iterable[PictureSource] | AsyncIterable[PictureSource]) -> AsyncIterator[PictureSource]:
-    if isinstance(images, AsyncIterable):
-        async for image in images:
-            yield image
-    else:
-        for image in images:
-            yield image

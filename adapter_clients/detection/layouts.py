@@ -191,7 +191,9 @@ def _by_metadata(facts: _Facts, metadata: ModelMetadata, table: Shape, values: i
     if columns == 5 + classes and rows in {3 * each for each in cells}:
         return Choice("objectness", task, "the number of class names", classes)
     if metadata.gives_rows is None and columns == 6 + values and rows not in cells:
-        return Choice("rows", task, "the shape; its metadata is too old to say", classes, values)
+        return Choice("rows", task, "the shape; its metadata is too old to say", classes, values, guessed=True)
+    if metadata.head is None and columns == 4 + classes and rows not in cells:
+        return Choice("rtdetr", task, "the number of class names", classes)  # of releases before 8.4
     if rows not in cells and columns in cells:
         _refuse_names(facts, table, rows - 4 - values)
     return None

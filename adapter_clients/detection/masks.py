@@ -18,6 +18,13 @@ class Mask(msgspec.Struct, frozen=True, eq=False):
     box: Box
     placement: Placement
 
+    def is_empty(self, box: np.ndarray[Any, Any]) -> bool:
+        """Return whether no cell of the grid within a box in pixels of the input belongs to the thing."""
+        rows, columns = self.logits.shape
+        cells = np.array([columns / self.placement.width, rows / self.placement.height] * 2)
+        x1, y1, x2, y2 = np.ceil(box * cells).clip(0, max(rows, columns)).astype(int)
+        return not (self.logits[y1:y2, x1:x2] > 0).any()
+
     @property
     def left(self) -> int:
         return int(np.floor(self.box.x1))
@@ -30,8 +37,8 @@ class Mask(msgspec.Struct, frozen=True, eq=False):
         """Return the mask within the box, [height, width]; its first pixel is at `left`, `top` in the picture."""
         right, bottom = int(np.ceil(self.box.x2)), int(np.ceil(self.box.y2))
         place, grid = self.placement, self.logits.shape
-        x = (np.arange(self.left, right) + 0.5) * place.placed_width / place.picture_width + place.left
-        y = (np.arange(self.top, bottom) + 0.5) * place.placed_height / place.picture_height + place.top
+        x = (np.arange(self.left, right) + 0.5) * place.gains[0] + place.left
+        y = (np.arange(self.top, bottom) + 0.5) * place.gains[1] + place.top
         columns = _between(x * grid[1] / place.width - 0.5, grid[1])
         rows = _between(y * grid[0] / place.height - 0.5, grid[0])
         lines = self.logits[rows[0]] * (1 - rows[2])[:, None] + self.logits[rows[1]] * rows[2][:, None]

@@ -19,10 +19,10 @@ from adapter_clients.detection.masks import mask_of
 from adapter_clients.detection.metadata import ModelMetadata, read_metadata
 from adapter_clients.detection.names import coco_names
 from adapter_clients.detection.placing import Placement, place, put
-from adapter_clients.detection.resizing import Pixels
 from adapter_clients.detection.results import Detection
 from adapter_clients.detection.settings import DetectionSettings
 from adapter_clients.detection.suppression import suppress
+from adapter_kit.images.picture import Picture
 
 _FLOATS = frozenset({"FP32", "FP16", "FP64", "BF16"})
 
@@ -52,14 +52,12 @@ class Plan:
             told = ", ".join(f"{spec.name} {spec.datatype}" for spec in model.outputs)
             raise Unsupported(f"model {model.name!r} gives no floats, and boxes are floats: {told}")
 
-    def place(self, pixels: Pixels) -> tuple[tuple[Tensor, ...], Placement]:
-        """Return the model's inputs for a picture's pixels, and where the picture lies in them."""
+    def place(self, picture: Picture) -> tuple[tuple[Tensor, ...], Placement]:
+        """Return the model's inputs for a picture, and where it lies in them."""
         settings, image = self._settings, self.image
         family = FAMILIES[self._choice.layout] if self._choice else UNTIL_THE_ANSWER
-        placement = place(
-            pixels.shape[1], pixels.shape[0], image.width, image.height, settings.placing or family.placing
-        )
-        placed = put(pixels, placement, antialiased=family.antialiased)
+        placement = place(picture.width, picture.height, image.width, image.height, settings.placing or family.placing)
+        placed = put(picture, placement, antialiased=family.antialiased)
         tensors = image.tensors(
             placed, placement, normalise=settings.normalise or family.normalise,
             channels=settings.channels or family.channels,
@@ -181,6 +179,8 @@ def _detections(
         mask = None
         if found.prototypes is not None and found.extras is not None:
             mask = mask_of(found.extras[index], found.prototypes, box, placement)
+            if mask.is_empty(found.boxes[index]):
+                continue  # a box around nothing: the reference has none of them either
         detections.append(
             Detection(
                 class_name=names.get(number, str(number)),

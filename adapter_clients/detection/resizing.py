@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adapter_kit.images.picture import Picture
+
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Lines = np.ndarray[Any, Any]
 
@@ -31,13 +33,32 @@ class _Axis(NamedTuple):
         return not self.weight.any()
 
 
+def resized(picture: Picture, width: int, height: int) -> Pixels:
+    """Return a picture resized to [height, width, 3], as `resize` does."""
+    across, down = picture.width // width, picture.height // height
+    if (across, down) == (1, 1) or (across * width, down * height) != (picture.width, picture.height):
+        return resize(picture.pixels(), width, height)
+    # Of a block of whole sides only its middle counts: one, two or four pixels, in equal parts.
+    parts = [picture.every(across, down, left=left, top=top) for top in _middle(down) for left in _middle(across)]
+    if len(parts) == 1:
+        return parts[0]
+    total = parts[0].astype(np.uint16)
+    for part in parts[1:]:
+        total += part
+    total += len(parts) // 2
+    total >>= len(parts) // 2
+    return total.astype(np.uint8)
+
+
+def _middle(side: int) -> tuple[int, ...]:
+    return (side // 2,) if side % 2 else (side // 2 - 1, side // 2)
+
+
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     """Return `pixels` [h, w, 3] resized to [height, width, 3]."""
     if pixels.shape[:2] == (height, width):
         return pixels
     x, y = _axis(pixels.shape[1], width), _axis(pixels.shape[0], height)
-    if x.is_plain and y.is_plain:
-        return pixels[_evenly(y.first)][:, _evenly(x.first)]
     # Only the rows that count are touched: of a tall picture most are not.
     found = _part(_across(pixels, y.first, x), y.rest)
     if not y.is_plain:
@@ -45,14 +66,6 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     found += 2
     found >>= 2
     return found.astype(np.uint8).reshape(height, width, 3)
-
-
-def _evenly(positions: Lines) -> slice | Lines:
-    """Return evenly spaced positions as a slice, which copies nothing; a side shrunk to an odd whole part has such."""
-    step = int(positions[1] - positions[0]) if len(positions) > 1 else 1
-    if step > 0 and (np.diff(positions) == step).all():
-        return slice(int(positions[0]), int(positions[-1]) + 1, step)
-    return positions
 
 
 def _part(lines: Lines, weights: Lines) -> Lines:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from jinja2 import meta, nodes
 
 _OPAQUE = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+_IDS = frozenset({"id", "tool_call_id"})
 _KEEP_PARTS = frozenset({"list", "select", "selectattr", "reject", "rejectattr", "reverse", "sort", "unique"})
 
 
@@ -24,6 +26,8 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """It looks at the tool calls of a message."""
     image_type: str
     """What it calls a part that is an image."""
+    id_length: int | None
+    """How many characters it wants in the id of a tool call; `None` where it does not count them."""
     variables: frozenset[str]
     """Values that it looks up."""
     phrases: frozenset[str]
@@ -40,6 +44,7 @@ def expected_by(tree: nodes.Template) -> Expected:
         tells_null=contents.are_asked("none"),
         tool_calls="tool_calls" in phrases or any(each.attr == "tool_calls" for each in tree.find_all(nodes.Getattr)),
         image_type="image_url" if "image_url" in phrases and "image" not in phrases else "image",
+        id_length=_id_length(tree),
         variables=frozenset(meta.find_undeclared_variables(tree)),
         phrases=phrases,
     )
@@ -49,6 +54,25 @@ def other_files(tree: nodes.Template) -> Iterator[int]:
     """Yield the lines where a template wants another one, which there is not."""
     for kind in _OPAQUE:
         yield from (node.lineno for node in tree.find_all(kind))
+
+
+def _id_length(tree: nodes.Template) -> int | None:
+    """`call.id | length != 9`"""
+    for compared in tree.find_all(nodes.Compare):
+        counted = compared.expr
+        if isinstance(counted, nodes.Filter) and counted.name in ("length", "count") and _name_of(counted.node) in _IDS:
+            for side in compared.ops:
+                wanted = side.expr.value if isinstance(side.expr, nodes.Const) else None
+                if side.op in ("eq", "ne") and isinstance(wanted, int):
+                    return wanted
+    return None
+
+
+def _name_of(node: nodes.Node | None) -> Any:
+    """Return the attribute, or the constant index, that an expression ends in."""
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    return node.arg.value if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) else None
 
 
 class _Contents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from math import isfinite
@@ -34,11 +35,15 @@ def value_of(message: Message, expected: Expected, *, without_image: int | None 
         fields["name"] = message.name
     if message.tool_calls:
         fields["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _arguments(call)}}
+            {
+                "id": _id(call.id, expected),
+                "type": "function",
+                "function": {"name": call.name, "arguments": _arguments(call)},
+            }
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:
-        fields["tool_call_id"] = message.tool_call_id
+        fields["tool_call_id"] = _id(message.tool_call_id, expected)
     return fields
 
 
@@ -76,6 +81,15 @@ def _content(message: Message, expected: Expected, without_image: int | None) ->
     if expected.tells_text and (not isinstance(content, tuple) or (len(content) == 1 and not message.images)):
         return message.text
     return Parts(parts)
+
+
+def _id(id: str, expected: Expected) -> str:
+    """Return an id as the template wants it. Some demand a length that other servers' ids, and ours, have not: those
+    become others, always the same one for the same id."""
+    length = expected.id_length
+    if length is None or (len(id) == length and id.isalnum()):
+        return id
+    return hashlib.sha256(id.encode()).hexdigest()[:length]
 
 
 def _arguments(call: ToolCall) -> Any:

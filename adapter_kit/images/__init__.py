@@ -7,6 +7,16 @@ Importing this loads neither Pillow nor numpy: the functions do, and say how to 
 
 from adapter_kit.images.encoding import EncodedPicture, encode_picture
 from adapter_kit.images.limits import PictureLimits
-from adapter_kit.images.reading import FORMATS, PictureSource, read_picture
+from adapter_kit.images.picture import Picture
+from adapter_kit.images.reading import FORMATS, PictureSource, open_picture, read_picture
 
-__all__ = ["FORMATS", "EncodedPicture", "PictureLimits", "PictureSource", "encode_picture", "read_picture"]
+__all__ = [
+    "FORMATS",
+    "EncodedPicture",
+    "Picture",
+    "PictureLimits",
+    "PictureSource",
+    "encode_picture",
+    "open_picture",
+    "read_picture",
+]

@@ -9,13 +9,13 @@ import msgspec
 
 from adapter_api import InvalidRequest
 from adapter_kit.images.limits import PictureLimits
+from adapter_kit.images.picture import pixels_of
 from adapter_kit.images.reading import (
     ChannelOrder,
     PictureSource,
     open_upright,
     orientation_of,
     pillow,
-    pixels_of,
     read_bytes,
     read_picture,
 )
@@ -76,7 +76,7 @@ def encode_picture(
         return EncodedPicture(bytes(content), _KEPT[str(image.format)], *image.size)
     # Made of the pixels alone: no metadata comes along, the old orientation least of all.
     rgb = Image.fromarray(pixels_of(image))
-    return _encoded(rgb, "JPEG" if image.format == "JPEG" else "PNG", limits, max_side)
+    return _encoded(rgb, "JPEG" if image.format in ("JPEG", "MPO") else "PNG", limits, max_side)
 
 
 def _needs_nothing(image: Image.Image, content: bytes | memoryview) -> bool:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adapter_api import ConfigurationError, InvalidRequest
 from adapter_kit.images.limits import PictureLimits
+from adapter_kit.images.picture import Picture, Pixels
 from adapter_kit.installing import install_extra
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
     PictureSource = bytes | bytearray | memoryview | str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any]
 else:
     PictureSource = Any
@@ -24,9 +24,10 @@ ChannelOrder = Literal["rgb", "bgr"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What is read, by Pillow's names. Pillow knows forty more; some of them start other programs."""
+_OPENED_AS = frozenset({*FORMATS, "MPO"})
+"""MPO is what Pillow calls a JPEG with further pictures behind the first, as many telephones make them."""
 
 _ORIENTATION = 0x0112
-_BAND_PIXELS = 1 << 16
 
 
 def read_picture(
@@ -48,12 +49,22 @@ def read_picture(
         InvalidRequest: It is no such picture, is cut off, has no pixels, or is larger than the limits allow.
         ConfigurationError: Pillow is not installed.
     """
+    return open_picture(source, limits, array_order=array_order).pixels()
+
+
+def open_picture(
+    source: PictureSource, limits: PictureLimits | None = None, *, array_order: ChannelOrder = "rgb"
+) -> Picture:
+    """Return a picture, decoded and upright, for those who need its size, or not all of its pixels.
+
+    Takes and raises what `read_picture` does.
+    """
     import numpy as np
 
     limits = limits or PictureLimits()
     if isinstance(source, np.ndarray):
-        return _of_array(np.asarray(source), limits, array_order)  # a plain array, whatever kind it is of
-    return pixels_of(open_upright(source, limits))
+        return Picture(_of_array(np.asarray(source), limits, array_order))  # a plain array, whatever kind it is of
+    return Picture(open_upright(source, limits))
 
 
 def open_upright(source: PictureSource, limits: PictureLimits) -> Image.Image:
@@ -65,43 +76,12 @@ def open_upright(source: PictureSource, limits: PictureLimits) -> Image.Image:
     try:
         # The formats are looked into one by one until one fits; only the head is read.
         opened = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InvalidRequest(f"the picture has more than {limits.max_pixels:,} pixels; make it smaller") from None
     except Exception as exc:
         # A stranger's bytes in a parser's hands: what it raises is not of one family.
         raise InvalidRequest(f"this is no picture, or a broken one: {', '.join(FORMATS)} are read") from exc
     return _decoded(opened, limits)
-
-
-def pixels_of(image: Image.Image) -> Pixels:
-    """Return a Pillow image's pixels as RGB."""
-    import numpy as np
-
-    if image.mode == "F":
-        raise InvalidRequest("the picture's pixels are floats, of no known range; convert it to 8 bits a channel first")
-    try:
-        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-            # Pillow clips where it converts: everything but the darkest 256th would be white.
-            grey = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        return _copied(image)
-    except (ValueError, OSError) as exc:
-        raise InvalidRequest(f"pictures of mode {image.mode} cannot be made RGB") from exc
-
-
-def _copied(image: Image.Image) -> Pixels:
-    """Return the pixels as RGB, a band of rows at a time: of the whole at once Pillow makes two copies more, and memory
-    that comes and goes by many megabytes is given back to the system each time, and faulted in again."""
-    import numpy as np
-
-    width, height = image.size
-    pixels = np.empty((height, width, 3), np.uint8)
-    rows = max(_BAND_PIXELS // width, 1)
-    for top in range(0, height, rows):
-        below = min(top + rows, height)
-        band = image.crop((0, top, width, below))
-        pixels[top:below] = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
-    return pixels
 
 
 def read_bytes(source: Any, limits: PictureLimits) -> bytes | memoryview:
@@ -152,13 +132,19 @@ def orientation_of(image: Image.Image) -> int:
 
 def _decoded(image: Image.Image, limits: PictureLimits) -> Image.Image:
     limits.check_size(*image.size)
-    if getattr(image, "tile", None) and image.format not in FORMATS:
+    if image.format not in _OPENED_AS and not _is_decoded(image):
         raise InvalidRequest(f"pictures of format {image.format} are not read: {', '.join(FORMATS)} are")
     try:
         image.load()
     except Exception as exc:
         raise InvalidRequest("the picture is cut off or damaged: it cannot be decoded") from exc
     return _turned(image)
+
+
+def _is_decoded(image: Image.Image) -> bool:
+    """Return whether the pixels are there: of what a caller made or loaded, whatever it was before."""
+    kept = vars(image)
+    return kept.get("_im", kept.get("im")) is not None and not getattr(image, "tile", None)
 
 
 def _turned(image: Image.Image) -> Image.Image:

@@ -8,7 +8,12 @@ from typing import Any
 from adapter_api import InvalidRequest, Unsupported
 
 _MESSAGE = frozenset({"role", "name", "tool_call_id", "content", "tool_calls"})
-_IGNORED_IN_MESSAGES = frozenset({"annotations", "refusal", "reasoning_content", "reasoning"})
+_TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+"""Content parts that are text, and where they have it: answers, sent back, have other words for it than questions."""
+_IGNORED_IN_MESSAGES = frozenset({
+    "annotations", "refusal", "reasoning_content", "reasoning", "reasoning_details", "thinking_blocks",
+    "provider_specific_fields", "cache_control", "id",
+})  # fmt: skip
 """What answers carry beside their words: clients send them back with the conversation."""
 
 
@@ -30,8 +35,8 @@ def message_of(message: Any) -> dict[str, Any]:
 
 def _part(part: Any) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text":
-        return {"type": "text", "text": part.get("text")}
+    if kind in _TEXTS:
+        return {"type": "text", "text": part.get(_TEXTS[kind])}
     if kind == "image_url":
         image = part.get("image_url")
         url = image.get("url") if isinstance(image, dict) else image
@@ -51,15 +56,39 @@ def _tool_call(call: Any) -> dict[str, Any]:
 def tool_of(tool: Any) -> dict[str, Any]:
     function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
     if not isinstance(function, dict):
-        raise Unsupported("tools must be of type function")
+        raise Unsupported("'tools' must be of type function")
     return {name: function[name] for name in ("name", "description", "parameters") if function.get(name) is not None}
 
 
-def tool_choice_of(choice: Any) -> str | None:
-    if isinstance(choice, dict):
-        function = choice.get("function")
-        return function.get("name") if isinstance(function, dict) else None
-    return choice if isinstance(choice, str) else None
+def chosen_of(tools: list[dict[str, Any]], choice: Any) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the tools that may be called, and the choice among them as a task has it.
+
+    Raises:
+        InvalidRequest, Unsupported: It is no choice, or of tools of another kind; or among tools that are not there.
+    """
+    if choice is None or isinstance(choice, str):
+        return tools, choice
+    kind = choice.get("type", "function") if isinstance(choice, dict) else None
+    if kind == "function":
+        return tools, _name_in(choice)
+    if kind != "allowed_tools":
+        raise Unsupported(f"'tool_choice' of type {kind!r} is not supported: function and allowed_tools are")
+    # The list may stand beside `type`, as responses have it.
+    allowed = choice.get("allowed_tools", choice)
+    if not isinstance(allowed, dict) or allowed.get("mode", "auto") not in ("auto", "required"):
+        raise InvalidRequest("'tool_choice.allowed_tools' must have a mode, auto or required, and tools")
+    names = {_name_in(tool) for tool in list_of(allowed, "tools")}
+    if missing := sorted(names - {tool.get("name") for tool in tools}):
+        raise InvalidRequest(f"'tool_choice' allows the tool {missing[0]!r}, which is not among 'tools'")
+    return [tool for tool in tools if tool.get("name") in names], allowed.get("mode", "auto")
+
+
+def _name_in(choice: Any) -> str:
+    function = choice.get("function", choice) if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str):
+        raise InvalidRequest("'tool_choice' must name a function")
+    return name
 
 
 def list_of(fields: Mapping[str, Any], name: str) -> list[Any]:

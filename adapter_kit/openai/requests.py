@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from adapter_api import InvalidRequest, Unsupported
+from adapter_kit.openai.engine_fields import FORMS, require_form
 from adapter_kit.openai.formats import GUIDED, constrain, is_empty, response_format_of
-from adapter_kit.openai.messages import list_of, message_of, tool_choice_of, tool_of
+from adapter_kit.openai.messages import chosen_of, list_of, message_of, tool_of
 
 SAME = (
     "temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
@@ -30,7 +31,7 @@ COMPLETION = frozenset({"prompt", "logprobs", "response_format"})
 _IGNORED = frozenset({
     "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
     "parallel_tool_calls", "request_id", "verbosity", "cache_salt", "spaces_between_special_tokens",
-    "stream_interval", "return_mm_kwargs", "return_token_offsets",
+    "stream_interval", "return_mm_kwargs", "return_token_offsets", "prediction",
 })  # fmt: skip
 """Said about the caller, or about how something is done, and not about the answer."""
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -41,13 +42,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }  # fmt: skip
 """Fields that ask for nothing with these values, beside those that `is_empty` says of every field."""
 _ASK_WHEN_FALSE = frozenset({"skip_special_tokens", "detokenize", "include_reasoning", "add_generation_prompt"})
-_ENGINES = frozenset({
-    "ignore_eos", "min_p", "skip_special_tokens", "include_stop_str_in_output", "length_penalty",
-    "truncate_prompt_tokens", "logit_bias", "stop_token_ids", "bad_words", "allowed_token_ids",
-    "thinking_token_budget", "vllm_xargs", "mm_processor_kwargs", "kv_transfer_params", "repetition_detection",
-    "truncation_side",
-})  # fmt: skip
-"""Fields of vLLM's that only an engine can honour."""
 
 
 def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -65,10 +59,16 @@ def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[s
     for name, value in fields.items():
         if name in known or _asks_for_nothing(name, value):
             continue
-        if name not in _ENGINES:
+        if name not in FORMS:
             raise Unsupported(f"{name!r} is not supported here; leave it out")
+        require_form(name, value)
         engines[name] = value
-    return {name: fields[name] for name in SAME if fields.get(name) is not None}, engines
+    same = {name: fields[name] for name in SAME if fields.get(name) is not None}
+    if _is_same(same.get("top_k"), -1):
+        same["top_k"] = 0  # vLLM's word for all tokens
+    if _is_same(same.get("seed"), -1):
+        del same["seed"]  # and for none
+    return same, engines
 
 
 def parameters_of(engines: Mapping[str, Any], namespace: str) -> dict[str, Any]:
@@ -105,8 +105,8 @@ def chat_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     if fields.get("tool_choice") not in (None, "auto", "none") and not fields.get("tools"):
         raise InvalidRequest("'tool_choice' chooses among 'tools', and there are none")
     if fields.get("tools"):
-        task["tools"] = [tool_of(tool) for tool in list_of(fields, "tools")]
-        _set(task, "tool_choice", tool_choice_of(fields.get("tool_choice")))
+        task["tools"], choice = chosen_of([tool_of(t) for t in list_of(fields, "tools")], fields.get("tool_choice"))
+        _set(task, "tool_choice", choice)
     _set(task, "chat_template_kwargs", fields.get("chat_template_kwargs"))
     variables = task.get("chat_template_kwargs", {})
     named = {name: fields[name] for name in ("reasoning_effort", "documents") if fields.get(name)}

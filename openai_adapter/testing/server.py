@@ -218,7 +218,10 @@ class FakeOpenAI:
             data.append({"object": "embedding", "index": place, "embedding": numbers})
         self.emitted += len(texts)
         data.reverse()  # the order is the index's, not the list's
-        await connection.answer(200, json.dumps({"object": "list", "data": data, "model": body["model"]}).encode())
+        count = sum(len(str(text).split()) for text in texts)
+        usage = {"prompt_tokens": count, "total_tokens": count}
+        answer = {"object": "list", "data": data, "model": body["model"], "usage": usage}
+        await connection.answer(200, json.dumps(answer).encode())
 
     async def _refuse(self, connection: Connection, refusal: tuple[int, str, str]) -> None:
         status, kind, body = refusal

@@ -68,6 +68,7 @@ def _distinct(served_as: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[st
 
 
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
+TensorName = ModelName
 ServedAs = Annotated[
     Mapping[ModelName, tuple[ModelName, ...]],
     BeforeValidator(_listed),
@@ -167,6 +168,15 @@ class ReplicaSettings(Frozen):
         return self
 
 
+class EmbeddingSettings(Frozen):
+    """Which of a model's tensors are texts, and which their embeddings; what is absent is told from the model."""
+
+    input: TensorName | None = Field(default=None, description="takes texts; absent: the only input that does")
+    output: TensorName | None = Field(
+        default=None, description="holds a vector for each text; absent: the only output of floating-point numbers"
+    )
+
+
 class PoolSettings(Frozen):
     """Replicas that serve the same models, each by an adapter of its own or by the pool's."""
 
@@ -223,6 +233,9 @@ class PoolSettings(Frozen):
     reasoning_parser: ThoughtsBy = Field(
         default="none",
         description="`think`: what stands between <think> and </think> before an answer is thought",
+    )
+    embeddings: EmbeddingSettings = Field(
+        default=EmbeddingSettings(), description="how models are asked for embeddings"
     )
     health: HealthSettings = HealthSettings()
     breaker: BreakerSettings = BreakerSettings()

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter_api import AdapterError
 from orchestrator.http import (
+    embeddings,
     kserve,
     kserve_absent,
     kserve_generate,
@@ -27,6 +28,7 @@ from orchestrator.http import (
     ops,
     page,
     problems,
+    responses,
     tasks,
 )
 from orchestrator.http.limits import BodyLimits
@@ -43,7 +45,15 @@ _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 V2: Sequence[APIRouter] = (
     kserve.router, kserve_generate.router, kserve_repository.router, kserve_absent.router, kserve_models.router,
 )  # fmt: skip
-FACES: Sequence[APIRouter] = (ops.probes, page.docs, tasks.router, openai.router, *V2)
+FACES: Sequence[APIRouter] = (
+    ops.probes,
+    page.docs,
+    tasks.router,
+    openai.router,
+    responses.router,
+    embeddings.router,
+    *V2,
+)
 """What clients call."""
 ADMIN: Sequence[APIRouter] = (ops.probes, page.docs, ops.router, page.router)
 """What those who run the host look at."""

@@ -43,6 +43,8 @@ _CHAT_MESSAGE = _object(
     tool_calls={"type": "array", "items": {"type": "object"}},
     tool_call_id=_TEXT,
 )
+_COUNT = {"type": "integer", "minimum": 1, "default": 1}
+_FORMAT = _object(("type",), type=_TEXT, json_schema={"type": "object"})
 _COMMON = {
     "model": {"type": "string", "minLength": 1},
     **{name: _field(name) for name in _ALIKE},
@@ -63,6 +65,7 @@ TASK = json_body(
     "A `TaskRequest`, and how the host is to treat it: `on_disconnect` (`cancel` or `keep`) and `history` (put the "
     "session's conversation before the messages, and remember this turn).",
 )
+_FORMAT = _object(("type",), type=_TEXT, json_schema={"type": "object"})
 CHAT = json_body(
     _object(
         ("model", "messages"),
@@ -71,12 +74,14 @@ CHAT = json_body(
         max_completion_tokens=_field("max_tokens"),
         logprobs=_FLAG,
         top_logprobs=_field("logprobs"),
-        response_format=_object(("type",), type=_TEXT, json_schema={"type": "object"}),
+        response_format=_FORMAT,
         tools={"type": "array", "items": _object(("type", "function"), type=_TEXT, function={"type": "object"})},
         tool_choice={"anyOf": [_TEXT, {"type": "object"}]},
-        documents={"type": "array", "items": {"type": "object"}},
         chat_template_kwargs=_field("chat_template_kwargs"),
         reasoning_effort=_TEXT,
+        documents={"type": "array", "items": {"type": "object"}},
+        include_reasoning=_FLAG,
+        n=_COUNT,
     ),
     "A chat completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
 )
@@ -85,10 +90,50 @@ COMPLETION = json_body(
         ("model", "prompt"),
         **_COMMON,
         prompt={"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
-        response_format=_object(("type",), type=_TEXT, json_schema={"type": "object"}),
         logprobs=_field("logprobs"),
+        response_format=_FORMAT,
+        echo=_FLAG,
+        n=_COUNT,
+        best_of=_COUNT,
     ),
     "A completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",
+)
+_ITEM = {"type": "object", "properties": {"type": _TEXT, "role": _TEXT}}
+RESPONSE = json_body(
+    _object(
+        ("model", "input"),
+        **{name: schema for name, schema in _COMMON.items() if name != "history"},
+        input={"anyOf": [_TEXT, {"type": "array", "items": _ITEM, "minItems": 1}]},
+        instructions=_TEXT,
+        previous_response_id=_TEXT,
+        store={**_FLAG, "default": True},
+        max_output_tokens=_field("max_tokens"),
+        text=_object(format=_object(("type",), type=_TEXT, schema={"type": "object"})),
+        tools={
+            "type": "array",
+            "items": _object(("type", "name"), type=_TEXT, name=_TEXT, parameters={"type": "object"}),
+        },
+        tool_choice={"anyOf": [_TEXT, {"type": "object"}]},
+        parallel_tool_calls=_FLAG,
+        reasoning=_object(effort=_TEXT),
+        include={"type": "array", "items": _TEXT},
+        top_logprobs=_field("logprobs"),
+        truncation={"enum": ["auto", "disabled"]},
+        metadata={"type": "object", "additionalProperties": _TEXT},
+        chat_template_kwargs=_field("chat_template_kwargs"),
+    ),
+    "A response as OpenAI's API has it; a field that cannot be honoured is refused by name.",
+)
+EMBEDDING = json_body(
+    _object(
+        ("model", "input"),
+        model={"type": "string", "minLength": 1},
+        input={"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]},
+        encoding_format={"enum": ["float", "base64"], "default": "float"},
+        dimensions={"type": "integer", "minimum": 1},
+        timeout_s=_field("timeout_s"),
+    ),
+    "Texts to embed, as OpenAI's API has it. `dimensions` must be what the model gives anyway.",
 )
 INFERENCE = json_body(
     _object(

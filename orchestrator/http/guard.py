@@ -16,8 +16,8 @@ from orchestrator.config.server import is_loopback
 from orchestrator.http.problems import Refused
 
 OPEN_PATHS = frozenset({
-    "/livez", "/readyz", "/health", "/ping", "/v2/health", "/v2/health/live", "/v2/health/ready", "/docs",
-    "/openapi.json",
+    "/livez", "/readyz", "/health", "/health/ready", "/ping", "/v2/health", "/v2/health/live", "/v2/health/ready",
+    "/docs", "/openapi.json",
 })  # fmt: skip
 """Served without a key: they tell nothing but that the host is there."""
 

@@ -25,7 +25,7 @@ from adapter_kit.openai.requests import (
 from orchestrator.http.reading import trace_of
 from orchestrator.pools.fit import ANY_ENGINE
 
-__all__ = ["CHAT", "COMPLETION", "SAME", "Asked", "parse_chat", "parse_completion"]
+__all__ = ["CHAT", "COMPLETION", "SAME", "Asked", "common_fields", "parse_chat", "parse_completion"]
 
 _OURS = ("model", "priority", "session_id", "job_id", "parameters", "timeout_s")
 SAME = (*requests.SAME, *_OURS)
@@ -58,13 +58,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    common = _common(fields, headers, CHAT | {"n", "include_reasoning"})
+    common = common_fields(fields, headers, CHAT | {"n", "include_reasoning"})
     return _asked([{**common, **chat_of(fields)}], fields)
 
 
 def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    common = _common(fields, headers, COMPLETION | {*_SEVERAL})
+    common = common_fields(fields, headers, COMPLETION | {*_SEVERAL})
     n, best = _count(fields, "n"), _count(fields, "best_of")
     if best not in (1, n):
         raise Unsupported("'best_of' is not supported here, unless it is 'n'; leave it out")
@@ -76,7 +76,8 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
     return _asked([{**common, **first, "prompt": prompt} for prompt in prompts], fields)
 
 
-def _common(fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str]) -> dict[str, Any]:
+def common_fields(fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str]) -> dict[str, Any]:
+    """Return the parts of a task that every request may have; raises `Unsupported` for a field that nobody reads."""
     task, engines = requests.common_of(fields, {*taken, *_OURS, "history"})
     task |= {name: fields[name] for name in _OURS if fields.get(name) is not None}
     if isinstance(priority := task.get("priority"), int) and not isinstance(priority, bool):

@@ -34,6 +34,12 @@ async def ping(request: Request) -> Response:
     return await ready(request)
 
 
+@probes.get("/health/ready")
+async def health_ready(request: Request) -> Response:
+    """Say the same under the name that Triton's OpenAI frontend has."""
+    return await ready(request)
+
+
 @probes.get("/livez")
 async def live() -> Response:
     """Say that the process serves."""

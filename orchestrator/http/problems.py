@@ -15,6 +15,7 @@ STATUS_OF_CODE = {
     "invalid_request": 400,
     "context_length_exceeded": 400,
     "unsupported": 400,
+    "previous_response_not_found": 400,  # as OpenAI says it
     "model_not_found": 404,
     "not_found": 404,
     "method_not_allowed": 405,
@@ -124,7 +125,7 @@ def openai_body(error: Error) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": kind, "param": _param_in(error), "code": error.code}}
 
 
-_PARAM = re.compile(r"'([A-Za-z_][\w.]{0,63})'|invalid task: ([A-Za-z_][\w.]{0,63})")
+_PARAM = re.compile(r"'([A-Za-z_][\w.]{0,63})'|invalid task: ([A-Za-z_][\w.]{0,63}):")
 
 
 def _param_in(error: Error) -> str | None:

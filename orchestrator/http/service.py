@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 import anyio
@@ -18,6 +19,7 @@ from orchestrator.http.reading import inflate, parse_object, require_coding
 from orchestrator.http.session_header import session
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.sessions.conversation import Conversations
+from orchestrator.sessions.responses import Responses
 from orchestrator.work.journal import Journal
 from orchestrator.work.keep import KeptTasks
 
@@ -43,6 +45,7 @@ class Service:
         self.orchestrator = orchestrator
         self.settings = settings.server
         self.conversations = conversations
+        self.responses = Responses(settings.history, monotonic)
         self.guard = Guard(settings.server)
         limits = settings.server.limits
         self.kept = KeptTasks(
@@ -73,6 +76,7 @@ class Service:
         """Forget what is too old to be kept, though nobody asks for it."""
         self.kept.forget_old()
         self.conversations.histories.forget_old()
+        self.responses.forget_old()
 
     async def accept(
         self, task: TaskRequest, client: Client, *, history: bool = False, share: Share | None = None

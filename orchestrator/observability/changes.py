@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from adapter_api import PluginReport, PluginStatus
+from adapter_api import EngineProps, PluginReport, PluginStatus
 from orchestrator.observability.metrics import OrchestratorMetrics
+from orchestrator.pools.embedding import embeddings_fault
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.replica import Replica
 
@@ -42,6 +43,8 @@ class _Seen(msgspec.Struct, kw_only=True):
     models: frozenset[str] = frozenset()
     version: str | None = None
     certificate: tuple[float, str] | None = None
+    described: EngineProps | None = None
+    embeddings: str | None = None
 
 
 class Changes:
@@ -68,9 +71,20 @@ class Changes:
         self._look_at_models(replica, seen)
         if replica.props is not None:
             self._look_at_version(replica, seen)
+            if replica.props is not seen.described:
+                seen.described = replica.props
+                self._look_at_embeddings(pool, replica, seen)
             ends = replica.props.certificate_expires_at
             whose = f"our certificate for replica {replica.pool_id}/{replica.id}"
             seen.certificate = self._look_at_certificate(whose, ends, seen.certificate, replica.pool_id, replica.id)
+
+    def _look_at_embeddings(self, pool: Pool, replica: Replica, seen: _Seen) -> None:
+        """Warn where none of a replica's models has the tensors that the settings name."""
+        models = replica.props.models if replica.props is not None else ()
+        fault = embeddings_fault([each for each in models if pool.may_serve(each.name)], pool.settings.embeddings)
+        if fault not in (None, seen.embeddings):
+            _log.warning("pool %s cannot embed at replica %s: %s", pool.id, replica.id, fault)
+        seen.embeddings = fault
 
     def look_at_plugins(self, reports: Iterable[PluginReport]) -> None:
         """Tell which plugins cannot be used, and why."""

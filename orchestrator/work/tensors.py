@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from time import perf_counter
+from typing import TypeVar
 
 import anyio
 import msgspec
@@ -32,6 +33,7 @@ from orchestrator.pools.told import tell
 from orchestrator.work.intake import Intake
 from orchestrator.work.ledger import Ledger
 
+T = TypeVar("T")
 _SHORTEST_S = 1e-6
 """What engines count in."""
 OtherPool = Callable[[Ticket], Pool | None]
@@ -103,20 +105,38 @@ class Tensors:
 
 async def infer(ticket: Ticket, request: InferRequest, other_pool: OtherPool) -> InferResponse:
     """Return the one response; raises `AdapterError`. The ticket is released whatever happens."""
+
+    async def ask(replica: Replica) -> InferResponse:
+        response = await adapter_of(replica).infer(as_taken(ticket, replica, request))
+        ticket.version = response.model_version
+        return as_asked(response, request)
+
+    return await run(ticket, ask, other_pool)
+
+
+async def run(ticket: Ticket, ask: Callable[[Replica], Awaitable[T]], other_pool: OtherPool) -> T:
+    """Return what asking a replica returns; raises `AdapterError`. The ticket is released whatever happens.
+
+    Args:
+        ticket: A place in a pool.
+        ask: Asks a replica, and raises `AdapterError`; if that provably reached no engine, it may be called again, with
+            another replica.
+        other_pool: Names another pool for what the ticket's cannot run.
+    """
     with anyio.move_on_after(ticket.remaining_s) as ticket.scope:
         while True:
             replica = await _granted(ticket, other_pool)
+            ticket.attempts += 1
             began = perf_counter()
             try:
-                response = await _adapter(replica).infer(_as_taken(ticket, replica, request))
+                answer = await ask(replica)
             except AdapterError as exc:
                 if not _failed(ticket, replica, exc, other_pool):
                     raise
                 _move(ticket, other_pool)
             else:
                 _succeeded(ticket, began)
-                ticket.version = response.model_version
-                return _as_asked(response, request)
+                return answer
     ticket.raise_refusal()
     raise _out_of_time(ticket)
 
@@ -129,13 +149,14 @@ async def infer_stream(ticket: Ticket, request: InferRequest, other_pool: OtherP
         replica = ticket.replica
         if replica is None:
             raise _out_of_time(ticket)
+        ticket.attempts += 1
         began = perf_counter()
         try:
-            async with _adapter(replica).infer_stream(_as_taken(ticket, replica, request)) as stream:
+            async with adapter_of(replica).infer_stream(as_taken(ticket, replica, request)) as stream:
                 async for response in stream:
                     ticket.shown = True
                     ticket.version = response.model_version
-                    yield _as_asked(response, request)
+                    yield as_asked(response, request)
             _succeeded(ticket, began)
             return
         except AdapterError as exc:
@@ -144,15 +165,15 @@ async def infer_stream(ticket: Ticket, request: InferRequest, other_pool: OtherP
             _move(ticket, other_pool)
 
 
-def _adapter(replica: Replica) -> WorkerAdapter:
+def adapter_of(replica: Replica) -> WorkerAdapter:
+    """Return the open adapter of a replica; raises `AdapterClosed` where it was closed in the meantime."""
     if replica.adapter is None:
         raise AdapterClosed(f"replica {replica.id!r} was just closed", retryable=True)
     return replica.adapter
 
 
-def _as_taken(ticket: Ticket, replica: Replica, request: InferRequest) -> InferRequest:
+def as_taken(ticket: Ticket, replica: Replica, request: InferRequest) -> InferRequest:
     """Return the request for one more attempt: by the name that the replica's engine has for its model."""
-    ticket.attempts += 1
     props = replica.model_props(request.model)
     if props is not None and props.max_batch_size and request.inputs and request.inputs[0].shape:
         ticket.rows = max(1, request.inputs[0].shape[0])
@@ -163,7 +184,7 @@ def _as_taken(ticket: Ticket, replica: Replica, request: InferRequest) -> InferR
     return msgspec.structs.replace(request, model=model, timeout_s=ticket.remaining_s, queue_timeout_s=queue_timeout_s)
 
 
-def _as_asked(response: InferResponse, request: InferRequest) -> InferResponse:
+def as_asked(response: InferResponse, request: InferRequest) -> InferResponse:
     """Return the response under the name of the model that was asked for."""
     return response if response.model == request.model else msgspec.structs.replace(response, model=request.model)
 

@@ -107,6 +107,41 @@ def test_content_that_is_null_is_null_for_those_who_ask_and_empty_for_others(sou
     assert ChatTemplate(source).render(calling("{}", content=None)) == prompt
 
 
+@pytest.mark.parametrize("asks", [
+    "{% if call.id | length != 9 %}{{ raise_exception('nine!') }}{% endif %}",
+    "{% if not call['id'] is defined or (call['id']|length) != 9 %}{{ raise_exception('nine!') }}{% endif %}",
+    "{% if call.id | count == 9 %}{% else %}{{ raise_exception('nine!') }}{% endif %}",
+])  # fmt: skip
+@pytest.mark.parametrize("id", ["call_0123456789abcdef01234567", "chatcmpl-tool-1", "1", "aaaa-bbbb", "abc123XYZ"])
+def test_a_template_that_counts_the_letters_of_a_calls_id_gets_as_many(asks: str, id: str) -> None:
+    source = (
+        "{% for m in messages %}{% for call in m.tool_calls or [] %}" + asks + "<{{ call.id }}>{% endfor %}"
+        "{% if m.role == 'tool' %}[{{ m.tool_call_id }}]{% endif %}{% endfor %}"
+    )
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": id, "name": "f", "arguments": "{}"}]},
+        {"role": "tool", "tool_call_id": id, "content": "5"},
+    ]
+
+    prompt = ChatTemplate(source).render(TaskRequest.parse({"model": "m", "messages": messages}))
+
+    told = prompt[1:10]
+    assert prompt == f"<{told}>[{told}]"
+    assert told.isalnum()
+    assert (told == id) == (id == "abc123XYZ"), "an id that will do stays"
+
+
+def test_ids_of_calls_are_left_alone_where_a_template_does_not_count_their_letters() -> None:
+    source = "{% for m in messages %}{% for call in m.tool_calls or [] %}<{{ call.id }}>{% endfor %}{% endfor %}"
+    call = {"id": "call_0123456789abcdef01234567", "name": "f", "arguments": "{}"}
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+
+    prompt = ChatTemplate(source).render(TaskRequest.parse({"model": "m", "messages": messages}))
+
+    assert prompt == f"<{call['id']}>"
+
+
 def test_tools_reach_the_template_as_they_were_given_and_may_have_one_of_their_own() -> None:
     tools = [{"name": "f", "description": "d", "parameters": {"type": "object"}}, {"name": "g"}]
     both = ChatTemplate("default", tool_use="{{ tools | tojson }}")

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from adapter_api import ConfigurationError, InvalidRequest
-from adapter_kit.images import PictureLimits, encode_picture, read_picture
+from adapter_kit.images import FORMATS, PictureLimits, encode_picture, read_picture
 
 Array = np.ndarray[Any, Any]
 
@@ -33,9 +33,9 @@ _BACK = {
 """How a camera stores what EXIF calls by this number."""
 
 
-def stored(orientation: int, format: str, **options: Any) -> bytes:
+def stored(orientation: int, format: str, upright: Array = UPRIGHT, **options: Any) -> bytes:
     turn = _BACK[orientation]
-    image = Image.fromarray(UPRIGHT)
+    image = Image.fromarray(upright)
     exif = Image.Exif()
     exif[0x0112] = orientation
     return saved(image if turn is None else image.transpose(turn), format, exif=exif, **options)
@@ -51,7 +51,7 @@ def saved(image: Image.Image, format: str, **options: Any) -> bytes:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
 def test_a_picture_that_is_stored_turned_is_read_upright(format: str, orientation: int) -> None:
-    options = {"lossless": True} if format == "WEBP" else {}
+    options: dict[str, Any] = {"lossless": True} if format == "WEBP" else {}
 
     assert (read_picture(stored(orientation, format, **options)) == UPRIGHT).all()
 
@@ -95,6 +95,30 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
 
 
+def claiming(format: str, width: int, height: int) -> bytes:
+    """Return a small picture whose head says that it is of that size."""
+    content = bytearray(saved(Image.fromarray(UPRIGHT), format))
+    if format == "PNG":
+        return bomb(width, height)
+    if format == "JPEG":
+        at = content.index(b"\xff\xc0") + 5
+        content[at : at + 4] = struct.pack(">HH", height, width)
+    elif format == "BMP":
+        content[18:26] = struct.pack("<ii", width, height)
+    elif format == "GIF":
+        content[6:10] = struct.pack("<HH", width, height)
+    elif format == "WEBP":
+        at = content.index(b"\x9d\x01\x2a") + 3
+        content[at : at + 4] = struct.pack("<HH", width, height)
+    elif format == "TIFF":
+        at = struct.unpack_from("<I", content, 4)[0]
+        for entry in range(at + 2, at + 2 + 12 * struct.unpack_from("<H", content, at)[0], 12):
+            tag = struct.unpack_from("<H", content, entry)[0]
+            if tag in (256, 257):
+                struct.pack_into("<HII", content, entry + 2, 4, 1, width if tag == 256 else height)
+    return bytes(content)
+
+
 def truncated(format: str) -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     whole = saved(Image.fromarray(noise), format)
@@ -106,6 +130,7 @@ def truncated(format: str) -> bytes:
     "source",
     [
         b"", b"this is no picture", b"\x89PNG\r\n\x1a\n", bomb(0, 0), bomb(13_400, 13_400), bomb(60_000, 60_000),
+        *(claiming(format, 13_400, 13_400) for format in FORMATS), claiming("JPEG", 0, 40), claiming("BMP", 0, 0),
         *(truncated(format) for format in ("PNG", "JPEG", "WEBP", "BMP", "TIFF")),
         "no/such/file.png", os.curdir, os.devnull, "https://example.com/a.png", "a\0b", 7, None, [1, 2],
         saved(Image.new("F", (4, 4)), "TIFF"), Image.new("F", (4, 4)),
@@ -129,26 +154,32 @@ def test_what_is_too_large_is_refused_before_it_is_decoded(tmp_path: Path) -> No
         "import resource, sys\n"
         "from adapter_api import InvalidRequest\n"
         "from adapter_kit.images import read_picture\n"
-        "read_picture(sys.argv[3])\n"
+        "read_picture(sys.argv[1])\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "for path in sys.argv[1:3]:\n"
+        "for path in sys.argv[2:]:\n"
         "    try: read_picture(path)\n"
         "    except InvalidRequest as exc: print(exc)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
     many = tmp_path / "many.png"
     many.write_bytes(black)
+    claims = [tmp_path / f"claims.{format}" for format in FORMATS]
+    for path, format in zip(claims, FORMATS, strict=True):
+        path.write_bytes(claiming(format, 13_400, 13_400))
     small = tmp_path / "small.png"
     small.write_bytes(saved(Image.fromarray(UPRIGHT), "PNG"))
 
     ran = subprocess.run(
-        [sys.executable, "-c", program, large, many, small], capture_output=True, text=True, check=True, timeout=60
-    )
+        [sys.executable, "-c", program, small, large, many, *claims],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
 
     told = ran.stdout.splitlines()
     assert "200,000,000 bytes" in told[0]
     assert "9000 x 9000" in told[1]
-    assert int(told[2]) < 20_000, f"{told[2]} kB more than before"
+    assert all("50,000,000 pixels" in each for each in told[2:-1])
+    assert len(told) == 2 + len(FORMATS) + 1
+    assert int(told[-1]) < 20_000, f"{told[-1]} kB more than before"
 
 
 @pytest.mark.spec("ORCH-3069-001")
@@ -164,9 +195,13 @@ def test_limits_can_be_set_and_are_named() -> None:
 
 
 @pytest.mark.spec("ORCH-3069-002")
-@pytest.mark.parametrize("format", ["EPS", "PPM", "ICO", "TGA", "PCX", "SGI", "PDF", "DDS", "MSP"])
+@pytest.mark.parametrize(
+    "format",
+    ["AVIF", "BLP", "DDS", "DIB", "EPS", "ICNS", "ICO", "JPEG2000", "MSP", "PCX", "PDF", "PPM", "QOI", "SGI",
+     "SPIDER", "TGA", "XBM"],
+)  # fmt: skip
 def test_other_formats_are_not_opened(format: str) -> None:
-    mode = "1" if format == "MSP" else "RGB"
+    mode = {"MSP": "1", "XBM": "1", "BLP": "P"}.get(format, "RGB")
     content = saved(Image.new(mode, (32, 32)), format)
 
     with pytest.raises(InvalidRequest, match="JPEG, PNG, WEBP, BMP, GIF, TIFF"):
@@ -174,11 +209,45 @@ def test_other_formats_are_not_opened(format: str) -> None:
 
 
 @pytest.mark.spec("ORCH-3069-002")
-def test_an_image_of_another_format_that_was_not_decoded_yet_is_not(tmp_path: Path) -> None:
-    path = tmp_path / "a.eps"
-    Image.new("RGB", (8, 8)).save(path)
+def test_no_parser_of_another_format_is_given_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.init()
+    others = sorted(set(Image.OPEN) - set(FORMATS))
+    assert len(others) > 30
+    tried: list[str] = []
+    for name in others:
+        monkeypatch.setitem(Image.OPEN, name, (lambda file, filename, name=name: tried.append(name), lambda head: True))
 
-    with Image.open(path) as opened, pytest.raises(InvalidRequest, match="EPS"):
+    for head in (b"%!PS-Adobe-3.0 EPSF-3.0", b"8BPS", b"\x89HDF\r\n\x1a\n", b"SIMPLE  = T", b"/* XPM */", b"BM"):
+        with pytest.raises(InvalidRequest):
+            read_picture(head + bytes(200))
+
+    assert tried == []
+
+
+@pytest.mark.spec("ORCH-3069-002")
+def test_a_telephones_jpeg_with_more_pictures_in_it_is_read_as_its_first() -> None:
+    content = saved(Image.fromarray(UPRIGHT), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+
+    assert Image.open(io.BytesIO(content)).format == "MPO"
+    assert read_picture(content).shape == UPRIGHT.shape
+    assert encode_picture(content).media_type == "image/jpeg"
+
+
+@pytest.mark.spec("ORCH-3069-003")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_that_is_stored_turned_is_read_upright(orientation: int) -> None:
+    read = read_picture(stored(orientation, "JPEG", quality=100, subsampling=0))
+
+    assert read.shape == UPRIGHT.shape
+    assert np.abs(read.astype(int) - UPRIGHT).mean() < 2
+
+
+@pytest.mark.spec("ORCH-3069-002")
+@pytest.mark.parametrize("format", ["EPS", "ICNS", "PPM"])
+def test_an_image_of_another_format_that_was_not_decoded_yet_is_not(format: str) -> None:
+    content = io.BytesIO(saved(Image.new("RGB", (32, 32)), format))
+
+    with Image.open(content) as opened, pytest.raises(InvalidRequest, match=format):
         read_picture(opened)
 
 

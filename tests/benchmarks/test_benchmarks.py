@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from foreign_servers import make
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINES = {"tritonclient, text only", "tritonclient, same work"}
@@ -112,3 +114,41 @@ def test_detection_finds_the_box_and_is_measured_part_by_part(monkeypatch: pytes
     assert set(found["pictures_per_s"]) == {"infer", "detect_batch"}
     assert found["letterbox_ms"] > 0
     assert found["suppression_ms"] > 0
+
+
+@pytest.fixture(scope="module")
+def dynamo() -> None:
+    """Dynamo is there, and networks can be made."""
+    try:
+        make("dynamo")
+    except (RuntimeError, OSError) as exc:
+        pytest.skip(f"needs dynamo: {sys.executable} scripts/foreign_servers.py dynamo (it said: {exc})")
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
+        pytest.skip("Dynamo's frontend listens on all addresses: run as root, for a network of its own")
+
+
+@pytest.mark.long
+@pytest.mark.live
+def test_dynamo_workers_are_measured_in_pairs_and_answer_right(dynamo: None) -> None:
+    found = run("dynamo_cost.py", "--rounds", "1", "--engine", "--only", "1")
+
+    pairs = [(row["baseline"], row["worker"]) for row in found]
+    assert pairs == 2 * [("echo", "ours")] + 2 * [("relay", "triton_worker")]
+    assert all(row["cpu_us"][row[who]] > 0 for row in found for who in ("baseline", "worker"))
+
+
+@pytest.mark.long
+@pytest.mark.live
+def test_every_way_of_leaving_a_cluster_is_seen_by_the_model_after_the_client_left(dynamo: None) -> None:
+    found = run("dynamo_cancel.py", "--times", "1")
+
+    assert len(found) == 4
+    assert all(row["p50_ms"] > 0 for row in found.values()), found
+
+
+@pytest.mark.long
+def test_points_for_the_simulation_are_measured_of_one_worker_and_of_two(dynamo: None) -> None:
+    one, two = run("dynamo_scale.py", "--seconds", "1", "--engine-only")["points"]
+
+    assert (one["workers"], two["workers"]) == (1, 2)
+    assert two["per_s"] > one["per_s"]

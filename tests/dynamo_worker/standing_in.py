@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynamo_worker.following import Registered
@@ -16,6 +16,17 @@ class Raised(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
         self.code, self.message = code, message
+
+
+def as_dynamo_writes_them(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return tensors with lists for values: Dynamo reads any sequence, element by element."""
+    found = []
+    for tensor in tensors:
+        values = tensor["data"]["values"]
+        assert isinstance(values, Sequence)
+        read = [values[at] for at in range(len(values))]
+        found.append({**tensor, "data": {**tensor["data"], "values": read}})
+    return found
 
 
 class RequestContext:

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import anyio
+import msgspec
 import numpy as np
 import pytest
 
-from adapter_api import InferRequest, InferResponse, ModelProps, Tensor, WorkerAdapter
+from adapter_api import (
+    Capability,
+    End,
+    Error,
+    InferRequest,
+    InferResponse,
+    ModelProps,
+    Reasoning,
+    Started,
+    TaskRequest,
+    Tensor,
+    Token,
+    TokenEvent,
+    ToolCallDelta,
+    Usage,
+    WorkerAdapter,
+)
 from adapter_api.testing import MockAdapter, MockSettings, MockToolCall
 from dynamo_worker.asking import InFlight
 from dynamo_worker.cards import tensor_config
 from dynamo_worker.handlers import Handler, TensorHandler, TextHandler
 from dynamo_worker.prompts import parse_prompt
-from tests.dynamo_worker.standing_in import Raised, RequestContext
+from tests.dynamo_worker.standing_in import Raised, RequestContext, as_dynamo_writes_them
 from tests.dynamo_worker.test_values import given
 from triton_adapter.adapter import TritonAdapter
 from triton_adapter.embedded import EmbeddedTriton
@@ -72,7 +89,7 @@ async def test_id_priority_timeout_sequence_trace_and_parameters_reach_the_adapt
     assert (sent.sequence.id, sent.sequence.start, sent.sequence.end) == ("s", True, False)
     assert dict(sent.parameters) == {"mine": 0.5}
     assert (sent.outputs[0].name, sent.outputs[0].classification) == ("x", 2)
-    assert (piece["id"], piece["tensors"]) == ("r7", X)
+    assert (piece["id"], as_dynamo_writes_them(piece["tensors"])) == ("r7", X)
 
 
 @pytest.mark.spec("ORCH-3071-006")
@@ -162,6 +179,69 @@ async def test_a_chat_is_answered_with_a_role_texts_a_reason_and_usage() -> None
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
 
 
+class Together(MockAdapter):
+    """Says what it says in lists of what is ready together."""
+
+    def __init__(self, *lists: list[TokenEvent]) -> None:
+        super().__init__()
+        self.lists = lists
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[list[TokenEvent]]:  # type: ignore[override]
+        yield [Started(job_id=task.job_id, engine="mock", model="mock")]
+        for events in self.lists:
+            yield events
+
+
+END = End(finish_reason="length", usage=Usage(tokens_in=1, tokens_out=3))
+
+
+@pytest.mark.spec("ORCH-3071-013")
+async def test_texts_that_are_ready_together_are_one_chunk_and_the_reason_comes_with_the_last() -> None:
+    async with Together([Token(0, "a")], [Token(1, "b"), Token(2, "c"), END]) as adapter:
+        made = await handler(TextHandler, adapter)
+        chunks = [chunk async for chunk in made({**CHAT, "stream": True}, RequestContext())]
+
+    told = [(chunk["choices"][0]["delta"], chunk["choices"][0]["finish_reason"]) for chunk in chunks]
+    assert told == [({"role": "assistant", "content": "a"}, None), ({"content": "bc"}, "length")]
+
+
+@pytest.mark.spec("ORCH-3071-013")
+async def test_what_is_no_text_keeps_its_place_among_texts_that_are_ready_together() -> None:
+    thought, call = Reasoning(0, "hm"), ToolCallDelta(0, "c1", "look", "{}")
+    async with Together([thought, Token(0, "a"), Token(1, "b"), call], [END]) as adapter:
+        made = await handler(TextHandler, adapter)
+        chunks = [chunk async for chunk in made({**CHAT, "stream": True}, RequestContext())]
+
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert [sorted(delta.keys() - {"role"}) for delta in deltas] == [
+        ["reasoning_content"], ["content"], ["tool_calls"], [],
+    ]  # fmt: skip
+    assert deltas[1]["content"] == "ab"
+
+
+@pytest.mark.spec("ORCH-3071-013")
+async def test_each_token_whose_probability_was_asked_for_keeps_a_chunk_of_its_own() -> None:
+    async with Together([Token(0, "a", logprob=-0.5), Token(1, "b", logprob=-0.25), END]) as adapter:
+        made = await handler(TextHandler, adapter)
+        chunks = [chunk async for chunk in made({"prompt": "x", "logprobs": 0, "stream": True}, RequestContext())]
+
+    scored = [chunk["choices"][0]["logprobs"] for chunk in chunks]
+    assert [each and each["token_logprobs"] for each in scored] == [[-0.5], [-0.25], None]
+
+
+@pytest.mark.spec("ORCH-3071-008")
+async def test_texts_that_come_together_with_an_error_are_told_before_it() -> None:
+    async with Together(
+        [Token(0, "a"), Token(1, "b"), Error(code="overloaded", message="later", retryable=True)]
+    ) as adapter:
+        chunks = (await handler(TextHandler, adapter))({"prompt": "x"}, RequestContext())
+        text = (await anext(chunks))["choices"][0]["text"]
+        with pytest.raises(Raised) as caught:
+            await anext(chunks)
+
+    assert (text, caught.value.code) == ("ab", "overloaded")
+
+
 @pytest.mark.spec("ORCH-3071-013")
 @pytest.mark.parametrize("options, told", [(None, False), ({"include_usage": True}, True)])
 async def test_a_stream_tells_usage_only_when_it_was_asked_to(options: dict[str, Any] | None, told: bool) -> None:
@@ -242,25 +322,137 @@ async def test_a_client_that_leaves_cancels_its_task_in_the_engine() -> None:
         assert (len(running), adapter.running, rest) == (1, set(), [])
 
 
+class Once(MockAdapter):
+    """Answers each inference once, by a call that is no stream."""
+
+    async def _model_props(self, model: str) -> ModelProps:
+        props = await super()._model_props(model)
+        return msgspec.structs.replace(props, capabilities=props.capabilities - {Capability.TENSOR_STREAM})
+
+
+WAYS: list[tuple[type[Handler], type[MockAdapter], dict[str, Any]]] = [
+    (TextHandler, MockAdapter, {"prompt": "x", "stream": True}),
+    (TensorHandler, MockAdapter, {"tensors": X}),
+    (TensorHandler, Once, {"tensors": X}),
+]
+
+
 @pytest.mark.spec("ORCH-3071-003", "ORCH-3071-011")
-@pytest.mark.parametrize(
-    "kind, request_", [(TextHandler, {"prompt": "x", "stream": True}), (TensorHandler, {"tensors": X})]
-)
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("kind, engine, request_", WAYS)
 async def test_an_answer_that_dynamo_forgets_is_over_when_its_client_leaves(
-    kind: type[Handler], request_: dict[str, Any]
+    kind: type[Handler], engine: type[MockAdapter], request_: dict[str, Any], watched: bool
 ) -> None:
-    async with MockAdapter(MockSettings(reply="a b", hang_after=1, responses=5)) as adapter:
-        context, in_flight = RequestContext(), InFlight()
+    async with engine(MockSettings(reply="a b", hang_after=1, responses=5)) as adapter:
+        context, in_flight = Watched(), InFlight()
         pieces = kind(adapter, await adapter.model_props("mock"), Raised, in_flight)(request_, context)
         await anext(pieces)
-        context.leave()
         with anyio.fail_after(5):
+            if watched:
+                await context.watched.wait()
+            before = in_flight.count
+            context.leave()
             await in_flight.idle()
 
-        assert (in_flight.count, adapter.running) == (0, set())
-        with pytest.raises(StopIteration):  # as Python closes it, at any time and without an event loop
-            pieces.aclose().send(None)
+        assert (before, in_flight.count, adapter.running) == (1, 0, set())
+        await anyio.to_thread.run_sync(closed_by_python, pieces)
         assert in_flight.count == 0
+
+
+def closed_by_python(pieces: AsyncGenerator[Any, None]) -> None:
+    """Close a generator as its collector does: at any time and without an event loop."""
+    with pytest.raises(StopIteration):
+        pieces.aclose().send(None)
+
+
+@pytest.mark.spec("ORCH-3071-011")
+@pytest.mark.parametrize("kind, engine, request_", WAYS)
+async def test_an_answer_that_ends_as_its_client_leaves_is_over_once(
+    kind: type[Handler], engine: type[MockAdapter], request_: dict[str, Any]
+) -> None:
+    async with engine(MockSettings(reply="a")) as adapter:
+        context, in_flight = Watched(), InFlight()
+        pieces = kind(adapter, await adapter.model_props("mock"), Raised, in_flight)(request_, context)
+        await anext(pieces)
+        with anyio.fail_after(5):
+            await context.watched.wait()
+            context.leave()
+            await pieces.aclose()
+            await in_flight.idle()
+        await anyio.wait_all_tasks_blocked()
+
+        assert (in_flight.count, adapter.running) == (0, set())
+
+
+class Watched(RequestContext):
+    """Counts how often it was asked for the sign that its client left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.watched = 0, asyncio.Event()
+
+    def async_killed_or_stopped(self) -> asyncio.Future[bool]:
+        self.asked += 1
+        self.watched.set()
+        return super().async_killed_or_stopped()
+
+
+@pytest.mark.spec("ORCH-3071-003")
+@pytest.mark.parametrize("kind, engine, request_", WAYS)
+async def test_a_client_that_left_before_anybody_looked_is_noticed_all_the_same(
+    kind: type[Handler], engine: type[MockAdapter], request_: dict[str, Any]
+) -> None:
+    async with hanging(engine)() as adapter:
+        context, in_flight = Watched(), InFlight()
+        context.leave()
+        pieces = kind(adapter, await adapter.model_props("mock"), Raised, in_flight)(request_, context)
+        rest = [piece async for piece in pieces]
+        await in_flight.idle()
+
+        assert (context.asked, adapter.started, adapter.ended, rest) == (1, 1, 1, [])
+
+
+@pytest.mark.spec("ORCH-3071-003")
+async def test_dynamo_is_not_asked_about_clients_of_what_is_over_at_once() -> None:
+    context = Watched()
+    async with MockAdapter() as adapter:
+        made = await handler(TensorHandler, adapter)
+        (piece,) = [piece async for piece in made({"tensors": X}, context)]
+
+    assert (context.asked, len(piece["tensors"])) == (0, 1)
+
+
+class Hanging(MockAdapter):
+    """Never answers."""
+
+    started = ended = 0
+
+    async def _hang(self) -> None:
+        self.started += 1
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.ended += 1
+
+    async def _infer(self, request: InferRequest) -> InferResponse:
+        await self._hang()
+        return InferResponse(model=request.model)
+
+    async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        await self._hang()
+        yield InferResponse(model=request.model)
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        await self._hang()
+        yield END
+
+
+class HangingOnce(Hanging, Once):
+    """Never answers, by a call that is no stream."""
+
+
+def hanging(engine: type[MockAdapter]) -> type[Hanging]:
+    return HangingOnce if engine is Once else Hanging
 
 
 @pytest.mark.spec("ORCH-3071-003")
@@ -294,7 +486,7 @@ async def test_a_model_of_triton_is_described_by_its_own_configuration_and_answe
     assert b"addsub" in bytes(config["triton_model_config"])
     assert [spec["name"] for spec in config["inputs"]] == ["INPUT0", "INPUT1"]
     assert [tensor["metadata"]["name"] for tensor in piece["tensors"]] == ["SUM"]
-    assert piece["tensors"][0]["data"]["values"] == [2.0, 4.0, 6.0, 8.0]
+    assert list(piece["tensors"][0]["data"]["values"]) == [2.0, 4.0, 6.0, 8.0]
 
 
 @pytest.mark.live

@@ -234,4 +234,5 @@ async def test_embeddings_are_an_inference_in_the_order_of_their_texts(engine: F
         )
 
     assert both["embedding"].shape == (2, 8)
+    assert both.parameters == {"prompt_tokens": 4}
     assert both["embedding"].to_numpy()[1].tolist() == second["embedding"].to_numpy()[0].tolist()

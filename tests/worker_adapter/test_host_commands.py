@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.worker_adapter.program import PROGRAM, Running, environment, is_gone, run
+from triton_adapter.embedded import EmbeddedTriton
 from worker_adapter.commands.rollout import figures
 
 GOOD = """
@@ -62,6 +63,28 @@ def test_check_tells_what_is_wrong(tmp_path: Path, more: str, said: str) -> None
 
     assert result.code == 2
     assert said in result.err.replace(str(tmp_path) + "/", "")
+
+
+@pytest.mark.live
+@pytest.mark.spec("ORCH-3075-006")
+def test_check_asks_engines_for_the_tensors_of_embeddings(tmp_path: Path, triton: EmbeddedTriton) -> None:
+    pool = (
+        '[[pools]]\nadapter = "triton"\nembeddings = { input = "%s" }\n'
+        f'[[pools.replicas]]\nid = "r0"\nurl = "{triton.grpc_url}"\n'
+    )
+    good, bad = config(tmp_path, pool % "text"), tmp_path / "bad.toml"
+    bad.write_text(pool % "texts" + '[[pools.replicas]]\nid = "r1"\nurl = "grpc://127.0.0.1:9"\n')
+
+    asked, unasked, wrong = (
+        run("check", "--engines", "--config", good), run("check", "--config", str(bad)),
+        run("check", "--engines", "--config", str(bad)),
+    )  # fmt: skip
+
+    assert (asked.code, unasked.code, wrong.code) == (0, 0, 2)
+    first, second = wrong.err.splitlines()[1:3]
+    assert first.startswith("  replica 'r0' of pool 'default', embeddings: model ")
+    assert "by the input 'texts' that its pool's settings name" in first
+    assert second.startswith("  replica 'r1' of pool 'default': ")
 
 
 MIXED = """

@@ -33,6 +33,7 @@ DEMO_MODELS = (
     DemoModel("tensors", "identity for every datatype", "tensors", False),
     DemoModel("addsub", "sum and difference of two FP32 tensors", "tensors", False),
     DemoModel("colours", "finds what is red, green or blue in a picture, as a YOLO detector would", "tensors", False),
+    DemoModel("embedder", "embeds texts by the letters that they share", "tensors", False),
 )
 
 

@@ -86,7 +86,7 @@ class Lease:
     async def put(self, tensor: Tensor) -> None:
         """Place an input's bytes."""
         region = await self._take(len(tensor.data))
-        region.memory[: len(tensor.data)] = bytes(tensor.data) if isinstance(tensor.data, memoryview) else tensor.data
+        region.memory[: len(tensor.data)] = tensor.data
         self.inputs[tensor.name] = ShmRef(region.name, len(tensor.data))
 
     async def expect(self, name: str, size: int) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import anyio
 import msgspec
+import typer
 
+from adapter_api import ConfigurationError
 from worker_adapter.engine_options import JsonOption
 from worker_adapter.host_options import ConfigOption, load_host_settings, server_is_missing
 from worker_adapter.installed import installed_plugins
@@ -16,14 +19,23 @@ if TYPE_CHECKING:
     from orchestrator.check import PoolSummary
 
 
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def check(
+    config: ConfigOption = None,
+    engines: Annotated[
+        bool, typer.Option("--engines", help="Ask the engines, too: whether they answer and have what is named.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Say whether a host could serve with these settings, without serving: every fault with its file and line."""
     try:
-        from orchestrator.check import check_settings
+        from orchestrator.check import check_settings, engine_faults
     except ImportError as exc:
         raise server_is_missing(exc) from exc
 
-    summary = check_settings(load_host_settings(config), installed_plugins())
+    loaded, plugins = load_host_settings(config), installed_plugins()
+    summary = check_settings(loaded, plugins)
+    if engines and (faults := anyio.run(engine_faults, loaded, plugins)):
+        raise ConfigurationError("the engines are not as the settings say:\n  " + "\n  ".join(faults))
     if as_json:
         write_json(msgspec.json.encode(summary))
         return

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from adapter_api import (
     AdapterClosed,
@@ -25,7 +27,9 @@ from adapter_api import (
 )
 from adapter_clients import DetectionClient, DetectionResult, DetectionSettings, SyncDetectionClient
 from adapter_kit import retries
+from adapter_kit.images import FORMATS
 from tests.adapter_clients.detection.detectors import NAMES, PLAIN, DetectorAdapter, raw
+from tests.adapter_kit.test_images import bomb, claiming, saved, truncated
 
 pytestmark = pytest.mark.anyio
 
@@ -116,15 +120,29 @@ async def test_a_single_picture_is_not_taken_apart_as_a_batch(adapter: DetectorA
     assert not adapter.requests
 
 
-@pytest.mark.spec("ORCH-3069-001")
-async def test_after_bad_pictures_the_client_works_on(adapter: DetectorAdapter) -> None:
+@pytest.mark.spec("ORCH-3069-001", "ORCH-3069-002")
+async def test_after_bad_pictures_of_every_kind_the_client_works_on(adapter: DetectorAdapter, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    with large.open("wb") as file:
+        file.truncate(200_000_000)  # of nothing: it takes no room on the disk
+    bad: list[Any] = [
+        b"", b"text", "no/such/file.jpg", "/", str(large), bytes(60_000_000), None, 7,
+        np.zeros((4, 4)), np.zeros((0, 0, 3), np.uint8), np.zeros((13_400, 13_400), np.bool_),
+        *(truncated(format) for format in ("PNG", "JPEG", "WEBP", "BMP", "TIFF")),
+        *(claiming(format, 13_400, 13_400) for format in FORMATS), bomb(0, 0), claiming("JPEG", 0, 40),
+        *(saved(Image.new("RGB", (32, 32)), format) for format in ("EPS", "PPM", "ICO", "TGA", "JPEG2000")),
+        saved(Image.new("F", (4, 4)), "TIFF"), Image.new("F", (4, 4)),
+    ]  # fmt: skip
     async with client_of(adapter) as client:
-        for bad in (b"", b"text", np.zeros((4, 4)), np.zeros((13_400, 13_400), np.bool_), "/", None):
+        for each in bad:
             with pytest.raises(InvalidRequest):
-                await client.detect(bad)  # type: ignore[arg-type]
+                await client.detect(each)
+        found = await client.detect_batch(bad)
+        assert [type(each) for each in found] == [InvalidRequest] * len(bad)
         assert not adapter.requests
 
         assert (await client.detect(PLAIN)).detections[0].class_name == "red"
+        assert client.statistics().failures == {"invalid_request": 2 * len(bad)}
 
 
 @pytest.mark.spec("ORCH-3069-016")

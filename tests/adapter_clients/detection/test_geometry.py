@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import itertools
 from collections.abc import Callable
 from time import process_time
 from typing import Any
@@ -14,8 +14,9 @@ from PIL import Image
 from adapter_api import ConfigurationError, InferRequest, Unsupported
 from adapter_clients import DetectionClient, DetectionSettings
 from adapter_clients.detection.placing import place
-from adapter_clients.detection.resizing import resize
+from adapter_clients.detection.resizing import resize, resized
 from adapter_clients.detection.suppression import suppress
+from adapter_kit.images import Picture
 from tests.adapter_clients.detection.detectors import (
     BLUE,
     GREEN,
@@ -27,6 +28,7 @@ from tests.adapter_clients.detection.detectors import (
     raw,
     rtdetr,
 )
+from tests.adapter_kit.test_images import stored
 
 pytestmark = pytest.mark.anyio
 
@@ -73,14 +75,13 @@ async def test_an_input_need_not_be_square(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.spec("ORCH-3069-005", "ORCH-3069-003")
-@pytest.mark.parametrize("orientation", [3, 6, 8])
-async def test_boxes_are_in_the_upright_picture(orientation: int) -> None:
-    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-    exif, target = Image.Exif(), io.BytesIO()
-    exif[0x0112] = orientation
-    Image.fromarray(PLAIN).transpose(back[orientation]).save(target, "PNG", exif=exif)
-
-    found = await boxes_of(DetectorAdapter(raw(2100)), target.getvalue())
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG"])
+async def test_boxes_are_in_the_upright_picture(format: str, orientation: int) -> None:
+    found = await boxes_of(
+        DetectorAdapter(raw(2100)),
+        stored(orientation, format, PLAIN, **({"subsampling": 0} if format == "JPEG" else {})),
+    )
 
     assert found == {"0": (40, 60, 200, 160), "1": (300, 100, 420, 300), "2": (480, 320, 600, 440)}
 
@@ -111,11 +112,21 @@ async def test_boxes_end_at_the_edge_unless_the_family_has_them_beyond() -> None
 
 
 def test_the_odd_pixel_goes_right_and_below_and_halves_to_even() -> None:
-    assert place(302, 640, 320, 320, "letterbox")[2:] == (320, 320, 84, 0, 151, 320)
+    assert place(302, 640, 320, 320, "letterbox")[2:8] == (320, 320, 84, 0, 151, 320)
     assert place(425, 640, 320, 320, "letterbox").placed_width == 212  # of 212.5
     assert place(427, 640, 320, 320, "letterbox").placed_width == 214  # of 213.5
     assert place(3000, 1, 320, 320, "letterbox").placed_height == 1
-    assert place(427, 640, 320, 320, "corner")[4:] == (0, 0, 213, 320)
+
+
+@pytest.mark.spec("ORCH-3069-024")
+def test_of_a_picture_in_the_corner_one_ratio_leads_back() -> None:
+    placement = place(427, 640, 416, 416, "corner")
+    points = np.array([[277.55, 416.0], [13.0, 26.0]])
+
+    assert placement[4:8] == (0, 0, 277, 416)  # of 277.55
+    assert placement.back(points) == pytest.approx(np.array([[427, 640], [20, 40]]))
+    centred = place(427, 640, 416, 416, "letterbox").back(points + np.array([69, 0]))
+    assert centred[1] == pytest.approx((13 * 427 / 278, 40))
 
 
 def _opencv(pixels: Array, width: int, height: int) -> Array:
@@ -154,6 +165,28 @@ def test_resizing_gives_opencvs_own_numbers() -> None:
 
     assert resize(ramp, 4, 1)[0, :, 0].tolist() == [20, 83, 147, 210]
     assert resize(steps, 7, 1)[0, :, 0].tolist() == [0, 14, 57, 100, 166, 233, 255]
+
+
+_MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"]
+
+
+def _image(mode: str, width: int, height: int) -> Image.Image:
+    random = np.random.default_rng(width * 1000 + height)
+    if mode == "I;16":
+        return Image.fromarray(random.integers(0, 1 << 16, (height, width), np.uint16))
+    colours = Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))
+    return (colours.convert("L") if mode == "PA" else colours).convert(mode)
+
+
+@pytest.mark.spec("ORCH-3069-006")
+@pytest.mark.parametrize("mode", _MODES)
+def test_shrinking_by_whole_numbers_gives_what_resizing_gives(mode: str) -> None:
+    for across, down, (width, height) in itertools.product(range(1, 7), (1, 2, 3, 6), ((1, 1), (7, 5), (133, 77))):
+        picture = Picture(_image(mode, width * across, height * down))
+        expected = resize(picture.pixels(), width, height)
+
+        assert (resized(picture, width, height) == expected).all()
+        assert (resized(Picture(picture.pixels()), width, height) == expected).all()
 
 
 @pytest.mark.spec("ORCH-3069-007")

@@ -113,6 +113,31 @@ async def test_metadata_that_somebody_wrote_as_json_is_read() -> None:
     assert found.detections[0].class_name == "cat"
 
 
+@pytest.mark.spec("ORCH-3069-008", "ORCH-3069-009")
+async def test_fractions_of_a_release_that_does_not_name_its_head_are_told_by_their_columns_or_refused() -> None:
+    def old(classes: int) -> Answer:
+        def answer(pixels: Array) -> dict[str, Array]:
+            found = rtdetr()(pixels)["output0"]
+            table = np.zeros((300, 4 + classes), np.float32)
+            table[:, :4] = found[:, :4]
+            table[np.arange(300), 4 + found[:, 5].astype(int)] = found[:, 4]
+            return {"output0": table}
+
+        return answer
+
+    def metadata(classes: int) -> str:
+        return str({"task": "detect", "names": dict(enumerate("abcdefgh"[:classes]))})
+
+    image = picture(640, 640, (RED, 40, 60, 200, 160), (GREEN, 300, 100, 420, 300), (BLUE, 480, 320, 600, 440))
+    told = await look(DetectorAdapter(old(8), metadata=metadata(8)), image)
+
+    assert (told.layout, told.layout_reason) == ("rtdetr", "the number of class names")
+    assert [each[1:] for each in surest(told)] == [each[1:] for each in SUREST]
+    only_red = picture(640, 640, (RED, 40, 60, 200, 160))
+    with pytest.raises(Unsupported, match="rtdetr"):  # six columns may be finished boxes, too
+        await look(DetectorAdapter(old(2), metadata=metadata(2)), only_red)
+
+
 @pytest.mark.spec("ORCH-3069-008")
 async def test_where_no_dimension_is_fixed_the_answer_tells() -> None:
     declared = {"output0": (-1, -1, -1)}
@@ -267,6 +292,21 @@ async def test_a_segmentation_models_mask_covers_the_thing() -> None:
     assert (mask.left, mask.top, inside.shape) == (40, 60, (100, 160))
     # A cell of the grid is 8 pixels of the picture; 80 of padding are above it: row 15 begins at pixel 40.
     assert inside[4:96, 4:156].all()
+
+
+@pytest.mark.spec("ORCH-3069-013")
+async def test_a_box_without_a_cell_of_its_mask_is_none() -> None:
+    def answer(pixels: Array) -> dict[str, Array]:
+        boxes = raw(CELLS, 3)(pixels)["output0"]
+        table = np.zeros((4 + 3 + 32, CELLS), np.float32)
+        table[:7], table[7] = boxes, 1
+        prototypes = np.full((32, 80, 80), -4, np.float32)
+        prototypes[0, 20, 10] = 4  # one cell, in the red box
+        return {"output0": table, "output1": prototypes}
+
+    result = await look(DetectorAdapter(answer, metadata=NAMES.replace("detect", "segment")))
+
+    assert {tuple(each.box) for each in result.detections} == {(40, 60, 200, 160), (80, 60, 240, 160)}
 
 
 async def test_numbers_that_are_none_are_dropped() -> None:

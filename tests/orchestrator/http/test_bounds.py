@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 from adapter_api import Overloaded
-from adapter_api.bounds import MAX_MESSAGES, MAX_STOP_STRINGS
+from adapter_api.bounds import MAX_MESSAGES, MAX_PARTS, MAX_STOP_STRINGS
 from orchestrator.http.pending import Pending, Share
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.http.test_guard import KEYS, bearer, key
@@ -30,6 +30,7 @@ TIMES = 5
 """How much longer the loop may stand still than for a plain body of as many bytes."""
 
 TASKS, CHAT, INFER = "/v2/tasks", "/v1/chat/completions", "/v2/models/mock/infer"
+RESPONSES, EMBEDDINGS = "/v1/responses", "/v1/embeddings"
 Body = Callable[[], bytes]
 
 
@@ -39,6 +40,10 @@ def task(**fields: Any) -> bytes:
 
 def chat(**fields: Any) -> bytes:
     return json.dumps({"model": "mock", "messages": [], "max_tokens": 2, **fields}).encode()
+
+
+def response(**fields: Any) -> bytes:
+    return json.dumps({"model": "mock", "input": "p", **fields}).encode()
 
 
 def tensor(data: bytes, datatype: str = "FP32", shape: str = "[1]") -> bytes:
@@ -56,6 +61,8 @@ def deep() -> bytes:
     return gzip.compress(tensor(inner + b",1" * 200_000, shape=json.dumps([1] * 300)))
 
 
+CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+PART = {"type": "input_text", "text": "x"}
 IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{'A' * SIZE}"}}
 WORST: dict[str, tuple[str, Body, int]] = {
     "a number nested deep beside many": (INFER, deep, 400),
@@ -72,6 +79,21 @@ WORST: dict[str, tuple[str, Body, int]] = {
     ),
     "messages beyond the bound": (CHAT, lambda: chat(messages=[message("x")] * (SIZE // 40)), 400),
     "messages": (CHAT, lambda: chat(messages=[message("x" * (SIZE // MAX_MESSAGES))] * MAX_MESSAGES), 200),
+    "items of a response": (
+        RESPONSES, lambda: response(input=[message("x" * (SIZE // MAX_MESSAGES))] * MAX_MESSAGES), 200
+    ),
+    "calls of one message": (RESPONSES, lambda: response(input=[CALL] * MAX_PARTS), 200),
+    "parts that are joined": (
+        RESPONSES, lambda: response(input=[{"role": "user", "content": [PART] * 30_000}]),
+        200,
+    ),
+    "items beyond the bound": (RESPONSES, lambda: response(input=[CALL] * 15_000), 400),
+    "items that are only named": (
+        RESPONSES, lambda: response(input=[{"type": "item_reference", "id": "msg_a_0"}] * 8000), 404
+    ),
+    "instructions, which the response repeats": (RESPONSES, lambda: response(instructions="é" * (SIZE // 2)), 200),
+    "texts to embed beyond the bound": (EMBEDDINGS, lambda: response(input=["x" * 40] * 90_000), 400),
+    "token ids to embed": (EMBEDDINGS, lambda: response(input=[[7] * 30] * 3000), 400),
     "an image": (CHAT, lambda: chat(messages=[{"role": "user", "content": [IMAGE]}]), 400),
 }  # fmt: skip
 
@@ -173,7 +195,7 @@ async def test_the_loop_goes_on_however_hard_messages_are_for_a_template(serve: 
 
 
 @pytest.mark.spec("ORCH-3064-034")
-@pytest.mark.parametrize("path", [TASKS, CHAT, "/v1/completions", INFER])
+@pytest.mark.parametrize("path", [TASKS, CHAT, "/v1/completions", "/v1/responses", "/v1/embeddings", INFER])
 async def test_who_has_used_up_their_rate_is_told_so_before_the_body_is_read(serve: Serve, path: str) -> None:
     async with serve(server={"api_keys": [key("alice", requests_per_minute=1)]}) as host:
         first = await host.client.post(path, content=b"no json", headers=bearer("alice"))

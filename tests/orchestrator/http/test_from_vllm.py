@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapter_api import ContextLengthExceeded, Metrics, Started, TaskRequest, TokenEvent
+from adapter_api import ContextLengthExceeded, InvalidRequest, Metrics, Started, TaskRequest, TokenEvent
 from adapter_api.testing import MockAdapter
 from orchestrator.http.openai_requests import parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Serve
@@ -53,7 +53,8 @@ async def test_a_refusal_before_the_first_output_has_its_status_streamed_or_not(
     {"skip_special_tokens": True}, {"documents": []}, {"function_call": "auto"}, {"web_search_options": {}},
     {"echo": False}, {"min_p": 0}, {"stop_token_ids": []}, {"audio": None}, {"structured_outputs": {}}, {"n": 1},
     {"request_id": "x"}, {"verbosity": "low"}, {"prompt_cache_retention": "24h"}, {"priority": 3},
-    {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+    {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}, {"seed": -1},
+    {"prediction": {"type": "content", "content": "Hello"}},
 ])  # fmt: skip
 def test_what_asks_for_nothing_or_says_nothing_of_the_answer_is_taken(fields: dict[str, Any]) -> None:
     asked = chat_of(job_id="j", **fields)
@@ -73,6 +74,91 @@ async def test_what_would_change_the_answer_is_refused_by_its_name(serve: Serve,
     assert response.status_code == 400
     assert response.json()["error"]["param"] == name
     assert name in response.json()["error"]["message"]
+
+
+@pytest.mark.spec("ORCH-3073-010")
+@pytest.mark.parametrize("fields", [
+    {"ignore_eos": 123}, {"ignore_eos": "true"}, {"min_p": "0.5"}, {"min_p": True}, {"skip_special_tokens": 0},
+    {"include_stop_str_in_output": [1]}, {"length_penalty": "x"}, {"truncate_prompt_tokens": 1.5}, {"bad_words": "x"},
+    {"thinking_token_budget": "9"}, {"logit_bias": [1]}, {"logit_bias": {"5": "x"}}, {"logit_bias": {"5": True}},
+    {"logit_bias": {"a b": 1}}, {"stop_token_ids": [1, "2"]}, {"stop_token_ids": 5}, {"allowed_token_ids": [True]},
+    {"bad_words": [1]}, {"vllm_xargs": [1]}, {"kv_transfer_params": "x"}, {"truncation_side": "up"},
+])  # fmt: skip
+def test_what_only_an_engine_can_honour_has_its_form_or_is_refused_by_its_name(fields: dict[str, Any]) -> None:
+    [name] = fields
+    with pytest.raises(InvalidRequest, match=f"^'{name}' must be "):
+        chat_of(**fields)
+
+
+@pytest.mark.spec("ORCH-3073-011")
+@pytest.mark.parametrize("fields", [
+    {"ignore_eos": True}, {"min_p": 0.5}, {"min_p": 1}, {"skip_special_tokens": False}, {"length_penalty": 2},
+    {"truncate_prompt_tokens": -1}, {"bad_words": ["x"]}, {"thinking_token_budget": 9}, {"logit_bias": {"5": -100}},
+    {"stop_token_ids": [1, 2]}, {"allowed_token_ids": [7]}, {"vllm_xargs": {"a": 1}}, {"truncation_side": "left"},
+])  # fmt: skip
+def test_what_only_an_engine_can_honour_goes_to_it(fields: dict[str, Any]) -> None:
+    [name] = fields
+    assert list(chat_of(**fields).parameters) == [f"engine.{name}"]
+
+
+@pytest.mark.spec("ORCH-3073-010")
+def test_every_token_may_be_asked_for_in_vllms_word() -> None:
+    assert chat_of(job_id="j", top_k=-1) == chat_of(job_id="j", top_k=0)
+
+
+@pytest.mark.spec("ORCH-3073-010")
+def test_an_answer_is_taken_back_in_its_own_parts() -> None:
+    parts = [{"type": "output_text", "text": "Well. "}, {"type": "refusal", "refusal": "No."}]
+    answer = {"role": "assistant", "content": parts, "reasoning_details": [{"text": "Hm."}], "id": "msg_1"}
+
+    task = chat_of(messages=[*USER, answer, {"role": "user", "content": [{"type": "input_text", "text": "Why?"}]}])
+
+    assert [message.text for message in task.messages or ()] == ["Hello", "Well. No.", "Why?"]
+
+
+TOOLS: Any = [{"type": "function", "function": {"name": name}} for name in ("add", "subtract")]
+
+
+def allowed(*names: str, **more: Any) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"tools": tools, **more}}
+
+
+@pytest.mark.spec("ORCH-3073-007")
+def test_only_tools_that_are_allowed_are_shown() -> None:
+    some = chat_of(tools=TOOLS, tool_choice=allowed("add", mode="auto"))
+    one = chat_of(tools=TOOLS, tool_choice=allowed("subtract", mode="required"))
+
+    assert ([tool.name for tool in some.tools], some.tool_choice) == (["add"], "auto")
+    assert ([tool.name for tool in one.tools], one.tool_choice) == (["subtract"], "required")
+
+
+@pytest.mark.spec("ORCH-3073-007")
+@pytest.mark.parametrize("choice", [
+    allowed("multiply"), allowed("add", mode="some"), {"type": "custom", "custom": {"name": "add"}},
+    {"type": "function"}, {"type": "allowed_tools"},
+    {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [1]}}, 5, ["add"],
+])  # fmt: skip
+async def test_a_choice_among_tools_that_cannot_be_made_is_refused_by_its_name(serve: Serve, choice: Any) -> None:
+    async with serve() as host:
+        body = {"model": "mock", "messages": USER, "tools": TOOLS, "tool_choice": choice}
+        response = await host.client.post("/v1/chat/completions", json=body)
+
+    assert response.status_code == 400
+    assert "tool_choice" in response.json()["error"]["message"] or response.json()["error"]["param"] == "tools"
+
+
+PROBES = ("/health", "/health/ready", "/ping", "/version")
+
+
+@pytest.mark.spec("ORCH-3073-012")
+async def test_words_are_not_told_as_the_field_at_fault(serve: Serve) -> None:
+    async with serve() as host:
+        empty = await host.client.post("/v1/chat/completions", json={"model": "mock", "messages": []})
+        negative = await host.client.post("/v1/chat/completions", json={"model": "mock", "messages": USER, "top_p": 2})
+
+    assert (empty.status_code, empty.json()["error"]["param"]) == (400, None)
+    assert negative.json()["error"]["param"] == "top_p"
 
 
 @pytest.mark.spec("ORCH-3073-010")
@@ -142,8 +228,8 @@ async def test_the_sdk_of_a_page_is_let_in_with_its_headers(serve: Serve) -> Non
 @pytest.mark.spec("ORCH-3073-012")
 async def test_the_probes_of_other_servers_are_there(serve: Serve) -> None:
     async with serve() as host:
-        found = [(await host.client.get(path)).status_code for path in ("/health", "/ping", "/version")]
-    assert found == [200, 200, 200]
+        found = [(await host.client.get(path)).status_code for path in PROBES]
+    assert found == [200] * len(PROBES)
     async with serve({"state": "unreachable"}) as host:
         assert (await host.client.get("/health")).status_code == 503
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from adapter_api import TaskRequest
-from orchestrator.http import openai_requests
+from orchestrator.http import openai_requests, responses_requests
 from orchestrator.http.problems import STATUS_OF_CODE
 from orchestrator.http.schema import _TOLD
 from tests.orchestrator.http.browser import browser
@@ -55,6 +55,7 @@ CALLS: list[tuple[str, str, str, Any]] = [
     ("get", "/v2/sessions/{session_id}", "/v2/sessions/s", None),
     ("delete", "/v2/sessions/{session_id}", "/v2/sessions/s", None),
     ("get", "/health", "/health", None),
+    ("get", "/health/ready", "/health/ready", None),
     ("get", "/ping", "/ping", None),
     ("get", "/version", "/version", None),
     ("get", "/v1/models", "/v1/models", None),
@@ -65,6 +66,16 @@ CALLS: list[tuple[str, str, str, Any]] = [
     ("post", "/v1/chat/completions", "/v1/chat/completions", {**CHAT, "n": 7}),
     ("post", "/v1/completions", "/v1/completions", TASK),
     ("post", "/v1/completions", "/v1/completions", {}),
+    ("post", "/v1/responses", "/v1/responses", {"model": "mock", "input": "p", "job_id": "said"}),
+    ("post", "/v1/responses", "/v1/responses", {"model": "mock", "input": "p", "stream": True}),
+    ("post", "/v1/responses", "/v1/responses", {"model": "mock", "input": "p", "previous_response_id": "nope"}),
+    ("get", "/v1/responses/{response_id}", "/v1/responses/resp_said", None),
+    ("get", "/v1/responses/{response_id}", "/v1/responses/resp_said?stream=true", None),
+    ("post", "/v1/responses/{response_id}/cancel", "/v1/responses/resp_said/cancel", None),
+    ("delete", "/v1/responses/{response_id}", "/v1/responses/resp_said", None),
+    ("delete", "/v1/responses/{response_id}", "/v1/responses/nope", None),
+    ("post", "/v1/embeddings", "/v1/embeddings", {"model": "mock", "input": "p"}),
+    ("post", "/v1/embeddings", "/v1/embeddings", {"model": "nope", "input": ["p", "q"]}),
     ("post", "/v2/repository/index", "/v2/repository/index", None),
     ("get", "/v2/models/{model}", "/v2/models/mock", None),
     ("get", "/v2/models/{model}", "/v2/models/nope", None),
@@ -174,7 +185,7 @@ async def test_the_bodies_that_are_taken_have_their_fields(serve: Serve) -> None
 
     assert set(schema["components"]["schemas"]["TaskRequest"]["properties"]) == set(TaskRequest.model_fields)
     for path, methods in schema["paths"].items():
-        if "post" in methods and ("post", path) not in V2_ABSENT:
+        if "post" in methods and ("post", path) not in (*V2_ABSENT, ("post", "/v1/responses/{response_id}/cancel")):
             taken = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
             assert taken.get("properties") or taken.get("allOf"), path
     text = json.dumps(schema)
@@ -221,7 +232,12 @@ async def test_a_draining_pool_says_when_to_come_again(serve: Serve) -> None:
 
 @pytest.mark.spec("ORCH-3064-041")
 @pytest.mark.parametrize(
-    "path, own", [("/v1/chat/completions", openai_requests.CHAT), ("/v1/completions", openai_requests.COMPLETION)]
+    "path, own",
+    [
+        ("/v1/chat/completions", openai_requests.CHAT | {"history", "n", "include_reasoning"}),
+        ("/v1/completions", openai_requests.COMPLETION | {"history", "n", "best_of", "echo"}),
+        ("/v1/responses", responses_requests.RESPONSE),
+    ],
 )
 async def test_the_schema_has_every_field_that_openai_s_face_takes(
     serve: Serve, path: str, own: frozenset[str]
@@ -230,5 +246,5 @@ async def test_the_schema_has_every_field_that_openai_s_face_takes(
         schema = await schema_of(host)
 
     body = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    taken = {*openai_requests.SAME, *own, "max_tokens", "stream", "stream_options", "history"}
+    taken = {*openai_requests.SAME, *own, "max_tokens", "stream", "stream_options"}
     assert set(body["properties"]) == taken

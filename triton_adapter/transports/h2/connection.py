@@ -33,6 +33,8 @@ _MAX_OWED = 1 << 20
 """Bytes of answers to PINGs and SETTINGS that may wait for a peer that reads nothing."""
 _UNLIMITED = 1 << 32
 """MAX_CONCURRENT_STREAMS as long as the peer has not said it (6.5.2)."""
+_LARGE = 32 * 1024
+"""Bytes of a part that costs less as a write of its own than as a copy."""
 _GOODBYE_S, _SAID_S = 1.0, 0.05
 """How long a peer may take to read what we wrote before we close, and to close too where it has all of it: over TLS
 asyncio waits for the peer's close_notify, which grpc's own server never sends."""
@@ -59,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._deadlines: Deadlines[Call] = Deadlines(self._loop, self._expire)
         self._outbox = Outbox(self._write_now)
         self._heads = HeadReader()
-        self._unsent: list[bytes] = []
+        self._unsent: list[bytes | memoryview] = []
         self._flushing = False
         self._rest = b""
         """The beginning of a frame that is not whole yet."""
@@ -514,9 +516,15 @@ class Connection(asyncio.Protocol):
             self._flushing = True
             self._loop.call_soon(self._flush)
 
-    def _write_now(self, data: bytes) -> None:
-        """Send bytes, and hear at once whether the socket takes more."""
-        self._unsent.append(data)
+    def _write_now(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Send parts, and hear at once whether the socket takes more. Joining the large ones would copy them."""
+        for part in parts:
+            if len(part) >= _LARGE:
+                self._flush()
+                self._unsent.append(part)
+                self._flush()
+            else:
+                self._unsent.append(part)
         self._flush()
 
     def _owe(self, data: bytes) -> None:

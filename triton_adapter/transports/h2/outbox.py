@@ -17,8 +17,8 @@ from triton_adapter.transports.h2.frames import (
     frame_head,
 )
 
-_AT_ONCE = 256 * 1024
-"""Bytes that are joined to one write; the copy of a body, which is else only referred to, is never larger."""
+_AT_ONCE = 512 * 1024
+"""Bytes that are handed to the socket together; the copy of a body, which is else only referred to, is never larger."""
 
 
 class Body:
@@ -36,10 +36,10 @@ class Outbox:
     """The bodies of a connection that wait for the peer's credit (6.9) or for the socket.
 
     Args:
-        write: Sends bytes.
+        write: Sends what is in the parts.
     """
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
+    def __init__(self, write: Callable[[Sequence[bytes | memoryview]], None]) -> None:
         self._write = write
         self._waiting: dict[int, Body] = {}
         self._window = FIRST_WINDOW
@@ -108,7 +108,7 @@ class Outbox:
                     break
             if not frames:
                 break
-            self._write(b"".join(frames))
+            self._write(frames)
             sent = True
         return sent
 

@@ -3,13 +3,15 @@
 Request parameters: `max_tokens` and `delay_ms` (the model's configuration has the defaults); `ignore_cancel` goes on
 after a cancel; `hang_after` sends so many tokens and then nothing more until the cancel.
 `probe` starts no generation and answers one message with JSON: how many generations are `running`, and how many have
-`started`, `finished` and seen a cancel (`cancelled`) since the model was loaded; with `probe_id` set to a request's id,
-also `state` of that request: running, finished, cancelled, or unknown.
+`started`, `finished` and seen a cancel (`cancelled`) since the model was loaded, and when it saw the last of these
+(`cancelled_at`, seconds by the machine's monotonic clock, or null); with `probe_id` set to a request's id, also `state`
+of that request: running, finished, cancelled, or unknown.
 """
 
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "model_code"))
@@ -28,19 +30,22 @@ class TritonPythonModel(serving.StreamingModel):
         }
         self._counts = {"running": 0, "started": 0, "finished": 0, "cancelled": 0}
         self._states = {}
+        self._cancelled_at = None
         self._requests = serving.RequestLoop(self._serve)
 
     async def _serve(self, request, sender):
         options = self._defaults | serving.parameters(request)
         if "probe" in options:
             state = self._states.get(str(options.get("probe_id")), "unknown")
-            report = self._counts | ({"state": state} if "probe_id" in options else {})
+            report = {**self._counts, "cancelled_at": self._cancelled_at}
+            report |= {"state": state} if "probe_id" in options else {}
             serving.send(sender, {"text_output": serving.strings(json.dumps(report))}, final=True)
             return
         self._count(request, "running", started=1, running=1)
         try:
             await self._generate(request, sender, options)
         except serving.Cancelled:
+            self._cancelled_at = time.monotonic()
             self._count(request, "cancelled", cancelled=1, running=-1)
             raise
         except BaseException:

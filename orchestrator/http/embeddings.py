@@ -1,0 +1,138 @@
+"""The OpenAI-compatible face: embeddings of texts."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import anyio
+import msgspec
+import numpy as np
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from adapter_api import InvalidRequest, Unsupported
+from adapter_api.bounds import MAX_NAME, MAX_TIMEOUT_S
+from adapter_kit.openai.formats import is_empty
+from orchestrator.http import bodies
+from orchestrator.http.answers import cancel_when_gone
+from orchestrator.http.reading import trace_of
+from orchestrator.http.service import client_of, read_json, service_of
+from orchestrator.http.session_header import session
+from orchestrator.work.embeddings import EmbeddingAnswer, EmbeddingRequest
+
+router = APIRouter(tags=["OpenAI-compatible"])
+
+MAX_TEXTS = 2048
+"""As many as OpenAI takes in a request."""
+_TAKEN = frozenset({"model", "input", "encoding_format", "dimensions", "timeout_s"})
+_IGNORED = frozenset({
+    "user", "request_id", "safety_identifier", "metadata", "service_tier", "priority", "cache_salt",
+    "add_special_tokens",
+})  # fmt: skip
+"""Said about the caller, or about how something is done, and not about the answer."""
+
+Format = Literal["float", "base64"]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request for embeddings."""
+
+    request: EmbeddingRequest
+    format: Format
+
+
+@router.post("/v1/embeddings", openapi_extra=bodies.EMBEDDING)
+async def embeddings(request: Request) -> Response:
+    """Return embeddings of texts."""
+    service, client = service_of(request), client_of(request)
+    client.count_request()
+    asked = await read_json(request, lambda fields: parse(fields, request.headers))
+    client.require_model(asked.request.model)
+    found = await _embed_unless_gone(request, asked.request, client.name)
+    if found is None:
+        return Response(status_code=499)  # the client is gone; nobody reads this
+    size = sum(map(len, found.vectors))
+    body = await service.beside(lambda: _body(asked, found), size)
+    return Response(body, media_type="application/json")
+
+
+def parse(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
+    """Return what a request asks for; raises `InvalidRequest` or `Unsupported`."""
+    for name, value in fields.items():
+        if name not in _TAKEN and name not in _IGNORED and value is not None and not is_empty(value):
+            raise Unsupported(f"{name!r} is not supported here; leave it out")
+    model = fields.get("model")
+    if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME:
+        raise InvalidRequest(f"'model' must be a name of at most {MAX_NAME} characters")
+    form = fields.get("encoding_format")
+    if form not in (None, "float", "base64"):
+        raise Unsupported("'encoding_format' must be 'float' or 'base64'")
+    dimensions, timeout_s = fields.get("dimensions"), fields.get("timeout_s")
+    if dimensions is not None and (isinstance(dimensions, bool) or not isinstance(dimensions, int) or dimensions < 1):
+        raise InvalidRequest("'dimensions' must be a whole number above 0")
+    is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+    if timeout_s is not None and not (is_number and 0 < timeout_s <= MAX_TIMEOUT_S):
+        raise InvalidRequest(f"'timeout_s' must be a number of seconds above 0, {MAX_TIMEOUT_S:.0f} at most")
+    request = EmbeddingRequest(
+        model=model, texts=_texts(fields.get("input")), dimensions=dimensions, timeout_s=timeout_s,
+        session_id=session.get(),
+        trace=trace_of(headers),
+    )  # fmt: skip
+    return Asked(request, form or "float")
+
+
+def _texts(given: Any) -> tuple[str, ...]:
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not texts:
+        raise InvalidRequest("'input' must be a text, or a list of texts with at least one in it")
+    if any(isinstance(each, int | list) for each in texts):
+        raise Unsupported(
+            "'input' holds token ids, which are not supported here: send texts (with langchain's OpenAIEmbeddings say "
+            "check_embedding_ctx_length=False)"
+        )
+    if len(texts) > MAX_TEXTS:
+        raise InvalidRequest(f"'input' has {len(texts)} texts; there may be {MAX_TEXTS} in a request")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str) or not text:
+            raise InvalidRequest(f"'input' must hold texts that are not empty; number {place} is none")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"'input': text {place} holds half a character (a lone surrogate)") from None
+    return tuple(texts)
+
+
+async def _embed_unless_gone(request: Request, asked: EmbeddingRequest, owner: str | None) -> EmbeddingAnswer | None:
+    found: EmbeddingAnswer | None = None
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(cancel_when_gone, request.receive, group.cancel_scope)
+        try:
+            found = await service_of(request).orchestrator.embed(asked, owner=owner)
+        except Exception as exc:  # raised below: inside, the group would wrap it
+            failure = exc
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return found
+
+
+def _body(asked: Asked, found: EmbeddingAnswer) -> bytes:
+    # One after the other: as objects they would all take several times what their JSON takes.
+    data = [
+        msgspec.Raw(
+            msgspec.json.encode({"object": "embedding", "index": place, "embedding": _encoded(vector, asked.format)})
+        )
+        for place, vector in enumerate(found.vectors)
+    ]
+    # Clients read the figures without looking whether there are any: where nobody counted, it says so beside zeros.
+    usage: dict[str, Any] = {"prompt_tokens": found.tokens or 0, "total_tokens": found.tokens or 0}
+    if found.tokens is None:
+        usage["counted"] = False
+    return msgspec.json.encode({"object": "list", "data": data, "model": asked.request.model, "usage": usage})
+
+
+def _encoded(vector: bytes, form: Format) -> str | list[float]:
+    return base64.b64encode(vector).decode() if form == "base64" else np.frombuffer(vector, "<f4").tolist()

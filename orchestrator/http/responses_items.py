@@ -1,0 +1,110 @@
+"""The items of a response's input, as messages of a task. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapter_api import InvalidRequest, Unsupported
+from adapter_api.bounds import MAX_MESSAGES, MAX_PARTS
+
+_TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
+"""Parts that are texts, and where in them the text is."""
+MAX_ITEMS = MAX_MESSAGES + MAX_PARTS
+
+
+def items_of(given: Any) -> list[dict[str, Any]]:
+    """Return the items of a request's `input`, which may be one text; raises `InvalidRequest`."""
+    if isinstance(given, str):
+        return [{"type": "message", "role": "user", "content": given}]
+    if not isinstance(given, list) or not given:
+        raise InvalidRequest("'input' must be a text, or a list of items with at least one in it")
+    if len(given) > MAX_ITEMS:
+        raise InvalidRequest(f"'input' has {len(given)} items; there may be {MAX_ITEMS}")
+    if not all(isinstance(each, dict) for each in given):
+        raise InvalidRequest("'input' must hold objects: messages, function_call, function_call_output")
+    return given
+
+
+def messages_of(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages that items say: what an assistant says and calls one after the other is one of them.
+
+    Raises:
+        InvalidRequest: An item is none.
+        Unsupported: An item, or a part of one, is of a type that nobody here can read; it is named.
+    """
+    messages: list[dict[str, Any]] = []
+    for item in items:
+        kind = item.get("type") or ("message" if "role" in item else None)
+        if kind == "message":
+            _add_message(messages, item)
+        elif kind == "function_call":
+            _add_call(messages, item)
+        elif kind == "function_call_output":
+            content = _content(item.get("output"), "the 'output' of a function_call_output")
+            messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
+        elif kind != "reasoning":  # models are not shown their old thoughts
+            raise Unsupported(
+                f"'input' has an item of type {_shown(kind)}, which is not supported: message, function_call, "
+                "function_call_output, reasoning and item_reference are"
+            )
+    return messages
+
+
+def _add_message(messages: list[dict[str, Any]], item: Mapping[str, Any]) -> None:
+    role, content = item.get("role"), _content(item.get("content"), "the 'content' of a message")
+    last = messages[-1] if messages else {}
+    if role == "assistant" == last.get("role") and last.get("tool_calls"):
+        # What it says after its calls belongs before their results: templates have no place for it between them.
+        last["content"] = _joined(last["content"], content)
+        return
+    messages.append({"role": role, "content": content})
+
+
+def _add_call(messages: list[dict[str, Any]], item: Mapping[str, Any]) -> None:
+    call = {"id": item.get("call_id"), "name": item.get("name"), "arguments": item.get("arguments")}
+    if messages and messages[-1]["role"] == "assistant":
+        messages[-1].setdefault("tool_calls", []).append(call)
+    else:
+        messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+
+
+def _joined(one: Any, other: Any) -> Any:
+    if not one or not other:
+        return one or other
+    if isinstance(one, str) and isinstance(other, str):
+        return one + other
+    parts = [[{"type": "text", "text": each}] if isinstance(each, str) else each for each in (one, other)]
+    return [*parts[0], *parts[1]]
+
+
+def _content(given: Any, what: str) -> Any:
+    if isinstance(given, str):
+        return given
+    if not isinstance(given, list):
+        raise InvalidRequest(f"'input': {what} must be a text or a list of parts")
+    parts = [_part(each) for each in given]
+    if parts and all(part["type"] == "text" and isinstance(part["text"], str) for part in parts):
+        return "".join(part["text"] for part in parts)
+    return parts or ""
+
+
+def _part(part: Any) -> dict[str, Any]:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind in _TEXTS:
+        return {"type": "text", "text": part.get(_TEXTS[kind])}
+    if kind == "input_image":
+        if part.get("file_id") is not None:
+            raise Unsupported("'file_id' of an input_image is not supported: no files are kept here; send 'image_url'")
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else image
+        # Models that fetch images themselves take those; the others refuse them by name.
+        is_remote = isinstance(url, str) and url.lower().startswith(("http://", "https://"))
+        return {"type": "image", "url" if is_remote else "data": url}
+    raise Unsupported(
+        f"'input' has a part of type {_shown(kind)}, which is not supported: input_text and input_image are"
+    )
+
+
+def _shown(kind: Any) -> str:
+    return repr(kind[:64] if isinstance(kind, str) else kind) if kind is None or isinstance(kind, str) else "no text"

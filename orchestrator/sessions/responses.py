@@ -1,0 +1,200 @@
+"""Responses that are kept to be read again, and to be gone on from."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from sys import getsizeof
+from typing import Any, Literal
+
+import anyio
+import msgspec
+
+from adapter_api import Message
+from orchestrator.config import HistorySettings
+from orchestrator.sessions.history import size_of
+
+Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
+
+_BYTES = 2048
+"""What one takes beside its texts; a little more than was measured."""
+_ITEM_BYTES = 1024
+_MOST_DIGITS = 9
+
+
+class KeptResponse:
+    """One response: what was asked, what was answered, and the response before it."""
+
+    def __init__(
+        self, owner: str | None, response_id: str, asked: Sequence[Message], before: KeptResponse | None
+    ) -> None:
+        self.owner = owner
+        self.id = response_id
+        self.asked = tuple(asked)
+        self.answered: Message | None = None
+        self.before = before
+        self.body: Mapping[str, Any] = {}
+        """The response as its readers get it, without its output."""
+        self.items: Sequence[Mapping[str, Any]] = ()
+        """Its output."""
+        self.status: Status = "in_progress"
+        self.bytes = 0
+        """What it takes itself, about."""
+        self.conversation_bytes = 0
+        """What it takes with all those before it."""
+        self.expires = 0.0
+        self.is_kept = False
+        self.followers = 0
+        self.ended = anyio.Event()
+        """Set when nothing more is written to it."""
+
+    def __repr__(self) -> str:
+        return f"KeptResponse(id={self.id!r}, status={self.status!r}, <{self.bytes} bytes>)"
+
+    @property
+    def conversation(self) -> tuple[Message, ...]:
+        """All that was said, from the first response to this one."""
+        turns: list[tuple[Message, ...]] = []
+        each: KeptResponse | None = self
+        while each is not None:
+            turns.append((*each.asked, *(() if each.answered is None else (each.answered,))))
+            each = each.before
+        return tuple(message for turn in reversed(turns) for message in turn)
+
+    def item(self, item_id: str) -> Mapping[str, Any] | None:
+        """Return one of its items by its id, which ends in its place."""
+        place = item_id.rpartition("_")[2]
+        found = self.items[int(place)] if _is_place(place) and int(place) < len(self.items) else None
+        return found if found is not None and found["id"] == item_id else None
+
+    @property
+    def first(self) -> KeptResponse:
+        """The response that the conversation began with."""
+        each = self
+        while each.before is not None:
+            each = each.before
+        return each
+
+
+class Responses:
+    """The last responses of everybody, kept `ttl_s` after their last use within the bounds of histories; a conversation
+    is kept up to `session_bytes`. What was said before a response stays as long as the response does. Those of
+    different owners never meet, whatever their names."""
+
+    def __init__(self, settings: HistorySettings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._kept: OrderedDict[tuple[str | None, str], KeptResponse] = OrderedDict()
+        self.bytes = 0
+        """What all of them take, about."""
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def conversation_bytes(self) -> int:
+        """The most that a conversation may take to be kept."""
+        return self._settings.session_bytes
+
+    @property
+    def ttl_s(self) -> float:
+        return self._settings.ttl_s
+
+    def begin(
+        self, owner: str | None, response_id: str, asked: Sequence[Message], before: KeptResponse | None
+    ) -> KeptResponse | None:
+        """Keep a response that has begun; `None` when the conversation is too large to be kept."""
+        self.forget_old()
+        response = KeptResponse(owner, response_id, asked, before)
+        response.bytes = _BYTES + size_of(response.asked)
+        response.conversation_bytes = response.bytes + (before.conversation_bytes if before is not None else 0)
+        if response.conversation_bytes > self._settings.session_bytes:
+            return None
+        self.delete(owner, response_id)
+        if before is not None:
+            before.followers += 1
+        self._kept[owner, response_id] = response
+        response.is_kept = True
+        response.expires = self._clock() + self._settings.ttl_s
+        self.bytes += response.bytes
+        self._forget_too_many()
+        return response
+
+    def end(
+        self,
+        response: KeptResponse,
+        status: Status,
+        body: Mapping[str, Any],
+        items: Sequence[Mapping[str, Any]],
+        answered: Message | None,
+    ) -> bool:
+        """Note how a response ended; returns whether it is still kept."""
+        response.status, response.body, response.items, response.answered = status, body, items, answered
+        response.ended.set()
+        if not response.is_kept:
+            return False
+        more = len(msgspec.json.encode(body)) + sum(map(size_of_item, items))
+        more += size_of((answered,)) if answered is not None else 0
+        response.bytes += more
+        response.conversation_bytes += more
+        self.bytes += more
+        if response.conversation_bytes > self._settings.session_bytes:
+            self._drop(response)
+            return False
+        self._use(response)
+        self._forget_too_many()
+        return response.is_kept
+
+    def get(self, owner: str | None, response_id: str) -> KeptResponse | None:
+        """Return a response, which counts as a use of it; `None` when there is none (any more)."""
+        self.forget_old()
+        found = self._kept.get((owner, response_id))
+        if found is not None:
+            self._use(found)
+        return found
+
+    def delete(self, owner: str | None, response_id: str) -> bool:
+        """Forget a response; returns whether there was one. Those that go on from it keep what was said in it."""
+        found = self._kept.get((owner, response_id))
+        if found is None:
+            return False
+        self._drop(found)
+        return True
+
+    def forget_old(self) -> None:
+        """Forget those whose time is up."""
+        now = self._clock()
+        # In the order of their time, for it is the same for all.
+        while self._kept and (first := next(iter(self._kept.values()))).expires <= now:
+            self._drop(first)
+
+    def _use(self, response: KeptResponse) -> None:
+        response.expires = self._clock() + self._settings.ttl_s
+        self._kept.move_to_end((response.owner, response.id))
+
+    def _forget_too_many(self) -> None:
+        while self._kept and (len(self._kept) > self._settings.limit or self.bytes > self._settings.max_bytes):
+            self._drop(next(iter(self._kept.values())))
+
+    def _drop(self, response: KeptResponse) -> None:
+        del self._kept[response.owner, response.id]
+        response.is_kept = False
+        last: KeptResponse | None = response
+        while last is not None and not last.is_kept and not last.followers:
+            self.bytes -= last.bytes
+            last = last.before
+            if last is not None:
+                last.followers -= 1
+
+
+def _is_place(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
+
+def size_of_item(item: Mapping[str, Any]) -> int:
+    """Return how many bytes of memory an item of a response takes, about."""
+    return _ITEM_BYTES + getsizeof(item.get("arguments", "")) + sum(map(_size_of_part, item.get("content", ())))
+
+
+def _size_of_part(part: Mapping[str, Any]) -> int:
+    return getsizeof(part.get("text", "")) + _BYTES * len(part.get("logprobs", ()))
