@@ -171,7 +171,8 @@ def _allowed(tools: list[dict[str, Any]], choice: Mapping[str, Any]) -> list[dic
     if not isinstance(listed, list):
         raise InvalidRequest("'tool_choice.tools' must be a list of tools")
     names = {each.get("name") for each in listed if isinstance(each, dict) and isinstance(each.get("name"), str)}
-    return [tool for tool in tools if tool.get("name") in names]
+    # What has no proper name is refused with the task.
+    return [tool for tool in tools if not isinstance(tool.get("name"), str) or tool["name"] in names]
 
 
 def _set_thinking(task: dict[str, Any], fields: Mapping[str, Any]) -> None:

@@ -148,6 +148,29 @@ async def test_a_choice_among_tools_that_cannot_be_made_is_refused_by_its_name(s
     assert "tool_choice" in response.json()["error"]["message"] or response.json()["error"]["param"] == "tools"
 
 
+ODD: list[Any] = [[], {}, ["x"], {"a": 1}, 5, True]
+
+
+@pytest.mark.spec("ORCH-3073-010")
+@pytest.mark.parametrize("odd", ODD)
+async def test_what_should_be_a_word_and_is_none_is_refused(serve: Serve, odd: Any) -> None:
+    part = {"type": odd, "text": "x"}
+    tool = {"type": "function", "function": {"name": odd}}
+    named = {"type": "function", "name": odd}
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("chat/completions", {"messages": [{"role": "user", "content": [part]}]}),
+        ("chat/completions", {"messages": USER, "tools": [*TOOLS, tool], "tool_choice": allowed("add")}),
+        ("responses", {"input": [{"role": "user", "content": [part]}]}),
+        ("responses", {"input": [{"type": "function_call_output", "call_id": "c", "output": [part]}]}),
+        ("responses", {"input": "x", "tools": [named], "tool_choice": {"type": "allowed_tools", "tools": [named]}}),
+    ]
+    async with serve() as host:
+        answers = [await host.client.post(f"/v1/{path}", json={"model": "mock", **body}) for path, body in requests]
+
+    assert [answer.status_code for answer in answers] == [400] * len(requests)
+    assert all(answer.json()["error"]["code"] in ("invalid_request", "unsupported") for answer in answers)
+
+
 PROBES = ("/health", "/health/ready", "/ping", "/version")
 
 
