@@ -79,7 +79,10 @@ class Choices:
         finally:
             for reader in readers:
                 reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+            # Not `gather`: when this is cancelled, it raises the readers' cancellation in place of our own, which nobody
+            # knows as theirs.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(readers)
 
 
 async def _read(

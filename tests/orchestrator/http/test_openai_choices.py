@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
+import anyio
 import openai
 import pytest
 
@@ -25,6 +27,7 @@ from adapter_api.errors import EngineFailed
 from adapter_api.events import End
 from adapter_api.testing import MockAdapter
 from adapter_kit.chat_template import ChatTemplate
+from orchestrator.http.openai_choices import Choices
 from orchestrator.http.openai_requests import MAX_CHOICES, MAX_ECHOED, parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host
@@ -124,6 +127,34 @@ async def test_an_error_of_one_answer_ends_all(seeds: Any, streamed: bool) -> No
         await eventually(lambda: Seeds.cancelled == Seeds.waiting)
 
 
+class Endless:
+    """Stands for a task that was taken in: one token after the other, and a moment until it has stopped."""
+
+    stopped = False
+
+    @property
+    async def batches(self) -> AsyncIterator[list[TokenEvent]]:
+        try:
+            while True:
+                yield [Token(index=0, text="more")]
+        finally:
+            await asyncio.sleep(0)
+            self.stopped = True
+
+
+async def test_who_leaves_in_the_middle_of_several_answers_ends_their_reading_and_nothing_else() -> None:
+    tasks = [Endless(), Endless()]
+    with anyio.CancelScope() as scope:
+        async with aclosing(cast(Any, Choices(cast(Any, tasks)).batches)) as batches:
+            async for _ in batches:
+                await asyncio.sleep(0)  # both have something for a reader who does not come again
+                scope.cancel()
+                await anyio.sleep_forever()
+
+    assert scope.cancelled_caught  # another's cancellation would have come out as an error of the host
+    assert all(task.stopped for task in tasks)
+
+
 async def test_who_leaves_cancels_all(seeds: Any) -> None:
     async with seeds() as host, client_of(host) as client:
         stream = await client.completions.create(model="mock", prompt=["wait", "wait"], n=2, stream=True)
@@ -189,7 +220,7 @@ def test_what_several_answers_repeat_is_bounded() -> None:
     long = "x" * (MAX_ECHOED // 8)
     assert len(parse_completion({"model": "m", "prompt": long, "n": 8, "echo": True}, {}).tasks) == 8
     assert len(parse_completion({"model": "m", "prompt": long * 9, "echo": True}, {}).tasks) == 1
-    with pytest.raises(InvalidRequest, match="^'echo'"):
+    with pytest.raises(InvalidRequest, match=r"^'echo'"):
         parse_completion({"model": "m", "prompt": long, "n": 9, "echo": True}, {})
 
 
