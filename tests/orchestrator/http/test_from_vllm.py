@@ -184,6 +184,22 @@ async def test_words_are_not_told_as_the_field_at_fault(serve: Serve) -> None:
     assert negative.json()["error"]["param"] == "top_p"
 
 
+@pytest.mark.spec("ORCH-3073-012")
+async def test_a_field_at_fault_is_called_as_the_client_called_it(serve: Serve) -> None:
+    faults: list[tuple[str, str, Any]] = [
+        ("chat/completions", "max_completion_tokens", 0),
+        ("chat/completions", "max_completion_tokens", True),
+        ("chat/completions", "max_tokens", 0),
+        ("responses", "max_output_tokens", -1),
+        ("responses", "text", {"format": {"type": "json_schema", "name": "x"}}),
+    ]
+    async with serve() as host:
+        for path, name, value in faults:
+            body = {"model": "mock", "messages" if path.startswith("chat") else "input": USER, name: value}
+            error = (await host.client.post(f"/v1/{path}", json=body)).json()["error"]
+            assert error["param"].split(".")[0] == name, error
+
+
 @pytest.mark.spec("ORCH-3073-010")
 def test_a_null_does_not_hide_its_twin() -> None:
     assert chat_of(max_tokens=7, max_completion_tokens=None).max_tokens == 7
