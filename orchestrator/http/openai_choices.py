@@ -79,8 +79,8 @@ class Choices:
         finally:
             for reader in readers:
                 reader.cancel()
-            # Not `gather`: when this is cancelled, it raises the readers' cancellation in place of our own, which nobody
-            # knows as theirs.
+            # Not `gather`: cancelled itself, it raises the readers' cancellation in place of ours, which nobody
+            # would know.
             with anyio.CancelScope(shield=True):
                 await asyncio.wait(readers)
 

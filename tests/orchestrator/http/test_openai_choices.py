@@ -243,7 +243,12 @@ async def test_answers_are_counted_all_or_none_against_a_key(serve: Serve) -> No
 async def test_a_conversation_is_rendered_once_for_all_its_answers(serve: Serve, monkeypatch: Any) -> None:
     rendered: list[TaskRequest] = []
     render = ChatTemplate.render
-    monkeypatch.setattr(ChatTemplate, "render", lambda self, task: rendered.append(task) or render(self, task))
+
+    def counted(self: ChatTemplate, task: TaskRequest) -> str:
+        rendered.append(task)
+        return render(self, task)
+
+    monkeypatch.setattr(ChatTemplate, "render", counted)
     template = "{% for message in messages %}{{ message.content }}{% endfor %}"
     async with serve({"reply": "hi"}, pool={"chat_template": template}) as host, client_of(host) as client:
         answer = await client.chat.completions.create(model="mock", messages=USER, n=5)
