@@ -35,12 +35,17 @@ class Bucket:
         self._left = float(per_minute)
         self._then = clock()
 
-    def wait_s(self) -> float:
-        """Return how long to wait before there is anything left; 0 when there is."""
+    @property
+    def most(self) -> int:
+        """What it lets through at once at most."""
+        return self._per_minute
+
+    def wait_s(self, units: int = 1) -> float:
+        """Return how long to wait before so much is left; 0 when it is."""
         now = self._clock()
         self._left = min(float(self._per_minute), self._left + (now - self._then) * self._per_minute / 60)
         self._then = now
-        return 0.0 if self._left >= 1 else (1 - self._left) * 60 / self._per_minute
+        return 0.0 if self._left >= units else (units - self._left) * 60 / self._per_minute
 
     def take(self, units: float) -> None:
         """Count units that went through, more than there are if need be: the next ones wait longer then."""
@@ -86,6 +91,27 @@ class Client:
                 )
         if self._requests is not None:
             self._requests.take(1)
+
+    def count_more(self, tasks: int) -> None:
+        """Count further tasks of a request that was counted: all of them, or none; raises `Refused`."""
+        bucket = self._requests
+        if bucket is None or not tasks:
+            return
+        if tasks >= bucket.most:
+            raise Refused(
+                "rate_limited",
+                f"this asks for {tasks + 1} answers, each of which counts as a request, and this API key has "
+                f"{bucket.most} per minute; ask for less at a time",
+            )
+        if bucket.wait_s(tasks) > 0:
+            # Whoever comes again is counted again.
+            raise Refused(
+                "rate_limited",
+                f"this asks for {tasks + 1} answers, each of which counts as a request, and this API key has less left "
+                "of its requests per minute; wait, or ask for less at a time",
+                retry_after_s=bucket.wait_s(tasks + 1),
+            )
+        bucket.take(tasks)
 
     def count_tokens(self, tokens: int) -> None:
         if self._tokens is not None:

@@ -39,8 +39,10 @@ class Tasks:
         self._dispatcher = dispatcher
         self._shadows = shadows
 
-    async def admit(self, task: TaskRequest, *, owner: str | None = None, held: Held | None = None) -> TokenStream:
-        prompts = Prompts(task, held)
+    async def admit(
+        self, task: TaskRequest, *, owner: str | None = None, held: Held | None = None, prompts: Prompts | None = None
+    ) -> TokenStream:
+        prompts = prompts or Prompts(task, held)
         try:
             return self._accept(task, owner=owner, pool_id=None, prompts=prompts, held=held, check=Pool.check)
         except Unmade:  # as for hardly any: nothing was taken yet
