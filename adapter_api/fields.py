@@ -21,6 +21,7 @@ from adapter_api.events import (
     Metrics,
     Reasoning,
     Started,
+    Timings,
     Token,
     TokenEvent,
     ToolCallDelta,
@@ -105,7 +106,9 @@ def _is_plain_started(event: Started) -> bool:
     """Whether nothing can be wrong about it, which is so of most; of the others the long way finds out what is."""
     return (
         type(event.job_id) is str is type(event.engine) is type(event.model)
-        and event.queue_position is event.predicted_start_ms is event.seed is None
+        and event.seed is None
+        and _is_plain_count(event.queue_position)
+        and _is_time(event.predicted_start_ms)
         and _is_ascii(event.job_id, event.engine, event.model, event.engine_version, event.model_version)
         and _is_ascii(event.pool_id, event.replica_id)
     )
@@ -127,10 +130,21 @@ def _is_plain_end(event: End) -> bool:
     return (
         type(event.finish_reason) is str
         and event.finish_reason in _FINISH_REASONS
-        and event.timings is None
+        and (event.timings is None or _is_plain_timings(event.timings))
         and type(usage) is Usage
         and _is_plain_count(usage.tokens_in)
         and _is_plain_count(usage.tokens_out)
+    )
+
+
+def _is_plain_timings(timings: Timings) -> bool:
+    return (
+        type(timings) is Timings
+        and type(timings.total_ms) is float
+        and isfinite(timings.total_ms)
+        and _is_time(timings.time_to_first_token_ms)
+        and _is_time(timings.decode_time_ms)
+        and _is_time(timings.queue_ms)
     )
 
 
@@ -182,9 +196,15 @@ def _flaw_of_numbers(value: Any, name: str) -> str | None:
     if name in _COUNTS and isinstance(value, int) and (value < 0 or isinstance(value, bool)):
         return f"{name} is {value!r} and not a count"
     if isinstance(value, msgspec.Struct):
-        parts: Any = ((field, getattr(value, field)) for field in value.__struct_fields__)
-    elif isinstance(value, dict):
-        parts = value.items()
+        for field in value.__struct_fields__:
+            part = getattr(value, field)
+            if part is None or type(part) is str:  # as most are, and a call for each would be most of the work
+                continue
+            if (flaw := _flaw_of_numbers(part, field)) is not None:
+                return flaw
+        return None
+    if isinstance(value, dict):
+        parts: Any = value.items()
     elif isinstance(value, list | tuple):
         parts = ((name, part) for part in value)
     else:

@@ -196,8 +196,9 @@ class TokenStream:
 
         Where somebody else closes it than who reads it, the reader still gets its terminal event.
         """
-        await self.stop(End(finish_reason="cancelled"))
-        if self._source.read_by == anyio.get_current_task().id:
+        if not self._finished:
+            await self.stop(End(finish_reason="cancelled"))
+        if self._ready and self._source.read_by == anyio.get_current_task().id:
             self._ready.clear()
 
     async def __aenter__(self) -> Self:

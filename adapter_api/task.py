@@ -491,19 +491,23 @@ class TaskRequest(_Frozen):
     @property
     def needs(self) -> frozenset[Capability]:
         """What a model has to be capable of to take this task. An adapter refuses what is missing as `Unsupported`."""
-        asked = {
-            Capability.TEXT: self.prompt is not None,
-            Capability.MESSAGES: self.messages is not None,
-            Capability.IMAGES: any(image.url is None for image in self.images),
-            Capability.IMAGE_URLS: any(image.url is not None for image in self.images),
-            Capability.STOP: bool(self.stop),
-            Capability.SEED: self.seed is not None,
-            Capability.LOGPROBS: self.logprobs is not None,
-            Capability.RESPONSE_FORMAT: self.response_format is not None,
-            Capability.TOOLS: bool(self.tools),
-            Capability.CHAT_TEMPLATE_KWARGS: bool(self.chat_template_kwargs),
-        }
-        return frozenset(capability for capability, is_asked in asked.items() if is_asked)
+        # One condition after another: hosts and adapters ask several times per task.
+        asked = {Capability.TEXT} if self.messages is None else {Capability.MESSAGES}
+        for image in self.images:
+            asked.add(Capability.IMAGES if image.url is None else Capability.IMAGE_URLS)
+        if self.stop:
+            asked.add(Capability.STOP)
+        if self.seed is not None:
+            asked.add(Capability.SEED)
+        if self.logprobs is not None:
+            asked.add(Capability.LOGPROBS)
+        if self.response_format is not None:
+            asked.add(Capability.RESPONSE_FORMAT)
+        if self.tools:
+            asked.add(Capability.TOOLS)
+        if self.chat_template_kwargs:
+            asked.add(Capability.CHAT_TEMPLATE_KWARGS)
+        return frozenset(asked)
 
 
 def describe_validation_error(exc: ValidationError, what: str) -> str:

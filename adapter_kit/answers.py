@@ -133,13 +133,17 @@ class AnswerReader:
         self._held.append(token)
         thoughts, text = ("", token.text) if self._thoughts is None else self._thoughts.feed(token.text)
         parts = self._parts_of(text)
-        if not thoughts and parts == ["".join(each.text for each in self._held)]:
+        if not thoughts and self._is_all_held(parts):
             for each in self._held:  # as the engine cut them, with all that it says of each
                 out.append(msgspec.structs.replace(each, index=self._tokens))
                 self._tokens += 1
             self._held.clear()
             return
         self._say(thoughts, parts, out)
+
+    def _is_all_held(self, parts: list[Part]) -> bool:
+        # Looked at only when something is given back: what a parser holds back may be thousands of tokens.
+        return len(parts) == 1 and parts[0] == "".join(each.text for each in self._held)
 
     def _parts_of(self, text: str) -> list[Part]:
         if not text:

@@ -18,7 +18,6 @@ from adapter_kit.openai.answers import (
     no_piece,
     piece_of_text,
     piece_of_tool_call,
-    reasoning_of,
     usage_of,
 )
 from dynamo_worker.prompts import Asked
@@ -64,7 +63,8 @@ class Chunks:
         if self._kind == "text":
             return None  # to Dynamo's frontend a completion is text alone
         if isinstance(event, Reasoning):
-            return self._choice({"delta": reasoning_of(event.text)})
+            # Under this name alone: the frontend takes `reasoning` for the same field, given twice.
+            return self._choice({"delta": {"reasoning_content": event.text}})
         if isinstance(event, ToolCallDelta):
             self._called = True
             return self._choice(piece_of_tool_call(self._kind, event))

@@ -11,11 +11,12 @@ from typing import Any
 from adapter_api import ConfigurationError
 from adapter_kit.installing import install_extra
 from dynamo_worker.faults import fault_of
+from dynamo_worker.following import Registered
 from dynamo_worker.handlers import HEALTH_PAYLOAD, Handler
 from dynamo_worker.settings import WorkerSettings
 
 _STOP_S = 10.0
-_WATCH_S = 0.3
+_WATCH_S, _MISSED_S = 0.3, 3.0
 _MARK = "worker_adapter"
 """Under which a card of ours says since when its worker is there."""
 
@@ -46,6 +47,10 @@ class Cluster:
                 f"cannot join a cluster by {settings.discovery} discovery and the {settings.request_plane} plane: "
                 f"{exc}; look at ETCD_ENDPOINTS, NATS_SERVER and DYN_FILE_KV, whichever they need"
             ) from exc
+        self.lost = asyncio.Event()
+        """Set when Dynamo has ended what is served here by itself, as when etcd was away for longer than its lease
+        lasts, or has forgotten it. Nothing of this membership can be used then; a new one can be made."""
+        self._leaving = False
         self._since = time.time()
         self._endpoints: dict[str, Any] = {}
         self._serving: set[asyncio.Future[None]] = set()
@@ -55,22 +60,36 @@ class Cluster:
         endpoint = self._endpoints[name] = self._runtime.endpoint(
             f"{self._settings.namespace}.{self._settings.component}.{name}"
         )
-        serving = asyncio.ensure_future(
-            endpoint.serve_endpoint(handler.__call__, health_check_payload=dict(HEALTH_PAYLOAD))
-        )
+        # With a payload, `/health` is that of the endpoints, which only Dynamo's canary sets: without the canary they
+        # would be well for ever. Without one it is what `say_healthy` says.
+        payload = dict(HEALTH_PAYLOAD) if self._settings.canary else None
+        serving = asyncio.ensure_future(endpoint.serve_endpoint(handler.__call__, health_check_payload=payload))
         self._serving.add(serving)
-        serving.add_done_callback(self._serving.discard)
+        serving.add_done_callback(self._ended)
+
+    def _ended(self, serving: asyncio.Future[None]) -> None:
+        self._serving.discard(serving)
+        if not self._leaving:
+            self.lost.set()
 
     async def publish_tensors(self, name: str, model: str, config: Mapping[str, Any]) -> None:
         """Tell frontends that the endpoint serves a model for tensors."""
         await self._publish(name, model, self._llm.ModelInput.Tensor, self._llm.ModelType.TensorBased,
                             tensor_model_config=dict(config), user_data={_MARK: {"since": self._since}})  # fmt: skip
 
-    async def publish_text(self, name: str, model: str, *, chat: bool, completions: bool) -> None:
-        """Tell frontends that the endpoint serves a model for chats, completions, or both."""
+    async def publish_text(
+        self, name: str, model: str, *, chat: bool, completions: bool, tensors: Mapping[str, Any]
+    ) -> None:
+        """Tell frontends that the endpoint serves a model for chats, completions, or both.
+
+        `tensors` is what the model is registered with for tensors, where it is. Asked for a model's metadata, the
+        KServe frontend takes any card of that name, and tells of text tensors of its own unless the card has others.
+        """
         kinds = self._llm.ModelType
         kind = kinds.Chat | kinds.Completions if chat and completions else kinds.Chat if chat else kinds.Completions
-        await self._publish(name, model, self._llm.ModelInput.Text, kind, skip_model_assets=True)
+        more = {"tensor_model_config": dict(tensors)} if tensors else {}
+        kind = kind | kinds.TensorBased if tensors else kind
+        await self._publish(name, model, self._llm.ModelInput.Text, kind, skip_model_assets=True, **more)
 
     async def _publish(self, name: str, model: str, input: Any, kind: Any, **more: Any) -> None:
         worker = self._llm.WorkerType.Aggregated
@@ -80,28 +99,33 @@ class Cluster:
         """Tell frontends that the endpoint serves nothing now. What runs there goes on."""
         await self._llm.unregister_model(self._endpoints[name])
 
-    async def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]:
-        """Return what other workers have registered for the endpoint: whether they came before us, and their tensors.
+    async def look_up(self, name: str, *, expected: bool) -> Registered:
+        """Return what discovery has of an endpoint. Takes a moment: it is watched for that long only, because a watch
+        on files is one of the few that a user of a machine may have.
 
-        One that is none of ours does not say since when it is there, and goes first. Takes a moment: discovery is
-        watched for that long only, because a watch on files is one of the few that a user of a machine may have.
+        Args:
+            name: Of the endpoint.
+            expected: Whether our own card should be there, which is then waited for.
         """
-        watch = self._llm.FpmEventSubscriber(self._endpoints[name])
+        watch, ours = self._llm.FpmEventSubscriber(self._endpoints[name]), self._endpoints[name].connection_id()
+        began = time.monotonic()
         try:
             watch.start_tracking()
             await asyncio.sleep(_WATCH_S)
-            cards = watch.get_model_cards()
+            cards = {int(worker): json.loads(text) for worker, text in watch.get_model_cards().items()}
+            while expected and ours not in cards and time.monotonic() - began < _MISSED_S:
+                await asyncio.sleep(_WATCH_S)
+                cards = {int(worker): json.loads(text) for worker, text in watch.get_model_cards().items()}
         finally:
             watch.shutdown()
-        ours, found = self._endpoints[name].connection_id(), []
-        for worker, text in cards.items():
-            card = json.loads(text)
+        others = []
+        for worker, card in cards.items():
             config = card.get("tensor_model_config")
-            if int(worker) == ours or not isinstance(config, Mapping):
-                continue
-            mark = (card.get("user_data") or {}).get(_MARK) or {}
-            found.append(((mark.get("since") or 0.0, int(worker)) < (self._since, ours), config))
-        return found
+            if worker != ours and isinstance(config, Mapping):
+                # One that is none of ours does not say since when it is there, and goes first.
+                since = ((card.get("user_data") or {}).get(_MARK) or {}).get("since") or 0.0
+                others.append(((since, worker) < (self._since, ours), config))
+        return Registered(ours in cards, others)
 
     def say_healthy(self, healthy: bool) -> None:
         """Set what `/health` and `/live` of this process say."""
@@ -120,6 +144,7 @@ class Cluster:
 
     async def aclose(self) -> None:
         """Leave the cluster."""
+        self._leaving = True
         self._runtime.shutdown()
         if self._serving:
             await asyncio.wait(self._serving, timeout=_STOP_S)

@@ -4,31 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from adapter_api import AdapterError, HealthReport, HealthState, ModelProps, WorkerAdapter
+from dynamo_worker.asking import InFlight
 from dynamo_worker.cards import TellsConfig, differs, endpoint_name, faces_of, takes_tensors, takes_text, tensor_config
-from dynamo_worker.handlers import Handler, InFlight, TensorHandler, TextHandler
+from dynamo_worker.handlers import Handler, TensorHandler, TextHandler
 
 _log = logging.getLogger("dynamo_worker")
 _MISSES = 2
-"""Looks in a row at which an engine must not answer before its models go: one may be lost."""
+"""Looks in a row at which an engine must not answer before its models go, or discovery not know of us: one may be lost.
+"""
 _LOOKS_PER_DESCRIPTION = 5
+_HANDLERS: Mapping[str, type[Handler]] = {"tensor": TensorHandler, "text": TextHandler}
 _AT_ONCE = 8
 """Models whose registration is begun at once: each takes a watch of discovery."""
+
+
+class Registered(NamedTuple):
+    """What discovery has of an endpoint.
+
+    ours: whether our own registration is there.
+    others: of each other worker, whether it came before us, and its tensors.
+    """
+
+    ours: bool
+    others: Sequence[tuple[bool, Mapping[str, Any]]]
 
 
 class Registry(Protocol):
     """What is used of a `Cluster`."""
 
+    @property
+    def lost(self) -> asyncio.Event: ...
+
     def serve(self, name: str, handler: Handler) -> None: ...
     async def publish_tensors(self, name: str, model: str, config: Mapping[str, Any]) -> None: ...
-    async def publish_text(self, name: str, model: str, *, chat: bool, completions: bool) -> None: ...
+    async def publish_text(
+        self, name: str, model: str, *, chat: bool, completions: bool, tensors: Mapping[str, Any]
+    ) -> None: ...
     async def withdraw(self, name: str) -> None: ...
-    async def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]: ...
+    async def look_up(self, name: str, *, expected: bool) -> Registered: ...
     def say_healthy(self, healthy: bool) -> None: ...
     def exception(self, code: str, message: str) -> Exception: ...
 
@@ -52,7 +71,8 @@ class Follower:
         self._adapter, self._cluster, self._models = adapter, cluster, models
         self._served: dict[str, _Served] = {}
         self._known: dict[str, ModelProps] = {}
-        self._looks = self._misses = 0
+        self._looks = self._misses = self._forgotten = 0
+        self._seen_there = False
         self.in_flight = InFlight()
         self._face = face
         self._told: dict[str, str] = {}
@@ -111,14 +131,14 @@ class Follower:
             self._say(model, f"model {model!r} cannot be described, and is not registered: {exc.message}")
             return
         self._known[model] = props
-        config = tensor_config(props, serialized)
-        if self._has(props, "tensor"):
-            served = self._serve(props, "tensor", TensorHandler)
-            if served.config != config and served.published:
-                await self._withdraw(served, "its configuration changed")
-            served.config = config
-        if self._has(props, "text"):
-            self._serve(props, "text", TextHandler)
+        # Both cards of a model tell of the same tensors: frontends look at either.
+        config = tensor_config(props, serialized) if self._has(props, "tensor") else {}
+        for kind, handler_class in _HANDLERS.items():
+            if self._has(props, kind):
+                served = self._serve(props, kind, handler_class)
+                if served.config != config and served.published:
+                    await self._withdraw(served, "its configuration changed")
+                served.config = config
 
     def _has(self, props: ModelProps, kind: str) -> bool:
         return self._face in ("both", kind) and (takes_tensors(props) if kind == "tensor" else takes_text(props))
@@ -134,28 +154,40 @@ class Follower:
         return served
 
     async def _register(self, props: ModelProps) -> None:
-        for kind in ("tensor", "text"):
-            name = endpoint_name(props.name, kind)
-            served = self._served.get(name)
-            if served is None or not self._has(props, kind):
-                continue
-            if served.published:
-                continue
-            if kind == "tensor" and (conflict := await self._conflict(name, served)):
-                self._say(name, f"model {props.name!r} is not registered: {conflict}")
-            else:
-                await self._publish(name, served, props)
+        waiting = [each for each in self._cards_of(props) if not each.published]
+        if not waiting:
+            return
+        first = waiting[0]
+        found = await self._cluster.look_up(endpoint_name(first.model, first.kind), expected=False)
+        if conflict := self._conflict(first, found):
+            self._say(props.name, f"model {props.name!r} is not registered: {conflict}")
+            return
+        for served in waiting:
+            await self._publish(served, props)
 
     async def _look_again(self, props: ModelProps) -> None:
         """Withdraw a model that another worker had registered otherwise at the same time: one model per look."""
-        name = endpoint_name(props.name, "tensor")
-        served = self._served.get(name)
-        if served is not None and served.published and (conflict := await self._conflict(name, served)):
-            await self._withdraw(served, conflict)
+        published = [each for each in self._cards_of(props) if each.published]
+        if not published:
+            return
+        found = await self._cluster.look_up(endpoint_name(props.name, published[0].kind), expected=True)
+        self._seen_there |= found.ours
+        self._forgotten = 0 if found.ours or not self._seen_there else self._forgotten + 1
+        if self._forgotten >= _MISSES:
+            # By files, Dynamo does not register anew a worker that was stopped for longer than its heartbeat.
+            self._say("discovery", "discovery has forgotten this worker")
+            self._cluster.lost.set()
+        elif conflict := self._conflict(published[0], found):
+            for served in published:
+                await self._withdraw(served, conflict)
 
-    async def _conflict(self, name: str, served: _Served) -> str:
+    def _cards_of(self, props: ModelProps) -> list[_Served]:
+        names = [endpoint_name(props.name, kind) for kind in _HANDLERS if self._has(props, kind)]
+        return [self._served[name] for name in names if name in self._served]
+
+    def _conflict(self, served: _Served, found: Registered) -> str:
         """Return why the model must not be registered, or an empty text. Frontends would send to both by turns."""
-        for before_us, config in await self._cluster.other_cards(name):
+        for before_us, config in found.others if served.kind == "tensor" else ():
             if differs(served.config, config) and (before_us or not served.published):
                 return (
                     "another worker serves that name with other inputs or outputs; "
@@ -163,13 +195,16 @@ class Follower:
                 )
         return ""
 
-    async def _publish(self, name: str, served: _Served, props: ModelProps) -> None:
+    async def _publish(self, served: _Served, props: ModelProps) -> None:
+        name = endpoint_name(served.model, served.kind)
         try:
             if served.kind == "tensor":
                 await self._cluster.publish_tensors(name, served.model, served.config)
             else:
                 chat, completions = faces_of(props)
-                await self._cluster.publish_text(name, served.model, chat=chat, completions=completions)
+                await self._cluster.publish_text(
+                    name, served.model, chat=chat, completions=completions, tensors=served.config
+                )
         except Exception as exc:  # whatever Dynamo raises
             self._say(name, f"model {served.model!r} could not be registered ({served.kind}), and will be again: {exc}")
             return

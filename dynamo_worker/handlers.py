@@ -1,7 +1,7 @@
 """What answers the requests of one model: for tensors, and for text.
 
 A handler is called with a request and its context, and yields the answer's pieces. Whoever asked may leave: the
-context says so, and the work is then stopped in the engine. Generators are closed by Dynamo as well; both ways are one.
+context says so, and the work is then stopped in the engine. A generator may be closed as well; both ways are one.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import aclosing, contextmanager
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from functools import partial
+from typing import Any, cast
 
 from adapter_api import (
     AdapterError,
@@ -26,6 +27,7 @@ from adapter_api import (
     TokenStream,
     WorkerAdapter,
 )
+from dynamo_worker.asking import Asker, Context, InFlight
 from dynamo_worker.chunks import Chunks
 from dynamo_worker.inferences import Asked, parse_inference
 from dynamo_worker.prompts import parse_prompt
@@ -34,47 +36,13 @@ from dynamo_worker.values import answer_of, tagged
 _log = logging.getLogger("dynamo_worker")
 
 HEALTH_PAYLOAD: Mapping[str, Any] = {"worker_adapter": "health"}
-"""What Dynamo's canary sends. Without one, `/health` and `/live` of a worker never say that it is ready."""
+"""What Dynamo's canary sends, where it is switched on."""
 _HEALTHY = {"worker_adapter": "ready"}
 _FINAL = "triton_final_response"
-_UNWATCHED_S = 0.01
-_STOPPING: set[asyncio.Task[object]] = set()
-"""Work being stopped for somebody who left: the loop holds tasks weakly."""
-T = TypeVar("T")
-
-
-class Context(Protocol):
-    """What is used of Dynamo's context of a request."""
-
-    def async_killed_or_stopped(self) -> asyncio.Future[bool]: ...
-
-    def trace_headers(self) -> dict[str, str] | None: ...
 
 
 Raising = Callable[[str, str], Exception]
 """Makes what is raised to Dynamo, of an error's code and message."""
-
-
-class InFlight:
-    """Counts the requests that are being answered."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._idle: asyncio.Event | None = None
-
-    def enter(self) -> None:
-        self.count += 1
-
-    def leave(self) -> None:
-        self.count -= 1
-        if not self.count and self._idle is not None:
-            self._idle.set()
-
-    async def idle(self) -> None:
-        """Return when nothing is being answered. For one waiter."""
-        self._idle = asyncio.Event()
-        if self.count:
-            await self._idle.wait()
 
 
 class Handler(ABC):
@@ -86,6 +54,7 @@ class Handler(ABC):
         self._in_flight = in_flight
         self._adapter = adapter
         self._raising = raising
+        self._translating = _Translating(raising)
 
     def __call__(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
         if isinstance(request, Mapping) and request.items() >= HEALTH_PAYLOAD.items():
@@ -94,10 +63,8 @@ class Handler(ABC):
 
     @abstractmethod
     def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the pieces of an answer, `with self._answering()`; raise the contract's errors."""
-
-    def _answering(self) -> _Answering:
-        return _Answering(self._in_flight, self._raising)
+        """Yield the pieces of an answer, all of it `with self._translating`, and the work `with Asker(…)`. One
+        generator does it: a second around it would cost every request and every piece."""
 
     async def _healthy(self) -> AsyncGenerator[dict[str, Any], None]:
         report = await self._adapter.health()
@@ -106,19 +73,18 @@ class Handler(ABC):
         yield _HEALTHY
 
 
-class _Answering:
-    """Counts a request as in flight, and raises its errors as Dynamo's."""
+class _Translating:
+    """Raises the contract's errors as Dynamo's."""
 
-    __slots__ = ("_in_flight", "_raising")
+    __slots__ = ("_raising",)
 
-    def __init__(self, in_flight: InFlight, raising: Raising) -> None:
-        self._in_flight, self._raising = in_flight, raising
+    def __init__(self, raising: Raising) -> None:
+        self._raising = raising
 
     def __enter__(self) -> None:
-        self._in_flight.enter()
+        pass
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
-        self._in_flight.leave()
         if isinstance(exc, AdapterError):
             # Dynamo writes the whole chain of causes to standard error, for a wrong name as for a bug.
             _log.debug("a request ended in %s", exc.code, exc_info=exc)
@@ -128,27 +94,46 @@ class _Answering:
 class TensorHandler(Handler):
     """Answers inferences on tensors."""
 
-    async def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
-        with self._answering():
-            model = self.model
-            asked = parse_inference(request, model=model.name, versions=model.versions, trace=_trace(context))
-            if Capability.TENSOR_STREAM not in model.capabilities:
-                with _stopping(context, self._adapter.infer(asked.inference)) as work:
+    def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+        streams = Capability.TENSOR_STREAM in self.model.capabilities
+        return (self._many if streams else self._one)(request, context)
+
+    async def _one(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+        with self._translating:
+            asked = self._asked(request, context)
+            work = asyncio.get_running_loop().create_task(self._adapter.infer(asked.inference))
+            with Asker(context, self._in_flight, partial(_end, work)) as asker:
+                try:
                     response = await work
+                except asyncio.CancelledError:
+                    if asker.gone:
+                        return
+                    raise
+                finally:
+                    work.cancel()
                 yield self._told(asked, response, response.final)
-                return
-            ended = False
+
+    async def _many(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+        with self._translating:
+            asked, ended = self._asked(request, context), False
             stream = self._adapter.infer_stream(asked.inference)
-            with _AtStop(context, stream.aclose):
+            with Asker(context, self._in_flight, stream.aclose) as asker:
                 try:
                     async for response in stream:
+                        if asker.gone:
+                            return
                         ended = response.final
                         if response.outputs or asked.empty_final:
                             yield self._told(asked, response, ended)
                 finally:
-                    await stream.aclose()
-            if not ended and asked.empty_final:
-                yield {"id": asked.id, "model": model.name, "tensors": [], "parameters": {_FINAL: tagged(True)}}
+                    if not asker.gone:
+                        await stream.aclose()
+                if asked.empty_final and not (ended or asker.gone):
+                    yield self._told(asked, InferResponse(model=self.model.name), True)
+
+    def _asked(self, request: Any, context: Context) -> Asked:
+        model = self.model
+        return parse_inference(request, model=model.name, versions=model.versions, trace=_trace(context))
 
     def _told(self, asked: Asked, response: InferResponse, final: bool) -> dict[str, Any]:
         answer = answer_of(response, request_id=asked.id, model=self.model.name, wanted=asked.outputs)
@@ -161,14 +146,18 @@ class TextHandler(Handler):
     """Answers chats and completions."""
 
     async def _answer(self, request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
-        with self._answering():
-            asked = parse_prompt(request, model=self.model.name, trace=_trace(context))
+        with self._translating:
+            trace, adapter = _trace(context), self._adapter
+            asked = parse_prompt(request, model=self.model.name, engine=adapter.engine, trace=trace)
             chunks = Chunks(asked, self.model.name)
-            stream = self._adapter.submit(asked.task)
-            with _AtStop(context, lambda: self._adapter.cancel(asked.task.job_id)):
+            stream = adapter.submit(asked.task)
+            # It keeps hold of the stream, which the adapter does not.
+            with Asker(context, self._in_flight, lambda: adapter.cancel(stream.job_id)) as asker:
                 try:
                     async with aclosing(_batches(stream)) as batches:
                         async for events in batches:
+                            if asker.gone:
+                                return
                             last = events[-1]
                             for chunk in chunks.of(events):
                                 yield chunk
@@ -177,61 +166,18 @@ class TextHandler(Handler):
                             if isinstance(last, End):
                                 return
                 finally:
-                    await stream.aclose()
-            raise AdapterFailed("the stream ended without a terminal event")
+                    if not asker.gone:
+                        await stream.aclose()
+                raise AdapterFailed("the stream ended without a terminal event")
 
 
 def _batches(stream: TokenStream) -> AsyncGenerator[list[TokenEvent], None]:
     return cast("AsyncGenerator[list[TokenEvent], None]", stream.batches())
 
 
-class _AtStop:
-    """Call `stop` when whoever asked leaves, as a context manager.
-
-    Callbacks rather than a task that waits: there may be thousands. Dynamo's sign that somebody left costs a tenth of a
-    millisecond to ask for, as much as a small inference takes. So it is asked for only when a request has lasted a
-    little; it tells then also of who has left before.
-    """
-
-    __slots__ = ("_context", "_stop", "_stopped", "_timer")
-
-    def __init__(self, context: Context, stop: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        self._context, self._stop = context, stop
-        self._stopped: asyncio.Future[bool] | None = None
-
-    def __enter__(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_UNWATCHED_S, self._watch)
-
-    def __exit__(self, *raised: object) -> None:
-        self._timer.cancel()
-        if self._stopped is not None:
-            self._stopped.remove_done_callback(self._left)
-            self._stopped.cancel()
-
-    def _watch(self) -> None:
-        self._stopped = self._context.async_killed_or_stopped()
-        self._stopped.add_done_callback(self._left)
-
-    def _left(self, stopped: asyncio.Future[bool]) -> None:
-        if not stopped.cancelled():
-            stopping = asyncio.get_running_loop().create_task(self._stop())
-            _STOPPING.add(stopping)
-            stopping.add_done_callback(_STOPPING.discard)
-
-
-@contextmanager
-def _stopping(context: Context, work: Coroutine[Any, Any, T]) -> Any:
-    """Give `work` as a task that is cancelled when whoever asked leaves, or the block is left."""
-    task = asyncio.get_running_loop().create_task(work)
-
-    async def stop() -> None:
-        task.cancel()
-
-    with _AtStop(context, stop):
-        try:
-            yield task
-        finally:
-            task.cancel()
+async def _end(work: asyncio.Task[Any]) -> None:
+    work.cancel()
+    await asyncio.wait({work})
 
 
 def _trace(context: Context) -> Mapping[str, str]:

@@ -5,16 +5,20 @@ The frontend has looked at their form; what cannot be honoured is refused by nam
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from adapter_api import TaskRequest, Unsupported
+from adapter_api import TaskRequest
 from adapter_kit.openai.requests import CHAT, COMPLETION, chat_of, common_of, completion_of, wants_usage
 
+_FLOAT, _MOST = struct.Struct("f"), 1e38
 _DYNAMO_S = frozenset({"model", "nvext"})
 """The model is known by the endpoint; the other is for the frontend."""
+_RENAMED = {"chat_template_args": "chat_template_kwargs"}
+"""What Dynamo calls otherwise than the clients that sent it."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -25,17 +29,39 @@ class Asked(msgspec.Struct, frozen=True):
     usage: bool
 
 
-def parse_prompt(given: Mapping[str, Any], *, model: str, trace: Mapping[str, str]) -> Asked:
+def parse_prompt(given: Mapping[str, Any], *, model: str, engine: str, trace: Mapping[str, str]) -> Asked:
     """Return what a request asks for; raises `InvalidRequest` or `Unsupported`.
 
-    `model` is the engine's name of the model, `trace` the headers of the request's trace.
+    Args:
+        given: As the frontend hands it over.
+        model: The engine's name of the model.
+        engine: The adapter's name for the engine: whose parameters the fields are that only an engine can honour.
+        trace: The headers of the request's trace.
     """
+    given = _as_asked(given)
     chat = "messages" in given
     task, engines = common_of(given, (CHAT if chat else COMPLETION) | _DYNAMO_S)
-    for name in engines:
-        raise Unsupported(f"{name!r} is not supported here; leave it out")
+    if engines:
+        task["parameters"] = {f"{engine}.{name}": value for name, value in engines.items()}
     task |= chat_of(given) if chat else completion_of(given)
     task |= {name: trace[name] for name in ("traceparent", "tracestate") if trace.get(name)}
     # An answer that the frontend gathers always tells it; in a stream it would be a chunk nobody asked for.
     usage = wants_usage(given) or not given.get("stream")
     return Asked(TaskRequest.parse({**task, "model": model}), chat, usage)
+
+
+def _as_asked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields as the client sent them."""
+    return {_RENAMED.get(name, name): _number(value) for name, value in given.items()}
+
+
+def _number(value: Any) -> Any:
+    """The frontend keeps numbers in 32 bits: 0.7 comes as 0.699999988079071. Of those that are the same in 32 bits the
+    shortest is what was written."""
+    if not isinstance(value, float) or not abs(value) < _MOST:
+        return value
+    for digits in range(1, 10):
+        short = float(f"{value:.{digits}g}")
+        if _FLOAT.unpack(_FLOAT.pack(short)) == (value,):
+            return short
+    return value  # which was never in 32 bits

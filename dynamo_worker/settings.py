@@ -13,6 +13,7 @@ from adapter_api import ConfigurationError
 DISCOVERIES = ("etcd", "file", "mem", "kubernetes")
 PLANES = ("tcp", "nats")
 FACES = ("both", "tensor", "text")
+_TRUE = frozenset({"1", "true", "yes", "on"})
 _SLUG = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
 
 
@@ -21,8 +22,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     `DYN_FILE_KV` and `DYN_SYSTEM_PORT`, its runtime takes from the environment itself.
 
     models: the models to serve; all that the engine calls ready when empty.
-    face: `both`, `tensor` or `text`: what models are registered for. Of a model that takes text and is registered for
-        both, KServe clients that ask for its metadata may be told Dynamo's own tensors of text models.
+    face: `both`, `tensor` or `text`: what models are registered for. To KServe clients a model with both is its
+        tensors; one registered for text alone has the text tensors that Dynamo's frontend makes up.
+    canary: whether Dynamo itself asks each endpoint how it is, when it was quiet (`DYN_HEALTH_CHECK_ENABLED`).
     interval_s: seconds between two looks at the engine.
     drain_s: seconds that what runs gets at the end.
     """
@@ -33,6 +35,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     request_plane: str = "tcp"
     models: tuple[str, ...] = ()
     face: str = "both"
+    canary: bool = False
     interval_s: float = 1.0
     drain_s: float = 30.0
 
@@ -65,4 +68,5 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
             value = next((environ[name] for name in variables if environ.get(name)), None)
             if value is not None:
                 found[field] = value
+        found["canary"] = environ.get("DYN_HEALTH_CHECK_ENABLED", "").lower() in _TRUE
         return cls(**{**found, **{name: value for name, value in given.items() if value is not None}})

@@ -26,10 +26,12 @@ class DynamoWorker:
 
     def __init__(self, adapter: WorkerAdapter, cluster: Registry, settings: WorkerSettings) -> None:
         self.settings = settings
+        self._cluster = cluster
         self.follower = Follower(adapter, cluster, models=frozenset(settings.models), face=settings.face)
 
     async def run(self, stopped: Awaitable[object], *, on_look: Callable[[Follower], None] = lambda _: None) -> int:
-        """Serve until `stopped` is done; then nothing new comes, and what runs gets `drain_s` to end.
+        """Serve until `stopped` is done; then nothing new comes, and what runs gets `drain_s` to end. Or until the
+        cluster has lost this worker, which can then only join it anew.
 
         Returns how many requests were still running after that: they end when the cluster is left.
 
@@ -37,16 +39,18 @@ class DynamoWorker:
             stopped: Done when the worker is to stop.
             on_look: Called after each look at the engine.
         """
-        stop = asyncio.ensure_future(stopped)
+        stop, lost = asyncio.ensure_future(stopped), asyncio.ensure_future(self._cluster.lost.wait())
         try:
-            while not stop.done():
+            while not (stop.done() or lost.done()):
                 await self.follower.look()
                 on_look(self.follower)
-                await asyncio.wait({stop}, timeout=self.settings.interval_s)
+                await asyncio.wait({stop, lost}, timeout=self.settings.interval_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.cancel()
-            await self.follower.leave()
-        return await self._drain()
+            lost.cancel()
+            if not self._cluster.lost.is_set():
+                await self.follower.leave()
+        return 0 if self._cluster.lost.is_set() else await self._drain()
 
     async def _drain(self) -> int:
         in_flight = self.follower.in_flight

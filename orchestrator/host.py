@@ -37,6 +37,7 @@ from orchestrator.pools.fit import TemplateReader
 from orchestrator.pools.fleet import DrainReport, Fleet, ReloadReport
 from orchestrator.pools.model_control import ModelControl
 from orchestrator.pools.pool_choice import ServingPools
+from orchestrator.pools.prompts import Prompts
 from orchestrator.pools.status import PoolStatus, TaskStatus, Totals
 from orchestrator.rollout.report import RolloutReport
 from orchestrator.rollout.shadow import Shadows
@@ -191,18 +192,26 @@ class Orchestrator:
         """
         return self._tasks.accept(task, owner=owner, pool_id=pool_id, held=held)
 
-    async def admit(self, task: TaskRequest, *, owner: str | None = None, held: Held | None = None) -> TokenStream:
+    async def admit(
+        self, task: TaskRequest, *, owner: str | None = None, held: Held | None = None, prompts: Prompts | None = None
+    ) -> TokenStream:
         """Return the task's stream like `accept`, once its messages are a prompt, where its model takes text.
 
         Large messages are rendered in a thread beside the event loop, before the task takes a place, and while its time
         does not count yet.
+
+        Args:
+            task: The task.
+            owner: Who submits it.
+            held: Counts the memory that it takes.
+            prompts: Of a task with the same messages and tools: what was rendered for that one is not rendered again.
 
         Raises:
             AdapterError: As `accept` does.
             DeadlineExceeded: Too many large messages are before these ones: they were no prompt within the pool's
                 `queue.timeout_s`, or the task's own time.
         """
-        return await self._tasks.admit(task, owner=owner, held=held)
+        return await self._tasks.admit(task, owner=owner, held=held, prompts=prompts)
 
     async def cancel(self, job_id: str) -> CancelReceipt:
         """Stop a task, queued or running, and say what that did; an unknown or ended one is `found=False`.

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pytest
 
 _NAMES = {"chromium": ("chromium", "chromium-browser", "google-chrome")}
-_PACKAGES = {"promtool": "prometheus"}
+_PACKAGES = {"promtool": "prometheus", "systemd-analyze": "systemd"}
 _REASON = re.compile(r"needs (?P<program>[\w-]+) on PATH: apt-get install (?P<package>[\w-]+)$")
 
 

@@ -37,7 +37,7 @@ def message_of(message: Any) -> dict[str, Any]:
 
 def _part(part: Any) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind in _TEXTS:
+    if isinstance(kind, str) and kind in _TEXTS:
         return {"type": "text", "text": part.get(_TEXTS[kind])}
     if kind == "image_url":
         image = part.get("image_url")
@@ -45,7 +45,7 @@ def _part(part: Any) -> dict[str, Any]:
         # Models that fetch images themselves take those; the others refuse them by name.
         is_remote = isinstance(url, str) and url.lower().startswith(("http://", "https://"))
         return {"type": "image", "url" if is_remote else "data": url}
-    raise Unsupported(f"content parts of type {kind!r} are not supported: text and image_url are")
+    raise Unsupported(f"content parts of type {str(kind)[:64]!r} are not supported: text and image_url are")
 
 
 def _tool_call(call: Any) -> dict[str, Any]:
@@ -80,9 +80,11 @@ def chosen_of(tools: list[dict[str, Any]], choice: Any) -> tuple[list[dict[str, 
     if not isinstance(allowed, dict) or allowed.get("mode", "auto") not in ("auto", "required"):
         raise InvalidRequest("'tool_choice.allowed_tools' must have a mode, auto or required, and tools")
     names = {_name_in(tool) for tool in list_of(allowed, "tools")}
-    if missing := sorted(names - {tool.get("name") for tool in tools}):
+    if missing := sorted(names - {tool["name"] for tool in tools if isinstance(tool.get("name"), str)}):
         raise InvalidRequest(f"'tool_choice' allows the tool {missing[0]!r}, which is not among 'tools'")
-    return [tool for tool in tools if tool.get("name") in names], allowed.get("mode", "auto")
+    # What has no proper name is refused with the task.
+    kept = [tool for tool in tools if not isinstance(tool.get("name"), str) or tool["name"] in names]
+    return kept, allowed.get("mode", "auto")
 
 
 def _name_in(choice: Any) -> str:

@@ -94,8 +94,7 @@ def prompts_of(fields: Mapping[str, Any]) -> list[str]:
 def chat_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a task that a chat completion has; raises `InvalidRequest` or `Unsupported`."""
     task: dict[str, Any] = {"messages": [message_of(message) for message in list_of(fields, "messages")]}
-    most = fields.get("max_completion_tokens")
-    _set(task, "max_tokens", fields.get("max_tokens") if most is None else most)
+    _set(task, "max_tokens", most_tokens(fields, "max_completion_tokens"))
     if flag(fields, "logprobs"):
         top = fields.get("top_logprobs")
         task["logprobs"] = 0 if top is None else top
@@ -142,6 +141,20 @@ def wants_usage(fields: Mapping[str, Any]) -> bool:
         if name not in ("include_usage", "continuous_usage_stats", "include_obfuscation") and value:
             raise Unsupported(f"'stream_options.{name}' is not supported here; leave it out")
     return flag(options, "include_usage")
+
+
+def most_tokens(fields: Mapping[str, Any], newer: str) -> Any:
+    """Return how many tokens an answer may have: what the newer field says, else `max_tokens`, which a task looks at.
+
+    Raises:
+        InvalidRequest: The newer one, which a task knows by another name, is no such number.
+    """
+    most = fields.get(newer)
+    if most is None:
+        return fields.get("max_tokens")
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise InvalidRequest(f"{newer!r} must be a whole number from 1 on")
+    return most
 
 
 def flag(fields: Mapping[str, Any], name: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from time import perf_counter
 from typing import Any, cast
 
@@ -15,10 +17,15 @@ from starlette.types import Receive, Scope, Send
 
 from adapter_api import End, Error, InferResponse, Output, TokenEvent
 from orchestrator.config import ServerSettings
-from orchestrator.http.problems import Refused, headers_of, status_of
+from orchestrator.http.presence import WhileThere, is_gone
+from orchestrator.http.problems import headers_of, status_of
 from orchestrator.http.sse import HEARTBEAT
 
 Batches = AsyncIterator[list[TokenEvent]]
+_HEAD = (
+    (b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)  # fmt: skip
 _SEEN = Output | End | Error | InferResponse
 """What a reader gets to see; anything else may wait for it."""
 
@@ -40,22 +47,28 @@ class StreamingAnswer(Response):
         settings: ServerSettings,
         headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})},
-            media_type="text/event-stream",
-        )
-        del self.headers["content-length"]
+        # Of `Response` only what sends a head: it would encode a body, and tell its length.
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        more = (headers or {}).items()
+        self.raw_headers = [*_HEAD, *((name.lower().encode(), value.encode()) for name, value in more)]
         self._batches = batches
         self._close = close
         self._heartbeat_s = settings.heartbeat_s
         self._started = False
+        self._ended = False
         self._path = ""
         self._last_sent = perf_counter()
-        self._turn = anyio.Lock(fast_acquire=True)
+        self._turn = asyncio.Lock()
 
     @abstractmethod
     def encode(self, batch: list[Any]) -> bytes:
         """Return the frames of events that are ready together."""
+
+    def is_last(self, batch: list[Any]) -> bool:
+        """Return whether nothing follows a batch that was encoded: then the answer ends with its write."""
+        return isinstance(batch[-1], End | Error)
 
     def refusal(self, error: Error) -> dict[str, Any] | None:
         """Return the body of an answer with the error's own status, for an error before anything was sent.
@@ -67,12 +80,10 @@ class StreamingAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._path = scope["path"]
         try:
-            async with anyio.create_task_group() as group:
+            with WhileThere(receive, partial(self._watch, send)):
                 if self.starts_at_once:
                     await self.start(send)
-                group.start_soon(self._watch, receive, send, group.cancel_scope)
                 await self._pump(send)
-                group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._close()
@@ -101,13 +112,17 @@ class StreamingAnswer(Response):
                         if body is not None:
                             await self._refuse(send, last, body)
                             return
-                await self._send(send, self.encode(batch))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+                frames = self.encode(batch)
+                self._ended = self.is_last(batch)
+                await self._send(send, frames)
+        if not self._ended:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, body: bytes) -> None:
         async with self._turn:
-            await self.start(send)
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            if not self._started:
+                await self.start(send)
+            await send({"type": "http.response.body", "body": body, "more_body": not self._ended})
             self._last_sent = perf_counter()
 
     async def _refuse(self, send: Send, error: Error, body: dict[str, Any]) -> None:
@@ -117,39 +132,27 @@ class StreamingAnswer(Response):
         await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
-    async def _watch(self, receive: Receive, send: Send, scope: anyio.CancelScope) -> None:
-        """Fill silence, and end the answer when the reader is gone."""
+    async def _watch(self, send: Send, receive: Receive) -> None:
+        """Fill silence, until the reader is gone."""
         while True:
             silence_s = 0.0 if self._turn.locked() else perf_counter() - self._last_sent
-            with anyio.move_on_after(self._heartbeat_s - silence_s):
-                if await _is_gone(receive):
-                    scope.cancel()
-                    return
+            try:
+                async with asyncio.timeout(self._heartbeat_s - silence_s):
+                    if await is_gone(receive):
+                        return
+            except TimeoutError:
+                pass
+            else:
                 continue
             if not self._turn.locked() and perf_counter() - self._last_sent >= self._heartbeat_s:
                 await self._send(send, HEARTBEAT)
 
 
-async def _is_gone(receive: Receive) -> bool:
-    try:
-        return bool((await receive())["type"] == "http.disconnect")
-    except Refused:  # it declared a body that nobody reads, and sends too much or nothing of it
-        return True
-
-
 async def gather(receive: Receive, batches: Batches) -> list[TokenEvent]:
     """Return all events of a task; cut short, without a terminal, when the client leaves before its end."""
     events: list[TokenEvent] = []
-    async with anyio.create_task_group() as group:
-        group.start_soon(cancel_when_gone, receive, group.cancel_scope)
+    with WhileThere(receive):
         async with aclosing(cast(Any, batches)) as open_batches:
             async for batch in open_batches:
                 events += batch
-        group.cancel_scope.cancel()
     return events
-
-
-async def cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    while not await _is_gone(receive):
-        pass
-    scope.cancel()

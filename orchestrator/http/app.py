@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from fastapi import APIRouter, FastAPI
@@ -31,9 +31,10 @@ from orchestrator.http import (
     responses,
     tasks,
 )
+from orchestrator.http.direct import DirectRoutes, Handler
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
-from orchestrator.http.request_ids import RequestIds, id_of
+from orchestrator.http.request_ids import RequestIds
 from orchestrator.http.schema import describe
 from orchestrator.http.service import Service, client_of
 from orchestrator.http.session_header import AFFINITY, SessionHeaders
@@ -59,34 +60,26 @@ ADMIN: Sequence[APIRouter] = (ops.probes, page.docs, ops.router, page.router)
 """What those who run the host look at."""
 
 
-def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
+def create_app(service: Service, routers: Sequence[APIRouter]) -> ASGIApp:
     """Return the application that serves these routers."""
-    app = FastAPI(
-        title="worker-adapter orchestrator",
-        description="Tasks over server-sent events, an OpenAI-compatible API, and the v2 inference protocol.",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,  # to a URL made of the Host header, which behind a proxy is not the client's
-    )
-    app.state.service = service
-    app.state.routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
-    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
-    for router in routers:
-        app.include_router(router)
-    app.add_exception_handler(AdapterError, _on_error)
-    app.add_exception_handler(Refused, _on_error)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(RequestValidationError, _on_http_error)
-    app.add_exception_handler(RecursionError, _on_recursion)
-    app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    app.add_exception_handler(Exception, _on_bug)
+    # Around the framework, not within it: what goes the short way is then spared its layers.
+    handlers: dict[type[Exception], Handler] = {
+        AdapterError: _on_error,
+        Refused: _on_error,
+        HTTPException: _on_http_error,
+        RequestValidationError: _on_http_error,
+        RecursionError: _on_recursion,
+        ClientDisconnect: _on_disconnect,
+    }
+    faces = _faces(service, routers, handlers)
+    app: ASGIApp = DirectRoutes(faces, faces.state.routes, handlers)
     named = service.settings.session_header
-    app.add_middleware(SessionHeaders, names=(AFFINITY,) if named is None else (named, AFFINITY))
-    app.add_middleware(_LetIn, service=service)
-    app.add_middleware(BodyLimits, settings=service.settings.limits, pending=service.pending)
+    app = SessionHeaders(app, (AFFINITY,) if named is None else (named, AFFINITY))
+    app = _LetIn(app, service)
+    app = BodyLimits(app, service.settings.limits, service.pending)
     if service.settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        app = CORSMiddleware(
+            app,
             allow_origins=service.settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],  # SDKs send many of their own, and more with each version
@@ -101,7 +94,25 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> FastAPI:
             ],
             allow_private_network=True,  # a page from elsewhere asks whether it may call a machine of this network
         )
-    app.add_middleware(RequestIds)
+    return RequestIds(app, _on_bug)
+
+
+def _faces(service: Service, routers: Sequence[APIRouter], handlers: Mapping[type[Exception], Handler]) -> FastAPI:
+    app = FastAPI(
+        title="worker-adapter orchestrator",
+        description="Tasks over server-sent events, an OpenAI-compatible API, and the v2 inference protocol.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # to a URL made of the Host header, which behind a proxy is not the client's
+    )
+    app.state.service = service
+    app.state.routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    for router in routers:
+        app.include_router(router)
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+    app.add_exception_handler(Exception, _on_bug)
     return app
 
 
@@ -188,6 +199,4 @@ async def _on_disconnect(request: Request, exc: Exception) -> Response:
 
 async def _on_bug(request: Request, exc: Exception) -> Response:
     _log.error("%s %r broke with %s", request.method, request.scope["path"], type(exc).__name__)
-    answer = problems.answer(request, problems.error_of(exc))
-    answer.headers.update(id_of(request.scope))
-    return answer
+    return problems.answer(request, problems.error_of(exc))

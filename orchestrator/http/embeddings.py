@@ -6,7 +6,6 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import anyio
 import msgspec
 import numpy as np
 from fastapi import APIRouter, Request
@@ -16,7 +15,7 @@ from adapter_api import InvalidRequest, Unsupported
 from adapter_api.bounds import MAX_NAME, MAX_TIMEOUT_S
 from adapter_kit.openai.formats import is_empty
 from orchestrator.http import bodies
-from orchestrator.http.answers import cancel_when_gone
+from orchestrator.http.presence import WhileThere
 from orchestrator.http.reading import trace_of
 from orchestrator.http.service import client_of, read_json, service_of
 from orchestrator.http.session_header import session
@@ -106,16 +105,8 @@ def _texts(given: Any) -> tuple[str, ...]:
 
 async def _embed_unless_gone(request: Request, asked: EmbeddingRequest, owner: str | None) -> EmbeddingAnswer | None:
     found: EmbeddingAnswer | None = None
-    failure: Exception | None = None
-    async with anyio.create_task_group() as group:
-        group.start_soon(cancel_when_gone, request.receive, group.cancel_scope)
-        try:
-            found = await service_of(request).orchestrator.embed(asked, owner=owner)
-        except Exception as exc:  # raised below: inside, the group would wrap it
-            failure = exc
-        group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    with WhileThere(request.receive):
+        found = await service_of(request).orchestrator.embed(asked, owner=owner)
     return found
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable
+from functools import lru_cache
 from time import monotonic
 
 from starlette.datastructures import Headers
@@ -34,12 +35,17 @@ class Bucket:
         self._left = float(per_minute)
         self._then = clock()
 
-    def wait_s(self) -> float:
-        """Return how long to wait before there is anything left; 0 when there is."""
+    @property
+    def most(self) -> int:
+        """What it lets through at once at most."""
+        return self._per_minute
+
+    def wait_s(self, units: int = 1) -> float:
+        """Return how long to wait before so much is left; 0 when it is."""
         now = self._clock()
         self._left = min(float(self._per_minute), self._left + (now - self._then) * self._per_minute / 60)
         self._then = now
-        return 0.0 if self._left >= 1 else (1 - self._left) * 60 / self._per_minute
+        return 0.0 if self._left >= units else (units - self._left) * 60 / self._per_minute
 
     def take(self, units: float) -> None:
         """Count units that went through, more than there are if need be: the next ones wait longer then."""
@@ -86,6 +92,27 @@ class Client:
         if self._requests is not None:
             self._requests.take(1)
 
+    def count_more(self, tasks: int) -> None:
+        """Count further tasks of a request that was counted: all of them, or none; raises `Refused`."""
+        bucket = self._requests
+        if bucket is None or not tasks:
+            return
+        if tasks >= bucket.most:
+            raise Refused(
+                "rate_limited",
+                f"this asks for {tasks + 1} answers, each of which counts as a request, and this API key has "
+                f"{bucket.most} per minute; ask for less at a time",
+            )
+        if bucket.wait_s(tasks) > 0:
+            # Whoever comes again is counted again.
+            raise Refused(
+                "rate_limited",
+                f"this asks for {tasks + 1} answers, each of which counts as a request, and this API key has less left "
+                "of its requests per minute; wait, or ask for less at a time",
+                retry_after_s=bucket.wait_s(tasks + 1),
+            )
+        bucket.take(tasks)
+
     def count_tokens(self, tokens: int) -> None:
         if self._tokens is not None:
             self._tokens.take(tokens)
@@ -115,8 +142,7 @@ class Guard:
         if self._hosts is None or connection.scope["path"] in OPEN_PATHS:
             return
         named = connection.headers.get("host", "localhost")
-        name = _host_of(named)
-        if name not in self._hosts and not is_loopback(name):
+        if not _means_loopback(named) and _host_of(named) not in self._hosts:
             raise Refused(
                 "misdirected",
                 f"this host is not called {named[:_LONGEST_SHOWN]!r}: without API keys it answers to localhost and "
@@ -138,6 +164,12 @@ class Guard:
         if found is None:
             raise Refused("api_key_unknown", "this API key is not known here")
         return found
+
+
+@lru_cache(maxsize=64)
+def _means_loopback(header: str) -> bool:
+    """Whether a `Host` header names this machine. Most requests of a host have the same one."""
+    return is_loopback(_host_of(header))
 
 
 def _host_of(header: str) -> str:

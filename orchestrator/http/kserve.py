@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import anyio
 import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from adapter_api import InferRequest, InferResponse
 from orchestrator.http import bodies
-from orchestrator.http.answers import cancel_when_gone
 from orchestrator.http.kserve_asked import POST_VERBS, json_answer, named_by, props_of
 from orchestrator.http.kserve_codec import decode_request, encode_response
 from orchestrator.http.ops import probes
+from orchestrator.http.presence import WhileThere
 from orchestrator.http.reading import trace_of
 from orchestrator.http.service import client_of, read_body, service_of
 from orchestrator.http.session_header import session
@@ -81,14 +80,6 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
 
 async def _infer_unless_gone(request: Request, asked: InferRequest, owner: str | None) -> InferResponse | None:
     response: InferResponse | None = None
-    failure: Exception | None = None
-    async with anyio.create_task_group() as group:
-        group.start_soon(cancel_when_gone, request.receive, group.cancel_scope)
-        try:
-            response = await service_of(request).orchestrator.infer(asked, owner=owner, session_id=session.get())
-        except Exception as exc:  # raised below: inside, the group would wrap it
-            failure = exc
-        group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    with WhileThere(request.receive):
+        response = await service_of(request).orchestrator.infer(asked, owner=owner, session_id=session.get())
     return response

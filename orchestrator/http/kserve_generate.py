@@ -24,12 +24,13 @@ from adapter_api import (
 )
 from orchestrator.config import ServerSettings
 from orchestrator.http import bodies
-from orchestrator.http.answers import StreamingAnswer, cancel_when_gone, gather
+from orchestrator.http.answers import StreamingAnswer, gather
 from orchestrator.http.kserve_asked import POST_VERBS, named_by, props_of
 from orchestrator.http.kserve_fields import head_of
 from orchestrator.http.kserve_flat import flat_of, request_of
 from orchestrator.http.kserve_text import flat_text, task_of, text_of_events, version_in
 from orchestrator.http.model_paths import Named
+from orchestrator.http.presence import WhileThere
 from orchestrator.http.problems import answer, v2_body
 from orchestrator.http.reading import trace_of
 from orchestrator.http.service import client_of, read_body, read_json, service_of, share_of
@@ -161,25 +162,17 @@ async def _the_one(
 ) -> InferResponse | None:
     """Return the only response; `None` when the client left before it came."""
     found: list[InferResponse] = []
-    failure: Exception | None = None
     is_over = False
     try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(cancel_when_gone, request.receive, group.cancel_scope)
-            try:
-                async for response in responses:
-                    found.append(response)
-                    if len(found) > 1:
-                        break
-                is_over = True
-            except Exception as exc:  # raised below: inside, the group would wrap it
-                failure = exc
-            group.cancel_scope.cancel()
+        with WhileThere(request.receive):
+            async for response in responses:
+                found.append(response)
+                if len(found) > 1:
+                    break
+            is_over = True
     finally:
         with anyio.CancelScope(shield=True):
             await close()
-    if failure is not None:
-        raise failure
     if is_over and len(found) != 1:
         raise InvalidRequest(_ONE_RESPONSE)
     return found[0] if is_over else None

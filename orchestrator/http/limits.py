@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import perf_counter
 
-import anyio
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -58,13 +58,13 @@ class _Bounded:
         if self._complete:
             return await self._receive()
         require_size(self._declared, self._settings.max_body_bytes)
-        message: Message | None = None
-        with anyio.move_on_after(max(0.0, self._deadline - perf_counter())):
-            message = await self._receive()
-        if message is None:
+        try:
+            async with asyncio.timeout(max(0.0, self._deadline - perf_counter())):
+                message = await self._receive()
+        except TimeoutError:
             raise Refused(
                 "request_timeout", f"the request's body did not arrive within {self._settings.body_timeout_s:g} s"
-            )
+            ) from None
         size = len(message.get("body", b""))
         self._got += size
         self._complete = not message.get("more_body", False)

@@ -15,18 +15,21 @@ from orchestrator.http.answers import Batches
 from orchestrator.http.guard import Client
 from orchestrator.http.pending import Share
 from orchestrator.http.service import AcceptedTask, Service
+from orchestrator.pools.prompts import Prompts
 
 
 async def accept_all(
     service: Service, tasks: Sequence[TaskRequest], client: Client, *, history: bool, share: Share
 ) -> Choices:
     """Take the tasks of one request in: all, or none; raises as `Service.accept` does."""
-    for _ in tasks[1:]:  # one was counted before anybody looked at the request
-        client.count_request()
+    client.count_more(len(tasks) - 1)  # one was counted before anybody looked at the request
+    prompts = Prompts(tasks[0], share)
     taken: list[AcceptedTask] = []
     try:
         for task in tasks:
-            taken.append(await service.accept(task, client, history=history, share=share))
+            # The answers to one conversation differ in nothing that a template sees.
+            same = prompts if len(tasks) > 1 and task.messages is not None else None
+            taken.append(await service.accept(task, client, history=history, share=share, prompts=same))
     except BaseException:
         with anyio.CancelScope(shield=True):
             await Choices(taken).close()
@@ -76,7 +79,10 @@ class Choices:
         finally:
             for reader in readers:
                 reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+            # Not `gather`: cancelled itself, it raises the readers' cancellation in place of ours, which nobody
+            # would know.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(readers)
 
 
 async def _read(

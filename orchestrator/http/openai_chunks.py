@@ -68,6 +68,9 @@ class Chunks(StreamingAnswer):
                 frames += self._end()
         return b"".join(frames)
 
+    def is_last(self, batch: list[TokenEvent]) -> bool:
+        return not self._open or isinstance(batch[-1], Error)
+
     def refusal(self, error: Error) -> dict[str, Any]:
         return openai_body(error)
 

@@ -36,6 +36,8 @@ _SEVERAL = ("n", "best_of", "echo")
 """Fields that this host does itself, whatever the engine: several tasks of one request, the prompt before its text."""
 MAX_CHOICES = 128
 """Answers to one request, as many as OpenAI's API gives."""
+MAX_ECHOED = 1 << 24
+"""Characters of prompts before several answers to each: more than came would be sent back."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +74,11 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
         raise Unsupported("'echo' with 'logprobs' is not supported here: the prompt's tokens have no scores")
     prompts = prompts_of(fields)
     _require_few(len(prompts) * n)
+    if flag(fields, "echo") and n > 1 and (echoed := sum(map(len, prompts)) * n) > MAX_ECHOED:
+        raise InvalidRequest(
+            f"'echo' before {n} answers to each prompt makes {echoed} characters; there may be {MAX_ECHOED}: ask for "
+            "less answers at a time"
+        )
     first = completion_of({**fields, "prompt": prompts[0]})
     return _asked([{**common, **first, "prompt": prompt} for prompt in prompts], fields)
 
@@ -109,7 +116,10 @@ def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any]) -> Asked:
 
 def _choices(first: TaskRequest, prompts: list[dict[str, Any]], n: int) -> Iterator[TaskRequest]:
     for position, prompt in enumerate(prompts):
-        task = TaskRequest.parse({**prompt, "job_id": first.job_id}) if position else first
+        task = first
+        if position:  # what is the same of all is looked at once
+            alone = TaskRequest.parse({"model": first.model, "prompt": prompt["prompt"]})
+            task = first.model_copy(update={"prompt": alone.prompt})
         for number in range(n):
             changes: dict[str, Any] = {}
             if position or number:

@@ -91,7 +91,7 @@ def _content(given: Any, what: str) -> Any:
 
 def _part(part: Any) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind in _TEXTS:
+    if isinstance(kind, str) and kind in _TEXTS:
         return {"type": "text", "text": part.get(_TEXTS[kind])}
     if kind == "input_image":
         if part.get("file_id") is not None:

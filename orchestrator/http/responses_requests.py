@@ -11,7 +11,7 @@ from adapter_api import InvalidRequest, Message, TaskRequest, Unsupported
 from adapter_api.bounds import MAX_MESSAGES
 from adapter_kit.openai.formats import constrain
 from adapter_kit.openai.messages import list_of
-from adapter_kit.openai.requests import flag, wants_usage
+from adapter_kit.openai.requests import flag, most_tokens, wants_usage
 from orchestrator.http.openai_requests import common_fields
 from orchestrator.http.responses_items import items_of, messages_of
 
@@ -93,8 +93,7 @@ def parse_response(
             f"the conversation has more than {MAX_MESSAGES} messages: begin a new one, without 'previous_response_id'"
         )
     task["messages"] = [*system, *past, *asked]
-    most = fields.get("max_output_tokens")
-    _set(task, "max_tokens", fields.get("max_tokens") if most is None else most)
+    _set(task, "max_tokens", most_tokens(fields, "max_output_tokens"))
     _set_format(task, fields)
     _set_tools(task, fields)
     _set_thinking(task, fields)
@@ -127,7 +126,9 @@ def _set_format(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
     elif kind == "json_object":
         task["response_format"] = {"type": "json"}
     elif kind == "json_schema":
-        task["response_format"] = {"type": "json_schema", "json_schema": asked.get("schema")}
+        if not isinstance(asked.get("schema"), dict):
+            raise InvalidRequest("'text.format' of type json_schema needs a 'schema', which is an object")
+        task["response_format"] = {"type": "json_schema", "json_schema": asked["schema"]}
     else:
         raise Unsupported(
             f"'text.format' of type {str(kind)[:64]!r} is not supported: text, json_schema, json_object are"
@@ -171,7 +172,8 @@ def _allowed(tools: list[dict[str, Any]], choice: Mapping[str, Any]) -> list[dic
     if not isinstance(listed, list):
         raise InvalidRequest("'tool_choice.tools' must be a list of tools")
     names = {each.get("name") for each in listed if isinstance(each, dict) and isinstance(each.get("name"), str)}
-    return [tool for tool in tools if tool.get("name") in names]
+    # What has no proper name is refused with the task.
+    return [tool for tool in tools if not isinstance(tool.get("name"), str) or tool["name"] in names]
 
 
 def _set_thinking(task: dict[str, Any], fields: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import anyio
 import msgspec
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from adapter_api import ConfigurationError
@@ -68,7 +68,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def make_server(app: FastAPI, settings: ServerSettings) -> Server:
+def make_server(app: ASGIApp, settings: ServerSettings) -> Server:
     """Return a server for `app`; run it with `await server.serve([socket])`, end it with `stop`."""
     limits = settings.limits
     bounds = {

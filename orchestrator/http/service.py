@@ -18,6 +18,7 @@ from orchestrator.http.pending import Pending, Share
 from orchestrator.http.reading import inflate, parse_object, require_coding
 from orchestrator.http.session_header import session
 from orchestrator.pools.fleet import ReloadReport
+from orchestrator.pools.prompts import Prompts
 from orchestrator.sessions.conversation import Conversations
 from orchestrator.sessions.responses import Responses
 from orchestrator.work.journal import Journal
@@ -79,15 +80,21 @@ class Service:
         self.responses.forget_old()
 
     async def accept(
-        self, task: TaskRequest, client: Client, *, history: bool = False, share: Share | None = None
+        self,
+        task: TaskRequest,
+        client: Client,
+        *,
+        history: bool = False,
+        share: Share | None = None,
+        prompts: Prompts | None = None,
     ) -> AcceptedTask:
         """Take a task in, of a request that was counted; raises `AdapterError` or `Refused` when it is not even
-        queued."""
+        queued. `prompts` are those of a task of the request that says the same."""
         client.require_model(task.model)
         if task.session_id is None and (named := session.get()) is not None:
             task = task.model_copy(update={"session_id": named})
         ready = self.conversations.prepare(task, client.name, history=history)
-        stream = await self.orchestrator.admit(ready, owner=client.name, held=share)
+        stream = await self.orchestrator.admit(ready, owner=client.name, held=share, prompts=prompts)
         return AcceptedTask(self, task, stream, client, history)
 
 

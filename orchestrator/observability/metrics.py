@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
@@ -23,9 +23,28 @@ LABELS = ("engine", "engine_version", "pool_id", "replica_id", "model_id")
 REPLICA_LABELS = ("engine", "engine_version", "pool_id", "replica_id")
 PREFIX = "worker_adapter"
 
+MetricT = TypeVar("MetricT", Counter, Histogram)
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _GAPS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _BREAKER_VALUE = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+
+
+class _Children(Generic[MetricT]):
+    """A metric's children by the values of their labels: looked up without the lock and the making of texts that
+    `labels` takes each time. For those only that are never taken out."""
+
+    __slots__ = ("_found", "_metric")
+
+    def __init__(self, metric: MetricT) -> None:
+        self._metric: MetricT = metric
+        self._found: dict[tuple[str, ...], MetricT] = {}
+
+    def labels(self, *values: str) -> MetricT:
+        child = self._found.get(values)
+        if child is None:
+            child = self._found[values] = self._metric.labels(*values)
+        return child
 
 
 class OrchestratorMetrics:
@@ -33,7 +52,8 @@ class OrchestratorMetrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        counter, gauge, histogram = partial(_make, Counter, registry), partial(_make, Gauge, registry), _histogram
+        counter, gauge = partial(_counter, registry), partial(_gauge, registry)
+        histogram = partial(_histogram, registry)
         pool, lane = ("pool_id",), ("pool_id", "priority")
         self._tasks = counter("tasks", "Tasks that ended", (*LABELS, "outcome"))
         self._started = counter("tasks_started", "Tasks whose started was passed on", LABELS)
@@ -45,11 +65,11 @@ class OrchestratorMetrics:
         self._cancels = counter("cancels", "Cancels of a live task", (*pool, "mode"))
         self._after_cancel = counter("tokens_after_cancel", "Events of output a replica sent after its cancel", pool)
         self._sessions_moved = counter("sessions_moved", "Session tasks that ran where their session had not", pool)
-        self._ttft = histogram(registry, "time_to_first_token_seconds", "From arrival to the first token", LABELS)
-        self._gap = histogram(registry, "inter_token_seconds", "Mean time between tokens of a task", LABELS, _GAPS)
-        self._duration = histogram(registry, "task_seconds", "From arrival to the end", LABELS)
-        self._waited = histogram(registry, "queue_wait_seconds", "From arrival to a slot", lane)
-        self._cancel_latency = histogram(registry, "cancel_seconds", "From a cancel to its receipt", pool)
+        self._ttft = histogram("time_to_first_token_seconds", "From arrival to the first token", LABELS)
+        self._gap = histogram("inter_token_seconds", "Mean time between tokens of a task", LABELS, _GAPS)
+        self._duration = histogram("task_seconds", "From arrival to the end", LABELS)
+        self._waited = histogram("queue_wait_seconds", "From arrival to a slot", lane)
+        self._cancel_latency = histogram("cancel_seconds", "From a cancel to its receipt", pool)
         self._queue_depth = gauge("queue_depth", "Tasks that wait", lane)
         self._queue_limit = gauge("queue_limit", "Tasks that may wait", pool)
         self._in_flight = gauge("in_flight", "Tasks at a replica", REPLICA_LABELS)
@@ -173,17 +193,18 @@ class OrchestratorMetrics:
             self.tokens_out += new
 
 
-MetricT = TypeVar("MetricT", Counter, Gauge)
+def _counter(registry: CollectorRegistry, name: str, summary: str, labels: Sequence[str]) -> _Children[Counter]:
+    return _Children(Counter(f"{PREFIX}_{name}", summary, labels, registry=registry))
 
 
-def _make(kind: type[MetricT], registry: CollectorRegistry, name: str, summary: str, labels: Sequence[str]) -> MetricT:
-    return kind(f"{PREFIX}_{name}", summary, labels, registry=registry)
+def _gauge(registry: CollectorRegistry, name: str, summary: str, labels: Sequence[str]) -> Gauge:
+    return Gauge(f"{PREFIX}_{name}", summary, labels, registry=registry)
 
 
 def _histogram(
     registry: CollectorRegistry, name: str, summary: str, labels: Sequence[str], buckets: Sequence[float] = _SECONDS
-) -> Histogram:
-    return Histogram(f"{PREFIX}_{name}", summary, labels, buckets=buckets, registry=registry)
+) -> _Children[Histogram]:
+    return _Children(Histogram(f"{PREFIX}_{name}", summary, labels, buckets=buckets, registry=registry))
 
 
 def _replica_labels(replica: Replica) -> tuple[str, str, str, str]:

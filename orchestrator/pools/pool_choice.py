@@ -141,6 +141,8 @@ class ServingPools:
         holder = next((pool for pool in pools if place is not None and pool.id == place.pool_id), None)
         if bound and holder is not None:
             return holder
+        if len(pools) == 1 and pools[0].settings.weight:
+            return pools[0]  # ready or not: there is no other
         pools = [pool for pool in pools if pool.settings.weight and pool.suits(demand)] or pools
         # A pool of weight 0 gets nothing, also when it alone is ready: tasks wait for the others then.
         able = [pool for pool in pools if pool.ready and pool.settings.weight]

@@ -20,7 +20,7 @@ class Unmade(Exception):
 
 class Prompts:
     """One task's prompts by template, as long as the task lives: on its arrival it is found out whether the template
-    takes its messages, and what was made then is sent.
+    takes its messages, and what was made then is sent. Tasks of one request that say the same share them.
 
     A reload brings new templates, also where they say the same: what waits is rendered anew, by the one that is in
     force when it is sent.
@@ -57,6 +57,8 @@ class Prompts:
     async def make(self, template: Template) -> None:
         """Make the prompt in a thread, so that `by` has it. Whoever cancels this leaves the thread at work until the
         bounds of templates end it: seconds, and there are two such threads for all."""
+        if id(template) in self._made:
+            return
         self._keep(template, await render_beside(lambda: self._render(template)))
 
     def _keep(self, template: Template, made: str | AdapterError) -> None:

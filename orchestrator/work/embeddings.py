@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 
 import anyio
@@ -15,6 +16,7 @@ from adapter_api import (
     InferRequest,
     InvalidRequest,
     ModelProps,
+    Overloaded,
     ProtocolViolation,
 )
 from adapter_api.task import new_job_id
@@ -72,19 +74,28 @@ class Embeddings:
         failures: list[Exception] = []
         deadline = None if request.timeout_s is None else perf_counter() + request.timeout_s
 
-        async def work(places: Iterator[int]) -> None:
-            for place in places:
+        places = deque(range(len(parts)))
+        workers = min(AT_ONCE, len(parts))
+
+        async def work() -> None:
+            nonlocal workers
+            while places:
+                place = places.popleft()
                 try:
                     found[place] = await self._part(request, parts[place], owner, deadline, told)
                 except Exception as exc:  # raised below: inside, the group would wrap it
+                    if isinstance(exc, Overloaded) and workers > 1:
+                        # There is room for less at a time, and the others have it: they do this part as well.
+                        places.append(place)
+                        break
                     failures.append(exc)
                     group.cancel_scope.cancel()
-                    return
+                    break
+            workers -= 1
 
         async with anyio.create_task_group() as group:
-            places = iter(range(len(parts)))
-            for _ in range(min(AT_ONCE, len(parts))):
-                group.start_soon(work, places)  # they share it: each takes the next part
+            for _ in range(workers):
+                group.start_soon(work)  # each takes the next part
         if failures:
             raise failures[0]
         counts = [found[place][1] for place in range(len(parts))]

@@ -39,9 +39,13 @@ class Tasks:
         self._dispatcher = dispatcher
         self._shadows = shadows
 
-    async def admit(self, task: TaskRequest, *, owner: str | None = None, held: Held | None = None) -> TokenStream:
-        prompts = Prompts(task, held)
-        if task.messages is not None:
+    async def admit(
+        self, task: TaskRequest, *, owner: str | None = None, held: Held | None = None, prompts: Prompts | None = None
+    ) -> TokenStream:
+        prompts = prompts or Prompts(task, held)
+        try:
+            return self._accept(task, owner=owner, pool_id=None, prompts=prompts, held=held, check=Pool.check)
+        except Unmade:  # as for hardly any: nothing was taken yet
             await self._make_prompt(task, owner, prompts)
         return self.accept(task, owner=owner, prompts=prompts, held=held)
 
@@ -73,18 +77,25 @@ class Tasks:
         held: Held | None = None,
     ) -> TokenStream:
         prompts = prompts or Prompts(task, held)
+        return self._accept(task, owner=owner, pool_id=pool_id, prompts=prompts, held=held, check=_check)
 
-        def check(pool: Pool) -> None:
-            with suppress(Unmade):  # the task's own stream makes it then, and tells what comes of it
-                pool.check(task, prompts)
-
+    def _accept(
+        self,
+        task: TaskRequest,
+        *,
+        owner: str | None,
+        pool_id: str | None,
+        prompts: Prompts,
+        held: Held | None,
+        check: Callable[[Pool, TaskRequest, Prompts], None],
+    ) -> TokenStream:
         ticket = self._intake.admit(
             task,
             Demand.of(task),
             task.timeout_s,
             owner=owner,
             pool_id=pool_id,
-            check=check,
+            check=lambda pool: check(pool, task, prompts),
         )
         traceparent = self._ledger.accepted(ticket, task.traceparent)
         if traceparent != task.traceparent:
@@ -134,6 +145,11 @@ class Tasks:
                     stopping.start_soon(stream.stop, closing)
                 else:
                     ticket.refuse(closing)
+
+
+def _check(pool: Pool, task: TaskRequest, prompts: Prompts) -> None:
+    with suppress(Unmade):  # the task's own stream makes it then, and tells what comes of it
+        pool.check(task, prompts)
 
 
 def _soon(loop: asyncio.AbstractEventLoop, finish: Callable[[Ticket, int], None], ticket: Ticket) -> None:

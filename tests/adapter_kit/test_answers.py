@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import process_time
 from typing import Any
 
 import pytest
@@ -110,3 +111,17 @@ def test_what_nobody_made_a_prompt_of_is_not_read() -> None:
     assert reader_for(TASK.model_copy(update={"tools": ()}), FITTED.prompt, **text) is None
     assert reader_for(TASK.model_copy(update={"tool_choice": "none"}), FITTED.prompt, **text) is None
     assert reader_for(TASK, None, **thinking) is not None
+
+
+@pytest.mark.spec("ORCH-3073-002")
+def test_what_is_held_back_costs_the_same_per_token_however_much_it_is() -> None:
+    def cost(count: int) -> float:
+        found = reader(calls="pythonic")
+        batches: list[list[TokenEvent]] = [[token] for token in tokens('[f(a="' + "x" * count)]
+        began = process_time()
+        for batch in batches:
+            assert found.read(batch) == []
+        return process_time() - began
+
+    small = min(cost(1000) for _ in range(3))
+    assert cost(16_000) < 16 * 4 * small + 0.05

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dynamo_worker.following import Registered
 from dynamo_worker.handlers import Handler
 
 
@@ -53,9 +54,10 @@ class Registrations:
         self.cards: dict[str, Any] = {}
         self.others: dict[str, list[tuple[bool, Mapping[str, Any]]]] = {}
         self.healthy: bool | None = None
+        self.lost = asyncio.Event()
         self.emptied = asyncio.Event()
         """Set when the last card was withdrawn."""
-        self.broken = False
+        self.broken = self.forgetful = False
 
     def serve(self, name: str, handler: Handler) -> None:
         assert name not in self.handlers, "an endpoint is served once"
@@ -66,16 +68,18 @@ class Registrations:
             raise RuntimeError("no etcd")
         self.cards[name] = (model, config)
 
-    async def publish_text(self, name: str, model: str, *, chat: bool, completions: bool) -> None:
-        self.cards[name] = (model, chat, completions)
+    async def publish_text(
+        self, name: str, model: str, *, chat: bool, completions: bool, tensors: Mapping[str, Any]
+    ) -> None:
+        self.cards[name] = (model, chat, completions, tensors)
 
     async def withdraw(self, name: str) -> None:
         del self.cards[name]
         if not self.cards:
             self.emptied.set()
 
-    async def other_cards(self, name: str) -> list[tuple[bool, Mapping[str, Any]]]:
-        return self.others.get(name, [])
+    async def look_up(self, name: str, *, expected: bool) -> Registered:
+        return Registered(name in self.cards and not self.forgetful, self.others.get(name, []))
 
     def say_healthy(self, healthy: bool) -> None:
         self.healthy = healthy

@@ -57,6 +57,14 @@ def test_dynamo_s_variables_are_honoured_and_options_win(
     assert (settings.namespace, settings.discovery, settings.request_plane) == expected
 
 
+@pytest.mark.spec("ORCH-3071-010", "ORCH-3071-015")
+@pytest.mark.parametrize("value, canary", [(None, False), ("", False), ("false", False), ("true", True), ("1", True)])
+def test_health_is_the_canary_s_only_where_dynamo_s_variable_switches_it_on(value: str | None, canary: bool) -> None:
+    environ = {} if value is None else {"DYN_HEALTH_CHECK_ENABLED": value}
+
+    assert WorkerSettings.from_env(environ).canary == canary
+
+
 @pytest.mark.spec("ORCH-3071-015")
 @pytest.mark.parametrize(
     "given",

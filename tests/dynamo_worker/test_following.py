@@ -60,10 +60,21 @@ async def test_every_ready_model_is_registered_for_tensors_and_for_text() -> Non
         await follower.look()
 
         assert follower.published == {(model, kind) for model in "ab" for kind in ("tensor", "text")}
-        assert cluster.cards["a-text"] == ("a", True, True)
+        assert cluster.cards["a-text"][:3] == ("a", True, True)
         name, config = cluster.cards["a-tensor"]
         assert (name, config["name"], config["triton_model_config"]) == ("a", "a", list(b"a"))
         assert [spec["data_type"] for spec in config["inputs"]] == ["Float32"]
+
+
+@pytest.mark.spec("ORCH-3071-014")
+@pytest.mark.parametrize("face, told", [("both", "a"), ("text", None)])
+async def test_every_card_of_a_model_tells_of_its_tensors_where_it_has_them(face: str, told: str | None) -> None:
+    async with following("a", face=face) as (_, cluster, follower):
+        await follower.look()
+
+        assert cluster.cards["a-text"][3].get("name") == told
+        if face == "both":
+            assert cluster.cards["a-text"][3] == cluster.cards["a-tensor"][1]
 
 
 @pytest.mark.spec("ORCH-3071-001")
@@ -138,33 +149,34 @@ async def test_a_registration_that_fails_is_tried_again() -> None:
 
 @pytest.mark.spec("ORCH-3071-002")
 async def test_a_model_whose_tensors_changed_is_registered_anew() -> None:
-    async with following("a", face="tensor") as (engine, cluster, follower):
+    async with following("a") as (engine, cluster, follower):
         await follower.look()
         engine.shape = (3,)
         for _ in range(5):
             await follower.look()
 
         assert cluster.cards["a-tensor"][1]["inputs"][0]["shape"] == [3]
+        assert cluster.cards["a-text"][3]["inputs"][0]["shape"] == [3]
 
 
 @pytest.mark.spec("ORCH-3071-012")
 async def test_a_model_that_another_worker_serves_otherwise_is_refused_until_that_one_is_gone() -> None:
     other = {"inputs": [{"name": "y", "data_type": "Int8", "shape": [1]}], "outputs": []}
-    async with following("a", face="tensor") as (_, cluster, follower):
+    async with following("a") as (_, cluster, follower):
         cluster.others["a-tensor"] = [(False, other)]
         await follower.look()
         refused = set(cluster.cards)
         cluster.others.clear()
         await follower.look()
 
-        assert (refused, set(cluster.cards)) == (set(), {"a-tensor"})
+        assert (refused, set(cluster.cards)) == (set(), {"a-tensor", "a-text"})
 
 
 @pytest.mark.spec("ORCH-3071-012")
 @pytest.mark.parametrize("before_us", [True, False])
 async def test_of_two_that_registered_at_once_the_first_in_the_order_stays(before_us: bool) -> None:
     other = {"inputs": [{"name": "y", "data_type": "Int8", "shape": [1]}], "outputs": []}
-    async with following("a", face="tensor") as (_, cluster, follower):
+    async with following("a") as (_, cluster, follower):
         await follower.look()
         cluster.others["a-tensor"] = [(before_us, other)]
         await follower.look()
@@ -206,6 +218,45 @@ async def test_a_worker_told_to_stop_withdraws_its_models_and_lets_end_what_runs
         assert await running == 0
         assert first["choices"][0]["text"]
         assert rest[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.spec("ORCH-3071-017")
+async def test_a_worker_that_discovery_has_forgotten_is_lost_and_one_look_may_be_wrong() -> None:
+    async with following("a", "b") as (_, cluster, follower):
+        await follower.look()
+        cluster.forgetful = True
+        await follower.look()
+        after_one = cluster.lost.is_set()
+        await follower.look()
+
+        assert (after_one, cluster.lost.is_set()) == (False, True)
+
+
+@pytest.mark.spec("ORCH-3071-017")
+async def test_a_discovery_that_never_told_of_this_worker_cannot_have_forgotten_it() -> None:
+    async with following("a") as (_, cluster, follower):
+        cluster.forgetful = True
+        for _look in range(5):
+            await follower.look()
+
+        assert not cluster.lost.is_set()
+
+
+@pytest.mark.spec("ORCH-3071-017")
+async def test_a_worker_that_the_cluster_lost_ends_at_once_and_withdraws_nothing() -> None:
+    cluster = Registrations()
+    async with MockAdapter(MockSettings(models=("a",), hang_after=1)) as adapter:
+        worker = DynamoWorker(adapter, cluster, WorkerSettings(discovery="mem", interval_s=60, drain_s=60))
+        looked = asyncio.Event()
+        running = asyncio.create_task(worker.run(asyncio.Event().wait(), on_look=lambda _: looked.set()))
+        await looked.wait()
+        answer = cluster.handlers["a-text"]({"prompt": "x", "stream": True}, RequestContext())
+        await anext(answer)
+        cluster.lost.set()
+
+        assert await asyncio.wait_for(running, 5) == 0
+        assert set(cluster.cards) == {"a-text", "a-tensor"}
+        await answer.aclose()
 
 
 @pytest.mark.spec("ORCH-3071-011")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
+import anyio
+import msgspec
 import numpy as np
 import pytest
 
 from adapter_api import (
+    Capability,
     End,
     Error,
     InferRequest,
@@ -26,8 +29,10 @@ from adapter_api import (
     WorkerAdapter,
 )
 from adapter_api.testing import MockAdapter, MockSettings, MockToolCall
+from dynamo_worker.asking import InFlight
 from dynamo_worker.cards import tensor_config
-from dynamo_worker.handlers import Handler, InFlight, TensorHandler, TextHandler
+from dynamo_worker.handlers import Handler, TensorHandler, TextHandler
+from dynamo_worker.prompts import parse_prompt
 from tests.dynamo_worker.standing_in import Raised, RequestContext, as_dynamo_writes_them
 from tests.dynamo_worker.test_values import given
 from triton_adapter.adapter import TritonAdapter
@@ -209,7 +214,7 @@ async def test_what_is_no_text_keeps_its_place_among_texts_that_are_ready_togeth
 
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
     assert [sorted(delta.keys() - {"role"}) for delta in deltas] == [
-        ["reasoning", "reasoning_content"], ["content"], ["tool_calls"], [],
+        ["reasoning_content"], ["content"], ["tool_calls"], [],
     ]  # fmt: skip
     assert deltas[1]["content"] == "ab"
 
@@ -271,6 +276,28 @@ async def test_what_cannot_be_honoured_is_refused_by_name(field: dict[str, Any])
     assert next(iter(field)) in caught.value.message
 
 
+@pytest.mark.spec("ORCH-3071-013")
+@pytest.mark.parametrize("given, asked", [
+    ({"temperature": 0.699999988079071}, {"temperature": 0.7}), ({"top_p": 1.0}, {"top_p": 1.0}),
+    ({"repetition_penalty": 1.100000023841858}, {"repetition_penalty": 1.1}),
+    ({"temperature": 0.1 + 0.2}, {"temperature": 0.1 + 0.2}), ({"temperature": 0.0}, {"temperature": 0.0}),
+    ({"chat_template_args": {"x": 1}}, {"chat_template_kwargs": {"x": 1}}),
+    ({"reasoning_effort": "low", "chat_template_args": {"reasoning_effort": "low"}},
+     {"chat_template_kwargs": {"reasoning_effort": "low"}}),
+])  # fmt: skip
+def test_fields_are_read_as_the_client_sent_them(given: dict[str, Any], asked: dict[str, Any]) -> None:
+    task = parse_prompt({**CHAT, **given}, model="m", engine="e", trace={}).task
+
+    assert {name: getattr(task, name) for name in asked} == asked
+
+
+@pytest.mark.spec("ORCH-3071-013")
+def test_what_only_an_engine_can_honour_goes_to_it_as_a_parameter() -> None:
+    task = parse_prompt({**CHAT, "ignore_eos": True, "min_p": 0.5}, model="m", engine="openai", trace={}).task
+
+    assert dict(task.parameters) == {"openai.ignore_eos": True, "openai.min_p": 0.5}
+
+
 @pytest.mark.spec("ORCH-3071-008")
 async def test_an_error_of_the_stream_is_raised_after_the_texts_before_it() -> None:
     async with MockAdapter(MockSettings(reply="a b c", fail="overloaded", fail_after=2)) as adapter:
@@ -292,31 +319,97 @@ async def test_a_client_that_leaves_cancels_its_task_in_the_engine() -> None:
         context.leave()
         rest = [chunk async for chunk in chunks]
 
-        assert (len(running), adapter.running) == (1, set())
-        assert rest[-1]["choices"][0]["finish_reason"] is None
+        assert (len(running), adapter.running, rest) == (1, set(), [])
+
+
+class Once(MockAdapter):
+    """Answers each inference once, by a call that is no stream."""
+
+    async def _model_props(self, model: str) -> ModelProps:
+        props = await super()._model_props(model)
+        return msgspec.structs.replace(props, capabilities=props.capabilities - {Capability.TENSOR_STREAM})
+
+
+WAYS: list[tuple[type[Handler], type[MockAdapter], dict[str, Any]]] = [
+    (TextHandler, MockAdapter, {"prompt": "x", "stream": True}),
+    (TensorHandler, MockAdapter, {"tensors": X}),
+    (TensorHandler, Once, {"tensors": X}),
+]
+
+
+@pytest.mark.spec("ORCH-3071-003", "ORCH-3071-011")
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("kind, engine, request_", WAYS)
+async def test_an_answer_that_dynamo_forgets_is_over_when_its_client_leaves(
+    kind: type[Handler], engine: type[MockAdapter], request_: dict[str, Any], watched: bool
+) -> None:
+    async with engine(MockSettings(reply="a b", hang_after=1, responses=5)) as adapter:
+        context, in_flight = Watched(), InFlight()
+        pieces = kind(adapter, await adapter.model_props("mock"), Raised, in_flight)(request_, context)
+        await anext(pieces)
+        with anyio.fail_after(5):
+            if watched:
+                await context.watched.wait()
+            before = in_flight.count
+            context.leave()
+            await in_flight.idle()
+
+        assert (before, in_flight.count, adapter.running) == (1, 0, set())
+        await anyio.to_thread.run_sync(closed_by_python, pieces)
+        assert in_flight.count == 0
+
+
+def closed_by_python(pieces: AsyncGenerator[Any, None]) -> None:
+    """Close a generator as its collector does: at any time and without an event loop."""
+    with pytest.raises(StopIteration):
+        pieces.aclose().send(None)
+
+
+@pytest.mark.spec("ORCH-3071-011")
+@pytest.mark.parametrize("kind, engine, request_", WAYS)
+async def test_an_answer_that_ends_as_its_client_leaves_is_over_once(
+    kind: type[Handler], engine: type[MockAdapter], request_: dict[str, Any]
+) -> None:
+    async with engine(MockSettings(reply="a")) as adapter:
+        context, in_flight = Watched(), InFlight()
+        pieces = kind(adapter, await adapter.model_props("mock"), Raised, in_flight)(request_, context)
+        await anext(pieces)
+        with anyio.fail_after(5):
+            await context.watched.wait()
+            context.leave()
+            await pieces.aclose()
+            await in_flight.idle()
+        await anyio.wait_all_tasks_blocked()
+
+        assert (in_flight.count, adapter.running) == (0, set())
 
 
 class Watched(RequestContext):
     """Counts how often it was asked for the sign that its client left."""
 
-    asked = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.watched = 0, asyncio.Event()
 
     def async_killed_or_stopped(self) -> asyncio.Future[bool]:
         self.asked += 1
+        self.watched.set()
         return super().async_killed_or_stopped()
 
 
 @pytest.mark.spec("ORCH-3071-003")
-@pytest.mark.parametrize("kind", [TensorHandler, TextHandler])
-async def test_a_client_that_left_before_anybody_looked_is_noticed_all_the_same(kind: type[Handler]) -> None:
-    async with Hanging() as adapter:
-        context = Watched()
+@pytest.mark.parametrize("kind, engine, request_", WAYS)
+async def test_a_client_that_left_before_anybody_looked_is_noticed_all_the_same(
+    kind: type[Handler], engine: type[MockAdapter], request_: dict[str, Any]
+) -> None:
+    async with hanging(engine)() as adapter:
+        context, in_flight = Watched(), InFlight()
         context.leave()
-        pieces = (await handler(kind, adapter))({"prompt": "x"} if kind is TextHandler else {"tensors": X}, context)
+        pieces = kind(adapter, await adapter.model_props("mock"), Raised, in_flight)(request_, context)
         rest = [piece async for piece in pieces]
+        await in_flight.idle()
 
-        assert (context.asked, adapter.started, adapter.ended) == (1, 1, 1)
-    assert not any(piece.get("tensors") for piece in rest)
+        assert (context.asked, adapter.started, adapter.ended, rest) == (1, 1, 1, [])
 
 
 @pytest.mark.spec("ORCH-3071-003")
@@ -341,6 +434,10 @@ class Hanging(MockAdapter):
         finally:
             self.ended += 1
 
+    async def _infer(self, request: InferRequest) -> InferResponse:
+        await self._hang()
+        return InferResponse(model=request.model)
+
     async def _infer_stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
         await self._hang()
         yield InferResponse(model=request.model)
@@ -348,6 +445,14 @@ class Hanging(MockAdapter):
     async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
         await self._hang()
         yield END
+
+
+class HangingOnce(Hanging, Once):
+    """Never answers, by a call that is no stream."""
+
+
+def hanging(engine: type[MockAdapter]) -> type[Hanging]:
+    return HangingOnce if engine is Once else Hanging
 
 
 @pytest.mark.spec("ORCH-3071-003")

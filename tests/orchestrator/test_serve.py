@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -64,11 +65,11 @@ class Process:
 
 
 @contextlib.contextmanager
-def process(tmp_path: Path, settings: str = CONFIG) -> Iterator[Process]:
+def process(tmp_path: Path, settings: str = CONFIG, program: str = PROGRAM) -> Iterator[Process]:
     config, log = tmp_path / "orchestrator.toml", tmp_path / "log"
     config.write_text(settings, encoding="utf-8")
     with log.open("w") as errors, subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(config)], stdout=subprocess.PIPE, stderr=errors, text=True,
+        [sys.executable, "-c", program, str(config)], stdout=subprocess.PIPE, stderr=errors, text=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
     ) as popen:  # fmt: skip
         try:
@@ -116,6 +117,22 @@ async def test_a_second_signal_does_not_wait_for_the_grace(tmp_path: Path) -> No
                 host.popen.send_signal(signal.SIGTERM)
                 with anyio.fail_after(8):  # the grace is 10 s
                     assert await host.ended() == 0
+
+
+async def test_a_host_that_runs_does_not_look_for_garbage_among_its_modules(tmp_path: Path) -> None:
+    program = PROGRAM.replace("import json, sys", "import gc, json, sys").replace(
+        "msgspec.to_builtins(ready)", '{"frozen": gc.get_freeze_count(), "threshold": gc.get_threshold()[0]}'
+    )
+    program += "print(json.dumps([gc.get_freeze_count(), gc.get_threshold()]))"
+    with process(tmp_path, program=program) as host:
+        host.popen.send_signal(signal.SIGTERM)
+        assert await host.ended() == 0
+        assert host.popen.stdout is not None
+        afterwards = json.loads(host.popen.stdout.readline())
+
+    assert host.ready["frozen"] > 10_000
+    assert host.ready["threshold"] > gc.get_threshold()[0]
+    assert afterwards == [0, list(gc.get_threshold())]
 
 
 async def test_sighup_reloads_the_file_or_leaves_everything_as_it_is(tmp_path: Path) -> None:

@@ -21,13 +21,15 @@ def add_backends(folder: Path, into: Path, program: Path) -> None:
         ConfigurationError: There is no backend in the folder.
     """
     try:
-        found = sorted(each for each in folder.absolute().iterdir() if each.is_dir() and each.name != _OWN)
+        found = sorted(each for each in folder.absolute().iterdir() if each.is_dir())
     except OSError as exc:
         raise ConfigurationError(f"the backend directory {folder} cannot be read: {exc.strerror}") from exc
     if not found:
         raise ConfigurationError(f"there is no backend in {folder}: it needs a folder for each, as in {folder}/vllm")
     library = program.parent.parent / "backends" / _OWN / _PYTHON_LIBRARY
     for backend in found:
+        if backend.name == _OWN:
+            continue  # the wheel's is there already, and is that of its own server
         place = into / backend.name
         place.mkdir()
         for entry in backend.iterdir():

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _CLUSTER, _EMBEDDED = "Cluster", "With --embedded"
 _KSERVE_PORT = 8000
+_REJOIN_S = 3.0
+"""Between two tries to join a cluster that was there before."""
 PortOption = Annotated[int | None, typer.Option(min=1, max=65535, rich_help_panel=_CLUSTER, show_default="not started")]
 
 
@@ -117,18 +119,22 @@ def dynamo_worker(
         async with AsyncExitStack() as stack:
             where = url if engine is None else await stack.enter_async_context(engine.running())
             opened: WorkerAdapter = await stack.enter_async_context(make_adapter(where, adapter, option))
-            cluster = Cluster(settings)
-            stack.push_async_callback(cluster.aclose)
-            frontends = _frontends(cluster, kserve_port, openai_port)
+            told, cluster = _Announcement(as_json=as_json), Cluster(settings)
             interrupt = stack.enter_context(Interrupt())
-            left = await DynamoWorker(opened, cluster, settings).run(
-                _either(interrupt, frontends), on_look=_Announcement(as_json=as_json)
-            )
-            for frontend in frontends:
-                if frontend.done() and not frontend.cancelled() and frontend.exception() is not None:
-                    raise ConfigurationError(f"a frontend ended: {frontend.exception()}")
-                frontend.cancel()
-            return ExitCode.FAILED if left else ExitCode.DONE
+            while True:
+                async with aclosing(cluster):
+                    frontends = _frontends(cluster, kserve_port, openai_port)
+                    worker = DynamoWorker(opened, cluster, settings)
+                    left = await worker.run(_either(interrupt, frontends), on_look=told)
+                    _end(frontends)
+                if interrupt.signal_name is not None:
+                    return ExitCode.FAILED if left else ExitCode.DONE
+                note("the cluster has lost this worker, as when its discovery is away: joining it again", "yellow")
+                told.forget()
+                joined = await _join(interrupt, lambda: Cluster(settings))
+                if joined is None:
+                    return ExitCode.DONE
+                cluster = joined
 
     return _runner()(run())
 
@@ -141,6 +147,18 @@ def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
         return asyncio.run
     found: Callable[[Coroutine[Any, Any, int]], int] = run
     return found
+
+
+async def _join(interrupt: Interrupt, make: Callable[[], Cluster]) -> Cluster | None:
+    """Join the cluster once it is there again, or return `None` at a signal."""
+    while interrupt.signal_name is None:
+        try:
+            return make()
+        except ConfigurationError as exc:
+            note(f"{exc.message}; tried again in {_REJOIN_S:g} s", "yellow")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(interrupt.wait(), _REJOIN_S)
+    return None
 
 
 class _Engine:
@@ -167,6 +185,10 @@ class _Announcement:
         self._as_json = as_json
         self._told: frozenset[tuple[str, str]] = frozenset()
 
+    def forget(self) -> None:
+        """Say it again: what was served is served no longer."""
+        self._told = frozenset()
+
     def __call__(self, follower: Follower) -> None:
         if follower.published == self._told:
             return
@@ -189,6 +211,13 @@ def _frontends(cluster: Cluster, kserve_port: int | None, openai_port: int | Non
         found.append(cluster.run_frontend("http", host=host, port=openai_port))
         note(f"Dynamo's OpenAI frontend listens on http://{host}:{openai_port}")
     return [asyncio.ensure_future(each) for each in found]
+
+
+def _end(frontends: list[asyncio.Task[None]]) -> None:
+    for frontend in frontends:
+        if frontend.done() and not frontend.cancelled() and frontend.exception() is not None:
+            raise ConfigurationError(f"a frontend ended: {frontend.exception()}")
+        frontend.cancel()
 
 
 async def _either(interrupt: Interrupt, frontends: list[asyncio.Task[None]]) -> None:

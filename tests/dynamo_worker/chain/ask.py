@@ -9,9 +9,10 @@ import select
 import sys
 from typing import Any
 
+import grpc
 import numpy as np
 import tritonclient.grpc as grpcclient
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, deserialize_bytes_tensor, triton_to_np_dtype
 
 KSERVE, OPENAI = "127.0.0.1:18101", "127.0.0.1:18102"
 _WAIT_S = 20.0
@@ -46,6 +47,12 @@ def model(name: str) -> Any:
         "metadata": MessageToDict(told.get_model_metadata(name)),
         "config": MessageToDict(told.get_model_config(name).config),
     }
+
+
+def ready(models: list[str]) -> Any:
+    """Whether each model answers an inference."""
+    x = ["x", "FP32", [1], "0000803f"]
+    return ["outputs" in infer(model, [x]) for model in models]
 
 
 def addsub(times: int = 1, **more: Any) -> Any:
@@ -101,19 +108,95 @@ def stream(
     return found
 
 
-def raises(code: str) -> Any:
-    """How an error of the contract looks to clients of tensors and of text."""
-    try:
-        client().infer("failing", [tensor("x", np.ones(1, "f4"), "FP32")], parameters={"code": code})
-        kserve: Any = None
-    except InferenceServerException as exc:
-        kserve = failed(exc)
-    return {"kserve": kserve, "http": post("/v1/completions", {"model": "failing", "prompt": code})}
+def infer(model: str, tensors: Any, *, stream: bool = False, **more: Any) -> Any:
+    """The answers to an inference on tensors, each a name, datatype, shape and its raw bytes in hex."""
+    told, inputs = client(), [tensor(name, _array(kind, shape, raw), kind) for name, kind, shape, raw in tensors]
+    if outputs := more.pop("outputs", None):
+        more["outputs"] = [grpcclient.InferRequestedOutput(name, class_count=count) for name, count in outputs]
+    with told:
+        if stream:
+            return _streamed(told, model, inputs, **more)
+        try:
+            return _told(told.infer(model, inputs, **more).get_response())
+        except InferenceServerException as exc:
+            return failed(exc)
 
 
-def post(path: str, body: Any) -> Any:
-    """The status and body of an answer of the HTTP frontend; the data of its events where it streams."""
-    connection = http.client.HTTPConnection(OPENAI, timeout=_WAIT_S)
+def _streamed(told: Any, model: str, inputs: Any, *, leave_after: int = 0, **more: Any) -> Any:
+    """All answers; the stream is half-closed after the request, which is how an unmodified client ends one."""
+    arrived: queue.Queue[Any] = queue.Queue()
+    told.start_stream(lambda result, error: arrived.put(failed(error) if error else _told(result.get_response())))
+    told.async_stream_infer(model, inputs, **more)
+    if leave_after:
+        found = [arrived.get(timeout=_WAIT_S) for _ in range(leave_after)]
+        told.stop_stream(cancel_requests=True)
+        return found
+    told.stop_stream()
+    return [*arrived.queue]
+
+
+def typed(model: str, contents: Any, kind: str, shape: list[int], **parameters: Any) -> Any:
+    """The answer to an inference whose values stand in a field of their type; `contents` are that field and its values.
+    `tritonclient` has no way to send these."""
+    pb, stub = grpcclient.service_pb2, grpcclient.service_pb2_grpc
+    field, values = contents
+    if field == "bytes_contents":
+        values = [bytes.fromhex(each) for each in values]
+    made = pb.ModelInferRequest.InferInputTensor(name="x", datatype=kind, shape=shape)
+    getattr(made.contents, field).extend(values)
+    with grpc.insecure_channel(KSERVE) as channel:
+        asked = pb.ModelInferRequest(model_name=model, inputs=[made])
+        for name, (kind_of, value) in parameters.items():
+            setattr(asked.parameters[name], f"{kind_of}_param", value)
+        return _told(stub.GRPCInferenceServiceStub(channel).ModelInfer(asked, timeout=_WAIT_S))
+
+
+def _array(kind: str, shape: list[int], raw: str) -> Any:
+    data = bytes.fromhex(raw)
+    if kind == "BYTES":
+        return deserialize_bytes_tensor(data).reshape(shape)
+    return np.frombuffer(data, triton_to_np_dtype(kind)).reshape(shape)
+
+
+def _told(response: Any) -> Any:
+    """A response with what stands in it, and in which form."""
+    raw = list(response.raw_output_contents)
+    outputs = []
+    for number, output in enumerate(response.outputs):
+        values: Any = raw[number].hex() if raw else None
+        if not raw and output.HasField("contents"):
+            [(field, found)] = output.contents.ListFields() or [(None, ())]
+            values = [
+                field and field.name, [each.hex() if isinstance(each, bytes) else each for each in found],
+            ]  # fmt: skip
+        outputs.append([output.name, output.datatype, list(output.shape), values])
+    parameters = {
+        name: [value.WhichOneof("parameter_choice"), getattr(value, value.WhichOneof("parameter_choice"))]
+        for name, value in response.parameters.items()
+    }
+    return {"id": response.id, "version": response.model_version, "parameters": parameters, "outputs": outputs}
+
+
+def text(model: str, text: str, **more: Any) -> Any:
+    """The answers of a model that takes a text."""
+    given = text.encode()
+    told = infer(model, [["text_input", "BYTES", [1], (len(given).to_bytes(4, "little") + given).hex()]], **more)
+    return told if isinstance(told, list) else [told]
+
+
+def raises(code: str, model: str = "failing") -> Any:
+    """How an error of the contract looks to clients of tensors, unary and streaming, and of text."""
+    x = ["x", "FP32", [1], "0000803f"]
+    return {
+        "kserve": infer(model, [x], parameters={"fail": code}),
+        "stream": infer(model, [x], parameters={"fail": code}, stream=True),
+        "http": post("/v1/completions", {"model": model, "prompt": code}),
+    }
+
+
+def post(path: str, body: Any, at: str = OPENAI) -> Any:
+    """The status and body of an answer over HTTP; the data of its events where it streams."""
+    connection = http.client.HTTPConnection(at, timeout=_WAIT_S)
     connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
     text = answer.read().decode()
@@ -128,9 +211,9 @@ def each(models: list[str]) -> Any:
     return [post("/v1/completions", {"model": model, "prompt": "x", "max_tokens": 1})["status"] for model in models]
 
 
-def dropped(body: Any) -> Any:
+def dropped(body: Any, at: str = OPENAI) -> Any:
     """Begin a stream over HTTP, and drop the connection after its first event."""
-    connection = http.client.HTTPConnection(OPENAI, timeout=_WAIT_S)
+    connection = http.client.HTTPConnection(at, timeout=_WAIT_S)
     connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
     first = answer.readline().decode()

@@ -19,7 +19,7 @@ from foreign_servers import environment_of, make
 from tests.triton_adapter.foreign.running import network_namespace
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[3]
-KSERVE, OPENAI = 18101, 18102
+KSERVE, OPENAI, HEALTH = 18101, 18102, 18110
 """Ports in the cluster's own network, where nobody else listens."""
 _READY_S, _ASK_S, _STOP_S = 90.0, 60.0, 20.0
 T = TypeVar("T")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -21,6 +22,21 @@ by_dynamos_clock = pytest.mark.skipif(
     not os.environ.get(CLOCK_VARIABLE),
     reason=f"rests on how fast Dynamo's frontend hears of a worker: set {CLOCK_VARIABLE}=1 on a quiet machine",
 )
+ENGINE = 18130
+HOST = f"""
+[server]
+host = "127.0.0.1"
+port = {ENGINE}
+
+[[pools]]
+id = "mock"
+adapter = "mock"
+
+[[pools.replicas]]
+id = "r0"
+options = {{ models = ["late"] }}
+"""
+"""An engine with OpenAI's API: our own host."""
 METRICS = 18120
 """Where the second worker tells how many requests it has answered."""
 _TAKEN_IN_AGAIN_S = 5.0
@@ -120,20 +136,100 @@ def test_an_unloaded_model_is_withdrawn_and_comes_back(fleet: Fleet) -> None:
     served(fleet.made)
 
 
-@by_dynamos_clock
-@pytest.mark.spec("ORCH-3071-011")
-def test_a_paused_worker_goes_on_where_it_was(fleet: Fleet) -> None:
-    second = fleet.second()
+@pytest.mark.spec("ORCH-3071-002", "ORCH-3071-008")
+def test_a_model_unloaded_under_load_is_an_error_for_each_request_until_it_is_back(fleet: Fleet) -> None:
+    with fleet.made.asking("addsub_until_told", client_timeout=20) as asking:
+        fleet.made.program("models", "unload", "addsub", "--url", fleet.url)
+        fleet.made.wait_for("stays", "is withdrawn")
+        until(lambda: "not found" in fleet.made.ask("addsub")[0].get("text", ""), "the frontends forget the model")
+        fleet.made.program("models", "load", "addsub", "--url", fleet.url)
+        served(fleet.made)
+        answers = fleet.made.answer(asking)
+
+    told = {each["status"] for each in lost(answers)}
+    assert told <= {"StatusCode.NOT_FOUND", "StatusCode.UNAVAILABLE", "StatusCode.INTERNAL"}, told  # and no deadline
+    assert "StatusCode.NOT_FOUND" in told
+    assert "outputs" in answers[0]
+    assert "outputs" in answers[-1]
+
+
+@pytest.mark.spec("ORCH-3071-017")
+def test_a_worker_that_was_paused_until_it_was_forgotten_comes_back(fleet: Fleet) -> None:
+    """Dynamo forgets a worker of `file` discovery after ten seconds, and does not register it again by itself."""
+    second, before = fleet.second(), instances(fleet.made)
     with fleet.made.asking("addsub_until_told") as asking:
         fleet.second_answers()
         fleet.made.answer(asking)
     os.killpg(second.pid, signal.SIGSTOP)
-    answers = fleet.made.ask("addsub", times=4, timeout=2_000_000, client_timeout=2)  # sent to both by turns
-    os.killpg(second.pid, signal.SIGCONT)
+    try:
+        until(lambda: instances(fleet.made) < before, "Dynamo forgets the paused worker")
+        until(lambda: lost(fleet.made.ask("addsub", times=4, client_timeout=2)) == [], "all goes to the other")
+    finally:
+        os.killpg(second.pid, signal.SIGCONT)
 
-    assert 0 < len(lost(answers)) < 4
+    fleet.made.wait_for("second", "joining it again")
     with fleet.made.asking("addsub_until_told") as asking:
         fleet.second_answers()
-        fleet.made.answer(asking)
+        answers = fleet.made.answer(asking)
+    assert lost(answers) == []
     second.send_signal(signal.SIGTERM)
     assert second.wait(30) == 0
+
+
+@pytest.mark.spec("ORCH-3071-017")
+def test_a_cluster_whose_etcd_was_away_for_longer_than_its_lease_is_whole_again(tmp_path: Path) -> None:
+    if shutil.which("etcd") is None:
+        pytest.skip("needs etcd: apt-get install etcd-server")
+    with cluster(tmp_path) as made:
+        data = str(tmp_path / "etcd.data")
+        etcd = made.run("etcd", "etcd", "--data-dir", data, until="ready to serve client requests")
+        env = {"DYN_STORE_KV": "etcd", "ETCD_ENDPOINTS": "http://127.0.0.1:2379", "ETCD_LEASE_TTL": "3"}
+        mock = ("--adapter", "mock", "-o", 'models=["addsub"]', "--interval", "0.2")
+        made.worker("first", *mock, "--openai-port", str(OPENAI), **env)
+        made.worker("second", *mock, DYN_SYSTEM_PORT=str(METRICS), **env)
+        all_well = [200] * 4
+        until(lambda: made.ask("each", models=["addsub"] * 4) == all_well, "the frontend knows of the model")
+        etcd.send_signal(signal.SIGTERM)
+        etcd.wait(20)
+        for name in ("first", "second"):
+            made.wait_for(name, "joining it again")
+        made.run("etcd again", "etcd", "--data-dir", data, until="ready to serve client requests")
+
+        until(lambda: again(made) == all_well, "all is served again")
+        before = made.requests(METRICS)
+        until(lambda: again(made) == all_well and made.requests(METRICS) > before, "by the second worker, too")
+
+
+def again(made: Cluster) -> Any:
+    """Return how completions end; nothing while the frontend, which is in a worker's process, is away."""
+    try:
+        return made.ask("each", models=["addsub"] * 4)
+    except AssertionError:  # nobody listens
+        return None
+
+
+@pytest.mark.spec("ORCH-3071-002", "ORCH-3071-010")
+def test_an_engine_that_is_not_there_yet_is_waited_for_and_health_says_so(tmp_path: Path) -> None:
+    with cluster(tmp_path) as made:
+        url, health = f"http://127.0.0.1:{ENGINE}", str(METRICS)
+        made.start("worker", "-m", "worker_adapter", "dynamo-worker", "--adapter", "openai", "--url", url,
+                   "--openai-port", str(OPENAI), "--interval", "0.2", until="OpenAI frontend listens",
+                   DYN_SYSTEM_PORT=health)  # fmt: skip
+        until(lambda: told_health(made) == [503, 503], "the worker says that it is not ready")
+        settings = tmp_path / "orchestrator.toml"
+        settings.write_text(HOST)
+        engine = made.start("engine", "-m", "worker_adapter", "serve", "--config", str(settings), until="Ctrl-C stops")
+        until(lambda: made.ask("each", models=["late"]) == [200], "the engine's model is served")
+        until(lambda: told_health(made) == [200, 200], "the worker says that it is ready")
+        engine.send_signal(signal.SIGTERM)
+        engine.wait(30)
+
+        until(lambda: made.ask("each", models=["late"]) != [200], "the model is withdrawn")
+        until(lambda: told_health(made) == [503, 503], "the worker says that it is not ready any longer")
+
+
+def told_health(made: Cluster) -> list[int]:
+    try:
+        return [made.ask("fetched", port=METRICS, path=path)[0] for path in ("/health", "/live")]
+    except AssertionError:  # nobody listens yet
+        return []

@@ -276,6 +276,28 @@ async def test_the_first_failure_ends_the_others(serve: Serve) -> None:
 
 
 @pytest.mark.spec("ORCH-3075-003")
+@pytest.mark.parametrize("limit", [0, 2])
+async def test_a_request_gets_along_with_the_places_there_are(serve: Serve, limit: int) -> None:
+    texts = [letter * 3 for letter in "abcdefghijklmnop"]
+    async with serve({"slots": 1}, **pool("single", queue={"limit": limit})) as host:
+        engine(host).hold = hold = anyio.Event()
+        async with anyio.create_task_group() as group:
+            answers: list[Any] = []
+
+            async def first() -> None:
+                answers.append(await ask(host, input=texts))
+
+            group.start_soon(first)
+            await eventually(lambda: engine(host).at_once == 1)
+            if not limit:
+                answers.append(await ask(host, input="x"))  # nobody has room for this one
+            hold.set()
+
+    assert [answer.status_code for answer in answers] == ([429, 200] if not limit else [200])
+    assert [each["embedding"] for each in answers[-1].json()["data"]] == [[3, ord(text[0])] for text in texts]
+
+
+@pytest.mark.spec("ORCH-3075-003")
 async def test_a_client_that_leaves_ends_its_inferences(serve: Serve) -> None:
     async with serve(**pool("single")) as host:
         one = engine(host)

@@ -148,6 +148,29 @@ async def test_a_choice_among_tools_that_cannot_be_made_is_refused_by_its_name(s
     assert "tool_choice" in response.json()["error"]["message"] or response.json()["error"]["param"] == "tools"
 
 
+ODD: list[Any] = [[], {}, ["x"], {"a": 1}, 5, True]
+
+
+@pytest.mark.spec("ORCH-3073-010")
+@pytest.mark.parametrize("odd", ODD)
+async def test_what_should_be_a_word_and_is_none_is_refused(serve: Serve, odd: Any) -> None:
+    part = {"type": odd, "text": "x"}
+    tool = {"type": "function", "function": {"name": odd}}
+    named = {"type": "function", "name": odd}
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("chat/completions", {"messages": [{"role": "user", "content": [part]}]}),
+        ("chat/completions", {"messages": USER, "tools": [*TOOLS, tool], "tool_choice": allowed("add")}),
+        ("responses", {"input": [{"role": "user", "content": [part]}]}),
+        ("responses", {"input": [{"type": "function_call_output", "call_id": "c", "output": [part]}]}),
+        ("responses", {"input": "x", "tools": [named], "tool_choice": {"type": "allowed_tools", "tools": [named]}}),
+    ]
+    async with serve() as host:
+        answers = [await host.client.post(f"/v1/{path}", json={"model": "mock", **body}) for path, body in requests]
+
+    assert [answer.status_code for answer in answers] == [400] * len(requests)
+    assert all(answer.json()["error"]["code"] in ("invalid_request", "unsupported") for answer in answers)
+
+
 PROBES = ("/health", "/health/ready", "/ping", "/version")
 
 
@@ -159,6 +182,22 @@ async def test_words_are_not_told_as_the_field_at_fault(serve: Serve) -> None:
 
     assert (empty.status_code, empty.json()["error"]["param"]) == (400, None)
     assert negative.json()["error"]["param"] == "top_p"
+
+
+@pytest.mark.spec("ORCH-3073-012")
+async def test_a_field_at_fault_is_called_as_the_client_called_it(serve: Serve) -> None:
+    faults: list[tuple[str, str, Any]] = [
+        ("chat/completions", "max_completion_tokens", 0),
+        ("chat/completions", "max_completion_tokens", True),
+        ("chat/completions", "max_tokens", 0),
+        ("responses", "max_output_tokens", -1),
+        ("responses", "text", {"format": {"type": "json_schema", "name": "x"}}),
+    ]
+    async with serve() as host:
+        for path, name, value in faults:
+            body = {"model": "mock", "messages" if path.startswith("chat") else "input": USER, name: value}
+            error = (await host.client.post(f"/v1/{path}", json=body)).json()["error"]
+            assert error["param"].split(".")[0] == name, error
 
 
 @pytest.mark.spec("ORCH-3073-010")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from contextlib import aclosing
+from hashlib import sha256
+from typing import Any, cast
 
+import anyio
 import openai
 import pytest
 
@@ -23,7 +26,9 @@ from adapter_api import (
 from adapter_api.errors import EngineFailed
 from adapter_api.events import End
 from adapter_api.testing import MockAdapter
-from orchestrator.http.openai_requests import MAX_CHOICES, parse_chat, parse_completion
+from adapter_kit.chat_template import ChatTemplate
+from orchestrator.http.openai_choices import Choices
+from orchestrator.http.openai_requests import MAX_CHOICES, MAX_ECHOED, parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host
 
@@ -122,6 +127,34 @@ async def test_an_error_of_one_answer_ends_all(seeds: Any, streamed: bool) -> No
         await eventually(lambda: Seeds.cancelled == Seeds.waiting)
 
 
+class Endless:
+    """Stands for a task that was taken in: one token after the other, and a moment until it has stopped."""
+
+    stopped = False
+
+    @property
+    async def batches(self) -> AsyncIterator[list[TokenEvent]]:
+        try:
+            while True:
+                yield [Token(index=0, text="more")]
+        finally:
+            await asyncio.sleep(0)
+            self.stopped = True
+
+
+async def test_who_leaves_in_the_middle_of_several_answers_ends_their_reading_and_nothing_else() -> None:
+    tasks = [Endless(), Endless()]
+    with anyio.CancelScope() as scope:
+        async with aclosing(cast(Any, Choices(cast(Any, tasks)).batches)) as batches:
+            async for _ in batches:
+                await asyncio.sleep(0)  # both have something for a reader who does not come again
+                scope.cancel()
+                await anyio.sleep_forever()
+
+    assert scope.cancelled_caught  # another's cancellation would have come out as an error of the host
+    assert all(task.stopped for task in tasks)
+
+
 async def test_who_leaves_cancels_all(seeds: Any) -> None:
     async with seeds() as host, client_of(host) as client:
         stream = await client.completions.create(model="mock", prompt=["wait", "wait"], n=2, stream=True)
@@ -181,6 +214,47 @@ async def test_the_prompt_stands_before_its_answer(seeds: Any, streamed: bool) -
 def test_what_cannot_be_is_refused_by_name(fields: dict[str, Any], error: type[Exception], named: str) -> None:
     with pytest.raises(error, match=named):
         parse_completion({"model": "m", "prompt": "Hi", **fields}, {})
+
+
+def test_what_several_answers_repeat_is_bounded() -> None:
+    long = "x" * (MAX_ECHOED // 8)
+    assert len(parse_completion({"model": "m", "prompt": long, "n": 8, "echo": True}, {}).tasks) == 8
+    assert len(parse_completion({"model": "m", "prompt": long * 9, "echo": True}, {}).tasks) == 1
+    with pytest.raises(InvalidRequest, match=r"^'echo'"):
+        parse_completion({"model": "m", "prompt": long, "n": 9, "echo": True}, {})
+
+
+async def test_answers_are_counted_all_or_none_against_a_key(serve: Serve) -> None:
+    key = {"name": "k", "sha256": sha256(b"secret").hexdigest(), "requests_per_minute": 6}
+    async with serve(server={"api_keys": [key]}) as host:
+        host.client.headers["Authorization"] = "Bearer secret"
+
+        async def ask(n: int) -> Any:
+            return await host.client.post("/v1/completions", json={"model": "mock", "prompt": "Hi", "n": n})
+
+        never, first, too_many, second, none = [await ask(n) for n in (7, 3, 3, 1, 1)]
+
+    assert [each.status_code for each in (never, first, too_many, second, none)] == [429, 200, 429, 200, 429]
+    assert never.headers["x-should-retry"] == "false"
+    assert "Retry-After" not in never.headers
+    assert int(too_many.headers["Retry-After"]) >= 19
+
+
+async def test_a_conversation_is_rendered_once_for_all_its_answers(serve: Serve, monkeypatch: Any) -> None:
+    rendered: list[TaskRequest] = []
+    render = ChatTemplate.render
+
+    def counted(self: ChatTemplate, task: TaskRequest) -> str:
+        rendered.append(task)
+        return render(self, task)
+
+    monkeypatch.setattr(ChatTemplate, "render", counted)
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    async with serve({"reply": "hi"}, pool={"chat_template": template}) as host, client_of(host) as client:
+        answer = await client.chat.completions.create(model="mock", messages=USER, n=5)
+
+    assert [choice.message.content for choice in answer.choices] == ["hi"] * 5
+    assert len(rendered) == 1
 
 
 def test_a_chat_takes_n_and_no_echo() -> None:

@@ -444,7 +444,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"stream": 1}, "'stream' must be true or false"),
     ({"previous_response_id": 3}, "'previous_response_id' must be"),
     ({"instructions": ["a"]}, "'instructions' must be a text"),
-    ({"max_output_tokens": 0}, "max_tokens"),
+    ({"max_output_tokens": 0}, "max_output_tokens"),
     ({"input": None}, "'input' must be"),
     ({"input": []}, "'input' must be"),
     ({"input": [1]}, "'input' must hold objects"),

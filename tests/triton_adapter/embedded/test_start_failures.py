@@ -12,6 +12,7 @@ import pytest
 
 from adapter_api.errors import AdapterError, ConfigurationError, DeadlineExceeded, EngineFailed
 from triton_adapter.embedded import EmbeddedTriton, launch
+from triton_adapter.embedded.backends import add_backends
 from triton_adapter.embedded.ports import choose_ports
 
 from .repositories import GOOD, QUICK, add_model
@@ -283,6 +284,16 @@ def test_a_backend_of_the_users_runs_its_models(tmp_path: Path) -> None:
 
     with EmbeddedTriton(repository, backend_directory=backend.parent, extra_args=QUICK) as server:
         assert server.models == ["m"] or tuple(server.models) == ("m",)
+
+
+def test_a_folder_with_the_python_backend_alone_adds_none(tmp_path: Path) -> None:
+    """As that of a Triton of one's own may be: the wheel has that backend, for its own server."""
+    (tmp_path / "backends" / "python").mkdir(parents=True)
+    (tmp_path / "into").mkdir()
+
+    add_backends(tmp_path / "backends", tmp_path / "into", Path("/nowhere/bin/tritonserver"))
+
+    assert list((tmp_path / "into").iterdir()) == []
 
 
 def test_a_folder_without_backends_is_told_at_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 
 import anyio
 import grpc
@@ -98,6 +99,9 @@ async def test_a_call_that_failed_does_not_end_in_order_when_read_again(triton: 
     late = await transport.stream(ENDLESS, timeout_s=0.01)  # the second one, as connecting may take longer than that
 
     with anyio.fail_after(5):
+        with suppress(DeadlineExceeded):
+            while await late.read():
+                pass  # an engine that is quick says something in time
         for _ in range(3):
             with pytest.raises(DeadlineExceeded):
                 await late.read()

@@ -20,21 +20,14 @@ from triton_adapter.transports.h2.frames import Violation
 from triton_adapter.transports.h2.head import MAX_HEADER_BLOCK, MAX_HEADER_LIST, HeadReader
 from triton_adapter.transports.h2.inbox import PREFIX, TooLarge
 from triton_adapter.transports.h2.outbox import Outbox
+from triton_adapter.transports.h2.patience import Patience
+from triton_adapter.transports.h2.sender import Sender
 
 _WINDOW = 16 * 1024 * 1024
 """Bytes of all streams that may be on their way. What each may leave unread is bounded by its own window, so this one
 is opened again as soon as bytes arrive: a consumer that stalls must not hold up the others."""
-_MAX_IDLE_FRAMES = 10_000
-"""Frames in a row that move nothing (empty DATA, PING, SETTINGS, PRIORITY, unknown ones) before the peer is told to
-calm down; CVE-2019-9512 to 9518 are of this kind."""
-_FRAMES_OF_AN_END = 3
-"""What may come of a stream beside data: its head, its trailers or a RST_STREAM, an empty frame."""
-_MAX_OWED = 1 << 20
-"""Bytes of answers to PINGs and SETTINGS that may wait for a peer that reads nothing."""
 _UNLIMITED = 1 << 32
 """MAX_CONCURRENT_STREAMS as long as the peer has not said it (6.5.2)."""
-_LARGE = 32 * 1024
-"""Bytes of a part that costs less as a write of its own than as a copy."""
 _GOODBYE_S, _SAID_S = 1.0, 0.05
 """How long a peer may take to read what we wrote before we close, and to close too where it has all of it: over TLS
 asyncio waits for the peer's close_notify, which grpc's own server never sends."""
@@ -57,12 +50,11 @@ class Connection(asyncio.Protocol):
         self.draining = False
         """No further call may be made on it: the peer said GOAWAY, or it is being closed, or is out of numbers."""
         self.calls: dict[int, Call] = {}
-        self._transport: asyncio.Transport | None = None
         self._wheel = wheel()
-        self._outbox = Outbox(self._write_now)
+        self._sender = Sender(self._loop)
+        self._outbox = Outbox(self._sender.send_now)
+        self._patience = Patience()
         self._heads = HeadReader()
-        self._unsent: list[bytes | memoryview] = []
-        self._flushing = False
         self._rest = b""
         """The beginning of a frame that is not whole yet."""
         self._block: tuple[int, int, list[bytes]] | None = None
@@ -71,11 +63,6 @@ class Connection(asyncio.Protocol):
         self._next_stream = 1
         self._most_calls = _UNLIMITED
         self._received, self._granted = 0, f.FIRST_WINDOW
-        self._late_bytes, self._late_frames = 0, 0
-        """What may still come of streams that we have reset: data, and what else ends a stream."""
-        self._idle_frames = 0
-        self._owed_bytes = 0
-        """Of `_unsent`, what the peer has made us say."""
         self._broke = False
         self._farewell = ""
         """What the peer said with its GOAWAY."""
@@ -101,14 +88,13 @@ class Connection(asyncio.Protocol):
         call.slot = self._wheel.after(timeout_s, call)
         head = f.headers(stream, block, largest=self._outbox.largest_frame)
         body = self._outbox.send(stream, parts, sum(map(len, parts)))
-        if body is not None and len(self.calls) == 1 and not self._unsent:
+        if body is not None and len(self.calls) == 1 and self._sender.idle:
             # One that is alone need not wait for others of this round, which would cost it a round.
-            self._unsent.append(head + body)
-            self._flush()
+            self._sender.send_now((head + body,))
         elif body is not None:
-            self._write(head + body)
+            self._sender.send(head + body)
         else:
-            self._write(head)
+            self._sender.send(head)
             self._outbox.flush()
         return call
 
@@ -119,7 +105,7 @@ class Connection(asyncio.Protocol):
 
     def grant(self, stream: int, increment: int) -> None:
         """Let the peer send so many bytes more on a stream."""
-        self._write(f.window_update(stream, increment))
+        self._sender.send(f.window_update(stream, increment))
 
     def retire(self) -> None:
         """Make no further call; close once the last one is over."""
@@ -136,27 +122,27 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> bool:
         """Close at once, with nothing more sent; returns whether there was a connection yet."""
-        if self._transport is None:
+        if self._sender.transport is None:
             return False
-        self._transport.abort()
+        self._sender.transport.abort()
         return True
 
     # -- the socket ---------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._sender.transport = cast(asyncio.Transport, transport)
         ours = {f.HEADER_TABLE_SIZE: 0, f.ENABLE_PUSH: 0, f.INITIAL_WINDOW_SIZE: WINDOW,
                 f.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST}  # fmt: skip
         self._granted = _WINDOW
         more = f.window_update(0, _WINDOW - f.FIRST_WINDOW)
-        self._transport.write(b"".join((f.PREFACE, f.settings(ours), more)))
+        self._sender.transport.write(b"".join((f.PREFACE, f.settings(ours), more)))
 
     def pause_writing(self) -> None:
-        self._outbox.paused = True
+        self._outbox.paused = self._sender.paused = True
 
     def resume_writing(self) -> None:
-        self._outbox.paused = False
-        self._flush()
+        self._outbox.paused = self._sender.paused = False
+        self._sender.flush()
         try:
             self._outbox.flush()
         except Violation as exc:  # pragma: no cover - what is flushed was checked when it came
@@ -228,7 +214,7 @@ class Connection(asyncio.Protocol):
                 plain = self._block is None
             self._rest = data[at:] if at < end else b""
             if count:
-                self._idle_frames = 0
+                self._patience.moved()
                 self._count(count)
         except Violation as exc:
             self._broken(exc)
@@ -272,7 +258,7 @@ class Connection(asyncio.Protocol):
 
     def _take_of_connection(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """Take one of the frames that move no call."""
-        self._idle()
+        self._patience.idle()
         if kind == f.PRIORITY:
             if len(payload) != 5:
                 raise Violation(f.FRAME_SIZE_ERROR, "a PRIORITY of another size than 5", stream=True)
@@ -295,20 +281,16 @@ class Connection(asyncio.Protocol):
         self._count(len(payload))
         call = self._call(stream)
         if call is None:
-            self._late_bytes -= len(payload)
-            if self._late_bytes < 0:
-                raise Violation(f.STREAM_CLOSED, "data on a stream that was over")
-            if not payload:
-                self._late()
+            self._patience.late_data(len(payload))
             return
         call.received += len(payload)
         if call.received > call.granted:
             raise Violation(f.FLOW_CONTROL_ERROR, "more on a stream than its window")
         data = _unpadded(payload) if flags & f.PADDED else payload
         if data:
-            self._idle_frames = 0
+            self._patience.moved()
         elif not flags & f.END_STREAM:
-            self._idle()
+            self._patience.idle()
         try:
             call.take_data(data)
         except TooLarge as exc:
@@ -340,7 +322,7 @@ class Connection(asyncio.Protocol):
         pieces.append(payload)
         self._block_bytes += len(payload)
         if not payload and not flags & f.END_HEADERS:
-            self._idle()
+            self._patience.idle()
         if self._block_bytes > MAX_HEADER_BLOCK:
             raise Violation(f.ENHANCE_YOUR_CALM, f"a header block of more than {MAX_HEADER_BLOCK} bytes")
         if flags & f.END_HEADERS:
@@ -352,13 +334,13 @@ class Connection(asyncio.Protocol):
         head = self._heads.read(block)
         call = self._call(stream)
         if call is None:
-            self._late()
+            self._patience.late()
             return
         last = bool(flags & f.END_STREAM)
         outcome = call.take_head(head, last=last)
         if outcome is None:
             if not call.answered:
-                self._idle()  # an interim answer; of others there is one per call
+                self._patience.idle()  # an interim answer; of others there is one per call
         elif last:
             self._over(call, outcome)
         else:
@@ -368,7 +350,7 @@ class Connection(asyncio.Protocol):
         if len(payload) != 4:
             raise Violation(f.FRAME_SIZE_ERROR, "a RST_STREAM of another size than 4")
         if (call := self._call(stream)) is None:
-            self._late()
+            self._patience.late()
         else:
             self._over(call, reset(int.from_bytes(payload, "big")))
 
@@ -378,7 +360,7 @@ class Connection(asyncio.Protocol):
         if stream:
             self._call(stream)
         if not self._outbox.credit(stream, int.from_bytes(payload, "big") & f.LARGEST_WINDOW):
-            self._idle()
+            self._patience.idle()
 
     def _take_settings(self, payload: bytes) -> None:
         if len(payload) % 6:
@@ -398,14 +380,14 @@ class Connection(asyncio.Protocol):
                 self._most_calls = value
             elif key == f.ENABLE_PUSH and value != 0:
                 raise Violation(f.PROTOCOL_ERROR, "ENABLE_PUSH, from a server")
-        self._owe(f.SETTINGS_ACK)
+        self._sender.owe(f.SETTINGS_ACK)
         self._on_change()
 
     def _take_ping(self, flags: int, payload: bytes) -> None:
         if len(payload) != 8:
             raise Violation(f.FRAME_SIZE_ERROR, "a PING of another size than 8")
         if not flags & f.ACK:
-            self._owe(f.ping(payload))
+            self._sender.owe(f.ping(payload))
 
     def _take_goaway(self, payload: bytes) -> None:
         if len(payload) < 8:
@@ -438,19 +420,7 @@ class Connection(asyncio.Protocol):
         open_ = self._granted - self._received
         if open_ <= _WINDOW // 2:
             self._granted += _WINDOW - open_
-            self._write(f.window_update(0, _WINDOW - open_))
-
-    def _idle(self) -> None:
-        self._idle_frames += 1
-        if self._idle_frames > _MAX_IDLE_FRAMES:
-            raise Violation(f.ENHANCE_YOUR_CALM, f"{_MAX_IDLE_FRAMES} frames in a row that move nothing")
-
-    def _late(self) -> None:
-        """Take a frame of a stream that is over: one that we have reset may end in the meantime by itself."""
-        if self._late_frames:
-            self._late_frames -= 1
-        else:
-            self._idle()
+            self._sender.send(f.window_update(0, _WINDOW - open_))
 
     def _over(self, call: Call, outcome: Outcome) -> None:
         """Let a call be over, because the peer said so."""
@@ -458,22 +428,21 @@ class Connection(asyncio.Protocol):
         if self._outbox.is_sending(call.id):
             # It answered before it had heard us out (8.1): what is left would not be read.
             self._outbox.drop(call.id)
-            self._write(f.rst_stream(call.id, f.NO_ERROR))
+            self._sender.send(f.rst_stream(call.id, f.NO_ERROR))
         self._let_go(call, outcome)
 
     def _reset(self, call: Call, code: int, outcome: Outcome) -> None:
         """Let a call be over, and tell the peer."""
         del self.calls[call.id]
         self._outbox.drop(call.id)
-        self._late_bytes += max(call.granted - call.received, 0)
-        self._late_frames += _FRAMES_OF_AN_END
-        if self._transport is not None and not self._transport.is_closing():
-            self._write(f.rst_stream(call.id, code))
+        self._patience.expect_late(max(call.granted - call.received, 0))
+        if self._sender.is_open:
+            self._sender.send(f.rst_stream(call.id, code))
         self._let_go(call, outcome)
 
     def _let_go(self, call: Call, outcome: Outcome) -> None:
         call.outcome = outcome
-        self._idle_frames = 0
+        self._patience.moved()
         call.unwatch()
         call.wake()
         if self._most_calls != _UNLIMITED:
@@ -501,48 +470,13 @@ class Connection(asyncio.Protocol):
             call.wake()
 
     def _bye(self, code: int, reason: str) -> None:
-        transport = self._transport
+        transport = self._sender.transport
         if transport is None or transport.is_closing():
             return
-        self._unsent.append(f.goaway(0, code, reason))
-        self._flush()
+        self._sender.send_now((f.goaway(0, code, reason),))
         transport.close()
         # A peer that reads nothing would keep the rest of what we wrote, and the socket, for ever.
         self._loop.call_later(_GOODBYE_S if transport.get_write_buffer_size() else _SAID_S, transport.abort)
-
-    def _write(self, data: bytes) -> None:
-        """Send bytes with all others of this round of the event loop."""
-        self._unsent.append(data)
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _write_now(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Send parts, and hear at once whether the socket takes more. Joining the large ones would copy them."""
-        for part in parts:
-            if len(part) >= _LARGE:
-                self._flush()
-                self._unsent.append(part)
-                self._flush()
-            else:
-                self._unsent.append(part)
-        self._flush()
-
-    def _owe(self, data: bytes) -> None:
-        """Answer the peer, unless it has us answer and does not read."""
-        self._owed_bytes += len(data)
-        if self._owed_bytes > _MAX_OWED:
-            raise Violation(f.ENHANCE_YOUR_CALM, "what asks for answers, and reads none of them")
-        self._write(data)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        transport = self._transport
-        if not self._unsent or self._outbox.paused or transport is None or transport.is_closing():
-            return
-        data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)
-        self._unsent, self._owed_bytes = [], 0
-        transport.write(data)
 
 
 class NotHttp2(ConnectionError):
