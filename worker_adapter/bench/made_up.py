@@ -52,7 +52,8 @@ def _values(datatype: Datatype, size: int) -> np.ndarray[Any, Any]:
         texts[:] = [_TEXT] * size
         return texts
     if datatype == "BOOL":
-        return np.arange(size) % 2 == 0
+        truths: np.ndarray[Any, Any] = np.arange(size) % 2 == 0
+        return truths
     # Small enough to be exact in every datatype.
     values: np.ndarray[Any, Any] = (np.arange(size) % 7).astype(_FLOATS.get(datatype, datatype.lower()))
     return values

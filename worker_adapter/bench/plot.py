@@ -12,7 +12,7 @@ from worker_adapter.bench.report import Report
 from worker_adapter.bench.samples import Spread, figures_of
 
 _BETTER, _WORSE = "#2a7f4f", "#b5452c"
-_ROW_INCHES = 0.34
+_ROW_INCHES = 0.26
 
 
 class Bar(NamedTuple):
@@ -71,6 +71,6 @@ def draw(bars: Sequence[Bar], title: str, path: Path) -> None:
     axes.set_title(title, fontsize=10)
     axes.margins(x=0.12)
     try:
-        figure.savefig(path, dpi=90, metadata={"Software": None})
+        figure.savefig(path, dpi=80, metadata={"Software": None})
     except OSError as exc:
         raise ConfigurationError(f"cannot write {path}: {exc.strerror}") from None
