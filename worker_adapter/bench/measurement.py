@@ -72,6 +72,7 @@ class Measurement:
         self._wanted = wanted
         self._tell = tell
         self._report: Report | None = None
+        self._failure: TaskFailed | None = None
 
     def run(self) -> Report | None:
         """Return what was measured until the end, or until a signal came; `None` if that was before the first task.
@@ -82,6 +83,8 @@ class Measurement:
         """
         with Interrupt() as interrupt:
             anyio.run(self._run, interrupt)
+        if self._failure is not None:
+            raise self._failure
         return self._report
 
     async def _run(self, interrupt: Interrupt) -> None:
@@ -93,7 +96,10 @@ class Measurement:
 
             group.start_soon(stop)
             async with self._adapter, AsyncExitStack() as stack:
-                await self._measure(stack, interrupt)
+                try:
+                    await self._measure(stack, interrupt)
+                except TaskFailed as exc:  # raised again outside the group, which would wrap it
+                    self._failure = exc
             group.cancel_scope.cancel()
 
     async def _measure(self, stack: AsyncExitStack, interrupt: Interrupt) -> None:
