@@ -60,7 +60,7 @@ def benchmarks(rounds: int, scale: float, smg: str | None, litellm: str | None) 
 
     turns = ("--rounds", str(rounds))
     python = [] if litellm is None else ["--litellm-python", str(Path(litellm).parent / "python")]
-    gateways = [*(["--smg", smg] if smg else []), *(["--litellm", litellm] if litellm else [])]
+    gateways = ["--smg", smg] if smg else []
     return [
         Benchmark(
             "tokens", "Tokens and tasks over gRPC: cannon, paced, real Triton",
@@ -140,6 +140,7 @@ def not_run(smg: str | None, litellm: str | None) -> Iterator[NotRun]:
     if litellm is None:
         how = "`pip install 'litellm[proxy]'` into an environment of its own; `--litellm PROGRAM`"
         yield NotRun("LiteLLM", f"not installed ({how})")
+    yield NotRun("LiteLLM's proxy, as a gateway", "it refuses to start without a master key, which is not set up here")
     if find_spec("pytriton") is None:
         yield NotRun("pytriton's client", "not installed (the extra `embedded`, on Linux and Python up to 3.12)")
 
