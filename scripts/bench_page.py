@@ -16,7 +16,7 @@ rounds. **A ratio is what the other costs over what ours costs, round by round: 
 the other.** Of gateways, which are not taken round by round, it is that of the medians, with the widest range that the
 two leave open; figures of memory that show no range were taken once. *Text only* reads the text and leaves; *same work*
 reads the finish reason and the counts and sees the call to its end, as ours always does. A *floor* checks nothing and
-is no client that one could use.
+is no client that one could use. Rows of the OpenAI cannon are called by their full size, whatever was run of it.
 
 *Cannon*: a server that shoots ready-made answers, so that little but the client is measured. *Triton*: the real one,
 2.51, from the wheel that the extra `embedded` brings, with this project's demo models."""

@@ -67,9 +67,10 @@ def draw(bars: Sequence[Bar], title: str, path: Path) -> None:
         )
     axes.set_yticks(range(len(bars)), [bar.label for bar in reversed(bars)], fontsize=8)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    axes.set_xlabel("how many times better ours is (left of 1: worse); lines are the rounds' range", fontsize=8)
-    axes.set_title(title, fontsize=10)
+    figure.supxlabel("how many times better ours is (left of 1: worse); lines are the rounds' range", fontsize=8)
+    figure.suptitle(title, fontsize=10)
     axes.margins(x=0.12)
+    axes.set_ylim(-0.7, max(len(bars), 1) - 0.3)
     try:
         figure.savefig(path, dpi=80, metadata={"Software": None})
     except OSError as exc:
