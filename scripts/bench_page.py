@@ -9,7 +9,7 @@ from bench_results import Beside, Results, Row, Section
 from worker_adapter.bench.rendering import spread_text
 
 _METHOD = """\
-Everything was measured in one run of `make bench`, on one machine, the clients of a row taking turns in every round;
+Everything was measured by `make bench`, on one machine, the clients of a row in one run and by turns in every round;
 what they were told was checked. Servers and clients are different processes. Costs are CPU time of the client's whole
 process, so that waiting costs nothing; memory is resident memory. A cell is min – median – max of the
 rounds. **A ratio is what the other costs over what ours costs, round by round: above 1 ours is cheaper, below 1 it is
