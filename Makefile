@@ -27,6 +27,9 @@ test-long: setup-dev ## Run the tests that take long by their nature, which `mak
 real-clients: setup-dev ## Install the clients of others that long tests run, outside the checkout: 7 GB; CLIENTS="llm smg" some
 	@.venv/bin/python scripts/real_clients.py $(CLIENTS)
 
+bench: setup-dev ## Run the benchmarks, some ten minutes, and write BENCHMARKS.md; BENCH="--scale 1 --smg PROGRAM" says how
+	@.venv/bin/python scripts/bench.py $(BENCH)
+
 check: setup-dev ## Check format, lint, types, import layering, specs, generated files and documentation
 	@.venv/bin/python scripts/check.py
 

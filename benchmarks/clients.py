@@ -1,4 +1,4 @@
-"""Two ways to the tokens of a text model: this project's, and the one that tritonclient's users write.
+"""Ways to the tokens of a text model: this project's, the one that tritonclient's users write, and bare grpc.aio.
 
 `submit` always asks for the finish reason and the token counts where the model has them, has a deadline, and sees the
 call to its end. So there are two baselines: tritonclient for the text alone, which leaves at the last token, and
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc.aio as tc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from adapter_api import End, Error, TaskRequest, Token
 from triton_adapter import TritonAdapter
@@ -70,6 +71,7 @@ class Answer:
 
 Client = Callable[[Order], Awaitable[Answer]]
 
+GRPC_AIO = "grpc.aio, text only"
 TEXT_ONLY = "tritonclient, text only"
 SAME_WORK = "tritonclient, same work"
 
@@ -134,6 +136,18 @@ async def by_tritonclient(client: tc.InferenceServerClient, order: Order) -> Ans
     return Answer("".join(texts), first)
 
 
+async def tritonclient_texts(client: tc.InferenceServerClient, order: Order) -> AsyncIterator[str]:
+    """Yield the texts as they come, at the pace of whoever takes them."""
+    async for result, error in client.stream_infer(_requests(order, [])):
+        if error is not None:
+            raise error
+        output = result.as_numpy("text_output")
+        if output is not None and output.size:
+            yield output[0].decode()
+        if result.get_response().parameters["triton_final_response"].bool_param:
+            break
+
+
 async def by_tritonclient_with_all(client: tc.InferenceServerClient, order: Order) -> Answer:
     """Ask for what `submit` asks for, under a deadline, and see the call to its end."""
     began, first = perf_counter(), 0.0
@@ -158,6 +172,43 @@ async def by_tritonclient_with_all(client: tc.InferenceServerClient, order: Orde
         return Answer("".join(texts), first, Told())
     reason = last.as_numpy("finish_reason").item().decode()
     return Answer("".join(texts), first, Told(reason, last.as_numpy("num_input_tokens").item(), tokens_out))
+
+
+async def by_grpc_aio(stub: service_pb2_grpc.GRPCInferenceServiceStub, order: Order) -> Answer:
+    """Ask for the text only, by the stubs that grpc makes: nothing of tritonclient but its messages is in it."""
+    began, first = perf_counter(), 0.0
+    texts: list[str] = []
+    call = stub.ModelStreamInfer(_messages(order))
+    async for reply in call:
+        if reply.error_message:
+            raise RuntimeError(reply.error_message)
+        response = reply.infer_response
+        for output, raw in zip(response.outputs, response.raw_output_contents, strict=False):
+            if output.name == "text_output":
+                if not texts:
+                    first = perf_counter() - began
+                texts.append(raw[4:].decode())
+        if response.parameters["triton_final_response"].bool_param:
+            break
+    call.cancel()
+    return Answer("".join(texts), first)
+
+
+async def _messages(order: Order) -> AsyncIterator[service_pb2.ModelInferRequest]:
+    request = service_pb2.ModelInferRequest(model_name=order.model)
+    for name, datatype, raw in (
+        ("text_input", "BYTES", _framed(order.prompt)),
+        ("stream", "BOOL", b"\1"),
+        ("sampling_parameters", "BYTES", _framed(order.sampling_parameters())),
+    ):
+        request.inputs.add(name=name, datatype=datatype, shape=[1])
+        request.raw_input_contents.append(raw)
+    request.outputs.add(name="text_output")
+    yield request
+
+
+def _framed(text: str) -> bytes:
+    return len(text.encode()).to_bytes(4, "little") + text.encode()
 
 
 def _told_by(end: End) -> Told:

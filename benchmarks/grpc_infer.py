@@ -16,30 +16,39 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
+from typing import Any
 
+import grpc.aio
 import numpy as np
 import tritonclient.grpc.aio as tc
 from clients import Order
 from servers import cannon, pin_client, triton
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from adapter_api import InferRequest, Tensor, Token
 from triton_adapter import TritonAdapter, TritonSettings
 
 SIZES = {"16 numbers": (16, 1), "16 numbers, 64 at once": (16, 64), "4.9 MB": (640 * 640 * 3, 1)}
 OURS, GRPCIO, THEIRS = "infer", "infer, over grpcio", "tritonclient"
+BARE, PYTRITON = "grpc.aio", "pytriton's client"
 Once = Callable[[np.ndarray], Awaitable[np.ndarray]]
+_UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 _SILENT = Order("text", "cannon 2 1 600000", 2)
 
 
-async def measure(address: str, rounds: int, seconds: float) -> dict[str, dict[str, dict[str, float]]]:
+async def measure(address: str, rounds: int, seconds: float) -> dict[str, dict[str, dict[str, Any]]]:
     """Return CPU and wall time per inference in µs, median of the rounds, by size and client."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(tc.InferenceServerClient(address))
-        clients = {THEIRS: theirs(client)}
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=_UNLIMITED))
+        clients = {THEIRS: theirs(client), BARE: bare(service_pb2_grpc.GRPCInferenceServiceStub(channel))}
+        if find_spec("pytriton") is not None:
+            clients[PYTRITON] = await pytriton(stack, address)
         for name, transport in ((OURS, "auto"), (GRPCIO, "grpcio")):
             settings = TritonSettings.model_validate({"url": f"grpc://{address}", "transport": transport})
             clients[name] = ours(await stack.enter_async_context(TritonAdapter(settings)))
@@ -50,7 +59,11 @@ async def measure(address: str, rounds: int, seconds: float) -> dict[str, dict[s
                 for name, once in clients.items():
                     times[name].append(await one_window(once, values, seconds, at_once))
             found[size] = {
-                name: {"cpu_us": median(cpu for cpu, _ in windows), "wall_us": median(wall for _, wall in windows)}
+                name: {
+                    "cpu_us": median(cpu for cpu, _ in windows),
+                    "wall_us": median(wall for _, wall in windows),
+                    "cpu_us_rounds": [cpu for cpu, _ in windows],
+                }
                 for name, windows in times.items()
             }
     return found
@@ -82,6 +95,30 @@ def theirs(client: tc.InferenceServerClient) -> Once:
         given.set_data_from_numpy(values)
         result = await client.infer("tensors", [given], outputs=[tc.InferRequestedOutput("FP32_OUT")])
         return result.as_numpy("FP32_OUT")
+
+    return once
+
+
+def bare(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> Once:
+    """Bytes in, bytes out, by the stubs that grpc makes: nothing of tritonclient but its messages is in it."""
+
+    async def once(values: np.ndarray) -> np.ndarray:
+        request = service_pb2.ModelInferRequest(model_name="tensors", raw_input_contents=[values.tobytes()])
+        request.inputs.add(name="FP32_IN", datatype="FP32", shape=values.shape)
+        request.outputs.add(name="FP32_OUT")
+        response = await stub.ModelInfer(request)
+        return np.frombuffer(response.raw_output_contents[0], np.float32).reshape(response.outputs[0].shape)
+
+    return once
+
+
+async def pytriton(stack: AsyncExitStack, address: str) -> Once:
+    from pytriton.client import AsyncioModelClient
+
+    client = await stack.enter_async_context(AsyncioModelClient(f"grpc://{address}", "tensors"))
+
+    async def once(values: np.ndarray) -> np.ndarray:
+        return (await client.infer_batch(FP32_IN=values))["FP32_OUT"]
 
     return once
 

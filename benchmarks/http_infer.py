@@ -58,7 +58,11 @@ async def measure(url: str, rounds: int, seconds: float) -> dict[str, dict[str, 
                 for name, once in clients.items():
                     times[name].append(await one_window(once, values, seconds))
             found[size] = {
-                name: {"cpu_us": median(cpu for cpu, _ in windows), "wall_us": median(wall for _, wall in windows)}
+                name: {
+                    "cpu_us": median(cpu for cpu, _ in windows),
+                    "wall_us": median(wall for _, wall in windows),
+                    "cpu_us_rounds": [cpu for cpu, _ in windows],
+                }
                 for name, windows in times.items()
             }
     return found

@@ -76,6 +76,7 @@ def measure(clients: dict[str, Process], rounds: int, scale: float) -> dict[str,
         results[row] = {
             name: {
                 "cpu_us": median(sample["cpu_us"] for sample in taken),
+                "cpu_us_rounds": [sample["cpu_us"] for sample in taken],
                 "submit_is_cheaper": median(s["cpu_us"] / o for s, o in zip(taken, own, strict=True)),
                 "least": min(s["cpu_us"] / o for s, o in zip(taken, own, strict=True)),
                 "tokens_per_s": median(sample["tokens_per_s"] for sample in taken),

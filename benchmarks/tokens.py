@@ -19,10 +19,24 @@ from functools import partial
 from statistics import median
 from time import perf_counter, process_time
 
+import grpc.aio
 import tritonclient.grpc.aio as tc
 from cannon import text_of
-from clients import SAME_WORK, TEXT_ONLY, Answer, Client, Order, Told, by_submit, clients, together
+from clients import (
+    GRPC_AIO,
+    SAME_WORK,
+    TEXT_ONLY,
+    Answer,
+    Client,
+    Order,
+    Told,
+    by_grpc_aio,
+    by_submit,
+    clients,
+    together,
+)
 from servers import cannon, pin_client, triton
+from tritonclient.grpc import service_pb2_grpc
 
 from triton_adapter import TritonAdapter, TritonSettings
 
@@ -119,6 +133,7 @@ def summary(row: Row, samples: dict[str, list[Sample]]) -> dict[str, object]:
     for name, own in samples.items():
         found[name] = {
             "cpu_us": _spread([s.cpu_us for s in own]),
+            "cpu_us_rounds": [s.cpu_us for s in own],
             "cheaper_than": {base: _ratio([s.cpu_us for s in samples[base]], [s.cpu_us for s in own])
                              for base in BASELINES},
             "tokens_per_s": _spread([s.tokens_per_s for s in own]),
@@ -127,6 +142,7 @@ def summary(row: Row, samples: dict[str, list[Sample]]) -> dict[str, object]:
             first = [s.first_token_us for s in own]
             found[name] |= {  # type: ignore[operator]
                 "first_token_us": _spread(first),
+                "first_token_us_rounds": first,
                 "first_token_sooner_than": {base: _ratio([s.first_token_us for s in samples[base]], first)
                                             for base in BASELINES},
             }  # fmt: skip
@@ -146,8 +162,10 @@ async def run(address: str, rows: list[Row], rounds: int) -> list[dict[str, obje
         TritonAdapter(TritonSettings(url=f"grpc://{address}")) as adapter,
         TritonAdapter(TritonSettings(url=f"grpc://{address}", transport="grpcio")) as by_grpcio,
         tc.InferenceServerClient(address) as rival,
+        grpc.aio.insecure_channel(address) as channel,
     ):
-        contenders = clients(adapter, rival) | {OVER_GRPCIO: partial(by_submit, by_grpcio)}
+        bare = partial(by_grpc_aio, service_pb2_grpc.GRPCInferenceServiceStub(channel))
+        contenders = clients(adapter, rival) | {GRPC_AIO: bare, OVER_GRPCIO: partial(by_submit, by_grpcio)}
         return [summary(row, await measure(row, contenders, rounds)) for row in rows]
 
 

@@ -37,6 +37,7 @@ class ProgramGroup(LazyGroup):
         _own("infer", "Run one inference on tensors."),
         _own("detect", "Find things in pictures with a detector, and draw them."),
         _own("determinism", "Send the same task often and compare the answers."),
+        _own("bench", "Measure an engine, and beside it other clients of it."),
         _own("serve", "Serve tasks on HTTP, from pools of engines."),
         _own("rollout", "Compare the pools of a running host."),
         _own("check", "Say whether a host could serve with its settings."),

@@ -64,6 +64,11 @@ def make_adapter(
     return adapter
 
 
+def adapter_name(url: str | None, name: str | None) -> str:
+    """Return the name of the adapter that the options mean."""
+    return _choose(url, name).name
+
+
 def claimants(url: str | None, name: str | None) -> tuple[str, ...]:
     """Return the adapters that serve the URL's scheme, where several do and none was named; else none."""
     if url is None or name is not None:

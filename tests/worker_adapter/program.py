@@ -84,6 +84,17 @@ class Running:
         """Return what is on standard output next, however much it is."""
         return self._read().decode(errors="replace")
 
+    def wait_until_it_says(self, words: str) -> None:
+        """Return when the words are on standard error; what was there until then is not in `finish`."""
+        assert self._process.stderr is not None
+        said = b""
+        while words.encode() not in said:
+            ready, _, _ = select.select([self._process.stderr], [], [], DEADLINE_S)
+            assert ready, f"the program did not say {words!r} in time"
+            found = os.read(self._process.stderr.fileno(), 65536)
+            assert found, f"the program ended: {said.decode()}"
+            said += found
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
