@@ -52,7 +52,10 @@ def prepare(
         print_json({"model": made.name, "folder": str(made.folder), "task": made.task, "classes": made.classes})
         return
     known = [made.task or "no task in its metadata"]
-    known += [f"{made.classes} classes"] if made.classes is not None else ["no class names: give --names"]
+    if made.classes is None:
+        known.append("no class names: give --names")
+    else:
+        known.append("1 class" if made.classes == 1 else f"{made.classes} classes")
     typer.echo(f"{made.name} is in {made.folder} ({', '.join(known)})")
     typer.echo(f"serve it: worker-adapter triton --model-repository {repository}")
 

@@ -69,7 +69,8 @@ class Startup:
             if time.monotonic() >= self.deadline:
                 raise DeadlineExceeded(
                     f"the embedded Triton was not ready after {self.timeout_s:g} s ({_still_loading(log)}); allow more "
-                    f"time with startup_timeout_s, or see what it said last (log: {self.kept_log}):{log.last_lines()}",
+                    "time (startup_timeout_s; --startup-timeout of `worker-adapter triton`), or see what it said last "
+                    f"(log: {self.kept_log}):{log.last_lines()}",
                     stage="connect",
                 )
             reporter.report(log.loaded)
