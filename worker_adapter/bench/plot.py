@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adapter_api import ConfigurationError
+from adapter_kit.installing import install_extra
 from worker_adapter.bench.report import Report
 from worker_adapter.bench.samples import Spread, figures_of
 
@@ -25,9 +26,7 @@ class Bar(NamedTuple):
 def need_matplotlib() -> None:
     """Raise `ConfigurationError` where it is not installed, which says how it is."""
     if find_spec("matplotlib") is None:
-        raise ConfigurationError(
-            "--png draws with matplotlib, which is not installed: pip install 'worker-adapter[bench]'"
-        )
+        raise ConfigurationError(f"--png draws with matplotlib, which is not installed: run `{install_extra('bench')}`")
 
 
 def bars_of(report: Report) -> list[Bar]:
