@@ -83,6 +83,7 @@ def test_a_soak_that_ends_with_more_memory_than_allowed_fails() -> None:
 
 
 @pytest.mark.live
+@pytest.mark.long
 def test_a_small_burst_of_cancels_reaches_the_engine_whole() -> None:
     found = run("cancel.py", "--count", "2", "--burst", "20")
 

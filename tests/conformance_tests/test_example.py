@@ -56,6 +56,7 @@ def installed(tmp_path: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": path}
 
 
+@pytest.mark.long
 def test_the_example_is_conformant_in_its_own_tests(installed: dict[str, str], tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(EXAMPLE), "-c", os.devnull,

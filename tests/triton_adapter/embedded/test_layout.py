@@ -102,6 +102,7 @@ def test_a_numpy_1_fetched_before_is_used_again(
     assert numpy1_folder(replace(stranger, numpy=numpy), told) == fetched
 
 
+@pytest.mark.long
 def test_a_numpy_1_that_cannot_be_fetched_says_what_to_run_and_leaves_nothing(
     stranger: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -437,6 +437,7 @@ async def test_an_answer_larger_than_the_limit_is_told_by_name_and_the_connectio
     assert text_of(after) == "small"
 
 
+@pytest.mark.long
 async def test_five_hundred_tasks_run_at_once_and_none_waits_for_another(
     fake: FakeTriton, proxy: FaultProxy, url: str, way: Way
 ) -> None:

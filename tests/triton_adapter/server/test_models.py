@@ -133,6 +133,7 @@ async def test_trace_and_log_settings_are_read_changed_and_put_back(adapter: Tri
     assert reset["trace_rate"] == (await adapter.models.trace_settings())["trace_rate"]
 
 
+@pytest.mark.long
 async def test_a_server_that_controls_its_models_itself_says_what_to_start_it_with() -> None:
     with EmbeddedTriton(model_control_mode="none") as server:
         async with TritonAdapter(TritonSettings(url=server.grpc_url)) as adapter:
