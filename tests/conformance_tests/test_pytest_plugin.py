@@ -94,6 +94,7 @@ def test_two_lines_and_a_fixture_run_the_whole_suite(foreign: Foreign) -> None:
     assert sum(p.get("name") == "requirement" for p in properties) == len(foreign.report().results)
 
 
+@pytest.mark.long
 def test_the_suite_runs_by_its_package_name(foreign: Foreign) -> None:
     ran = foreign.pytest("--pyargs", "conformance_tests.suite", "--adapter", "mock")
 

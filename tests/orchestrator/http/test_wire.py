@@ -260,6 +260,7 @@ async def test_a_compressed_body_that_cannot_be_is_refused(serve: Serve, coding:
 
 
 @pytest.mark.spec("ORCH-3064-008")
+@pytest.mark.long
 async def test_an_answer_that_nobody_takes_is_cut_off_also_when_it_is_no_stream(serve: Serve) -> None:
     size = 16 * 2**20
     tensor = {"name": "x", "datatype": "UINT8", "shape": [size], "parameters": {"binary_data_size": size}}

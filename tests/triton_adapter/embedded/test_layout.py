@@ -223,6 +223,7 @@ def test_the_wheel_is_the_one_that_the_extra_names() -> None:
 
 
 @pytest.mark.live
+@pytest.mark.long
 def test_the_server_runs_with_a_python_that_is_not_ours(
     tmp_path: Path, bare_python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_taken_port_is_named(tmp_path: Path, port: str) -> None:
 @pytest.mark.parametrize(
     "name", ["gRPC", *(pytest.param(name, marks=pytest.mark.long) for name in ("HTTP", "metrics"))]
 )
+@pytest.mark.long
 def test_a_free_port_that_is_lost_before_its_use_is_replaced(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
