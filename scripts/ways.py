@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import NamedTuple
+
+from table_page import ROOT, with_table, write_or_check
 
 from adapter_api import AdapterPlugin, Capability, load_plugins
 from triton_adapter.transports.ways import WAYS
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "ways.md"
-_BEGINS, _ENDS = "<!-- table begins: generated -->\n", "<!-- table ends -->\n"
 _NOT_SHOWN = frozenset({"mock", "parrot"})
 """Adapters that reach no engine."""
 _YES, _NO = "✓", "–"
@@ -63,21 +62,8 @@ def table(ways: list[Row]) -> str:
 
 def fresh(page: str) -> str:
     """Return the page with the table as it should be."""
-    before, _, rest = page.partition(_BEGINS)
-    _, _, after = rest.partition(_ENDS)
-    return f"{before}{_BEGINS}\n{table(list(rows()))}\n{_ENDS}{after}"
-
-
-def main(arguments: list[str]) -> int:
-    page = PAGE.read_text(encoding="utf-8")
-    if fresh(page) == page:
-        return 0
-    if "--check" in arguments:
-        print(f"{PAGE.relative_to(ROOT)} is stale: run {Path(sys.argv[0]).name}", file=sys.stderr)
-        return 1
-    PAGE.write_text(fresh(page), encoding="utf-8")
-    return 0
+    return with_table(page, table(list(rows())))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write_or_check(PAGE, fresh, sys.argv[1:]))
