@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from typing import Protocol
 
 _FINE_S, _MIDDLE_S, _COARSE_S = 0.005, 0.05, 0.5
@@ -33,7 +34,8 @@ class Wheel:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._now = loop.time
+        # What `loop.time` does, without a call of Python's.
+        self._now = time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
         self._slots: dict[float, Slot] = {}
         self._order: list[float] = []
         self._timer: asyncio.TimerHandle | None = None
