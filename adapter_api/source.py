@@ -86,7 +86,7 @@ class SourceReader:
 
     def __init__(self, source: AsyncIterator[Any], *, expires: float | None = None, insist_s: float = inf) -> None:
         self._source = source
-        self._anext: Callable[[], Any] = source.__anext__
+        self._anext: Callable[[], Awaitable[Any]] = source.__anext__
         self._expires = expires
         self._insist_s = insist_s
         self.over = False
@@ -164,7 +164,7 @@ class SourceReader:
         """
         if self.interrupted or type(self._source) is not types.AsyncGeneratorType:
             return False
-        step = self._anext()
+        step: Any = self._anext()
         try:
             waits_for = step.send(None)
         except StopAsyncIteration:

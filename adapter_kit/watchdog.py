@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from adapter_api import DeadlineExceeded, DeadlineStage
@@ -38,14 +37,16 @@ class Watchdog:
 
     def start(self) -> None:
         """Begin to watch."""
-        now = asyncio.get_running_loop().time()
-        self._slot = self._wheel.after(min(self._first_s, self._gap_s, self._ends - now), self)
+        patience, left = min(self._first_s, self._gap_s), self._ends - self._wheel.now()
+        self._slot = self._wheel.after(patience if patience < left else left, self)
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, for good."""
         if self._slot is not None:
             self._slot.discard(self)
             self._slot = None
+        # Who is called usually holds this watchdog: without the circle both go at once.
+        self._on_expiry = _nobody
 
     def error(self, what: str) -> DeadlineExceeded:
         """Return the error for the deadline that ran out."""
@@ -63,7 +64,7 @@ class Watchdog:
     def time_is_up(self) -> None:
         """See whether it is: the wheel calls this when it may be."""
         self._slot = None
-        now = asyncio.get_running_loop().time()
+        now = self._wheel.now()
         limit = self._gap_s if self.first_seen else self._first_s
         since = self.waiting_since
         if now >= self._ends:
@@ -78,3 +79,7 @@ class Watchdog:
             self._slot = self._wheel.after(wake - now, self)
             return
         self._on_expiry()
+
+
+def _nobody() -> None:
+    """Nobody is to be told any more."""

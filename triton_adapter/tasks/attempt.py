@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter
+from typing import TypeGuard
 
 from adapter_api import (
     AdapterError,
@@ -17,6 +18,7 @@ from adapter_api import (
     TaskRequest,
     Unsupported,
 )
+from adapter_api.wheel import wheel
 from adapter_kit.chat_template import rendered
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
@@ -25,7 +27,6 @@ from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, Reply, Run
 from triton_adapter.tasks.plan import Plan, Shape, make_plan, shape_key
 from triton_adapter.transports.base import StreamCall, runs_of, settle
-from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.status import error_for
 
 
@@ -75,12 +76,13 @@ class Attempt:
     @property
     def remaining_s(self) -> float:
         """What is left of the task's time; never nothing, for time-outs that take no zero."""
-        return max(self._ends - self.now(), 0.001)
+        left = self._ends - self.now()
+        return left if left > 0.001 else 0.001
 
     async def prepare(self) -> Started:
         """Find out what the model speaks, put the task into its tensors, and return the task's first event."""
         # What is left of the time counts from `submit`, not from the first read.
-        self.now = asyncio.get_running_loop().time
+        self.now = wheel().now
         self._ends = self.now() + self._total_s - (perf_counter() - self.submitted)
         engine, task = self.engine, self.task
         schema = engine.schemas.known(task.model, task.model_version)
@@ -90,7 +92,7 @@ class Attempt:
             except AdapterError as exc:
                 if not await self._again(exc):
                     raise
-        self.plan = await self._make_plan(schema)
+        self.plan = self._like_others(schema) or await self._make_plan(schema)
         return self.plan.started(engine.settings, engine.known_version(schema) or await engine.version(schema))
 
     async def send(self) -> None:
@@ -105,6 +107,7 @@ class Attempt:
             total_s=self._total_s,
         )
         self.watch.start()
+        self.sent = True
         await self._send()
 
     async def first_replies(self) -> Sequence[Reply | Run]:
@@ -116,7 +119,7 @@ class Attempt:
                 raise watch.error(self.what)
             try:
                 replies = await (self._answer() if self.read is None else self.read())
-                if not replies or not await self._refused_as_outdated(replies[0]):
+                if not replies or not _is_refusal(first := replies[0]) or not await self._refused_as_outdated(first):
                     break
             except (AdapterError, asyncio.CancelledError) as exc:
                 error = self.read_error(exc)
@@ -127,6 +130,12 @@ class Attempt:
         if not replies:
             raise self.incomplete()
         return replies
+
+    def let_go(self) -> StreamCall | None:
+        """Watch the time no longer, and return the call if it may still have to be cancelled."""
+        self.watch.stop()
+        call, self.call, self.read = self.call, None, None
+        return call
 
     def read_error(self, error: AdapterError | asyncio.CancelledError) -> AdapterError | asyncio.CancelledError:
         """Return what a read that failed comes to: the deadline that ran out, if one did, and else `error` itself."""
@@ -145,17 +154,18 @@ class Attempt:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     async def _send(self) -> None:
-        self.sent = True
         if not self.plan.streaming:
             return
         drained = self._planned_mode == "client_only"
         # Our own deadlines come first; a call that is drained after them needs time for that.
         extra_s = 1 + (self.engine.settings.drain_timeout_s if drained else 0)
+        transport = self.engine.transport
         while True:
+            remaining_s = self.remaining_s
             try:
-                call = await self.engine.transport.stream(
-                    self._request(),
-                    timeout_s=self.remaining_s + extra_s,
+                call = await transport.stream(
+                    self.plan.request(remaining_s, transport.traits),
+                    timeout_s=remaining_s + extra_s,
                     trace=self.task.trace_headers,
                 )
                 self.call = Drainable(call) if drained else call
@@ -165,14 +175,11 @@ class Attempt:
                 if not await self._again(exc):
                     raise
 
-    def _request(self) -> WireRequest:
-        return self.plan.request(self.remaining_s, self.engine.transport.traits)
-
     async def _answer(self) -> list[Reply]:
-        engine = self.engine
+        engine, remaining_s = self.engine, self.remaining_s
         reply = await engine.transport.infer(
-            self._request(), timeout_s=self.remaining_s, trace=self.task.trace_headers,
-            follow=engine.follow(self.plan.schema),
+            self.plan.request(remaining_s, engine.transport.traits), timeout_s=remaining_s,
+            trace=self.task.trace_headers, follow=engine.follow(self.plan.schema),
         )  # fmt: skip
         reply.final = True
         return [reply]
@@ -188,12 +195,10 @@ class Attempt:
             return True
         return False
 
-    async def _refused_as_outdated(self, reply: Reply | Run) -> bool:
+    async def _refused_as_outdated(self, reply: Reply) -> bool:
         """Send the task again, in new tensors, when a stream's first word is that the old ones do not fit."""
-        if isinstance(reply, Run) or reply.error is None or reply.final is not None:
-            return False
         call = self.call
-        if not await self._planned_anew(error_for(None, reply.error, what=self.what, request_id=self.task.job_id)):
+        if not await self._planned_anew(error_for(None, reply.error or "", what=self.what, request_id=self.task.job_id)):
             return False
         if call is not None and not await settle(call):
             call.cancel()
@@ -213,15 +218,25 @@ class Attempt:
         self.call = self.read = None
         return True
 
+    def _like_others(self, schema: ModelSchema) -> Plan | None:
+        """Return the plan of a task that differs from others in its prompt only."""
+        task = self.task
+        if task.prompt is None or (key := shape_key(task)) is None:
+            return None
+        shape: Shape | None = self.engine.shapes.get(key)
+        if shape is None or shape.schema is not schema:
+            return None
+        try:
+            return shape.plan(task, task, task.prompt)
+        except UnicodeEncodeError:
+            return None  # `_make_plan` says it, with the name of the input
+
     async def _make_plan(self, schema: ModelSchema) -> Plan:
         task, shapes = self.task, self.engine.shapes
         key = shape_key(task)
-        shape: Shape | None = None if key is None else shapes.get(key)
+        shape: Shape | None = None if key is None or task.prompt is not None else shapes.get(key)
         if shape is not None and shape.schema is schema:
-            if task.prompt is not None:
-                given, prompt = task, task.prompt
-            else:
-                given, prompt = await rendered(task, partial(shape.given, task))
+            given, prompt = await rendered(task, partial(shape.given, task))
             try:
                 return shape.plan(task, given, prompt)
             except UnicodeEncodeError:
@@ -236,3 +251,8 @@ class Attempt:
     def _expire(self) -> None:
         if self.call is not None:
             give_up(self.call)
+
+
+def _is_refusal(reply: Reply | Run) -> TypeGuard[Reply]:
+    """Whether a stream's first word is that the request is not taken."""
+    return type(reply) is Reply and reply.error is not None and reply.final is None

@@ -34,17 +34,23 @@ class Generation:
 
     def events(self) -> AsyncGenerator[TokenEvent | list[TokenEvent], None]:
         """Yield the task's events; raises the contract's errors. Closing it early stops the engine."""
-        return self._reading.events(self._release)
+        return self._reading.events(self._hold, self._release)
 
     def stop_too(self) -> None:
         """Have the engine asked to stop also by other means than closing the call, where the model has such means."""
         self._stop_too = True
 
+    def _hold(self) -> None:
+        engine = self._engine
+        engine.slots.enter()
+        engine.running[self._attempt.task.job_id] = self
+
     def _release(self) -> None:
         engine, attempt = self._engine, self._attempt
-        attempt.watch.stop()
         engine.slots.leave()
-        call, attempt.call = attempt.call, None
+        if engine.running.get(attempt.task.job_id) is self:
+            del engine.running[attempt.task.job_id]
+        call = attempt.let_go()
         spoken = self._reading.over and not attempt.plan.decoder.done
         if isinstance(call, Drainable):
             # What computes would run on: follow it to its end rather than lose sight of it.

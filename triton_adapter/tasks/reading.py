@@ -26,15 +26,18 @@ class Reading:
         self.over = False
         """The engine has said its last word, or the decoder has heard enough."""
 
-    async def events(self, release: Callable[[], None]) -> AsyncGenerator[TokenEvent | list[TokenEvent], None]:
+    async def events(
+        self, hold: Callable[[], None], release: Callable[[], None]
+    ) -> AsyncGenerator[TokenEvent | list[TokenEvent], None]:
         """Have the task sent and yield its events; raises the contract's errors.
 
         Args:
-            release: Called once the engine may have the task, however that ends.
+            hold: Called before the engine may have the task.
+            release: Called after that, however it ends.
         """
         attempt, engine = self._attempt, self._attempt.engine
         started = await attempt.prepare()
-        engine.slots.enter()
+        hold()
         try:
             await attempt.send()
             yield started
@@ -67,7 +70,7 @@ class Reading:
                 if found:
                     if self._first_token_ms is None:
                         self._first_token_ms = (perf_counter() - attempt.submitted) * 1e3
-                    if self.over and self._refusal is None and self._is_settled:
+                    if self.over and self._refusal is None and self._ends_at_once():
                         last = found
                         break
                     yield found if len(found) > 1 else found[0]
@@ -84,27 +87,26 @@ class Reading:
                         raise attempt.incomplete()
                     self.over = True
                     break
+            if not last:
+                await self._settle()
             try:
-                closing = await self._finish()
+                last += self._closing()
             except AdapterError:
                 if last:
                     yield last
                 raise
-            yield [*last, *closing]
+            yield last
         except AdapterError as exc:
             engine.note_failure(attempt.task.model, exc)
             raise
         finally:
             release()
 
-    async def _finish(self) -> list[TokenEvent]:
+    def _closing(self) -> list[TokenEvent]:
         """Return what the decoder held back, the figures, and the end; raises what the engine said instead."""
-        if self._refusal is not None:
-            if self.over:
-                await self._settle()
-            raise self._in_band(self._refusal)
-        await self._settle()
         attempt = self._attempt
+        if self._refusal is not None:
+            raise self._in_band(self._refusal)
         held, end = attempt.plan.decoder.finish()
         attempt.engine.note_success(attempt.task.model)
         if attempt.task.images:
@@ -117,7 +119,8 @@ class Reading:
                     time_to_first_token_ms=self._first_token_ms, tokens_in=usage.tokens_in, tokens_out=usage.tokens_out
                 )
             )
-        return [*closing, end]
+        closing.append(end)
+        return closing
 
     def _in_band(self, text: str) -> AdapterError:
         attempt = self._attempt
@@ -133,15 +136,21 @@ class Reading:
             attempt.engine.note_images(attempt.task.model, seen=False)
         return error
 
-    @property
-    def _is_settled(self) -> bool:
-        """Whether the end need not be waited for."""
-        call = self._attempt.call
-        return call is None or self._attempt.plan.decoder.done or has_settled(call)
+    def _ends_at_once(self) -> bool:
+        """Return whether the end need not be waited for; if so, `_settle` has nothing left to do."""
+        attempt = self._attempt
+        if not attempt.plan.decoder.done:
+            if attempt.call is not None and not has_settled(attempt.call):
+                return False
+            attempt.call = None
+        attempt.watch.stop()
+        return True
 
     async def _settle(self) -> None:
         # All is said: a deadline that runs out now, or did while nobody read, must not take the end away again.
         attempt = self._attempt
+        if self._refusal is not None and not self.over:
+            return
         attempt.watch.stop()
         if attempt.call is None or attempt.plan.decoder.done or attempt.watch.stage is not None:
             return

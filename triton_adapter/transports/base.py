@@ -66,7 +66,7 @@ def runs_of(call: StreamCall) -> Callable[[], Awaitable[Sequence[Reply | Run]]]:
 
     Such a call has a method `read_runs`.
     """
-    return getattr(call, "read_runs", call.read)
+    return getattr(call, "read_runs", None) or call.read
 
 
 async def settle(call: StreamCall, within_s: float = _SETTLE_S) -> bool:

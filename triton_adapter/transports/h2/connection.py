@@ -61,7 +61,8 @@ class Connection(asyncio.Protocol):
         """Stream, flags and pieces of a header block that CONTINUATIONs go on with."""
         self._block_bytes = 0
         self._next_stream = 1
-        self._most_calls = _UNLIMITED
+        self.most_calls = _UNLIMITED
+        """How many calls the peer takes at once."""
         self._received, self._granted = 0, f.FIRST_WINDOW
         self._broke = False
         self._farewell = ""
@@ -71,8 +72,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def room(self) -> int:
-        """How many more calls the peer takes at once."""
-        return max(self._most_calls - len(self.calls), 0)
+        """How many calls may be made now."""
+        return max(self.most_calls - len(self.calls), 0)
 
     def call(self, block: bytes, parts: Sequence[bytes | memoryview], *, timeout_s: float, whole: bool) -> Call:
         """Begin a call: its head, then one message in `parts` (its prefix included), then our end of the stream.
@@ -83,19 +84,20 @@ class Connection(asyncio.Protocol):
         self._next_stream += 2
         if self._next_stream > f.LAST_STREAM:
             self.draining = True
-        call = Call(self, stream, self._limit, whole=whole)
-        self.calls[stream] = call
+        call = self.calls[stream] = Call(self, stream, self._limit, whole=whole)
         call.slot = self._wheel.after(timeout_s, call)
-        head = f.headers(stream, block, largest=self._outbox.largest_frame)
-        body = self._outbox.send(stream, parts, sum(map(len, parts)))
-        if body is not None and len(self.calls) == 1 and self._sender.idle:
+        outbox, sender = self._outbox, self._sender
+        size = sum(map(len, parts))
+        if len(block) <= f.LEAST_FRAME and outbox.takes(size):
+            data = f.whole_call(stream, block, parts, size)
             # One that is alone need not wait for others of this round, which would cost it a round.
-            self._sender.send_now((head + body,))
-        elif body is not None:
-            self._sender.send(head + body)
+            if len(self.calls) == 1 and sender.idle:
+                sender.send_now((data,))
+            else:
+                sender.send(data)
         else:
-            self._sender.send(head)
-            self._outbox.flush()
+            sender.send(f.headers(stream, block, largest=outbox.largest_frame))
+            outbox.send(stream, parts)
         return call
 
     def give_up(self, call: Call, why: Given) -> None:
@@ -168,8 +170,8 @@ class Connection(asyncio.Protocol):
         at, end, count, plain = 0, len(data), 0, self._block is None
         try:
             while end - at >= f.FRAME_HEAD:
-                high, low, kind, flags, stream = read_head(data, at)
-                size = high << 8 | low
+                size_and_kind, flags, stream = read_head(data, at)
+                size, kind = size_and_kind >> 8, size_and_kind & 0xFF
                 start = at + f.FRAME_HEAD
                 stop = start + size
                 if stop > end:
@@ -377,7 +379,7 @@ class Connection(asyncio.Protocol):
                     raise Violation(f.PROTOCOL_ERROR, f"a MAX_FRAME_SIZE of {value}")
                 outbox.largest_frame = value
             elif key == f.MAX_CONCURRENT_STREAMS:
-                self._most_calls = value
+                self.most_calls = value
             elif key == f.ENABLE_PUSH and value != 0:
                 raise Violation(f.PROTOCOL_ERROR, "ENABLE_PUSH, from a server")
         self._sender.owe(f.SETTINGS_ACK)
@@ -445,7 +447,7 @@ class Connection(asyncio.Protocol):
         self._patience.moved()
         call.unwatch()
         call.wake()
-        if self._most_calls != _UNLIMITED:
+        if self.most_calls != _UNLIMITED:
             self._on_change()
         if self.draining and not self.calls:
             self._bye(f.NO_ERROR, "")

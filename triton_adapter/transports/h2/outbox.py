@@ -49,16 +49,17 @@ class Outbox:
         self.paused = False
         """The socket takes no more for now."""
 
-    def send(self, stream: int, parts: Sequence[bytes | memoryview], size: int) -> bytes | None:
-        """Send a body, or as much of it as may be sent now; the rest follows by itself.
+    def takes(self, size: int) -> bool:
+        """Return whether a body of so many bytes may go at once, in one frame; it counts as sent then."""
+        if size > LEAST_FRAME or size > self._window or size > self.first_window or self.paused:
+            return False
+        self._window -= size
+        return True
 
-        Returns the frame instead of writing it when it is small and may go at once: a head goes with it.
-        """
-        if size <= LEAST_FRAME and size <= min(self._window, self.first_window) and not self.paused:
-            self._window -= size
-            return b"".join([frame_head(size, DATA, END_STREAM, stream), *parts])
+    def send(self, stream: int, parts: Sequence[bytes | memoryview]) -> None:
+        """Send as much of a body as may be sent now; the rest follows by itself."""
         self._waiting[stream] = Body(stream, parts, self.first_window)
-        return None
+        self.flush()
 
     def is_sending(self, stream: int) -> bool:
         """Return whether a part of the body waits."""

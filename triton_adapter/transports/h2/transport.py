@@ -29,7 +29,7 @@ from triton_adapter.transports.h2.head import constant_block, literal, timeout_h
 from triton_adapter.transports.h2.inbox import Message
 from triton_adapter.transports.hung_up import hung_up
 from triton_adapter.transports.ways import GRPC
-from triton_adapter.wire.reply import parse_reply
+from triton_adapter.wire.reply import parse_reply, parse_stream_reply
 from triton_adapter.wire.request import WireRequest, serialized
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
 from triton_adapter.wire.status import clean, error_for
@@ -161,7 +161,8 @@ class H2Transport:
         if call is None:
             call = await self._call(path, message, timeout_s, trace, whole=True)
         try:
-            messages = await call.more()
+            while (messages := call.take()) is None:  # what `more` does, without a call of its own
+                await call.arrival()
         finally:
             if call.outcome is None:
                 self._cancels.cancel(call)
@@ -176,10 +177,9 @@ class H2Transport:
         channel = self._channel
         if channel is None or self._closed or self._loop is not asyncio.get_running_loop():
             return None
-        block, parts = self._written(path, message, trace)
-        connection = channel.usable()
-        if connection is None:
+        if (connection := channel.usable()) is None:
             return None
+        block, parts = self._written(path, message, trace)
         return connection.call(block + timeout_header(timeout_s), parts, timeout_s=timeout_s, whole=whole)
 
     async def _call(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call:
@@ -235,19 +235,21 @@ class H2Transport:
 class H2Stream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_call", "_reader", "_request", "_transport")
+    __slots__ = ("_begun", "_call", "_reader", "_request", "_transport")
 
     def __init__(self, transport: H2Transport, call: Call, request: WireRequest) -> None:
         self._transport = transport
         self._call = call
-        self._reader = StreamReplyReader()
         self._request = request
+        self._begun = False
+        self._reader: StreamReplyReader | None = None
+        """What learns from one message for the next; many calls are answered by one."""
 
     async def read(self) -> list[Reply]:
         """Return the replies that are ready together, or an empty list when the call ended in order."""
         messages = await self._call.more()
         if messages:
-            parse = self._reader.parse
+            parse = self._its_reader().parse
             return [parse(bytes(message)) for message in messages]
         self._require_order()
         return []
@@ -258,9 +260,18 @@ class H2Stream:
         while (messages := call.take()) is None:  # what `more` does, without a call of its own
             await call.arrival()
         if messages:
-            return self._reader.parse_all(messages)
+            if len(messages) == 1 and not self._begun:
+                self._begun = True
+                return [parse_stream_reply(messages[0])]
+            return self._its_reader().parse_all(messages)
         self._require_order()
         return []
+
+    def _its_reader(self) -> StreamReplyReader:
+        if self._reader is None:
+            self._reader = StreamReplyReader(begun=self._begun)
+            self._begun = True
+        return self._reader
 
     def _require_order(self) -> None:
         """Raise what the call came to if it did not end in order."""
