@@ -198,7 +198,9 @@ class Attempt:
     async def _refused_as_outdated(self, reply: Reply) -> bool:
         """Send the task again, in new tensors, when a stream's first word is that the old ones do not fit."""
         call = self.call
-        if not await self._planned_anew(error_for(None, reply.error or "", what=self.what, request_id=self.task.job_id)):
+        if not await self._planned_anew(
+            error_for(None, reply.error or "", what=self.what, request_id=self.task.job_id)
+        ):
             return False
         if call is not None and not await settle(call):
             call.cancel()

@@ -144,6 +144,11 @@ class Call:
         self._connection.give_up(self, Given.CLOSED)
 
     @property
+    def in_order(self) -> bool:
+        """Whether the server has ended the call, and well."""
+        return self.outcome is OK
+
+    @property
     def answered(self) -> bool:
         """Whether the head of the answer came."""
         return self._head is not None
@@ -236,7 +241,9 @@ class Call:
             text = unquote_to_bytes(text.encode("latin-1")).decode(errors="replace")
         if number != "0":
             known = number.isascii() and number.isdigit() and len(number) < 3 and int(number) < len(CODES)
-            return Status(CODES[int(number)] if known else "UNKNOWN", text)
+            code = CODES[int(number)] if known else "UNKNOWN"
+            if code != "OK":  # which "00" is, too
+                return Status(code, text)
         if self.inbox.in_the_middle:
             return Broken(StreamIncomplete, "the call ended in the middle of a message")
         return OK

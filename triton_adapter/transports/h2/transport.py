@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -23,7 +23,7 @@ from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.cancel_limiter import CancelLimiter
 from triton_adapter.transports.credentials import Entries, Metadata
-from triton_adapter.transports.h2.call import OK, Broken, Call, Given, Status
+from triton_adapter.transports.h2.call import Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
 from triton_adapter.transports.h2.head import constant_block, literal, timeout_header
 from triton_adapter.transports.h2.inbox import Message
@@ -87,7 +87,10 @@ class H2Transport:
     ) -> ResponseT:
         """Return the answer to one control call."""
         what = f"{what} on {self._where}" if what else self._where
-        data = await self._unary(rpc.path, [request.SerializeToString()], timeout_s, what=what, stage=stage)
+        call, messages = await self._unary(rpc.path, [request.SerializeToString()], timeout_s)
+        if len(messages) != 1 or not call.in_order:
+            raise self._no_answer(call, messages, what, stage)
+        data = messages[0]
         try:
             return rpc.response.FromString(bytes(data))
         except DecodeError as exc:
@@ -99,11 +102,12 @@ class H2Transport:
         self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = (), follow: Follow | None = None
     ) -> Reply:
         """Return the one answer to an inference; with `follow`, a call whose caller is cancelled is handed over."""
-        asked = self._unary(
-            MODEL_INFER, serialized(request), timeout_s, what=f"model {request.model!r} on {self._where}", trace=trace,
-            private=request.private, request_id=request.request_id,
-        )  # fmt: skip
-        return parse_reply(await (asked if follow is None else answered_or_followed(asked, follow)))
+        asked = self._unary(MODEL_INFER, serialized(request), timeout_s, trace)
+        call, messages = await (asked if follow is None else answered_or_followed(asked, follow))
+        if len(messages) != 1 or not call.in_order:
+            what = f"model {request.model!r} on {self._where}"
+            raise self._no_answer(call, messages, what, private=request.private(), request_id=request.request_id)
+        return parse_reply(messages[0])
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> H2Stream:
         """Send an inference on a stream of its own."""
@@ -146,17 +150,9 @@ class H2Transport:
         return asyncio.CancelledError()
 
     async def _unary(
-        self,
-        path: str,
-        message: Parts,
-        timeout_s: float,
-        *,
-        what: str,
-        stage: DeadlineStage = "total",
-        trace: TraceHeaders = (),
-        private: Callable[[], Sequence[str]] = tuple,
-        request_id: str = "",
-    ) -> Message:
+        self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders = ()
+    ) -> tuple[Call, list[Message]]:
+        """Return a call that is over and its answers: there is one, if it ended in order and the server is sound."""
         call = self._started(path, message, timeout_s, trace, whole=True)
         if call is None:
             call = await self._call(path, message, timeout_s, trace, whole=True)
@@ -166,11 +162,21 @@ class H2Transport:
         finally:
             if call.outcome is None:
                 self._cancels.cancel(call)
-        if not (isinstance(call.outcome, Status) and call.outcome.code == "OK"):
-            raise self.error(call, what, stage, private=private(), request_id=request_id)
-        if len(messages) != 1:
-            raise ProtocolViolation(f"{what}: {len(messages)} answers to a call that has one")
-        return messages[0]
+        return call, messages
+
+    def _no_answer(
+        self,
+        call: Call,
+        messages: list[Message],
+        what: str,
+        stage: DeadlineStage = "total",
+        *,
+        private: Sequence[str] = (),
+        request_id: str = "",
+    ) -> AdapterError | asyncio.CancelledError:
+        if call.in_order:
+            return ProtocolViolation(f"{what}: {len(messages)} answers to a call that has one")
+        return self.error(call, what, stage, private=private, request_id=request_id)
 
     def _started(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call | None:
         """Return the call, if there is a connection that takes it this moment."""
@@ -275,8 +281,7 @@ class H2Stream:
 
     def _require_order(self) -> None:
         """Raise what the call came to if it did not end in order."""
-        outcome = self._call.outcome
-        if outcome is OK or (isinstance(outcome, Status) and outcome.code == "OK"):
+        if self._call.in_order:
             return
         request, transport = self._request, self._transport
         raise transport.error(
@@ -288,7 +293,7 @@ class H2Stream:
     def settled(self) -> bool:
         """Whether the call ended in order, with nothing left to read."""
         call = self._call
-        return not call.inbox.messages and isinstance(call.outcome, Status) and call.outcome.code == "OK"
+        return call.in_order and not call.inbox.messages
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""
