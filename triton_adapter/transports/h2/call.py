@@ -227,7 +227,8 @@ class Call:
 
     def ended_without_a_status(self) -> Outcome:
         """Return how a call ended whose data was the last of it."""
-        return self._ended({})
+        # Caddy sometimes makes of a head that is the whole answer a head and an empty DATA.
+        return self._ended({} if self._head is None or self.received else self._head)
 
     def _ended(self, trailers: dict[str, str]) -> Outcome:
         length = None if self._head is None else self._head.get("content-length")

@@ -182,6 +182,17 @@ ENDINGS: dict[str, tuple[type[AdapterError], str, Callable[[int], bytes]]] = {
         InvalidRequest, "no such thing: ü, 100%",
         lambda s: trailers(s, ANSWER + block(("grpc-status", "3"), ("grpc-message", "no such thing: %C3%BC, 100%"))),
     ),
+    "a status in a head that an empty frame ends": (
+        InvalidRequest, "no such thing",
+        lambda s: (
+            head(s, ANSWER + block(("grpc-status", "3"), ("grpc-message", "no such thing")))
+            + data(s, b"", flags=END_STREAM)
+        ),
+    ),
+    "a status in the head of a message": (
+        StreamIncomplete, "without a status",
+        lambda s: head(s, ANSWER + block(("grpc-status", "0"))) + data(s, flags=END_STREAM),
+    ),
     "no status": (StreamIncomplete, "without a status", lambda s: head(s) + data(s, flags=END_STREAM)),
     "trailers without a status": (StreamIncomplete, "without a status",
                                   lambda s: head(s) + data(s) + trailers(s, block(("a", "b")))),
