@@ -171,7 +171,8 @@ class SourceReader:
             self.over = True
             return True
         except StopIteration as stop:
-            self._anext = lambda: _said(stop.value)
+            item = stop.value
+            self._anext = lambda: _said(item)
         except BaseException as exc:
             raised = exc
             self._anext = lambda: _raising(raised)

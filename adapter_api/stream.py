@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-import msgspec
 
 from adapter_api.answers import contract_error
 from adapter_api.errors import AdapterError, DeadlineExceeded, ProtocolViolation, StreamIncomplete

@@ -60,9 +60,7 @@ class Channel:
     def usable(self) -> Connection | None:
         """Return a connection on which a call may be made this moment."""
         connection = self._current
-        if connection is None or connection.draining or self._waiting or self._called_up:
-            return None
-        if len(connection.calls) >= connection.most_calls:
+        if connection is None or connection.draining or self._waiting or self._called_up or not connection.room:
             return None
         if self._tls is not None and self._tls.refresh():
             # New certificates: calls under way finish on the old connection, new ones use the new files.
@@ -188,7 +186,7 @@ class Channel:
             taken = True
         except TimeoutError:
             raise DeadlineExceeded(
-                f"{self._address}: no room for the call within its time; the server takes few at once", stage="total"
+                f"{self._address}: no room for the call within its time; {current.why_no_room}", stage="total"
             ) from None
         finally:
             if not turn.done() or turn.cancelled():

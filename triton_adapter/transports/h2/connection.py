@@ -61,8 +61,7 @@ class Connection(asyncio.Protocol):
         """Stream, flags and pieces of a header block that CONTINUATIONs go on with."""
         self._block_bytes = 0
         self._next_stream = 1
-        self.most_calls = _UNLIMITED
-        """How many calls the peer takes at once."""
+        self._most_calls = _UNLIMITED
         self._received, self._granted = 0, f.FIRST_WINDOW
         self._broke = False
         self._farewell = ""
@@ -72,8 +71,13 @@ class Connection(asyncio.Protocol):
 
     @property
     def room(self) -> int:
-        """How many calls may be made now."""
-        return max(self.most_calls - len(self.calls), 0)
+        """How many more calls the peer takes at once."""
+        return 0 if self._sender.is_behind else max(self._most_calls - len(self.calls), 0)
+
+    @property
+    def why_no_room(self) -> str:
+        """What keeps the peer from taking a call, in words for whoever waited in vain."""
+        return "the server reads nothing of what is sent" if self._sender.is_behind else "the server takes few at once"
 
     def call(self, block: bytes, parts: Sequence[bytes | memoryview], *, timeout_s: float, whole: bool) -> Call:
         """Begin a call: its head, then one message in `parts` (its prefix included), then our end of the stream.
@@ -149,6 +153,7 @@ class Connection(asyncio.Protocol):
             self._outbox.flush()
         except Violation as exc:  # pragma: no cover - what is flushed was checked when it came
             self._broken(exc)
+        self._on_change()
 
     def connection_lost(self, exc: Exception | None) -> None:
         was_ready = self.ready.done()
@@ -192,9 +197,9 @@ class Connection(asyncio.Protocol):
                             woken.append(call)
                         messages.append(data[start + PREFIX : stop])
                         continue
-                    if not inbox.missing or size > inbox.missing or size > f.LEAST_FRAME:
+                    if not inbox.missing or size > inbox.missing or size > f.LEAST_FRAME or inbox.compressed:
                         count -= size
-                    else:  # one of the many pieces of a large message
+                    else:  # one of the many pieces of a large message, which cannot be wrong
                         call.received += size
                         if call.received > call.granted:
                             raise Violation(f.FLOW_CONTROL_ERROR, "more on a stream than its window")
@@ -212,12 +217,14 @@ class Connection(asyncio.Protocol):
                             continue
                 if size > f.LEAST_FRAME:
                     raise Violation(f.FRAME_SIZE_ERROR, f"a frame of {size} bytes; {f.LEAST_FRAME} were agreed")
+                if count:
+                    self._took(count)
+                    count = 0
                 self._frame(kind, flags, stream & f.LAST_STREAM, data[start:stop], woken)
                 plain = self._block is None
             self._rest = data[at:] if at < end else b""
             if count:
-                self._patience.moved()
-                self._count(count)
+                self._took(count)
         except Violation as exc:
             self._broken(exc)
         for call in woken:
@@ -253,10 +260,13 @@ class Connection(asyncio.Protocol):
             else:
                 self._take_of_connection(kind, flags, stream, payload)
         except Violation as exc:
-            call = self.calls.get(stream)
-            if not exc.stream or call is None:
+            if not exc.stream:
                 raise
-            self._reset(call, exc.code, Broken(ProtocolViolation, f"the server sent {exc.reason}"))
+            call = self._call(stream)
+            if call is None:
+                self._patience.late()  # of a call that is over nothing can be wrong
+            else:
+                self._reset(call, exc.code, Broken(ProtocolViolation, f"the server sent {exc.reason}"))
 
     def _take_of_connection(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """Take one of the frames that move no call."""
@@ -288,7 +298,12 @@ class Connection(asyncio.Protocol):
         call.received += len(payload)
         if call.received > call.granted:
             raise Violation(f.FLOW_CONTROL_ERROR, "more on a stream than its window")
-        data = _unpadded(payload) if flags & f.PADDED else payload
+        data = payload
+        if flags & f.PADDED:
+            data = _unpadded(payload)
+            padding = len(payload) - len(data)
+            call.received -= padding
+            call.granted -= padding
         if data:
             self._patience.moved()
         elif not flags & f.END_STREAM:
@@ -379,7 +394,7 @@ class Connection(asyncio.Protocol):
                     raise Violation(f.PROTOCOL_ERROR, f"a MAX_FRAME_SIZE of {value}")
                 outbox.largest_frame = value
             elif key == f.MAX_CONCURRENT_STREAMS:
-                self.most_calls = value
+                self._most_calls = value
             elif key == f.ENABLE_PUSH and value != 0:
                 raise Violation(f.PROTOCOL_ERROR, "ENABLE_PUSH, from a server")
         self._sender.owe(f.SETTINGS_ACK)
@@ -414,6 +429,11 @@ class Connection(asyncio.Protocol):
             raise Violation(f.PROTOCOL_ERROR, "a frame of a stream that was never opened")
         return call
 
+    def _took(self, size: int) -> None:
+        """Count what came of messages."""
+        self._patience.moved()
+        self._count(size)
+
     def _count(self, size: int) -> None:
         """Count bytes against the connection's window, and open it again."""
         self._received += size
@@ -447,7 +467,7 @@ class Connection(asyncio.Protocol):
         self._patience.moved()
         call.unwatch()
         call.wake()
-        if self.most_calls != _UNLIMITED:
+        if self._most_calls != _UNLIMITED:
             self._on_change()
         if self.draining and not self.calls:
             self._bye(f.NO_ERROR, "")
