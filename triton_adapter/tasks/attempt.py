@@ -36,6 +36,11 @@ class Attempt:
     What it leaves behind is for the reading: the plan, the call, and the watchdog that ends a read that takes too long.
     """
 
+    # A thousand streams may be silent at once: without slots each of these would take 800 bytes more.
+    __slots__ = (
+        "_ends", "_retries", "_total_s", "call", "engine", "now", "plan", "read", "sent", "submitted", "task", "watch",
+    )  # fmt: skip
+
     plan: Plan
     watch: Watchdog
     now: Callable[[], float]

@@ -15,6 +15,8 @@ from triton_adapter.tasks.stopping import ask_to_stop, stop_targets
 class Generation:
     """Runs one task. `events` is its generator, to be used once; `mode` is known once the task is under way."""
 
+    __slots__ = ("__weakref__", "_attempt", "_engine", "_reading", "_stop_too")
+
     def __init__(self, engine: Engine, task: TaskRequest) -> None:
         self._engine = engine
         self._attempt = Attempt(engine, task)

@@ -16,6 +16,8 @@ from triton_adapter.wire.status import error_for
 class Reading:
     """Reads what an attempt is answered. `events` is its generator, to be used once."""
 
+    __slots__ = ("_attempt", "_first_token_ms", "_refusal", "_unflagged", "over")
+
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._refusal: str | None = None
