@@ -25,7 +25,7 @@ from adapter_kit.watchdog import Watchdog
 from triton_adapter.engine.draining import Drainable, give_up
 from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, Reply, Run
-from triton_adapter.tasks.plan import Plan, Shape, make_plan, shape_key
+from triton_adapter.tasks.plan import Asked, Plan, Shape, make_plan, shape_key
 from triton_adapter.transports.base import StreamCall, runs_of, settle
 from triton_adapter.wire.status import error_for
 
@@ -36,14 +36,22 @@ class Attempt:
     What it leaves behind is for the reading: the plan, the call, and the watchdog that ends a read that takes too long.
     """
 
-    plan: Plan
+    # A thousand streams may be silent at once: without slots each of these would take 800 bytes more.
+    __slots__ = (
+        "_ends", "_retries", "_total_s", "call", "engine", "job_id", "model", "now", "plan", "read", "sent",
+        "submitted", "task", "watch",
+    )  # fmt: skip
+
+    plan: Plan | Asked
     watch: Watchdog
     now: Callable[[], float]
     """The event loop's clock, by which deadlines go."""
 
     def __init__(self, engine: Engine, task: TaskRequest) -> None:
         self.engine = engine
+        self.job_id, self.model = task.job_id, task.model
         self.task = task
+        """Only until `answering`."""
         self.call: StreamCall | None = None
         """The call that is under way; `None` for a model that answers once, and when nothing is left to cancel."""
         self.read: Callable[[], Awaitable[Sequence[Reply | Run]]] | None = None
@@ -58,7 +66,7 @@ class Attempt:
     @property
     def what(self) -> str:
         """The model, as messages name it."""
-        return self.engine.what(self.task.model)
+        return self.engine.what(self.model)
 
     @property
     def mode(self) -> CancelMode:
@@ -92,8 +100,8 @@ class Attempt:
             except AdapterError as exc:
                 if not await self._again(exc):
                     raise
-        self.plan = self._like_others(schema) or await self._make_plan(schema)
-        return self.plan.started(engine.settings, engine.known_version(schema) or await engine.version(schema))
+        self.plan = plan = self._like_others(schema) or await self._make_plan(schema)
+        return plan.started(engine.settings, engine.known_version(schema) or await engine.version(schema))
 
     async def send(self) -> None:
         """Send the task, and watch the time from now on."""
@@ -137,6 +145,12 @@ class Attempt:
         call, self.call, self.read = self.call, None, None
         return call
 
+    def answering(self) -> None:
+        """Let go of what a new attempt would need: the answer has begun, and will go on for a while."""
+        if isinstance(self.plan, Plan):
+            self.plan = self.plan.answering()
+            del self.task
+
     def read_error(self, error: AdapterError | asyncio.CancelledError) -> AdapterError | asyncio.CancelledError:
         """Return what a read that failed comes to: the deadline that ran out, if one did, and else `error` itself."""
         watch = self.watch
@@ -154,7 +168,9 @@ class Attempt:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     async def _send(self) -> None:
-        if not self.plan.streaming:
+        plan = self.plan
+        assert isinstance(plan, Plan), "nothing is sent again once the answer has begun"
+        if not plan.streaming:
             return
         drained = self._planned_mode == "client_only"
         # Our own deadlines come first; a call that is drained after them needs time for that.
@@ -164,7 +180,7 @@ class Attempt:
             remaining_s = self.remaining_s
             try:
                 call = await transport.stream(
-                    self.plan.request(remaining_s, transport.traits),
+                    plan.request(remaining_s, transport.traits),
                     timeout_s=remaining_s + extra_s,
                     trace=self.task.trace_headers,
                 )
@@ -176,10 +192,11 @@ class Attempt:
                     raise
 
     async def _answer(self) -> list[Reply]:
-        engine, remaining_s = self.engine, self.remaining_s
+        engine, plan, remaining_s = self.engine, self.plan, self.remaining_s
+        assert isinstance(plan, Plan)
         reply = await engine.transport.infer(
-            self.plan.request(remaining_s, engine.transport.traits), timeout_s=remaining_s,
-            trace=self.task.trace_headers, follow=engine.follow(self.plan.schema),
+            plan.request(remaining_s, engine.transport.traits), timeout_s=remaining_s,
+            trace=self.task.trace_headers, follow=engine.follow(plan.schema),
         )  # fmt: skip
         reply.final = True
         return [reply]
@@ -198,9 +215,7 @@ class Attempt:
     async def _refused_as_outdated(self, reply: Reply) -> bool:
         """Send the task again, in new tensors, when a stream's first word is that the old ones do not fit."""
         call = self.call
-        if not await self._planned_anew(
-            error_for(None, reply.error or "", what=self.what, request_id=self.task.job_id)
-        ):
+        if not await self._planned_anew(error_for(None, reply.error or "", what=self.what, request_id=self.job_id)):
             return False
         if call is not None and not await settle(call):
             call.cancel()

@@ -15,6 +15,8 @@ from triton_adapter.tasks.stopping import ask_to_stop, stop_targets
 class Generation:
     """Runs one task. `events` is its generator, to be used once; `mode` is known once the task is under way."""
 
+    __slots__ = ("_attempt", "_engine", "_reading", "_stop_too")
+
     def __init__(self, engine: Engine, task: TaskRequest) -> None:
         self._engine = engine
         self._attempt = Attempt(engine, task)
@@ -43,13 +45,13 @@ class Generation:
     def _hold(self) -> None:
         engine = self._engine
         engine.slots.enter()
-        engine.running[self._attempt.task.job_id] = self
+        engine.running[self._attempt.job_id] = self
 
     def _release(self) -> None:
         engine, attempt = self._engine, self._attempt
         engine.slots.leave()
-        if engine.running.get(attempt.task.job_id) is self:
-            del engine.running[attempt.task.job_id]
+        if engine.running.get(attempt.job_id) is self:
+            del engine.running[attempt.job_id]
         call = attempt.let_go()
         spoken = self._reading.over and not attempt.plan.decoder.done
         if isinstance(call, Drainable):
@@ -65,4 +67,4 @@ class Generation:
 
     async def _ask_to_stop(self) -> None:
         attempt = self._attempt
-        await ask_to_stop(self._engine, await stop_targets(self._engine, attempt.plan.schema), attempt.task.job_id)
+        await ask_to_stop(self._engine, await stop_targets(self._engine, attempt.plan.schema), attempt.job_id)

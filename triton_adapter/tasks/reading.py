@@ -16,6 +16,8 @@ from triton_adapter.wire.status import error_for
 class Reading:
     """Reads what an attempt is answered. `events` is its generator, to be used once."""
 
+    __slots__ = ("_attempt", "_first_token_ms", "_refusal", "_unflagged", "over")
+
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._refusal: str | None = None
@@ -70,6 +72,8 @@ class Reading:
                 if found:
                     if self._first_token_ms is None:
                         self._first_token_ms = (perf_counter() - attempt.submitted) * 1e3
+                        if not self.over:
+                            attempt.answering()
                     if self.over and self._refusal is None and self._ends_at_once():
                         last = found
                         break
@@ -97,7 +101,7 @@ class Reading:
                 raise
             yield last
         except AdapterError as exc:
-            engine.note_failure(attempt.task.model, exc)
+            engine.note_failure(attempt.model, exc)
             raise
         finally:
             release()
@@ -108,9 +112,9 @@ class Reading:
         if self._refusal is not None:
             raise self._in_band(self._refusal)
         held, end = attempt.plan.decoder.finish()
-        attempt.engine.note_success(attempt.task.model)
-        if attempt.task.images:
-            attempt.engine.note_images(attempt.task.model, seen=True)
+        attempt.engine.note_success(attempt.model)
+        if attempt.plan.texts.images:
+            attempt.engine.note_images(attempt.model, seen=True)
         closing: list[TokenEvent] = [*held]
         if self._first_token_ms is not None:
             usage = end.usage
@@ -124,16 +128,17 @@ class Reading:
 
     def _in_band(self, text: str) -> AdapterError:
         attempt = self._attempt
-        hidden = (*attempt.plan.private(), *attempt.engine.transport.secrets)
+        texts = attempt.plan.texts
+        hidden = (*texts(), *attempt.engine.transport.secrets)
         # An engine that does not take a parameter of its own seldom says which: name those the task had.
-        own = ", ".join(f"triton.{name}" for name in sorted(attempt.task.parameters_for("triton")))
+        own = ", ".join(f"triton.{name}" for name in texts.own)
         error = error_for(
             None, text, what=f"{attempt.what} with {own}" if own else attempt.what, hide=hidden,
-            theirs=attempt.plan.quotable(), begun=self._first_token_ms is not None,
-            request_id=attempt.task.job_id,
+            theirs=texts.quotable, begun=self._first_token_ms is not None,
+            request_id=attempt.job_id,
         )  # fmt: skip
-        if attempt.task.images and isinstance(error, Unsupported):
-            attempt.engine.note_images(attempt.task.model, seen=False)
+        if texts.images and isinstance(error, Unsupported):
+            attempt.engine.note_images(attempt.model, seen=False)
         return error
 
     def _ends_at_once(self) -> bool:

@@ -370,7 +370,7 @@ class _Channel:
 class GrpcStream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_call", "_next", "_parse", "_request", "_transport", "_what")
+    __slots__ = ("_call", "_next", "_parse", "_private", "_request_id", "_transport", "_what")
 
     def __init__(self, transport: GrpcTransport, call: Any, what: str, request: WireRequest) -> None:
         self._transport = transport
@@ -379,7 +379,8 @@ class GrpcStream:
         self._next = call.__aiter__().__anext__
         self._parse = StreamReplyReader().parse
         self._what = what
-        self._request = request
+        # Not the request: its tensors would be kept until the end.
+        self._request_id, self._private = request.request_id, request.private
 
     async def read(self) -> list[Reply]:
         """Return the next reply in a list, or an empty list when the call ended in order."""
@@ -399,8 +400,7 @@ class GrpcStream:
         return []
 
     def _error(self, exc: grpc.aio.AioRpcError) -> AdapterError:
-        request = self._request
-        return self._transport.error(exc, self._what, private=request.private(), request_id=request.request_id)
+        return self._transport.error(exc, self._what, private=self._private(), request_id=self._request_id)
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""

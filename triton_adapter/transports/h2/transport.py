@@ -241,12 +241,13 @@ class H2Transport:
 class H2Stream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_begun", "_call", "_reader", "_request", "_transport")
+    __slots__ = ("_begun", "_call", "_model", "_private", "_reader", "_request_id", "_transport")
 
     def __init__(self, transport: H2Transport, call: Call, request: WireRequest) -> None:
         self._transport = transport
         self._call = call
-        self._request = request
+        # Not the request: its tensors would be kept until the end.
+        self._model, self._request_id, self._private = request.model, request.request_id, request.private
         self._begun = False
         self._reader: StreamReplyReader | None = None
         """What learns from one message for the next; many calls are answered by one."""
@@ -283,10 +284,10 @@ class H2Stream:
         """Raise what the call came to if it did not end in order."""
         if self._call.in_order:
             return
-        request, transport = self._request, self._transport
+        transport = self._transport
         raise transport.error(
-            self._call, f"model {request.model!r} on {transport.where}", private=request.private(),
-            request_id=request.request_id,
+            self._call, f"model {self._model!r} on {transport.where}", private=self._private(),
+            request_id=self._request_id,
         )  # fmt: skip
 
     @property
