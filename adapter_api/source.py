@@ -84,6 +84,11 @@ class SourceReader:
         insist_s: How long a source may go on after an interruption before it is interrupted again.
     """
 
+    __slots__ = (
+        "__weakref__", "_anext", "_cancels_before", "_expires", "_expiry", "_insist_s", "_loop", "_open",
+        "_our_cancels", "_scope", "_slot", "_source", "awaited_by", "interrupted", "over", "read_by",
+    )  # fmt: skip
+
     def __init__(self, source: AsyncIterator[Any], *, expires: float | None = None, insist_s: float = inf) -> None:
         self._source = source
         self._anext: Callable[[], Awaitable[Any]] = source.__anext__

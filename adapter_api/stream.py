@@ -344,7 +344,7 @@ class TokenStream:
                 outcome = exc
                 break
             running, due = grammar.running, grammar.next_index
-            if isinstance(event, Terminal):
+            if type(event) is End or isinstance(event, Terminal):
                 outcome = event
             else:
                 ready.append(event)

@@ -79,6 +79,8 @@ def _is_encodable(text: str) -> str:
 
 def _is_number(value: Any) -> Any:
     """Refuse what only looks like a number: `true`, and a number in quotes."""
+    if type(value) is int or type(value) is float:  # as most are; the rest asks thoroughly
+        return value
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ValueError("must be a number, not true, false or a text")
     return value
