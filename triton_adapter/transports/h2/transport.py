@@ -11,24 +11,21 @@ from google.protobuf.message import DecodeError
 from adapter_api import (
     AdapterClosed,
     AdapterError,
-    ConfigurationError,
     DeadlineExceeded,
     DeadlineStage,
     ProtocolViolation,
 )
 from adapter_api.task import TraceHeaders
-from adapter_kit.tls import TlsMaterial
 from triton_adapter.schema import Reply, Run
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow, answered_or_followed
-from triton_adapter.transports.cancel_limiter import CancelLimiter
-from triton_adapter.transports.credentials import Entries, Metadata
+from triton_adapter.transports.credentials import Entries
+from triton_adapter.transports.grpc_way import GrpcWay
 from triton_adapter.transports.h2.call import Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
 from triton_adapter.transports.h2.head import constant_block, literal, timeout_header
 from triton_adapter.transports.h2.inbox import Message
 from triton_adapter.transports.hung_up import hung_up
-from triton_adapter.transports.ways import GRPC
 from triton_adapter.wire.reply import parse_reply, parse_stream_reply
 from triton_adapter.wire.request import WireRequest, serialized
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
@@ -38,43 +35,19 @@ from triton_adapter.wire.stream_reply import StreamReplyReader
 Parts = list[bytes | memoryview]
 
 
-class H2Transport:
+class H2Transport(GrpcWay):
     """A `Transport` on HTTP/2 connections of its own, in the event loop that first uses it."""
 
-    traits = GRPC
-    """What this way can do."""
     kind = "h2"
     """What carries the calls."""
 
     def __init__(self, settings: TritonSettings) -> None:
-        self._settings = settings
-        self._address = settings.address
-        self._where = str(self._address)
-        self._metadata = Metadata(settings)
-        self._tls = TlsMaterial(settings.tls) if self._address.tls else None
-        self._cancels = CancelLimiter(settings.max_concurrent_cancels)
+        super().__init__(settings)
         self._authority = settings.tls.server_name or self._address.target
         self._blocks: dict[str, bytes] = {}
         """What the heads of all calls of a path begin with."""
         self._entries: Entries = ()
         self._channel: Channel | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-
-    @property
-    def where(self) -> str:
-        """The engine's address, as in `grpc://h:8001`."""
-        return self._where
-
-    @property
-    def certificate_expires_at(self) -> float | None:
-        """When our client certificate ends; `None` without one."""
-        return None if self._tls is None else self._tls.certificate_expires_at
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What an engine must not be quoted with."""
-        return self._metadata.secrets
 
     async def control(
         self,
@@ -221,13 +194,7 @@ class H2Transport:
         return block
 
     def _its_channel(self) -> Channel:
-        if self._closed:
-            raise AdapterClosed("the adapter is closed")
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise ConfigurationError("a Triton adapter belongs to the event loop that first used it; make one per loop")
+        self._require_its_loop()
         if self._channel is None:
             settings = self._settings
             self._channel = Channel(
