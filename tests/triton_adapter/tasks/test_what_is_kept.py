@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import weakref
 
 import pytest
 
-from adapter_api import Error, TaskRequest, Tensor, Token
+from adapter_api import End, Error, Started, TaskRequest, Tensor, Token
 from tests.triton_adapter.ways import url_of
 from triton_adapter import TritonAdapter, TritonSettings
 from triton_adapter.address import Way
+from triton_adapter.tasks.attempt import Attempt
 from triton_adapter.testing import FakeTriton
 from triton_adapter.transports.choosing import make_transport
 from triton_adapter.wire.request import WireRequest
@@ -63,3 +65,25 @@ async def test_a_call_over_grpc_keeps_no_tensors_of_its_request(kind: str) -> No
             call.cancel()
         finally:
             await transport.aclose()
+
+
+async def test_nothing_of_a_task_is_left_to_the_collector_of_cycles(way: Way) -> None:
+    with FakeTriton() as fake:
+        fake.model("m").respond_with_tokens(["a"])
+        async with TritonAdapter(TritonSettings(url=url_of(fake, way))) as adapter:
+            task = TaskRequest(model="m", prompt="hi")
+            gc.collect()
+            gc.disable()
+            try:
+                async with adapter.submit(task) as stream:
+                    assert isinstance(await anext(stream), Started)
+                    assert _attempts() == 1
+                    assert isinstance([event async for event in stream][-1], End)
+                del stream
+                assert _attempts() == 0
+            finally:
+                gc.enable()
+
+
+def _attempts() -> int:
+    return sum(isinstance(each, Attempt) for each in gc.get_objects())
