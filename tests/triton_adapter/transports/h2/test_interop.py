@@ -365,7 +365,7 @@ async def test_a_connection_whose_numbers_are_used_up_is_changed_for_another() -
         assert transport._channel is not None
         current = transport._channel._current
         assert current is not None
-        current._next_stream = LAST_STREAM - 2
+        current._streams._next = LAST_STREAM - 2
         assert await asyncio.gather(*(ask(transport) for _ in range(8))) == [True] * 8
         assert len(peer.wires) == 2
     assert max(each.stream for each in peer.wires[0].seen) == LAST_STREAM
