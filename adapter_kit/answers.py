@@ -19,7 +19,18 @@ from uuid import uuid4
 
 import msgspec
 
-from adapter_api import End, Error, Metrics, Reasoning, Started, TaskRequest, Token, TokenEvent, ToolCallDelta
+from adapter_api import (
+    End,
+    Error,
+    Metrics,
+    Reasoning,
+    Started,
+    TaskRequest,
+    Token,
+    TokenEvent,
+    TokenIds,
+    ToolCallDelta,
+)
 from adapter_kit.reasoning import BEGIN, ReasoningParser
 from adapter_kit.tool_calls import Grammar, Part, ToolCallParser, grammar_of, tool_call_parser
 from adapter_kit.tool_choice import format_of_calls, must_call, only_tool
@@ -54,6 +65,8 @@ def as_one_text(task: TaskRequest, prompt: Any) -> TaskRequest:
             "tools": (),
             "tool_choice": None,
             "chat_template_kwargs": _NOTHING,
+            "continue_final_message": False,
+            "add_generation_prompt": None,
         }
     )
 
@@ -125,7 +138,7 @@ class AnswerReader:
                     self._finish(out)  # else the task may go on elsewhere, for nothing of it was seen
                 out.append(event)
             else:
-                assert isinstance(event, Started | Metrics)
+                assert isinstance(event, Started | TokenIds | Metrics)
                 out.append(event)
         return out
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from adapter_api import Message, Tool, ToolCall
+from adapter_api import Message, TextPart, Tool, ToolCall
 
 if TYPE_CHECKING:
     from adapter_kit.chat_template.analysis import Expected
@@ -47,6 +47,17 @@ def value_of(message: Message, expected: Expected, *, without_image: int | None 
     if message.reasoning:
         fields["reasoning_content"] = fields["reasoning"] = message.reasoning  # by the names that templates look for
     return fields
+
+
+def marked(message: Message, mark: str) -> Message:
+    """Return a message whose text, the last one that it has, ends in a mark."""
+    content = message.content
+    if isinstance(content, str) or content is None:
+        return message.model_copy(update={"content": (content or "") + mark})
+    parts = list(content)
+    last, text = [(place, part.text) for place, part in enumerate(content) if part.type == "text"][-1]
+    parts[last] = TextPart(text=text + mark)
+    return message.model_copy(update={"content": tuple(parts)})
 
 
 def value_of_tool(tool: Tool) -> dict[str, Any]:
