@@ -30,21 +30,19 @@ COMPLETION = frozenset({"prompt", "logprobs", "response_format"})
 """Fields that a completion has beside those."""
 _IGNORED = frozenset({
     "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-    "parallel_tool_calls", "request_id", "verbosity", "cache_salt", "stream_interval", "return_mm_kwargs",
+    "parallel_tool_calls", "request_id", "verbosity", "cache_salt", "stream_interval", "return_mm_kwargs", "mm_payload",
     "return_token_offsets", "prediction",
 })  # fmt: skip
 """Said about the caller, or about how something is done, and not about the answer."""
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "best_of": (1,), "modalities": (["text"],), "function_call": ("auto", "none"), "min_p": (0, 0.0),
     "length_penalty": (1, 1.0), "skip_special_tokens": (True,), "detokenize": (True,), "include_reasoning": (True,),
-    "add_special_tokens": (True,), "thinking_token_budget": (-1,), "spaces_between_special_tokens": (True,),
+    "thinking_token_budget": (-1,), "spaces_between_special_tokens": (True,),
 }  # fmt: skip
 """Fields that ask for nothing with these values, beside those that `is_empty` says of every field."""
 _ASK_WHEN_FALSE = frozenset({
     "skip_special_tokens", "spaces_between_special_tokens", "detokenize", "include_reasoning", "add_special_tokens",
 })  # fmt: skip
-_OF_A_TEMPLATE: Mapping[str, Any] = {"add_special_tokens": False}
-"""What asks for nothing in a chat: its template writes the special tokens itself."""
 Prompt = str | list[int]
 """A text, or token ids."""
 
@@ -64,7 +62,7 @@ def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[s
     for name, value in fields.items():
         if name in known or _asks_for_nothing(name, value):
             continue
-        if "prompt" not in taken and _is_same(value, _OF_A_TEMPLATE.get(name)):
+        if name == "add_special_tokens" and value is ("prompt" in taken):  # a chat's template writes them itself
             continue
         if name not in FORMS:
             raise Unsupported(f"{name!r} is not supported here; leave it out")

@@ -70,10 +70,10 @@ async def test_the_last_message_is_left_open(subject: Subject) -> None:
     task = subject.harness.echo_task(prompt=None, messages=turns, continue_final_message=True)
     subject.only_with(Capability.CONTINUE_FINAL_MESSAGE, task.model)
     async with subject.open() as adapter:
+        plain = read_echo(subject, await subject.run(adapter, subject.harness.echo_task(prompt=None, messages=turns)))
         recording = await subject.run(adapter, task)
         expect(recording.error is None, f"a conversation to be continued failed: {recording.summary()}")
         sent = read_echo(subject, recording)
-        plain = read_echo(subject, await subject.run(adapter, subject.harness.echo_task(prompt=None, messages=turns)))
     told = sent.fields.get("continue_final_message") is True
     expect(told or sent.text.endswith(_LAST), "the engine was not told to go on from the last message")
     same = plain.fields.get("continue_final_message") is True or (not told and plain.text == sent.text)

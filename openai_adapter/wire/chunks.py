@@ -147,6 +147,8 @@ def token_ids(value: Any) -> tuple[int, ...]:
     """
     if not value:
         return ()
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        value = value[0]  # of the one prompt that was sent, by engines that tell several
     if not (isinstance(value, list) and set(map(type, value)) == {int} and 0 <= min(value) <= max(value) < 1 << 31):
         raise ProtocolViolation("the engine sent token ids that are none")
     return tuple(value)
