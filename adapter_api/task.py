@@ -248,6 +248,14 @@ class Message(_Frozen):
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
 
     @property
+    def last_text(self) -> str:
+        """The text that the message ends with: the last of its parts, empty where that is an image."""
+        if not isinstance(self.content, tuple):
+            return self.content or ""
+        last = self.content[-1] if self.content else None
+        return last.text if isinstance(last, TextPart) else ""
+
+    @property
     def images(self) -> tuple[ImagePart, ...]:
         """The image parts, in order."""
         if self.content is None or isinstance(self.content, str):
@@ -498,8 +506,8 @@ class TaskRequest(_Frozen):
             raise ValueError("'continue_final_message' and 'add_generation_prompt' are for the template of 'messages'")
         if self.continue_final_message and self.add_generation_prompt:
             raise ValueError("'continue_final_message' goes on from a message and 'add_generation_prompt' begins one")
-        if self.continue_final_message and not self.messages[-1].text.strip():
-            raise ValueError("'continue_final_message' goes on from the last message, which has no text")
+        if self.continue_final_message and not self.messages[-1].last_text.strip():
+            raise ValueError("'continue_final_message' goes on from the last message, which does not end with a text")
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> Self:

@@ -22,8 +22,6 @@ RESERVED = frozenset({"messages", "tools", "raise_exception", "strftime_now"})
 """Variables that are no setting's and no task's to choose."""
 _SHORTEST_PHRASE = 8
 _MARK = "(here the last message goes on)"
-_COMPARED = 64
-"""Characters of a message's end that its prompt has to end in; templates change what stands before, as old thoughts."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -154,7 +152,7 @@ def _open_end(prompt: str, mark: str, last: Message, model: str) -> str:
     head = prompt[: max(at, 0)]
     if not prompt.startswith(mark, at):
         head = head.rstrip()
-    if at < 0 or not head.rstrip().endswith(last.text.strip()[-_COMPARED:]):
+    if at < 0 or not head.rstrip().endswith(last.last_text.strip()):
         raise InvalidRequest(
             f"the chat template of model {model!r} does not show the last message as it is, so that "
             "'continue_final_message' cannot go on from it"

@@ -50,14 +50,11 @@ def value_of(message: Message, expected: Expected, *, without_image: int | None 
 
 
 def marked(message: Message, mark: str) -> Message:
-    """Return a message whose text, the last one that it has, ends in a mark."""
+    """Return a message that ends with a text, with a mark behind that."""
     content = message.content
-    if isinstance(content, str) or content is None:
-        return message.model_copy(update={"content": (content or "") + mark})
-    parts = list(content)
-    last, text = [(place, part.text) for place, part in enumerate(content) if part.type == "text"][-1]
-    parts[last] = TextPart(text=text + mark)
-    return message.model_copy(update={"content": tuple(parts)})
+    text = message.last_text + mark
+    whole = (*content[:-1], TextPart(text=text)) if isinstance(content, tuple) else text
+    return message.model_copy(update={"content": whole})
 
 
 def value_of_tool(tool: Tool) -> dict[str, Any]:

@@ -73,7 +73,10 @@ def test_a_task_in_token_ids_survives_its_json_form() -> None:
     "fields, said",
     [
         ({"continue_final_message": True, "add_generation_prompt": True}, "begins one"),
-        ({"messages": [*MESSAGES, {"role": "assistant", "content": " "}], "continue_final_message": True}, "no text"),
+        (
+            {"messages": [*MESSAGES, {"role": "assistant", "content": " "}], "continue_final_message": True},
+            "end with a text",
+        ),
     ],
 )
 def test_what_cannot_be_continued_is_refused(fields: dict[str, Any], said: str) -> None:
