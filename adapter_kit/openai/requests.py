@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from adapter_api import InvalidRequest, Unsupported
+from adapter_api.bounds import MAX_PROMPT_TOKENS, MAX_TOKEN_ID
 from adapter_kit.openai.engine_fields import FORMS, require_form
 from adapter_kit.openai.formats import GUIDED, constrain, is_empty, response_format_of
 from adapter_kit.openai.messages import chosen_of, list_of, message_of, tool_of
@@ -89,13 +90,25 @@ def prompts_of(fields: Mapping[str, Any]) -> Sequence[Prompt]:
     """Return the prompts of a completion, in order, a list of token ids being one; raises `InvalidRequest`."""
     given = fields.get("prompt")
     prompts: list[Any] = given if isinstance(given, list) and not _are_ids(given) else [given]
-    if prompts and (all(isinstance(prompt, str) for prompt in prompts) or all(map(_are_ids, prompts))):
+    if prompts and all(isinstance(prompt, str) for prompt in prompts):
+        return prompts
+    if prompts and all(map(_are_ids, prompts)):
+        for prompt in prompts:
+            _require_ids(prompt)
         return prompts
     raise InvalidRequest("'prompt' must be a text or token ids, or a list of texts, or of lists of token ids")
 
 
 def _are_ids(value: Any) -> bool:
     return isinstance(value, list) and set(map(type, value)) == {int}
+
+
+def _require_ids(ids: list[int]) -> None:
+    """Raise `InvalidRequest` by the name that the client knows, and a task does not."""
+    if len(ids) > MAX_PROMPT_TOKENS:
+        raise InvalidRequest(f"'prompt' has {len(ids)} token ids; there may be {MAX_PROMPT_TOKENS}")
+    if min(ids) < 0 or max(ids) > MAX_TOKEN_ID:
+        raise InvalidRequest(f"'prompt' has a token id that is none: they go from 0 to {MAX_TOKEN_ID}")
 
 
 def part_of_prompt(prompt: Prompt) -> dict[str, Any]:

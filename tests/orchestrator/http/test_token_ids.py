@@ -67,7 +67,7 @@ def test_a_list_of_ids_is_one_prompt_and_a_list_of_lists_are_several(prompt: Any
      [[2**31]], [None], [[["a"]]], 5, {}],
 )  # fmt: skip
 def test_mixtures_and_what_are_no_ids_are_refused(prompt: Any) -> None:
-    with pytest.raises(InvalidRequest, match="prompt"):
+    with pytest.raises(InvalidRequest, match="^'prompt' (must be|has a token id)"):
         parse_completion({"model": "m", "prompt": prompt}, {})
 
 
