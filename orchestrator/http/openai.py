@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from adapter_api import Capability, End, Error, ModelNotFound, ModelProps, Reasoning, TokenEvent
+from adapter_api.bounds import MAX_PROMPT_TOKENS
 from orchestrator.http import bodies
 from orchestrator.http.answers import gather
 from orchestrator.http.openai_answers import Kind, ids_of, usage_of, whole_choice
@@ -74,7 +75,8 @@ async def _complete(
 ) -> Response:
     service, client = service_of(request), client_of(request)
     client.count_request()
-    asked = await read_json(request, lambda fields: parse(fields, request.headers))
+    numbers = MAX_PROMPT_TOKENS if kind == "text" else 0
+    asked = await read_json(request, lambda fields: parse(fields, request.headers), numbers=numbers)
     accepted = await accept_all(service, asked.tasks, client, history=asked.history, share=share_of(request))
     if asked.stream:
         return Chunks(kind, asked, accepted, service.settings)

@@ -67,7 +67,7 @@ def test_a_list_of_ids_is_one_prompt_and_a_list_of_lists_are_several(prompt: Any
      [[2**31]], [None], [[["a"]]], 5, {}],
 )  # fmt: skip
 def test_mixtures_and_what_are_no_ids_are_refused(prompt: Any) -> None:
-    with pytest.raises(InvalidRequest, match="^'prompt' (must be|has a token id)"):
+    with pytest.raises(InvalidRequest, match=r"^'prompt' (must be|has a token id)"):
         parse_completion({"model": "m", "prompt": prompt}, {})
 
 
@@ -105,6 +105,22 @@ async def test_the_sdk_asks_in_ids_and_reads_them(serve: Serve) -> None:
     assert len(chat.prompt_token_ids) == 1  # type: ignore[attr-defined]
     assert len(chat.choices[0].token_ids) == 3  # type: ignore[attr-defined]
     assert "prompt_token_ids" not in chat.choices[0].model_extra
+
+
+@pytest.mark.spec("ORCH-3076-009")
+async def test_a_prompt_may_have_more_ids_than_a_body_values_and_no_more_lists(serve: Serve) -> None:
+    ids = [*range(250_000)]
+    async with serve({"token_ids": True, "reply": "a"}) as host:
+        long = await host.client.post("/v1/completions", json={"model": "mock", "prompt": ids})
+        by_task = await host.client.post("/v2/tasks", json={"model": "mock", "prompt_token_ids": ids})
+        lists = await host.client.post("/v1/completions", json={"model": "mock", "prompt": [[]] * 150_000})
+        chat = await host.client.post("/v1/chat/completions", json={"model": "mock", "messages": USER, "x": ids})
+
+    assert long.json()["usage"]["prompt_tokens"] == len(ids)
+    assert f'"tokens_in":{len(ids)}' in by_task.text
+    assert (lists.status_code, chat.status_code) == (400, 400)
+    assert "more than 100000 texts and lists" in lists.json()["error"]["message"]
+    assert "more than 100000 values" in chat.json()["error"]["message"]
 
 
 @pytest.mark.spec("ORCH-3076-010")
