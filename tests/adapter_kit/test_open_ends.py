@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from adapter_api import InvalidRequest, TaskRequest
+from adapter_api import End, InvalidRequest, TaskRequest, Token
+from adapter_api.testing import reasoning_of, text_of
+from adapter_kit.answers import reader_for
 from adapter_kit.chat_template import ChatTemplate, PlainLayout
 from tests.adapter_kit import families
 
@@ -104,3 +106,21 @@ def test_the_plain_layout_leaves_its_end_open_too(fields: dict[str, Any], end: s
     task = TaskRequest.parse({"model": "m", "messages": messages, **fields})
 
     assert PlainLayout().render(task) == f"user: Hello\n\n{end}"
+
+
+@pytest.mark.parametrize(
+    "said, thoughts, text",
+    [("<think>so", " it is", "Yes"), ("<think>", " it is", "Yes"), ("<think>a</think>b", "", " it is</think>Yes"),
+     ("b", "", " it is</think>Yes")],
+)  # fmt: skip
+def test_who_is_continued_within_a_thought_thinks_on(said: str, thoughts: str, text: str) -> None:
+    messages = [ASKED, {"role": "assistant", "content": said}]
+    task = TaskRequest.parse({"model": "m", "messages": messages, "continue_final_message": True})
+    prompt = ChatTemplate(ALWAYS).render(task)
+    reader = reader_for(task, prompt, calls="none", thoughts="think")
+    assert reader is not None
+
+    events = reader.read([Token(0, " it is"), Token(1, "</think>"), Token(2, "Yes"), End(finish_reason="stop")])
+
+    assert reasoning_of(events) == thoughts
+    assert text_of(events) == text
