@@ -41,9 +41,11 @@ _SIDE = Form("'left' or 'right'", lambda value: value in ("left", "right"))
 
 FORMS: Mapping[str, Form] = {
     "ignore_eos": _FLAG, "skip_special_tokens": _FLAG, "include_stop_str_in_output": _FLAG,
+    "add_special_tokens": _FLAG, "spaces_between_special_tokens": _FLAG,
     "min_p": _NUMBER, "length_penalty": _NUMBER, "truncate_prompt_tokens": _WHOLE, "thinking_token_budget": _WHOLE,
     "logit_bias": _BIAS, "stop_token_ids": _IDS, "allowed_token_ids": _IDS, "bad_words": _WORDS,
     "vllm_xargs": _OBJECT, "mm_processor_kwargs": _OBJECT, "kv_transfer_params": _OBJECT,
+    "ec_transfer_params": _OBJECT, "media_io_kwargs": _OBJECT,
     "repetition_detection": _OBJECT, "truncation_side": _SIDE,
 }  # fmt: skip
 

@@ -6,12 +6,13 @@ the model, the trace, fields of its own making.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from adapter_api import InvalidRequest, Unsupported
+from adapter_api.bounds import MAX_PROMPT_TOKENS, MAX_TOKEN_ID
 from adapter_kit.openai.engine_fields import FORMS, require_form
 from adapter_kit.openai.formats import GUIDED, constrain, is_empty, response_format_of
 from adapter_kit.openai.messages import chosen_of, list_of, message_of, tool_of
@@ -23,25 +24,28 @@ SAME = (
 """Fields that mean the same in a task."""
 CHAT = frozenset({
     "messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
-    "chat_template_kwargs", "reasoning_effort", "documents",
+    "chat_template_kwargs", "reasoning_effort", "documents", "continue_final_message", "add_generation_prompt",
 })  # fmt: skip
 """Fields that a chat completion has beside those, `max_tokens` and those about streaming."""
 COMPLETION = frozenset({"prompt", "logprobs", "response_format"})
 """Fields that a completion has beside those."""
 _IGNORED = frozenset({
     "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-    "parallel_tool_calls", "request_id", "verbosity", "cache_salt", "spaces_between_special_tokens",
-    "stream_interval", "return_mm_kwargs", "return_token_offsets", "prediction",
+    "parallel_tool_calls", "request_id", "verbosity", "cache_salt", "stream_interval", "return_mm_kwargs", "mm_payload",
+    "return_token_offsets", "prediction",
 })  # fmt: skip
 """Said about the caller, or about how something is done, and not about the answer."""
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "best_of": (1,), "modalities": (["text"],), "function_call": ("auto", "none"), "min_p": (0, 0.0),
     "length_penalty": (1, 1.0), "skip_special_tokens": (True,), "detokenize": (True,), "include_reasoning": (True,),
-    "add_generation_prompt": (True,), "add_special_tokens": (True, False), "prompt_logprobs": (0,),
-    "thinking_token_budget": (-1,),
+    "thinking_token_budget": (-1,), "spaces_between_special_tokens": (True,),
 }  # fmt: skip
 """Fields that ask for nothing with these values, beside those that `is_empty` says of every field."""
-_ASK_WHEN_FALSE = frozenset({"skip_special_tokens", "detokenize", "include_reasoning", "add_generation_prompt"})
+_ASK_WHEN_FALSE = frozenset({
+    "skip_special_tokens", "spaces_between_special_tokens", "detokenize", "include_reasoning", "add_special_tokens",
+})  # fmt: skip
+Prompt = str | list[int]
+"""A text, or token ids."""
 
 
 def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -58,6 +62,8 @@ def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[s
     engines: dict[str, Any] = {}
     for name, value in fields.items():
         if name in known or _asks_for_nothing(name, value):
+            continue
+        if name == "add_special_tokens" and value is ("prompt" in taken):  # a chat's template writes them itself
             continue
         if name not in FORMS:
             raise Unsupported(f"{name!r} is not supported here; leave it out")
@@ -80,15 +86,34 @@ def _scalar(value: Any) -> Any:
     return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value
 
 
-def prompts_of(fields: Mapping[str, Any]) -> list[str]:
-    """Return the prompts of a completion, in order; raises `InvalidRequest` or `Unsupported`."""
+def prompts_of(fields: Mapping[str, Any]) -> Sequence[Prompt]:
+    """Return the prompts of a completion, in order, a list of token ids being one; raises `InvalidRequest`."""
     given = fields.get("prompt")
-    prompts: list[Any] = given if isinstance(given, list) else [given]
+    prompts: list[Any] = given if isinstance(given, list) and not _are_ids(given) else [given]
     if prompts and all(isinstance(prompt, str) for prompt in prompts):
         return prompts
-    if prompts and all(isinstance(prompt, int | list) and not isinstance(prompt, bool) for prompt in prompts):
-        raise Unsupported("'prompt' in token ids is not supported here: send it as text")
-    raise InvalidRequest("'prompt' must be a text, or a list of texts")
+    if prompts and all(map(_are_ids, prompts)):
+        for prompt in prompts:
+            _require_ids(prompt)
+        return prompts
+    raise InvalidRequest("'prompt' must be a text or token ids, or a list of texts, or of lists of token ids")
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and set(map(type, value)) == {int}
+
+
+def _require_ids(ids: list[int]) -> None:
+    """Raise `InvalidRequest` by the name that the client knows, and a task does not."""
+    if len(ids) > MAX_PROMPT_TOKENS:
+        raise InvalidRequest(f"'prompt' has {len(ids)} token ids; there may be {MAX_PROMPT_TOKENS}")
+    if min(ids) < 0 or max(ids) > MAX_TOKEN_ID:
+        raise InvalidRequest(f"'prompt' has a token id that is none: they go from 0 to {MAX_TOKEN_ID}")
+
+
+def part_of_prompt(prompt: Prompt) -> dict[str, Any]:
+    """Return the part of a task that a prompt is."""
+    return {"prompt": prompt} if isinstance(prompt, str) else {"prompt_token_ids": prompt}
 
 
 def chat_of(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +131,9 @@ def chat_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     if fields.get("tools"):
         task["tools"], choice = chosen_of([tool_of(t) for t in list_of(fields, "tools")], fields.get("tool_choice"))
         _set(task, "tool_choice", choice)
+    for name in ("continue_final_message", "add_generation_prompt"):
+        if fields.get(name) is not None:
+            task[name] = flag(fields, name)
     _set(task, "chat_template_kwargs", fields.get("chat_template_kwargs"))
     variables = task.get("chat_template_kwargs", {})
     named = {name: fields[name] for name in ("reasoning_effort", "documents") if fields.get(name)}
@@ -119,7 +147,7 @@ def completion_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     prompts = prompts_of(fields)
     if len(prompts) > 1:
         raise Unsupported("'prompt' must be one text: several are not supported here")
-    task: dict[str, Any] = {"prompt": prompts[0]}
+    task: dict[str, Any] = part_of_prompt(prompts[0])
     _set(task, "max_tokens", fields.get("max_tokens"))
     _set(task, "logprobs", fields.get("logprobs"))
     _constrain(task, fields)
@@ -141,6 +169,11 @@ def wants_usage(fields: Mapping[str, Any]) -> bool:
         if name not in ("include_usage", "continuous_usage_stats", "include_obfuscation") and value:
             raise Unsupported(f"'stream_options.{name}' is not supported here; leave it out")
     return flag(options, "include_usage")
+
+
+def wants_running_usage(fields: Mapping[str, Any]) -> bool:
+    """Return whether each chunk of a stream is to tell the usage so far; as at vLLM, beside `include_usage` only."""
+    return wants_usage(fields) and flag(fields.get("stream_options") or {}, "continuous_usage_stats")
 
 
 def most_tokens(fields: Mapping[str, Any], newer: str) -> Any:

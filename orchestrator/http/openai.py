@@ -12,9 +12,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from adapter_api import Capability, End, Error, ModelNotFound, ModelProps, Reasoning, TokenEvent
+from adapter_api.bounds import MAX_PROMPT_TOKENS
 from orchestrator.http import bodies
 from orchestrator.http.answers import gather
-from orchestrator.http.openai_answers import Kind, usage_of, whole_choice
+from orchestrator.http.openai_answers import Kind, ids_of, usage_of, whole_choice
 from orchestrator.http.openai_choices import Choices, accept_all, usage_of_all
 from orchestrator.http.openai_chunks import ID_PREFIX, Chunks
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
@@ -74,7 +75,8 @@ async def _complete(
 ) -> Response:
     service, client = service_of(request), client_of(request)
     client.count_request()
-    asked = await read_json(request, lambda fields: parse(fields, request.headers))
+    numbers = MAX_PROMPT_TOKENS if kind == "text" else 0
+    asked = await read_json(request, lambda fields: parse(fields, request.headers), numbers=numbers)
     accepted = await accept_all(service, asked.tasks, client, history=asked.history, share=share_of(request))
     if asked.stream:
         return Chunks(kind, asked, accepted, service.settings)
@@ -107,14 +109,22 @@ async def _whole(request: Request, kind: Kind, asked: Asked, accepted: Choices) 
     choices = [
         whole_choice(
             kind, each, end, logprobs=task.logprobs is not None, index=index,
-            echo=(asked.tasks[index].prompt or "") if asked.echo else "",
+            echo=(asked.tasks[index].prompt or "") if asked.echo else "", role=asked.role,
         )
         for index, (each, end) in enumerate(zip(events, ends, strict=True))
     ]  # fmt: skip
-    body = {
+    body: dict[str, Any] = {
         "id": ID_PREFIX[kind] + task.job_id, "object": _OBJECT[kind], "created": int(time.time()),
         "model": task.model, "choices": choices, "usage": usage_of(usage_of_all([end.usage for end in ends], asked.n)),
     }  # fmt: skip
+    if task.return_token_ids:
+        told = list(map(ids_of, events))
+        for choice, (prompt, output) in zip(choices, told, strict=True):
+            choice["token_ids"] = output
+            if kind == "text":
+                choice["prompt_token_ids"] = prompt
+        if kind == "chat":
+            body["prompt_token_ids"] = told[0][0]
     return Response(msgspec.json.encode(body), headers=accepted.headers, media_type="application/json")
 
 

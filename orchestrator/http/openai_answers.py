@@ -5,16 +5,18 @@ from __future__ import annotations
 from adapter_kit.openai.answers import (
     Kind,
     finish_reason_of,
+    ids_of,
     logprobs_of,
     more_of,
     no_piece,
     piece_of_text,
+    piece_of_thought,
     piece_of_tool_call,
     usage_of,
     whole_choice,
 )
 
 __all__ = [
-    "Kind", "finish_reason_of", "logprobs_of", "more_of", "no_piece", "piece_of_text", "piece_of_tool_call", "usage_of",
-    "whole_choice",
+    "Kind", "finish_reason_of", "ids_of", "logprobs_of", "more_of", "no_piece", "piece_of_text", "piece_of_thought",
+    "piece_of_tool_call", "usage_of", "whole_choice",
 ]  # fmt: skip

@@ -19,7 +19,9 @@ from adapter_kit.openai.requests import (
     completion_of,
     flag,
     parameters_of,
+    part_of_prompt,
     prompts_of,
+    wants_running_usage,
     wants_usage,
 )
 from orchestrator.http.reading import trace_of
@@ -32,8 +34,9 @@ SAME = (*requests.SAME, *_OURS)
 """Fields that mean the same in a task; those the OpenAI API does not know are sent as `extra_body`."""
 
 
-_SEVERAL = ("n", "best_of", "echo")
+_OWN_OF_COMPLETIONS = ("n", "best_of", "echo", "return_token_ids")
 """Fields that this host does itself, whatever the engine: several tasks of one request, the prompt before its text."""
+_PROMPTS = ("prompt", "prompt_token_ids")
 MAX_CHOICES = 128
 """Answers to one request, as many as OpenAI's API gives."""
 MAX_ECHOED = 1 << 24
@@ -53,6 +56,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Whether thoughts are shown."""
 
     @property
+    def role(self) -> str:
+        """Whose turn the answer of a chat is: that of the last message, where none is begun."""
+        task = self.task
+        begun = not task.continue_final_message and task.add_generation_prompt is not False
+        return task.messages[-1].role if task.messages and not begun else "assistant"
+
+    @property
     def task(self) -> TaskRequest:
         """The first of them, which the answer has its id from."""
         return self.tasks[0]
@@ -60,19 +70,21 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    common = common_fields(fields, headers, CHAT | {"n", "include_reasoning"})
+    common = common_fields(fields, headers, CHAT | {"n", "include_reasoning", "return_token_ids"})
     return _asked([{**common, **chat_of(fields)}], fields)
 
 
 def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    common = common_fields(fields, headers, COMPLETION | {*_SEVERAL})
+    common = common_fields(fields, headers, COMPLETION | {*_OWN_OF_COMPLETIONS})
     n, best = _count(fields, "n"), _count(fields, "best_of")
     if best not in (1, n):
         raise Unsupported("'best_of' is not supported here, unless it is 'n'; leave it out")
     if flag(fields, "echo") and fields.get("logprobs") is not None:
         raise Unsupported("'echo' with 'logprobs' is not supported here: the prompt's tokens have no scores")
     prompts = prompts_of(fields)
+    if flag(fields, "echo") and not isinstance(prompts[0], str):
+        raise Unsupported("'echo' of token ids is not supported here, where nobody knows their text")
     _require_few(len(prompts) * n)
     if flag(fields, "echo") and n > 1 and (echoed := sum(map(len, prompts)) * n) > MAX_ECHOED:
         raise InvalidRequest(
@@ -80,7 +92,8 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
             "less answers at a time"
         )
     first = completion_of({**fields, "prompt": prompts[0]})
-    return _asked([{**common, **first, "prompt": prompt} for prompt in prompts], fields)
+    first = {name: value for name, value in first.items() if name not in ("prompt", "prompt_token_ids")}
+    return _asked([{**common, **first, **part_of_prompt(prompt)} for prompt in prompts], fields)
 
 
 def common_fields(fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str]) -> dict[str, Any]:
@@ -99,6 +112,11 @@ def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any]) -> Asked:
     n = _count(fields, "n")
     _require_few(len(prompts) * n)
     include_usage = wants_usage(fields)
+    if flag(fields, "return_token_ids"):
+        prompts[0]["return_token_ids"] = True
+    running_usage = flag(fields, "stream") and wants_running_usage(fields)
+    if running_usage:
+        prompts[0]["running_usage"] = True
     first = TaskRequest.parse(prompts[0])
     history = flag(fields, "history")
     if history and len(prompts) * n > 1:
@@ -118,8 +136,9 @@ def _choices(first: TaskRequest, prompts: list[dict[str, Any]], n: int) -> Itera
     for position, prompt in enumerate(prompts):
         task = first
         if position:  # what is the same of all is looked at once
-            alone = TaskRequest.parse({"model": first.model, "prompt": prompt["prompt"]})
-            task = first.model_copy(update={"prompt": alone.prompt})
+            given = {name: prompt[name] for name in _PROMPTS if name in prompt}
+            alone = TaskRequest.parse({"model": first.model, **given})
+            task = first.model_copy(update={name: getattr(alone, name) for name in _PROMPTS})
         for number in range(n):
             changes: dict[str, Any] = {}
             if position or number:
