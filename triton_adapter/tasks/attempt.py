@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import TypeGuard
@@ -26,7 +26,7 @@ from triton_adapter.engine.draining import Drainable, give_up
 from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, Reply, Run
 from triton_adapter.tasks.plan import Asked, Plan, Shape, make_plan, shape_key
-from triton_adapter.transports.base import StreamCall, runs_of, settle
+from triton_adapter.transports.base import PromptCall, StreamCall, prompt, settle
 from triton_adapter.wire.status import error_for
 
 
@@ -38,7 +38,7 @@ class Attempt:
 
     # A thousand streams may be silent at once: without slots each of these would take 800 bytes more.
     __slots__ = (
-        "_ends", "_retries", "_total_s", "call", "engine", "job_id", "model", "now", "plan", "read", "sent",
+        "_ends", "_retries", "_total_s", "call", "engine", "job_id", "model", "now", "plan", "prompt", "sent",
         "submitted", "task", "watch",
     )  # fmt: skip
 
@@ -54,8 +54,8 @@ class Attempt:
         """Only until `answering`."""
         self.call: StreamCall | None = None
         """The call that is under way; `None` for a model that answers once, and when nothing is left to cancel."""
-        self.read: Callable[[], Awaitable[Sequence[Reply | Run]]] | None = None
-        """Reads the call."""
+        self.prompt: PromptCall | None = None
+        """The same, if it tells without a wait what there is."""
         self.sent = False
         """Whether the engine may have the task."""
         self.submitted = perf_counter()
@@ -126,7 +126,7 @@ class Attempt:
             if watch.stage is not None:
                 raise watch.error(self.what)
             try:
-                replies = await (self._answer() if self.read is None else self.read())
+                replies = await self._next()
                 if not replies or not _is_refusal(first := replies[0]) or not await self._refused_as_outdated(first):
                     break
             except (AdapterError, asyncio.CancelledError) as exc:
@@ -142,7 +142,7 @@ class Attempt:
     def let_go(self) -> StreamCall | None:
         """Watch the time no longer, and return the call if it may still have to be cancelled."""
         self.watch.stop()
-        call, self.call, self.read = self.call, None, None
+        call, self.call, self.prompt = self.call, None, None
         return call
 
     def answering(self) -> None:
@@ -185,11 +185,18 @@ class Attempt:
                     trace=self.task.trace_headers,
                 )
                 self.call = Drainable(call) if drained else call
-                self.read = runs_of(self.call)
+                self.prompt = prompt(self.call)
                 return
             except AdapterError as exc:
                 if not await self._again(exc):
                     raise
+
+    async def _next(self) -> Sequence[Reply | Run]:
+        if (call := self.prompt) is not None:
+            while (replies := call.take_runs()) is None:
+                await call.arrival()
+            return replies
+        return await (self._answer() if self.call is None else self.call.read())
 
     async def _answer(self) -> list[Reply]:
         engine, plan, remaining_s = self.engine, self.plan, self.remaining_s
@@ -232,7 +239,7 @@ class Attempt:
         if schema == self.plan.schema:
             return False
         self.plan = await self._make_plan(schema)
-        self.call = self.read = None
+        self.call = self.prompt = None
         return True
 
     def _like_others(self, schema: ModelSchema) -> Plan | None:

@@ -45,7 +45,8 @@ class Reading:
             yield started
             replies = await attempt.first_replies()
             # In this generator rather than one of its own: what follows runs once per token, so it calls little.
-            watch, decoder, read, now = attempt.watch, attempt.plan.decoder, attempt.read, attempt.now
+            watch, decoder, now = attempt.watch, attempt.plan.decoder, attempt.now
+            call, prompt = attempt.call, attempt.prompt
             last: list[TokenEvent] = []
             """What came with the engine's last word, where the end goes out with it."""
             while True:
@@ -78,11 +79,16 @@ class Reading:
                         last = found
                         break
                     yield found if len(found) > 1 else found[0]
-                if self.over or self._refusal is not None or read is None:
+                if self.over or self._refusal is not None or call is None:
                     break
                 watch.waiting_since = now()
                 try:
-                    replies = await read()
+                    if prompt is None:
+                        replies = await call.read()
+                    else:
+                        while (ready := prompt.take_runs()) is None:
+                            await prompt.arrival()
+                        replies = ready
                 except (AdapterError, asyncio.CancelledError) as exc:
                     raise attempt.read_error(exc)
                 watch.waiting_since = None

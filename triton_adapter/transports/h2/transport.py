@@ -228,11 +228,11 @@ class H2Stream:
         self._require_order()
         return []
 
-    async def read_runs(self) -> list[Reply | Run]:
-        """Return what `read` does, with bursts of tokens as runs."""
-        call = self._call
-        while (messages := call.take()) is None:  # what `more` does, without a call of its own
-            await call.arrival()
+    def take_runs(self) -> list[Reply | Run] | None:
+        """Return what `read` does, with bursts of tokens as runs; `None` if there is nothing yet."""
+        messages = self._call.take()
+        if messages is None:
+            return None
         if messages:
             if len(messages) == 1 and not self._begun:
                 self._begun = True
@@ -240,6 +240,10 @@ class H2Stream:
             return self._its_reader().parse_all(messages)
         self._require_order()
         return []
+
+    def arrival(self) -> asyncio.Future[None]:
+        """Return what is done once `take_runs` may have something."""
+        return self._call.arrival()
 
     def _its_reader(self) -> StreamReplyReader:
         if self._reader is None:
