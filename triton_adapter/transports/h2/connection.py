@@ -202,6 +202,8 @@ class Connection(asyncio.Protocol):
             self._rest = data[at:] if at < end else b""
             if count:
                 self._took(count)
+            if self._outbox.may_go and self._outbox.flush():
+                self._patience.moved()
         except Violation as exc:
             self._broken(exc)
         for call in woken:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Callable
+from time import process_time
 from urllib.parse import quote
 
 import pytest
@@ -530,3 +531,37 @@ async def test_empty_frames_between_tokens_are_no_flood_also_where_all_come_in_o
         assert len(await call.read()) == tokens
         call.cancel()
         assert not current.draining
+
+
+FLOODS = {
+    "windows of 0": settings(s4=0) * 5000,
+    "windows of 0 in large frames": frame(4, b"\0\x04\0\0\0\0" * 2700) * 4,
+    "credit of 1": frame(WINDOW_UPDATE, b"\0\0\0\1") * 5000,
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+@pytest.mark.spec("ORCH-3072-003")
+async def test_what_moves_nothing_costs_the_same_however_many_bodies_wait(name: str) -> None:
+    async def script(wire: Wire) -> None:
+        await wire.greet(settings(s4=0) + frame(WINDOW_UPDATE, (2**30).to_bytes(4, "big")))
+        await wire.ending()
+
+    async def cost(bodies: int) -> float:
+        request = WireRequest("m", (), parameters={"long": "x" * 20_000})
+        async with playing(script) as peer, transport_to(peer) as transport:
+            calls = [await transport.stream(request, timeout_s=30) for _ in range(bodies)]
+            assert transport._channel is not None
+            current = transport._channel._current
+            assert current is not None
+            began = process_time()
+            current.data_received(FLOODS[name])
+            took = process_time() - began
+            assert not current.draining
+            for call in calls:
+                call.cancel()
+            return took
+
+    async with asyncio.timeout(30):
+        few, many = min([await cost(1) for _ in range(3)]), min([await cost(500) for _ in range(3)])
+    assert many < 10 * few, "500 times the bodies"
