@@ -9,6 +9,10 @@ from adapter_api import DeadlineExceeded, DeadlineStage
 from adapter_api.wheel import Slot, wheel
 
 
+def _nobody() -> None:
+    """Who is told once nobody is."""
+
+
 class Watchdog:
     """Cancels a call when the engine is silent for too long, and remembers which deadline that was.
 
@@ -42,7 +46,8 @@ class Watchdog:
         self._slot = self._wheel.after(min(self._first_s, self._gap_s, self._ends - now), self)
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, and let go of whom it would tell: both would wait for the garbage collector otherwise."""
+        self._on_expiry = _nobody
         if self._slot is not None:
             self._slot.discard(self)
             self._slot = None
