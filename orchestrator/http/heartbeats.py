@@ -1,4 +1,4 @@
-"""Heartbeats of one answer: sent when nothing else was for a while. What is sent in time costs it two looks at a set."""
+"""Heartbeats of one answer: sent when nothing else was for a while. One that is never silent pays next to nothing."""
 
 from __future__ import annotations
 
