@@ -50,6 +50,11 @@ class HttpAnswer:
         received = self._received
         return received.no_body or received.chunked or received.length is not None
 
+    @property
+    def over(self) -> bool:
+        """Whether the whole body has come and was read."""
+        return self._received.complete and not self._received.pieces
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Iterate over the body: what has come since the last step, in one piece, up to about the window."""
         return _Chunks(self)

@@ -59,7 +59,8 @@ class Body(NamedTuple):
 
     def encode(self, *, without: frozenset[str] = frozenset()) -> bytes:
         """Return it as JSON, without fields that the engine refused and that the answer can do without."""
-        return msgspec.json.encode({key: value for key, value in self.fields.items() if key not in without})
+        left = {key: value for key, value in self.fields.items() if key not in without} if without else self.fields
+        return msgspec.json.encode(left)
 
 
 def make_body(

@@ -87,9 +87,12 @@ class StreamingAnswer(Response):
                     await self._pump(send)
                 finally:
                     beats.stop()
-        finally:
+        except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._close()
+            raise
+        # Cut short, that is by the client, or ended: nobody cancels this task meanwhile but who stops the server.
+        await self._close()
 
     async def start(self, send: Send) -> None:
         """Send the head, if that was not done yet."""

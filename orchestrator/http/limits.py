@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,8 +36,8 @@ class BodyLimits:
             await problems.answer(HTTPConnection(scope), refused.error)(scope, receive, send)
             return
         share = Share(self._pending)
-        scope = {**scope, "state": {**scope.get("state", {}), "share": share}}
-        declared = Headers(scope=scope).get("content-length")
+        scope.setdefault("state", {})["share"] = share
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         presence = scope.get("extensions", {}).get(EXTENSION, {}).get("client")
         try:
             await self._app(scope, _Bounded(receive, self._settings, share, declared, presence), send)
@@ -48,13 +47,13 @@ class BodyLimits:
 
 class _Bounded:
     def __init__(
-        self, receive: Receive, settings: LimitSettings, share: Share, declared: str | None, presence: Presence | None
+        self, receive: Receive, settings: LimitSettings, share: Share, declared: bytes, presence: Presence | None
     ) -> None:
         self._receive = receive
         self._presence = presence
         self._settings = settings
         self._share = share
-        self._declared = whole_number(declared or "") or 0
+        self._declared = whole_number(declared.decode("latin-1")) or 0
         self._got = 0
         self._complete = False
         self._deadline = perf_counter() + settings.body_timeout_s

@@ -20,6 +20,8 @@ LONGEST_TEXT = 2000
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _FOREIGN = ("uvicorn", "uvicorn.error", "httpx", "httpcore", "asyncio")
 _OF_EVERY_RECORD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+_BARE = frozenset({type(None), bool, int, float})
+"""Kinds of values that hold no text."""
 
 
 class _Lines(logging.Formatter):
@@ -46,10 +48,11 @@ class _Lines(logging.Formatter):
         if record.exc_info is not None and record.exc_info[0] is not None:
             _tell_exception(said, record.exc_info[0], record.exc_info[2])
         for name, value in said.items():
-            if type(value) is str and not self._secrets:
+            kind = type(value)
+            if kind is str and not self._secrets:
                 if len(value) > LONGEST_TEXT:
                     said[name] = _shortened(value)
-            elif value is not None:
+            elif kind not in _BARE:
                 said[name] = self._clean(value)
         return self._render(said)
 
