@@ -149,7 +149,13 @@ class Connection(asyncio.BufferedProtocol):
                 return b""
             if self.error is not None:
                 raise self.error
-            await self._wait()
+            # As `_wait`, spelt out: it runs once per token.
+            self._waiter = waiter = self._loop.create_future()
+            self.waiting_since = self._loop.time()
+            try:
+                await waiter
+            finally:
+                self._waiter = self.waiting_since = None
 
     async def fill(self, length: int) -> bytes | bytearray:
         """Return a body of known length; what has not come yet is received where it stays.
@@ -267,12 +273,12 @@ class Connection(asyncio.BufferedProtocol):
             received.size += nbytes
         else:
             self._take(received, self._scratch[:nbytes])
-        if received.rest == 0:
+        if received.length is not None and received.rest == 0:
             received.complete = True
         self._wake()
 
     def _take(self, received: Received, data: memoryview) -> None:
-        rest = received.rest
+        rest = None if received.length is None else received.rest
         if rest is not None and received.head_done:
             # The length is known: nothing to parse until the end.
             if len(data) > rest:
