@@ -51,8 +51,9 @@ class StreamingAnswer(Response):
         self.status_code = 200
         self.background = None
         self.body = b""
-        more = (headers or {}).items()
-        self.raw_headers = [*_HEAD, *((name.lower().encode(), value.encode()) for name, value in more)]
+        self.raw_headers = [*_HEAD]
+        for name, value in (headers or {}).items():
+            self.raw_headers.append((name.lower().encode(), value.encode()))
         self._batches = batches
         self._close = close
         self._heartbeat_s = settings.heartbeat_s

@@ -123,7 +123,7 @@ def trace_of(headers: Mapping[str, str]) -> dict[str, str]:
     What may come in several headers is one list (https://www.w3.org/TR/trace-context/#tracestate-header); a list
     that is too long, or no text, is ignored like a malformed `traceparent`.
     """
-    if isinstance(headers, Headers) and _TRACE.isdisjoint(name for name, _ in headers.raw):
+    if isinstance(headers, Headers) and _TRACE.isdisjoint(dict(headers.raw)):
         return {}
     found = {"traceparent": traceparent_of(headers)}
     for name, limit in (("tracestate", TRACESTATE_LIMIT), ("baggage", BAGGAGE_LIMIT)):

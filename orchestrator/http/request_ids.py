@@ -40,7 +40,7 @@ class RequestIds:
             if message["type"] == "http.response.start":
                 started = True
                 headers = message["headers"]
-                if not any(name == _HEADER for name, _ in headers):
+                if _HEADER not in dict(headers):
                     message = {**message, "headers": [*headers, (_HEADER, named.encode())]}
             return send(message)
 

@@ -117,12 +117,12 @@ class OrchestratorMetrics:
 
     def task_ended(self, ticket: Ticket, tokens: int, now: float) -> None:
         """Count everything of a task at once."""
-        labels = _labels(ticket)
-        self._tasks.labels(*labels, ticket.outcome).inc()
+        labels, outcome = _labels(ticket), ticket.outcome
+        self._tasks.labels(*labels, outcome).inc()
         self._duration.labels(*labels).observe(now - ticket.arrived)
         self._waited.labels(ticket.pool.id, ticket.work.priority).observe(ticket.waited_s)
         if ticket.granted_at is None:
-            self._unserved.labels(ticket.pool.id, ticket.work.priority, ticket.outcome).inc()
+            self._unserved.labels(ticket.pool.id, ticket.work.priority, outcome).inc()
         self._count_tokens(ticket, tokens, labels)
         if ticket.tokens_in:
             self._tokens_in.labels(*labels).inc(ticket.tokens_in)
