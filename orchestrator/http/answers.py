@@ -129,7 +129,7 @@ class StreamingAnswer(Response):
     async def _send(self, send: Send, body: bytes) -> None:
         beats = self._heartbeats
         assert beats is not None
-        if beats.beating:
+        if beats.beating is not None:
             await beats.sent()
         beats.busy = True
         try:

@@ -18,7 +18,7 @@ class Heartbeats:
         on_failure: Told what `send` raises, which is a bug.
     """
 
-    __slots__ = ("_beating", "_every_s", "_on_failure", "_send", "_slot", "busy", "since")
+    __slots__ = ("_every_s", "_on_failure", "_send", "_slot", "beating", "busy", "since")
 
     def __init__(
         self, every_s: float, send: Callable[[], Awaitable[None]], on_failure: Callable[[Exception], None]
@@ -26,7 +26,8 @@ class Heartbeats:
         self._every_s = every_s
         self._send: Callable[[], Awaitable[None]] | None = send
         self._on_failure = on_failure
-        self._beating: asyncio.Task[None] | None = None
+        self.beating: asyncio.Task[None] | None = None
+        """One that is on its way: nothing may come between its parts."""
         self.busy = False
         self.since = perf_counter()
         self._slot: Slot | None = wheel().after(every_s, self)
@@ -37,18 +38,13 @@ class Heartbeats:
         if self._slot is not None:
             self._slot.discard(self)
             self._slot = None
-        if self._beating is not None:
-            self._beating.cancel()
-
-    @property
-    def beating(self) -> bool:
-        """Whether one is on its way: nothing may come between its parts."""
-        return self._beating is not None
+        if self.beating is not None:
+            self.beating.cancel()
 
     async def sent(self) -> None:
         """Wait until none is on its way."""
-        if self._beating is not None:
-            await asyncio.wait([self._beating])
+        if self.beating is not None:
+            await asyncio.wait([self.beating])
 
     def time_is_up(self) -> None:
         """See whether it is: the wheel calls this when it may be."""
@@ -57,7 +53,7 @@ class Heartbeats:
         if left_s > 0:
             self._slot = wheel().after(left_s, self)
         elif self._send is not None:
-            self._beating = asyncio.create_task(self._beat(self._send))
+            self.beating = asyncio.create_task(self._beat(self._send))
 
     async def _beat(self, send: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -67,6 +63,6 @@ class Heartbeats:
         except Exception as exc:
             self._on_failure(exc)
         finally:
-            self._beating = None
+            self.beating = None
         if self._send is not None:
             self._slot = wheel().after(self._every_s, self)

@@ -64,13 +64,13 @@ async def test_what_comes_meanwhile_waits_for_one_that_is_on_its_way() -> None:
     heartbeats = Heartbeats(SOON_S, line.send, line.failures.append)
     with anyio.fail_after(5):
         await line.beaten.wait()
-        assert heartbeats.beating
+        assert heartbeats.beating is not None
         asyncio.get_running_loop().call_soon(line.free.set)
         await heartbeats.sent()
     heartbeats.stop()
 
     assert line.beats == 1
-    assert not heartbeats.beating
+    assert heartbeats.beating is None
 
 
 async def test_one_that_breaks_is_told_and_is_the_last() -> None:
