@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -59,7 +59,7 @@ class _Lines(logging.Formatter):
     def _time_of(self, created: float) -> str:
         second = int(created)
         if second != self._second:
-            self._second_said, self._second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)), second
+            self._second, self._second_said = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
         return f"{self._second_said}.{int((created - second) * 1e6):06d}Z"
 
     def _clean(self, value: Any, *, shorten: bool = True) -> Any:

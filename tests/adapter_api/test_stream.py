@@ -109,7 +109,7 @@ async def test_a_batch_stays_as_it_is_though_its_adapter_uses_the_list_again() -
 
 
 @pytest.mark.spec("ORCH-3059-031")
-@pytest.mark.parametrize("late", [Token(2, "c"), [Token(2, "c")], [Token(1, "b"), Token(1, "b")], Token(1, None)])
+@pytest.mark.parametrize("late", [Token(2, "c"), [Token(2, "c")], [Token(1, "b"), Token(1, "b")], [None]])
 async def test_batches_are_looked_at_as_single_events_are(late: Any) -> None:
     stream = stream_of(STARTED, Token(0, "a"), late)
 
