@@ -42,10 +42,12 @@ class Watchdog:
         self._slot = self._wheel.after(min(self._first_s, self._gap_s, self._ends - now), self)
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, for good."""
         if self._slot is not None:
             self._slot.discard(self)
             self._slot = None
+        # Who is called usually holds this watchdog: without the circle both go at once.
+        self._on_expiry = _nobody
 
     def error(self, what: str) -> DeadlineExceeded:
         """Return the error for the deadline that ran out."""
@@ -78,3 +80,7 @@ class Watchdog:
             self._slot = self._wheel.after(wake - now, self)
             return
         self._on_expiry()
+
+
+def _nobody() -> None:
+    """Nobody is to be told any more."""

@@ -225,6 +225,13 @@ class Orchestrator:
         """Return how a task is or how it ended; `None` when nothing is known of it (any more)."""
         return self._jobs.status(job_id)
 
+    def place_of(self, job_id: str) -> tuple[int | None, float | None] | None:
+        """Return how many tasks were ahead of a task on its arrival, and in how many milliseconds it was expected to
+        start then, as `task` does; `None` when nothing is known of it.
+        """
+        found = self._jobs.live(job_id) or self._jobs.status(job_id)
+        return None if found is None else (found.queue_position, found.predicted_start_ms)
+
     @property
     def live_tasks(self) -> tuple[TaskStatus, ...]:
         """The tasks that wait or run, in the order of their arrival."""

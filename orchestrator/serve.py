@@ -44,7 +44,7 @@ _log = logging.getLogger("orchestrator.serve")
 
 LAST_WORDS_S = 5.0
 """How long clients may take to read how their tasks ended, when the host closes."""
-_NEW_OBJECTS = 5000
+_NEW_OBJECTS = 20_000
 """Containers that come, beyond those that go, before cycles are looked for among them."""
 SWEEP_S = 5.0
 """Between two looks for what is too old to be kept."""

@@ -71,6 +71,8 @@ class Body(NamedTuple):
 
     def encode(self, *, without: frozenset[str] = frozenset()) -> bytes:
         """Return it as JSON, without fields that the engine refused and that the answer can do without."""
+        if not without:
+            return msgspec.json.encode(self.fields)
         fields = {key: value for key, value in self.fields.items() if key not in without}
         if RUNNING in without and RUNNING in fields.get("stream_options", {}):
             fields["stream_options"] = {"include_usage": True}

@@ -16,6 +16,7 @@ from orchestrator.http.json_bounds import TEXTS_AND_LISTS, require_bounded
 from orchestrator.http.problems import Refused
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE = frozenset({b"traceparent", b"tracestate", b"baggage"})
 _MOST_DIGITS = 18
 _ANY_ZLIB_HEADER = 32 + zlib.MAX_WBITS
 _ANY_RATIO_BYTES = 2**20
@@ -125,6 +126,8 @@ def trace_of(headers: Mapping[str, str]) -> dict[str, str]:
     What may come in several headers is one list (https://www.w3.org/TR/trace-context/#tracestate-header); a list
     that is too long, or no text, is ignored like a malformed `traceparent`.
     """
+    if isinstance(headers, Headers) and _TRACE.isdisjoint(dict(headers.raw)):
+        return {}
     found = {"traceparent": traceparent_of(headers)}
     for name, limit in (("tracestate", TRACESTATE_LIMIT), ("baggage", BAGGAGE_LIMIT)):
         each = headers.getlist(name) if isinstance(headers, Headers) else [headers.get(name, "")]

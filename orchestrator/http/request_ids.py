@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Awaitable
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,19 +30,19 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        asked = Headers(scope=scope).get(HEADER, "")
+        asked = next((value.decode("latin-1") for name, value in scope["headers"] if name == _HEADER), "")
         named = asked if SANE.fullmatch(asked) else os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = named
         started = False
 
-        async def send_with_id(message: Message) -> None:
+        def send_with_id(message: Message) -> Awaitable[None]:  # no coroutine of its own: each token comes by
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 headers = message["headers"]
-                if not any(name == _HEADER for name, _ in headers):
+                if _HEADER not in dict(headers):
                     message = {**message, "headers": [*headers, (_HEADER, named.encode())]}
-            await send(message)
+            return send(message)
 
         token = request_id.set(named)
         try:

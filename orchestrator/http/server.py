@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -15,11 +15,13 @@ import anyio
 import msgspec
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from adapter_api import ConfigurationError
 from orchestrator.config import ServerSettings
 from orchestrator.http.garbage import Garbage, leave_to_us
+from orchestrator.http.presence import EXTENSION
 from orchestrator.http.problems import Refused, body_of, status_of
 from orchestrator.http.request_ids import HEADER
 
@@ -136,6 +138,10 @@ class _Protocol(HttpToolsProtocol):
     _headers_due: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _reading_due: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None
+    """What is being answered. `cycle` is what came last, which waits if it was sent before the answer."""
+    _presence: _ClientPresence | None = None
+    """That of its client."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -144,7 +150,11 @@ class _Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._got_headers()
         self._stop_watching_the_reader()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
         super().connection_lost(exc)
+        if self._presence is not None:
+            self._presence.left()
 
     def data_received(self, data: bytes) -> None:
         were_due = self._headers_due is not None
@@ -184,6 +194,8 @@ class _Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if cycle.scope["http_version"] == "1.0":
             cycle.send = _UntilTheEnd(cycle)  # type: ignore[method-assign]
+        self._running, self._presence = cycle, _ClientPresence(cycle.message_event, cycle.flow)
+        cycle.scope["extensions"] = {EXTENSION: {"client": self._presence}}
         super()._start_asgi_task(cycle, app)
 
     def _refuse(self, refused: Refused) -> None:
@@ -224,6 +236,39 @@ class _Protocol(HttpToolsProtocol):
             self._watch_the_reader()
         else:
             self.transport.abort()
+
+
+class _ClientPresence:
+    """The `Presence` of the client of one request."""
+
+    __slots__ = ("_flow", "_is_gone", "_message_event", "_on_gone")
+
+    def __init__(self, message_event: asyncio.Event, flow: FlowControl) -> None:
+        # Not the cycle itself, whose scope has this: what goes in a circle is freed late.
+        self._message_event = message_event
+        self._flow = flow
+        self._on_gone: Callable[[], None] | None = None
+        self._is_gone = False
+
+    @property
+    def has_message(self) -> bool:
+        return self._message_event.is_set()
+
+    def tell(self, on_gone: Callable[[], None]) -> None:
+        if self._is_gone:
+            on_gone()
+            return
+        self._on_gone = on_gone
+        self._flow.resume_reading()  # nobody sees that a client has left while nothing is read
+
+    def forget(self) -> None:
+        self._on_gone = None
+
+    def left(self) -> None:
+        self._is_gone = True
+        on_gone, self._on_gone = self._on_gone, None
+        if on_gone is not None:
+            on_gone()
 
 
 class _UntilTheEnd:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import anyio
 import anyio.to_thread
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from adapter_api import TaskRequest, TokenEvent, TokenStream
 from orchestrator.config import HostSettings
@@ -118,12 +118,14 @@ class AcceptedTask:
     @property
     def headers(self) -> dict[str, str]:
         """What is known on arrival, for the head of the answer: `started` comes with the first token only."""
-        status = self._service.orchestrator.task(self.task.job_id)
         headers = {"X-Job-Id": self.task.job_id}
-        if status is not None and status.queue_position is not None:
-            headers["X-Queue-Position"] = str(status.queue_position)
-        if status is not None and status.predicted_start_ms is not None:
-            headers["X-Predicted-Start-Ms"] = f"{status.predicted_start_ms:.0f}"
+        place = self._service.orchestrator.place_of(self.task.job_id)
+        if place is not None:
+            position, predicted_ms = place
+            if position is not None:
+                headers["X-Queue-Position"] = str(position)
+            if predicted_ms is not None:
+                headers["X-Predicted-Start-Ms"] = f"{predicted_ms:.0f}"
         return headers
 
     async def close(self) -> None:
@@ -172,9 +174,7 @@ async def read_body(request: Request, make: Callable[[bytes], T]) -> T:
     service = service_of(request)
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     require_coding(coding)
-    pieces = [piece async for piece in request.stream()]
-    body = b"".join(pieces)
-    pieces.clear()
+    body = await _body_of(request)
     if coding == "identity":
         return await service.beside(lambda: make(body), len(body))
     limits, share = service.settings.limits, share_of(request)
@@ -183,3 +183,17 @@ async def read_body(request: Request, make: Callable[[bytes], T]) -> T:
         return make(inflate(body, coding, limits.max_body_bytes, ratio=limits.max_inflation, take=share.take))
 
     return await service.beside(unpacked)
+
+
+async def _body_of(request: Request) -> bytes:
+    """Return the body; raises `ClientDisconnect` when the client leaves before its end."""
+    message = await request.receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        return cast(bytes, message.get("body", b""))
+    pieces: list[bytes] = []
+    while message["type"] == "http.request":
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(pieces)
+        message = await request.receive()
+    raise ClientDisconnect
