@@ -31,6 +31,7 @@ from orchestrator.http import (
     responses,
     tasks,
 )
+from orchestrator.http.bugs import Bugs
 from orchestrator.http.direct import DirectRoutes, Handler
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
@@ -77,6 +78,7 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> ASGIApp:
     app = SessionHeaders(app, (AFFINITY,) if named is None else (named, AFFINITY))
     app = _LetIn(app, service)
     app = BodyLimits(app, service.settings.limits, service.pending)
+    app = Bugs(app, _on_bug)
     if service.settings.cors_origins:
         app = CORSMiddleware(
             app,
@@ -94,7 +96,7 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> ASGIApp:
             ],
             allow_private_network=True,  # a page from elsewhere asks whether it may call a machine of this network
         )
-    return RequestIds(app, _on_bug)
+    return RequestIds(app)
 
 
 def _faces(service: Service, routers: Sequence[APIRouter], handlers: Mapping[type[Exception], Handler]) -> FastAPI:
