@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from random import Random
 from time import monotonic
@@ -260,18 +260,25 @@ class Orchestrator:
         """Return the responses of one inference as they arrive; iterating raises like `infer`, closing cancels."""
         return TensorStream(self._tensors.infer_stream(request, owner, session_id))
 
-    async def embed(self, request: EmbeddingRequest, *, owner: str | None = None) -> EmbeddingAnswer:
+    async def embed(
+        self,
+        request: EmbeddingRequest,
+        *,
+        owner: str | None = None,
+        count: Callable[[int], None] = lambda inferences: None,
+    ) -> EmbeddingAnswer:
         """Return the embeddings of texts, by as few inferences as the model's tensors allow.
 
         Which tensors those are its pool's settings say (`embeddings`), or else what the model declares. Of several
-        inferences a few run at a time; the first that fails ends the others.
+        inferences a few run at a time; the first that fails ends the others. `count` is told how many there are to be
+        before the first of them; what it raises is raised.
 
         Raises:
             Unsupported: The model has no such tensors.
             InvalidRequest: Its embeddings have another number of dimensions than is asked for.
             AdapterError: As `infer` does.
         """
-        return await self._embeddings.embed(request, owner)
+        return await self._embeddings.embed(request, owner, count)
 
     # -- pools --------------------------------------------------------------------------------------------------------
 
