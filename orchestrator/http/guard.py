@@ -93,8 +93,8 @@ class Client:
             self._requests.take(1)
 
     def count_more(self, tasks: int, what: str = "answers") -> None:
-        """Count further tasks of a request that was counted: all of them, or none; raises `Refused`. `what` they are, for
-        whoever reads that."""
+        """Count further tasks of a request that was counted: all of them, or none; raises `Refused`, which says `what`
+        they are."""
         bucket = self._requests
         if bucket is None or not tasks:
             return
