@@ -305,9 +305,12 @@ class Orchestrator:
         """Whether work for the model is taken: a replica has it, or cannot tell which it has."""
         return self._serving.may_have(model)
 
-    def model_props(self, model: str) -> tuple[PoolSettings, ModelProps] | None:
-        """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
-        return self._serving.model_props(model)
+    def model_props(self, model: str, version: str | None = None) -> tuple[PoolSettings, ModelProps] | None:
+        """Return what a replica told of a model, with the settings of its pool; `None` when none told anything.
+
+        Where pools differ in a model's tensors, these are those of one that gets work for it now.
+        """
+        return self._serving.model_props(model, version)
 
     def offer(self, model: str) -> ModelProps | None:
         """Return what can be asked of a model here, its pools' templates and parsers included; `None` as above."""
