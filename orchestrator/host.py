@@ -230,6 +230,11 @@ class Orchestrator:
         """The tasks that wait or run, in the order of their arrival."""
         return tuple(status for ticket in self._jobs if (status := self._jobs.status(ticket.work.job_id)) is not None)
 
+    @property
+    def load(self) -> int:
+        """How many pieces of work wait or run, inferences on tensors included."""
+        return len(self._jobs)
+
     def recent_errors(self, limit: int = 20) -> list[TaskStatus]:
         """Return the last tasks that ended in an error, newest first."""
         return self._jobs.recent_errors(limit)

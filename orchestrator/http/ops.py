@@ -29,6 +29,7 @@ async def health(request: Request) -> Response:
 
 
 @probes.get("/ping")
+@probes.post("/ping")
 async def ping(request: Request) -> Response:
     """Say the same under the name that SageMaker's clients ask for."""
     return await ready(request)
@@ -61,6 +62,13 @@ async def metrics(request: Request) -> Response:
     client_of(request).require_watch()
     registry = service_of(request).orchestrator.collect_metrics()
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/load")
+async def load(request: Request) -> Response:
+    """Return, as vLLM's server does, how many pieces of work wait or run."""
+    client_of(request).require_watch()
+    return _json({"server_load": service_of(request).orchestrator.load})
 
 
 @router.get("/v2/pools")

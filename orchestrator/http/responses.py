@@ -15,7 +15,7 @@ from adapter_api import End, Error, InvalidRequest, TokenEvent
 from orchestrator.http import bodies
 from orchestrator.http.answers import StreamingAnswer, gather
 from orchestrator.http.problems import answer, openai_body
-from orchestrator.http.reading import whole_number
+from orchestrator.http.reading import coding_of, whole_number
 from orchestrator.http.responses_answer import ResponseAnswer
 from orchestrator.http.responses_kept import PREFIX, items_named, require_response, response_before
 from orchestrator.http.responses_requests import AskedResponse, parse_response
@@ -184,7 +184,7 @@ async def _whole(request: Request, writing: _Writing) -> Response:
 
 def _size_of(request: Request) -> int | None:
     """Return how many bytes of JSON were sent; `None` when nobody knows."""
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if coding_of(request.headers) is not None:
         return None
     return whole_number(request.headers.get("content-length", ""))
 

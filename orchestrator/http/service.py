@@ -15,7 +15,7 @@ from orchestrator.config import HostSettings
 from orchestrator.host import Orchestrator
 from orchestrator.http.guard import Client, Guard
 from orchestrator.http.pending import Pending, Share
-from orchestrator.http.reading import inflate, parse_object, require_coding
+from orchestrator.http.reading import coding_of, inflate, parse_object
 from orchestrator.http.session_header import session
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.pools.prompts import Prompts
@@ -170,12 +170,11 @@ async def read_body(request: Request, make: Callable[[bytes], T]) -> T:
         Refused: It is too large or too slow.
     """
     service = service_of(request)
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
-    require_coding(coding)
+    coding = coding_of(request.headers)
     pieces = [piece async for piece in request.stream()]
     body = b"".join(pieces)
     pieces.clear()
-    if coding == "identity":
+    if coding is None:
         return await service.beside(lambda: make(body), len(body))
     limits, share = service.settings.limits, share_of(request)
 
