@@ -29,7 +29,6 @@ async def health(request: Request) -> Response:
 
 
 @probes.get("/ping")
-@probes.post("/ping")
 async def ping(request: Request) -> Response:
     """Say the same under the name that SageMaker's clients ask for."""
     return await ready(request)

@@ -139,6 +139,7 @@ _ANSWERS: Mapping[tuple[str, str], Mapping[int, Mapping[str, Any]]] = {
     ("get", "/health/ready"): {200: {_TEXT: {"type": "string"}}, 503: {_TEXT: {"type": "string"}}},
     ("get", "/ping"): {200: {_TEXT: {"type": "string"}}, 503: {_TEXT: {"type": "string"}}},
     ("get", "/version"): {200: {_JSON: _OBJECT}},
+    ("get", "/load"): {200: {_JSON: {"type": "object", "properties": {"server_load": {"type": "integer"}}}}},
     ("get", "/v1/models"): {200: {_JSON: _list_of("data", _OBJECT)}},
     ("post", "/v1/chat/completions"): {200: {_JSON: _OBJECT, _EVENTS: {"type": "string"}}},
     ("post", "/v1/completions"): {200: {_JSON: _OBJECT, _EVENTS: {"type": "string"}}},

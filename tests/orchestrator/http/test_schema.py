@@ -58,6 +58,7 @@ CALLS: list[tuple[str, str, str, Any]] = [
     ("get", "/health/ready", "/health/ready", None),
     ("get", "/ping", "/ping", None),
     ("get", "/version", "/version", None),
+    ("get", "/load", "/load", None),
     ("get", "/v1/models", "/v1/models", None),
     ("get", "/v1/models/{model}", "/v1/models/mock", None),
     ("get", "/v1/models/{model}", "/v1/models/nope", None),
