@@ -152,6 +152,7 @@ async def _serving(
         return report
 
     service = Service(orchestrator, settings, conversations, reload if load is not None else None, journal)
+    await service.responses.load()
     sockets = [bind(settings.server.host, settings.server.port)]
     try:
         if settings.server.admin_port is not None:

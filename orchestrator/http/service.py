@@ -22,6 +22,7 @@ from orchestrator.pools.prompts import Prompts
 from orchestrator.sessions.conversation import Conversations
 from orchestrator.sessions.responses import Responses
 from orchestrator.work.journal import Journal
+from orchestrator.work.journal_responses import ResponseFile
 from orchestrator.work.keep import KeptTasks
 
 T = TypeVar("T")
@@ -46,7 +47,8 @@ class Service:
         self.orchestrator = orchestrator
         self.settings = settings.server
         self.conversations = conversations
-        self.responses = Responses(settings.history, monotonic)
+        file = ResponseFile(journal) if journal is not None else None
+        self.responses = Responses(settings.responses, monotonic, file)
         self.guard = Guard(settings.server)
         limits = settings.server.limits
         self.kept = KeptTasks(

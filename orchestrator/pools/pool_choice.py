@@ -118,7 +118,7 @@ class ServingPools:
             if replica.adapter is not None and replica.may_have_model(model, version)
         ]
         # Also one without weight can tell, if no other does.
-        found.sort(key=lambda each: (not each[0].settings.weight, _is_idle(*each, model, version)))
+        found.sort(key=lambda each: (not each[0].settings.weight, _is_idle(each[0], each[1], model, version)))
         return [replica for _, replica in found]
 
     def model_is_ready(self, model: str, version: str | None) -> bool:

@@ -72,6 +72,7 @@ CALLS: list[tuple[str, str, str, Any]] = [
     ("post", "/v1/responses", "/v1/responses", {"model": "mock", "input": "p", "previous_response_id": "nope"}),
     ("get", "/v1/responses/{response_id}", "/v1/responses/resp_said", None),
     ("get", "/v1/responses/{response_id}", "/v1/responses/resp_said?stream=true", None),
+    ("get", "/v1/responses/{response_id}/input_items", "/v1/responses/resp_said/input_items", None),
     ("post", "/v1/responses/{response_id}/cancel", "/v1/responses/resp_said/cancel", None),
     ("delete", "/v1/responses/{response_id}", "/v1/responses/resp_said", None),
     ("delete", "/v1/responses/{response_id}", "/v1/responses/nope", None),

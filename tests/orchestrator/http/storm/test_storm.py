@@ -210,5 +210,3 @@ async def blow(
     told = [(record.name, record.getMessage()) for record in caplog.records if record.levelno >= logging.ERROR]
     assert [each for each in told if each[0] != "orchestrator.changes"] == []
     return tally
-
-
