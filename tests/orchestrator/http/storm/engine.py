@@ -107,10 +107,12 @@ class StormyEngine(MockAdapter):
                         raise RuntimeError("a bug of the adapter")
             yield End(finish_reason="stop", usage=Usage(tokens_in=3, tokens_out=len(texts)))
         finally:
-            if how == "lingers":
-                with anyio.CancelScope(shield=True):
-                    await anyio.sleep(0.01)
-            self.running.discard(task.job_id)
+            try:
+                if how == "lingers":
+                    with anyio.CancelScope(shield=True):
+                        await anyio.sleep(0.01)
+            finally:  # a second cancellation may cut that short
+                self.running.discard(task.job_id)
 
     async def _infer(self, request: InferRequest) -> InferResponse:
         [tensor] = request.inputs
