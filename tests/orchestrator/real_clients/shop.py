@@ -79,8 +79,9 @@ def shop_of(folder: Path, *, cors_origins: Sequence[str] = ()) -> Iterator[Shop]
     """Run a Triton with the model, and a host in front of it."""
     key, limited = (f"sk-{secrets.token_hex(16)}" for _ in range(2))
     models = folder / "models"
+    models.mkdir()
     for each in (*(HERE / "models").iterdir(), EMBEDDER):
-        shutil.copytree(each, models / each.name)
+        (models / each.name).symlink_to(each, target_is_directory=True)  # its code is looked for from where it is
     with EmbeddedTriton(models) as triton:
         config = folder / "host.toml"
         config.write_text(_settings(triton.grpc_url, key, limited, cors_origins), encoding="utf-8")
