@@ -62,9 +62,9 @@ def test_a_call_that_ends_under_the_servers_hands_is_no_news(
         raise error
 
     async def forget() -> None:
-        asyncio.get_running_loop().create_task(fail())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        forgotten = asyncio.get_running_loop().create_task(fail())
+        await asyncio.wait([forgotten])
+        del forgotten
         gc.collect()
 
     assert fake._portal is not None

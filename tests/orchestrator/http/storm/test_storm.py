@@ -115,7 +115,8 @@ async def weather(host: Host, random: Random, stop: anyio.Event) -> None:
 
 async def storm(host: Host, random: Random, tally: Counter[str]) -> None:
     stop = anyio.Event()
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    # A connection that is kept may be closed by the host in the moment in which it is used again.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with (
         httpx.AsyncClient(base_url=host.url, timeout=60, trust_env=False, limits=limits) as http,
         anyio.create_task_group() as outside,
