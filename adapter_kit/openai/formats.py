@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from adapter_api import InvalidRequest, Unsupported
+from adapter_kit.json_schema import why_no_schema
 
 GUIDED = {"guided_json": "json", "guided_regex": "regex", "guided_choice": "choice", "guided_grammar": "grammar"}
 
@@ -20,10 +21,19 @@ def response_format_of(asked: Any) -> dict[str, Any] | None:
     if kind == "json_object":
         return {"type": "json"}
     if kind == "json_schema" and isinstance(asked.get("json_schema"), dict):
-        return {"type": "json_schema", "json_schema": asked["json_schema"].get("schema")}
+        schema = asked["json_schema"].get("schema")
+        if schema is not None:  # without one the task is refused, by its name there
+            require_schema(schema, "response_format.json_schema.schema")
+        return {"type": "json_schema", "json_schema": schema}
     if kind in ("regex", "grammar"):
         return {"type": kind, kind: asked.get(kind)}
     raise Unsupported(f"response_format of type {kind!r} is not supported")
+
+
+def require_schema(schema: Any, name: str) -> None:
+    """Raise `InvalidRequest` when a JSON Schema is none; `name` is the field that has it."""
+    if (fault := why_no_schema(schema)) is not None:
+        raise InvalidRequest(f"{name!r} is no JSON Schema: {fault}")
 
 
 def constrain(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
@@ -50,6 +60,7 @@ def _guided(kind: str, value: Any) -> dict[str, Any]:
                 value = msgspec.json.decode(value)
             except msgspec.DecodeError as exc:
                 raise InvalidRequest("'structured_outputs.json' must be a JSON Schema") from exc
+        require_schema(value, "structured_outputs.json")
         return {"type": "json_schema", "json_schema": value}
     if kind == "choice":
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):

@@ -15,6 +15,7 @@ from adapter_api import InvalidRequest, Unsupported
 from adapter_api.bounds import MAX_NAME, MAX_TIMEOUT_S
 from adapter_kit.openai.formats import is_empty
 from orchestrator.http import bodies
+from orchestrator.http.guard import Client
 from orchestrator.http.presence import WhileThere
 from orchestrator.http.reading import trace_of
 from orchestrator.http.service import client_of, read_json, service_of
@@ -49,7 +50,7 @@ async def embeddings(request: Request) -> Response:
     client.count_request()
     asked = await read_json(request, lambda fields: parse(fields, request.headers))
     client.require_model(asked.request.model)
-    found = await _embed_unless_gone(request, asked.request, client.name)
+    found = await _embed_unless_gone(request, asked.request, client)
     if found is None:
         return Response(status_code=499)  # the client is gone; nobody reads this
     size = sum(map(len, found.vectors))
@@ -103,10 +104,13 @@ def _texts(given: Any) -> tuple[str, ...]:
     return tuple(texts)
 
 
-async def _embed_unless_gone(request: Request, asked: EmbeddingRequest, owner: str | None) -> EmbeddingAnswer | None:
+async def _embed_unless_gone(request: Request, asked: EmbeddingRequest, client: Client) -> EmbeddingAnswer | None:
+    def count(inferences: int) -> None:
+        client.count_more(inferences - 1, "inferences")  # one was counted before anybody looked at the request
+
     found: EmbeddingAnswer | None = None
     with WhileThere(request.receive):
-        found = await service_of(request).orchestrator.embed(asked, owner=owner)
+        found = await service_of(request).orchestrator.embed(asked, owner=client.name, count=count)
     return found
 
 

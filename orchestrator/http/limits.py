@@ -12,11 +12,18 @@ from orchestrator.config import LimitSettings
 from orchestrator.http import problems
 from orchestrator.http.pending import Pending, Share
 from orchestrator.http.presence import EXTENSION, Presence
-from orchestrator.http.problems import Refused
+from orchestrator.http.problems import RETRY_AFTER_S, Refused
 from orchestrator.http.reading import require_size, whole_number
 
 MAX_HEADERS = 256
 """Each look at one goes through all of them."""
+ONE_TOO_MANY = "one_too_many"
+"""In the state of a request that came while as many as may be were there; set by the server."""
+_TOO_MANY = Refused(
+    "overloaded",
+    "as many connections are open as may be (server.limits.max_connections); try again later",
+    retry_after_s=RETRY_AFTER_S,
+)
 
 
 class BodyLimits:
@@ -34,6 +41,9 @@ class BodyLimits:
         if len(scope["headers"]) > MAX_HEADERS:
             refused = Refused("headers_too_many", f"the request has more than {MAX_HEADERS} headers")
             await problems.answer(HTTPConnection(scope), refused.error)(scope, receive, send)
+            return
+        if ONE_TOO_MANY in scope.get("state", {}):
+            await problems.answer(HTTPConnection(scope), _TOO_MANY.error)(scope, receive, send)
             return
         share = Share(self._pending)
         scope.setdefault("state", {})["share"] = share

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any, cast
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
 from adapter_api import Capability, End, Error, ModelNotFound, ModelProps, Reasoning, TokenEvent
@@ -50,6 +50,8 @@ async def models(request: Request) -> Response:
 @router.get("/v1/models/{model:path}")
 async def model(request: Request, model: str) -> Response:
     """Describe one model."""
+    if not model:
+        raise HTTPException(404)
     orchestrator = service_of(request).orchestrator
     listed = client_of(request).may_use(model) and model in orchestrator.models()
     may_be_there = client_of(request).may_use(model) and orchestrator.may_have(model)
@@ -142,6 +144,8 @@ def _model(name: str, request: Request) -> dict[str, Any]:
     able = {"capabilities": sorted(told.capabilities), "uncertain": sorted(told.uncertain)} if told else {}
     return {
         "id": name, "object": "model", "created": _SINCE, "owned_by": "worker-adapter",
+        # As vLLM's server has it, for programs that read it: nothing here is finer than a key's `models`.
+        "root": name, "parent": None, "max_model_len": told.max_tokens if told else None, "permission": [],
         "ready": orchestrator.model_is_ready(name), **able,
     }  # fmt: skip
 

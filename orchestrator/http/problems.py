@@ -125,7 +125,7 @@ def openai_body(error: Error) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": kind, "param": _param_in(error), "code": error.code}}
 
 
-_PARAM = re.compile(r"'([A-Za-z_][\w.]{0,63})'|invalid task: ([A-Za-z_][\w.]{0,63}):")
+_PARAM = re.compile(r"(?:invalid task: )?'([A-Za-z_][\w.]{0,63})'|invalid task: ([A-Za-z_][\w.]{0,63}):")
 
 
 def _param_in(error: Error) -> str | None:

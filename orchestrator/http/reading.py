@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ def parse_object(data: bytes, what: str = "the body", *, values: int = MAX_VALUE
 
 def parse_value(data: bytes, what: str, *, values: int = MAX_VALUES, numbers: int = 0) -> Any:
     """Return the JSON value that `data` is; raises like `parse_object`."""
+    data = data.removeprefix(codecs.BOM_UTF8)  # what some systems begin every text with
     require_bounded(data, what, values=values + numbers)
     if numbers:
         require_bounded(data, what, values=values, depth=None, counted=TEXTS_AND_LISTS, noun="texts and lists")
@@ -55,10 +57,23 @@ def parse_value(data: bytes, what: str, *, values: int = MAX_VALUES, numbers: in
         raise InvalidRequest(f"{what} is not JSON: {exc}") from exc
 
 
-def require_coding(coding: str) -> None:
-    """Raise `InvalidRequest` when nobody here can unpack what `Content-Encoding` says, in lower case."""
-    if coding not in ("gzip", "deflate", "identity"):
+def coding_of(headers: Mapping[str, str]) -> str | None:
+    """Return how a body was packed, gzip or deflate; `None` when it was not.
+
+    Raises:
+        InvalidRequest: Nobody here can unpack what `Content-Encoding` says.
+    """
+    said = headers.get("content-encoding")
+    if said is None:
+        return None
+    codings = [coding for each in said.lower().split(",") if (coding := each.strip()) not in ("", "identity")]
+    if not codings:
+        return None
+    # https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.3
+    coding = codings[0].removeprefix("x-")
+    if len(codings) > 1 or coding not in ("gzip", "deflate"):
         raise InvalidRequest("Content-Encoding must be gzip, deflate or identity")
+    return coding
 
 
 def inflate(
@@ -68,7 +83,7 @@ def inflate(
 
     Args:
         body: What came.
-        coding: What `Content-Encoding` says, in lower case: gzip or deflate.
+        coding: gzip or deflate.
         limit: The most bytes of the result.
         ratio: How many times it may grow, beyond what is small anyway.
         take: Told the size of each piece before the next one is made; what it raises ends the work.

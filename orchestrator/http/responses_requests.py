@@ -9,7 +9,7 @@ import msgspec
 
 from adapter_api import InvalidRequest, Message, TaskRequest, Unsupported
 from adapter_api.bounds import MAX_MESSAGES
-from adapter_kit.openai.formats import constrain
+from adapter_kit.openai.formats import constrain, require_schema
 from adapter_kit.openai.messages import list_of
 from adapter_kit.openai.requests import flag, most_tokens, wants_usage
 from orchestrator.http.openai_requests import common_fields
@@ -128,6 +128,7 @@ def _set_format(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
     elif kind == "json_schema":
         if not isinstance(asked.get("schema"), dict):
             raise InvalidRequest("'text.format' of type json_schema needs a 'schema', which is an object")
+        require_schema(asked["schema"], "text.format.schema")
         task["response_format"] = {"type": "json_schema", "json_schema": asked["schema"]}
     else:
         raise Unsupported(

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from adapter_api import ConfigurationError
 from orchestrator.config import ServerSettings
 from orchestrator.http.garbage import Garbage, leave_to_us
+from orchestrator.http.limits import ONE_TOO_MANY
 from orchestrator.http.presence import EXTENSION
 from orchestrator.http.problems import Refused, body_of, status_of
 from orchestrator.http.request_ids import HEADER
@@ -78,6 +79,7 @@ def make_server(app: ASGIApp, settings: ServerSettings) -> Server:
         "write_timeout_s": limits.write_timeout_s,
         "max_header_bytes": limits.max_header_bytes,
         "garbage": Garbage(),
+        "cors_origins": frozenset(settings.cors_origins),
     }
     protocol = type("Protocol", (_Protocol,), bounds)
     config = uvicorn.Config(
@@ -133,6 +135,7 @@ class _Protocol(HttpToolsProtocol):
     header_timeout_s: float
     write_timeout_s: float
     garbage: Garbage
+    cors_origins: frozenset[str]
     max_header_bytes: int
     """What uvicorn would collect without end; a little more arrives with the read that goes over it."""
     _headers_due: asyncio.TimerHandle | None = None
@@ -192,6 +195,9 @@ class _Protocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if app is not self.app:  # uvicorn's own answer to one too many, which no client of a face could read
+            cycle.scope.setdefault("state", {})[ONE_TOO_MANY] = True
+            app = self.app
         if cycle.scope["http_version"] == "1.0":
             cycle.send = _UntilTheEnd(cycle)  # type: ignore[method-assign]
         self._running, self._presence = cycle, _ClientPresence(cycle.message_event, cycle.flow)
@@ -208,10 +214,18 @@ class _Protocol(HttpToolsProtocol):
         body = msgspec.json.encode(body_of(refused.error, ""))
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n{HEADER}: {uuid4().hex}\r\nConnection: close\r\n\r\n"
+            f"Content-Length: {len(body)}\r\n{HEADER}: {uuid4().hex}\r\n{self._for_its_page()}Connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+    def _for_its_page(self) -> str:
+        """Return what lets the page of a listed origin read a refusal, as far as its headers had come."""
+        headers = cast("list[tuple[bytes, bytes]] | None", self.headers)  # none before the first request
+        origin = dict(headers or ()).get(b"origin", b"").decode("latin-1")
+        if "*" in self.cors_origins:
+            return "Access-Control-Allow-Origin: *\r\n"
+        return f"Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n" if origin in self.cors_origins else ""
 
     def _expect_headers(self) -> None:
         self._headers_due = self.loop.call_later(self.header_timeout_s, self.transport.close)

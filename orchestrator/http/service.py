@@ -15,13 +15,14 @@ from orchestrator.config import HostSettings
 from orchestrator.host import Orchestrator
 from orchestrator.http.guard import Client, Guard
 from orchestrator.http.pending import Pending, Share
-from orchestrator.http.reading import inflate, parse_object, require_coding
+from orchestrator.http.reading import coding_of, inflate, parse_object
 from orchestrator.http.session_header import session
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.pools.prompts import Prompts
 from orchestrator.sessions.conversation import Conversations
 from orchestrator.sessions.responses import Responses
 from orchestrator.work.journal import Journal
+from orchestrator.work.journal_responses import ResponseFile
 from orchestrator.work.keep import KeptTasks
 
 T = TypeVar("T")
@@ -46,7 +47,8 @@ class Service:
         self.orchestrator = orchestrator
         self.settings = settings.server
         self.conversations = conversations
-        self.responses = Responses(settings.history, monotonic)
+        file = ResponseFile(journal) if journal is not None else None
+        self.responses = Responses(settings.responses, monotonic, file)
         self.guard = Guard(settings.server)
         limits = settings.server.limits
         self.kept = KeptTasks(
@@ -172,10 +174,9 @@ async def read_body(request: Request, make: Callable[[bytes], T]) -> T:
         Refused: It is too large or too slow.
     """
     service = service_of(request)
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
-    require_coding(coding)
+    coding = coding_of(request.headers)
     body = await _body_of(request)
-    if coding == "identity":
+    if coding is None:
         return await service.beside(lambda: make(body), len(body))
     limits, share = service.settings.limits, share_of(request)
 

@@ -305,7 +305,7 @@ def test_the_plain_layout_has_a_block_for_each_message_and_invites_the_answer() 
 
 @pytest.mark.parametrize("fields", [
     {"tools": [{"name": "f"}]},
-    {"tool_choice": "required"},
+    {"tool_choice": "auto"},
     {"chat_template_kwargs": {"enable_thinking": False}},
     {"messages": [{"role": "assistant", "content": "", "tool_calls": [{"id": "1", "name": "f", "arguments": ""}]}]},
 ])  # fmt: skip
