@@ -22,7 +22,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar, Self, final
-from weakref import WeakValueDictionary
 
 import anyio
 import msgspec
@@ -32,6 +31,7 @@ from adapter_api.cancel import CancelReceipt
 from adapter_api.errors import AdapterClosed, AdapterError, DeadlineExceeded, JobConflict, ModelNotFound, Unsupported
 from adapter_api.events import End, Error, TokenEvent
 from adapter_api.health import HealthReport, HealthState
+from adapter_api.live import LiveStreams
 from adapter_api.props import Capability, EngineProps, ModelProps
 from adapter_api.stream import CLOSE_GRACE_S, EventSource, TokenStream
 from adapter_api.task import TaskRequest
@@ -116,13 +116,13 @@ class WorkerAdapter(ABC):
             return
         closing = AdapterClosed("the adapter was closed while the task was running", retryable=True)
         self._closing = anyio.Event()
-        for stream in list(self._streams.values()):
+        for stream in self._streams:
             stream.ask_to_stop(closing)  # at once: whoever closes may be cancelled before the group below begins
         try:
             with anyio.CancelScope(shield=True):
                 # Together rather than one by one: each may take the guard's whole grace.
                 async with anyio.create_task_group() as stopping:
-                    for stream in list(self._streams.values()):
+                    for stream in self._streams:
                         stopping.start_soon(stream.stop, closing)
                 with anyio.move_on_after(self.control_timeout_s):
                     await self._answer(self._close, object)
@@ -148,8 +148,7 @@ class WorkerAdapter(ABC):
             raise TypeError(f"submit takes a TaskRequest, not {type(task).__name__}; see TaskRequest.parse")
         if self._lifecycle != "open":
             return _failed_stream(task, AdapterClosed(f"this {self.engine} adapter is {self._lifecycle}, not open"))
-        live = self._streams.get(task.job_id)
-        if live is not None and not live.finished:
+        if self._streams.get(task.job_id) is not None:
             return _failed_stream(task, JobConflict(f"a task with job_id {task.job_id!r} is already running here"))
         if (asked := task.needs_heed) and not asked <= self.heeds:
             named = ", ".join(sorted(asked - self.heeds))
@@ -160,8 +159,8 @@ class WorkerAdapter(ABC):
             stream = _failed_stream(task, exc)
             stream.repairs = int(isinstance(exc, WrongAnswer | Broke))
             return stream
-        stream = TokenStream(source, job_id=task.job_id, timeout_s=task.timeout_s, on_finished=self._forget)
-        self._streams[task.job_id] = stream
+        stream = TokenStream(source, job_id=task.job_id, timeout_s=task.timeout_s, on_finished=self._streams.forget)
+        self._streams.add(stream)
         return stream
 
     @final
@@ -174,7 +173,7 @@ class WorkerAdapter(ABC):
         """
         began = perf_counter()
         stream = self._streams.get(job_id)
-        if stream is None or stream.finished:
+        if stream is None:
             return CancelReceipt(found=False, after_ms=(perf_counter() - began) * 1e3)
         receipt = CancelReceipt(found=True)
         try:
@@ -192,7 +191,7 @@ class WorkerAdapter(ABC):
     @property
     def live_jobs(self) -> tuple[str, ...]:
         """The `job_id`s of the tasks that have not ended."""
-        return tuple(job_id for job_id, stream in self._streams.items() if not stream.finished)
+        return tuple(stream.job_id for stream in self._streams)
 
     # -- the engine ---------------------------------------------------------------------------------------------------
 
@@ -398,8 +397,7 @@ class WorkerAdapter(ABC):
         self._lifecycle = "new"
         self._closing = None
         self._repairs = 0
-        # Weak: a stream that its reader dropped is closed by the interpreter and must not be kept alive by us.
-        self._streams = WeakValueDictionary()
+        self._streams = LiveStreams()
         return self
 
     _lifecycle: str
@@ -407,11 +405,7 @@ class WorkerAdapter(ABC):
     """How often the final methods had to mend what the author's methods returned or raised; the suite wants none."""
     _closing: anyio.Event | None
     """Set when the closing is done; `None` when nobody closes."""
-    _streams: WeakValueDictionary[str, TokenStream]
-
-    def _forget(self, stream: TokenStream) -> None:
-        if self._streams.get(stream.job_id) is stream:
-            del self._streams[stream.job_id]
+    _streams: LiveStreams
 
     async def _answer(self, method: Callable[..., Any], kind: type[T], *args: Any, **kwargs: Any) -> T:
         try:

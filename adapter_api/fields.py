@@ -54,12 +54,12 @@ _COUNTS = frozenset(
 def require_sound(event: TokenEvent) -> None:
     """Raise `ProtocolViolation` naming the field of a lawful event that holds something else than it should."""
     try:
+        if (is_plain := _PLAIN.get(type(event))) is not None and is_plain(event):
+            return
         if type(event) is Token or type(event) is Reasoning:
             flaw = _flaw_of_text(event)
         elif type(event) is ToolCallDelta:
             flaw = _flaw_of_tool_call(event)
-        elif (is_plain := _PLAIN.get(type(event))) is not None and is_plain(event):
-            flaw = None
         elif type(event) is TokenIds:
             flaw = "prompt or output holds something else than token ids, or its choice is another one"
         else:
@@ -108,24 +108,30 @@ def _flaw_of_tool_call(piece: ToolCallDelta) -> str | None:
 
 def _is_plain_started(event: Started) -> bool:
     """Whether nothing can be wrong about it, which is so of most; of the others the long way finds out what is."""
-    return (
+    if not (
         type(event.job_id) is str is type(event.engine) is type(event.model)
         and event.seed is None
-        and _is_plain_count(event.queue_position)
-        and _is_time(event.predicted_start_ms)
-        and _is_ascii(event.job_id, event.engine, event.model, event.engine_version, event.model_version)
-        and _is_ascii(event.pool_id, event.replica_id)
-    )
+        and (event.queue_position is None or _is_plain_count(event.queue_position))
+        and (event.predicted_start_ms is None or _is_time(event.predicted_start_ms))
+    ):
+        return False
+    for text in (
+        event.job_id, event.engine, event.model, event.engine_version, event.model_version, event.pool_id,
+        event.replica_id,
+    ):  # fmt: skip
+        if text is not None and not (type(text) is str and text.isascii()):
+            return False
+    return True
 
 
 def _is_plain_metrics(event: Metrics) -> bool:
     return (
-        event.engine == {}
-        and type(event.engine) is dict
+        type(event.engine) is dict
+        and not event.engine
+        and (event.queue_ms is None or _is_time(event.queue_ms))
         and _is_time(event.time_to_first_token_ms)
-        and _is_time(event.queue_ms)
-        and _is_plain_count(event.tokens_in)
-        and _is_plain_count(event.tokens_out)
+        and (event.tokens_in is None or _is_plain_count(event.tokens_in))
+        and (event.tokens_out is None or _is_plain_count(event.tokens_out))
     )
 
 
@@ -147,8 +153,8 @@ def _is_plain_end(event: End) -> bool:
         and event.finish_reason in _FINISH_REASONS
         and (event.timings is None or _is_plain_timings(event.timings))
         and type(usage) is Usage
-        and _is_plain_count(usage.tokens_in)
-        and _is_plain_count(usage.tokens_out)
+        and (usage.tokens_in is None or _is_plain_count(usage.tokens_in))
+        and (usage.tokens_out is None or _is_plain_count(usage.tokens_out))
     )
 
 
@@ -168,13 +174,6 @@ _PLAIN: dict[type, Any] = {
 }  # fmt: skip
 _FINISH_REASONS = frozenset(get_args(FinishReason))
 _MOST = 2**63
-
-
-def _is_ascii(*texts: object) -> bool:
-    for text in texts:
-        if text is not None and not (type(text) is str and text.isascii()):
-            return False
-    return True
 
 
 def _is_time(value: object) -> bool:

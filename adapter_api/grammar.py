@@ -56,6 +56,16 @@ class StreamGrammar:
     def admit(self, event: TokenEvent) -> TokenEvent:
         """Take the next event and return it as its reader gets it; raises `ProtocolViolation` naming the rule it
         breaks, and stays as it was."""
+        # What comes in order, first: the rest finds out what else it is.
+        if self.running:
+            if type(event) is Metrics:
+                return event
+            if type(event) is End:
+                self.end()
+                return event
+        elif type(event) is Started and not self.started and not self.ended:
+            self.started = self.running = True
+            return event
         admitted = self._admit(event)
         self.running = self.started and not self.ended
         return admitted
@@ -67,16 +77,6 @@ class StreamGrammar:
     def _admit(self, event: TokenEvent) -> TokenEvent:
         if self.ended:
             raise ProtocolViolation(f"{event_type(event)} after the end of the stream")
-        # What comes in order, first: the rest finds out what else it is.
-        if self.started:
-            if type(event) is Metrics:
-                return event
-            if type(event) is End:
-                self.ended = True
-                return event
-        elif type(event) is Started:
-            self.started = True
-            return event
         if isinstance(event, Token | Reasoning | ToolCallDelta):
             return self._admit_output(event)
         if isinstance(event, Started):

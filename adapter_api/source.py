@@ -15,7 +15,7 @@ import asyncio
 import types
 import weakref
 from asyncio import current_task
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from math import inf
 from time import perf_counter
 from typing import Any, Final
@@ -52,6 +52,29 @@ class _Expiry(weakref.ref["SourceReader"]):
             reader._expire()
 
 
+class _Begun:
+    """An awaitable that was run up to its first wait; awaiting it goes on from there."""
+
+    __slots__ = ("_awaitable", "_waits_for")
+
+    def __init__(self, awaitable: Any, waits_for: Any) -> None:
+        self._awaitable = awaitable
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    sent = yield waits_for
+                except BaseException as exc:
+                    waits_for = self._awaitable.throw(exc)
+                else:
+                    waits_for = self._awaitable.send(sent)
+        except StopIteration as stop:
+            return stop.value
+
+
 class SourceReader:
     """Reads one async iterator, one read at a time.
 
@@ -61,9 +84,14 @@ class SourceReader:
         insist_s: How long a source may go on after an interruption before it is interrupted again.
     """
 
+    __slots__ = (
+        "__weakref__", "_anext", "_cancels_before", "_expires", "_expiry", "_insist_s", "_loop", "_open",
+        "_our_cancels", "_scope", "_slot", "_source", "awaited_by", "interrupted", "over", "read_by",
+    )  # fmt: skip
+
     def __init__(self, source: AsyncIterator[Any], *, expires: float | None = None, insist_s: float = inf) -> None:
         self._source = source
-        self._anext = source.__anext__
+        self._anext: Callable[[], Awaitable[Any]] = source.__anext__
         self._expires = expires
         self._insist_s = insist_s
         self.over = False
@@ -133,6 +161,30 @@ class SourceReader:
             return self._anext()
         except BaseException as exc:
             return _raising(exc)
+
+    def run_on(self) -> bool:
+        """Return whether the source comes to its end without a wait. If not, the next `read` says what it came to.
+
+        For the last step of a source that is expected to have nothing more to say: it costs no deadline.
+        """
+        if self.interrupted or type(self._source) is not types.AsyncGeneratorType:
+            return False
+        step: Any = self._anext()
+        try:
+            waits_for = step.send(None)
+        except StopAsyncIteration:
+            self.over = True
+            return True
+        except StopIteration as stop:
+            item = stop.value
+            self._anext = lambda: _said(item)
+        except BaseException as exc:
+            raised = exc
+            self._anext = lambda: _raising(raised)
+        else:
+            begun = _Begun(step, waits_for)
+            self._anext = lambda: begun
+        return False
 
     def _opened(self) -> bool:
         """Find out which loop this is, at the first read; return whether `step` can be taken."""
@@ -291,3 +343,7 @@ def _holds(exc: BaseException, kinds: type[BaseException] | tuple[type[BaseExcep
 
 async def _raising(exc: BaseException) -> Any:
     raise exc
+
+
+async def _said(item: Any) -> Any:
+    return item

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-import msgspec
 
 from adapter_api.answers import contract_error
 from adapter_api.errors import AdapterError, DeadlineExceeded, ProtocolViolation, StreamIncomplete
@@ -145,6 +144,8 @@ class TokenStream:
                     self._reading = False
                     if self._rested is not None:
                         self._rest()
+                    return self._ready.pop()
+                if outcome is not None and self._ends_at_once(outcome):
                     return self._ready.pop()
                 await self._fill(outcome=outcome)
                 return self._ready.pop()
@@ -397,7 +398,7 @@ class TokenStream:
                 outcome = exc
                 break
             running, due = grammar.running, grammar.next_index
-            if isinstance(event, Terminal):
+            if type(event) is End or isinstance(event, Terminal):
                 outcome = event
             else:
                 ready.append(event)
@@ -408,6 +409,16 @@ class TokenStream:
         ready.reverse()
         self._ready = ready
         return outcome
+
+    def _ends_at_once(self, outcome: Terminal | ProtocolViolation) -> bool:
+        """Conclude, if the generator runs past its terminal without a wait, as it does when all is said and closed."""
+        source = self._source
+        if isinstance(outcome, ProtocolViolation) or not source.run_on():
+            return False
+        source.forget()
+        self._over(outcome)
+        self._rest()
+        return True
 
     async def _conclude(self, outcome: Terminal | ProtocolViolation) -> None:
         if isinstance(outcome, ProtocolViolation):
@@ -446,8 +457,8 @@ class TokenStream:
         if self._stop is not None:
             self._ready.clear()
             terminal = self._stopped()
-        if isinstance(terminal, End) and terminal.timings is None:
-            terminal = msgspec.structs.replace(terminal, timings=self._timings())
+        if type(terminal) is End and terminal.timings is None:
+            terminal = End(finish_reason=terminal.finish_reason, usage=terminal.usage, timings=self._timings())
         if terminal is not None:
             self._ready.insert(0, terminal)
         self.terminal = terminal

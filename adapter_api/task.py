@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sized
 from itertools import islice
 from math import isfinite
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -82,6 +82,8 @@ def _is_encodable(text: str) -> str:
 
 def _is_number(value: Any) -> Any:
     """Refuse what only looks like a number: `true`, and a number in quotes."""
+    if type(value) is int or type(value) is float:  # as most are; the rest asks thoroughly
+        return value
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ValueError("must be a number, not true, false or a text")
     return value
@@ -95,7 +97,9 @@ def _is_no_deeper(value: dict[str, Any]) -> dict[str, Any]:
 
 def _require_at_most(value: Any, most: int, what: str) -> Any:
     """Refuse a collection before each of its members is looked at."""
-    if isinstance(value, Sized) and not isinstance(value, str | bytes) and len(value) > most:
+    # A dict and a list first, which most are: to ask whether something is `Sized` takes longer.
+    counts = type(value) in (dict, list) or (isinstance(value, Sized) and not isinstance(value, str | bytes))
+    if counts and len(value) > most:
         raise ValueError(f"has {len(value)} {what}; there may be {most}")
     return value
 
@@ -109,8 +113,14 @@ _B64_STEP = 2**20
 Text = Annotated[str, AfterValidator(_is_encodable)]
 _NUMBER = BeforeValidator(_is_number)
 JsonObject = Annotated[dict[str, Any], AfterValidator(_is_no_deeper)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), AfterValidator(_is_encodable)]
-SessionId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_is_encodable)]
+# A text whose length is looked at has to be encodable for that.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
+SessionId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+def _no_map() -> Mapping[str, Any]:
+    return _EMPTY
 
 
 def _frozen_map(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -120,11 +130,18 @@ def _frozen_map(value: Mapping[str, Any]) -> Mapping[str, Any]:
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    _most_fields: ClassVar[int]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls._most_fields = len(cls.model_fields) + _UNKNOWN_FIELDS
+
     @model_validator(mode="before")
     @classmethod
     def _has_few_unknown_fields(cls, value: Any) -> Any:
         """Refuse a million of unknown fields at once, not one by one."""
-        if isinstance(value, Mapping) and len(value) > len(cls.model_fields) + _UNKNOWN_FIELDS:
+        if (type(value) is dict or isinstance(value, Mapping)) and len(value) > cls._most_fields:
             first = islice((name for name in value if name not in cls.model_fields), _UNKNOWN_FIELDS)
             more = len(value) - sum(name in value for name in cls.model_fields) - _UNKNOWN_FIELDS
             raise ValueError(f"unknown fields: {', '.join(map(_step, first))}; and {more} more")
@@ -347,7 +364,7 @@ class TaskRequest(_Frozen):
     )
     chat_template_kwargs: Annotated[Mapping[str, JsonValue], AfterValidator(_frozen_map), PlainSerializer(dict)] = (
         Field(
-            default_factory=lambda: MappingProxyType({}),
+            default_factory=_no_map,
             repr=False,
             description="values that the chat template of `messages` finds, as `enable_thinking`",
         )
@@ -393,8 +410,8 @@ class TaskRequest(_Frozen):
         default=None, description="seconds for the whole task, from submission"
     )
     session_id: SessionId | None = None
-    parameters: Annotated[Mapping[str, ParameterValue], AfterValidator(_frozen_map), PlainSerializer(dict)] = Field(
-        default_factory=lambda: MappingProxyType({}),
+    parameters: Annotated[Mapping[str, ParameterValue], PlainSerializer(dict)] = Field(
+        default_factory=_no_map,
         repr=False,
         description="passed to the engine as they are; keys are `<engine>.<name>`, as in `triton.lora_name`",
     )
@@ -474,7 +491,7 @@ class TaskRequest(_Frozen):
                 shown = _step(key)
                 raise ValueError(f"key {shown!r} needs its engine's namespace, as in 'triton.{shown}'")
             require_parameter(key, each)
-        return value
+        return _frozen_map(value)
 
     @field_validator("chat_template_kwargs")
     @classmethod

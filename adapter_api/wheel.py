@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 _FINE_S, _MIDDLE_S, _COARSE_S = 0.005, 0.05, 0.5
@@ -33,7 +35,10 @@ class Wheel:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._now = loop.time
+        # What asyncio's own loops do for it, without a call of Python's.
+        plain = type(loop).time is asyncio.BaseEventLoop.time
+        self.now: Callable[[], float] = time.monotonic if plain else loop.time
+        """The event loop's clock."""
         self._slots: dict[float, Slot] = {}
         self._order: list[float] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -41,7 +46,7 @@ class Wheel:
     def after(self, seconds: float, entry: Due) -> Slot:
         """Watch `entry`, which is kept alive meanwhile; to take it out, discard it from the set that is returned."""
         grain = _FINE_S if seconds < _FINE_BELOW_S else _MIDDLE_S if seconds < _MIDDLE_BELOW_S else _COARSE_S
-        due = (int((self._now() + seconds) / grain) + 1) * grain
+        due = (int((self.now() + seconds) / grain) + 1) * grain
         slot = self._slots.get(due)
         if slot is None:
             slot = self._slots[due] = set()
@@ -58,7 +63,7 @@ class Wheel:
 
     def _look(self) -> None:
         self._timer = None
-        now = self._now()
+        now = self.now()
         while self._order and self._order[0] <= now:
             slot = self._slots.pop(heapq.heappop(self._order))
             # One by one: whoever hears that its time is up may take others out.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from adapter_api import DeadlineExceeded, DeadlineStage
@@ -38,8 +37,8 @@ class Watchdog:
 
     def start(self) -> None:
         """Begin to watch."""
-        now = asyncio.get_running_loop().time()
-        self._slot = self._wheel.after(min(self._first_s, self._gap_s, self._ends - now), self)
+        patience, left = min(self._first_s, self._gap_s), self._ends - self._wheel.now()
+        self._slot = self._wheel.after(patience if patience < left else left, self)
 
     def stop(self) -> None:
         """Watch no longer, for good."""
@@ -65,7 +64,7 @@ class Watchdog:
     def time_is_up(self) -> None:
         """See whether it is: the wheel calls this when it may be."""
         self._slot = None
-        now = asyncio.get_running_loop().time()
+        now = self._wheel.now()
         limit = self._gap_s if self.first_seen else self._first_s
         since = self.waiting_since
         if now >= self._ends:

@@ -4,7 +4,9 @@ It speaks as much HTTP/2 and gRPC as Triton's clients need, keeps to their flow 
 vLLM backend: `text` answers with the text only, as before Triton 24.12; `counted` puts the finish reason and the token
 counts into every reply for a client that asks, as one may since. How to shoot is in the prompt: `cannon 200 64 0` is
 200 tokens, 64 per socket write (of whichever streams are at it), without a pause; a pause in ms comes after each token
-of a stream.
+of a stream. `stamped 150 20 1` is 150 tokens, one per 20 ms of the clock, whose text is the moment at which each is
+sent (`time.monotonic_ns`, in hexadecimal digits): those of all streams at the same moment, as from an engine that works
+on them together, or, with 8 for the 1, at 8 moments that lie evenly in those 20 ms.
 
 `python benchmarks/cannon.py` prints its port and runs until its standard input ends.
 """
@@ -15,6 +17,7 @@ import asyncio
 import re
 import struct
 import sys
+import time
 from collections import deque
 from functools import cache
 
@@ -23,7 +26,9 @@ from triton_adapter.wire import v2_pb2 as v2
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
 _PREFACE = 24
-_ORDER = re.compile(rb"cannon (\d+) (\d+) (\d+)")
+_ORDER = re.compile(rb"(cannon|stamped) (\d+) (\d+) (\d+)")
+_STAMP = "0" * 16
+_STAMPED_BURST = 64
 # `:status: 200` and `content-type: application/grpc`; `grpc-status: 0`. Literals: no table to keep.
 _RESPONSE_HEADERS = b"\x88\x0f\x10\x10application/grpc"
 _TRAILERS = b"\x00\x0bgrpc-status\x010"
@@ -51,10 +56,21 @@ def tokens_of(model: str, count: int) -> list[bytes]:
     return [grpc_message(_reply(model, index, final=index == count - 1)) for index in range(count)]
 
 
-def _reply(model: str, index: int, *, final: bool) -> bytes:
+@cache
+def stamped_tokens_of(model: str, count: int) -> list[bytes]:
+    """Return the same with room for a moment in place of each text."""
+    return [grpc_message(_reply(model, index, _STAMP, final=index == count - 1)) for index in range(count)]
+
+
+def stamped(message: bytes) -> bytes:
+    """Return a message with the moment in its place."""
+    return message.replace(_STAMP.encode(), b"%016x" % time.monotonic_ns(), 1)
+
+
+def _reply(model: str, index: int, text: str = "", *, final: bool) -> bytes:
     response = v2.ModelInferResponse(model_name=model, model_version="1")
     response.parameters["triton_final_response"].bool_param = final
-    outputs = [("text_output", "BYTES", _framed(text_of(index)))]
+    outputs = [("text_output", "BYTES", _framed(text or text_of(index)))]
     if model == "counted":
         outputs += [
             ("finish_reason", "BYTES", _framed("length" if final else "None")),
@@ -89,6 +105,11 @@ def _config(request: bytes) -> v2.ModelConfig:
     return config_of(signature, name, decoupled=True, max_batch_size=0, seed="seed")
 
 
+def _next_moment(now: float, every_s: float, share: float) -> float:
+    """Return the first moment from now on that lies at this share of a period."""
+    return (now // every_s + 1 + share) * every_s
+
+
 class Call:
     """One request, and what is left to send of its answer."""
 
@@ -100,6 +121,8 @@ class Call:
         self.messages: list[bytes] = []
         self.sent = 0
         self.pause_s = 0.0
+        self.due: float | None = None
+        """When the next token is to go out, by the clock of the event loop; `None` where that does not matter."""
 
 
 class Cannon(asyncio.Protocol):
@@ -183,12 +206,23 @@ class Cannon(asyncio.Protocol):
         request = bytes(call.received[5:])
         order = _ORDER.search(request)
         if b"/ModelStreamInfer" in call.path and order is not None:
-            count, self._burst, pause_ms = map(int, order.groups())
-            call.pause_s = pause_ms / 1000
-            call.messages = tokens_of("counted" if b"return_num_output_tokens" in request else "text", count)
+            model = "counted" if b"return_num_output_tokens" in request else "text"
+            count, second, third = map(int, order.groups()[1:])
+            if order[1] == b"stamped":
+                call.messages, call.pause_s, self._burst = (
+                    stamped_tokens_of(model, count),
+                    second / 1000,
+                    _STAMPED_BURST,
+                )
+                call.due = _next_moment(self._loop.time(), call.pause_s, (stream // 2 % third) / third)
+            else:
+                call.messages, call.pause_s, self._burst = tokens_of(model, count), third / 1000, second
         else:
             call.messages = [grpc_message(_answer(call.path, request))]
         self.transport.write(frame(HEADERS, 4, stream, _RESPONSE_HEADERS))
+        if call.due is not None:
+            self._loop.call_at(call.due, self._again, call)
+            return
         self._firing.append(call)
         self._schedule()
 
@@ -233,11 +267,16 @@ class Cannon(asyncio.Protocol):
         call.window -= len(message)
         self._window -= len(message)
         call.sent += 1
+        if call.due is not None:
+            message = stamped(message)
         data = frame(DATA, 0, call.stream, message)
         if call.sent == len(call.messages):
             self._end(call)
             return data + frame(HEADERS, 5, call.stream, _TRAILERS)
-        if call.pause_s:
+        if call.due is not None:
+            call.due += call.pause_s
+            self._loop.call_at(call.due, self._again, call)
+        elif call.pause_s:
             self._loop.call_later(call.pause_s, self._again, call)
         else:
             self._firing.append(call)

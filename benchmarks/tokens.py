@@ -2,9 +2,9 @@
 
 Two baselines: tritonclient for the text alone, and tritonclient for all that `submit` brings (`clients.py`). CPU time
 is the process's, of all threads; server and client are different processes. The clients take turns within each round,
-and every text, finish reason and count is checked. Each figure is the median of the rounds with their range. A ratio is
-the baseline's cost over the client's, so more than 1 means that the client is cheaper: round by round, and of the best
-rounds, which a machine that does other things as well disturbs least.
+on uvloop too where that is installed, and every text, finish reason and count is checked. Each figure is the median of
+the rounds with their range. A ratio is the baseline's cost over the client's, so more than 1 means that the client is
+cheaper: round by round, and of the best rounds, which a machine that does other things as well disturbs least.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import argparse
 import asyncio
 import gc
 import json
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -42,6 +43,15 @@ from triton_adapter import TritonAdapter, TritonSettings
 
 BASELINES = (TEXT_ONLY, SAME_WORK)
 OVER_GRPCIO = "submit, over grpcio"
+ON_UVLOOP = ", uvloop"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A client, and the event loop in which it was opened."""
+
+    client: Client
+    runner: asyncio.Runner
 
 
 @dataclass(frozen=True)
@@ -111,13 +121,13 @@ async def sample(client: Client, row: Row) -> tuple[Sample, str, Told | None]:
     return Sample(cpu / row.units * 1e6, rate, first * 1e6), answers[0].text, answers[0].told
 
 
-async def measure(row: Row, contenders: dict[str, Client], rounds: int) -> dict[str, list[Sample]]:
+def measure(row: Row, contenders: dict[str, Contender], rounds: int) -> dict[str, list[Sample]]:
     texts = {"".join(map(text_of, range(row.order.tokens)))} if row.order.model != "tinylm" else set()
     told: set[Told] = set()
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     for number in range(-1, rounds):
-        for name, client in contenders.items():
-            taken, text, said = await sample(client, row)
+        for name, contender in contenders.items():
+            taken, text, said = contender.runner.run(sample(contender.client, row))
             texts.add(text)
             told |= {said} - {None}
             if len(texts) > 1 or len(told) > 1:
@@ -157,31 +167,52 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": median(values), "min": min(values), "max": max(values)}
 
 
-async def run(address: str, rows: list[Row], rounds: int) -> list[dict[str, object]]:
-    async with (
-        TritonAdapter(TritonSettings(url=f"grpc://{address}")) as adapter,
-        TritonAdapter(TritonSettings(url=f"grpc://{address}", transport="grpcio")) as by_grpcio,
-        tc.InferenceServerClient(address) as rival,
-        grpc.aio.insecure_channel(address) as channel,
-    ):
-        bare = partial(by_grpc_aio, service_pb2_grpc.GRPCInferenceServiceStub(channel))
-        contenders = clients(adapter, rival) | {GRPC_AIO: bare, OVER_GRPCIO: partial(by_submit, by_grpcio)}
-        return [summary(row, await measure(row, contenders, rounds)) for row in rows]
+def run(address: str, rows: list[Row], rounds: int) -> list[dict[str, object]]:
+    with ExitStack() as stack:
+        contenders: dict[str, Contender] = {}
+        for on, make_loop in _loops().items():
+            runner = stack.enter_context(asyncio.Runner(loop_factory=make_loop))
+            opened = AsyncExitStack()
+            stack.callback(lambda runner=runner, opened=opened: runner.run(opened.aclose()))
+            found = runner.run(_opened(opened, address))
+            names = (TEXT_ONLY, "submit") if on else tuple(found)
+            contenders |= {name + on: Contender(found[name], runner) for name in names}
+        return [summary(row, measure(row, contenders, rounds)) for row in rows]
+
+
+def _loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Return what makes the loops to measure on, by what the names of clients end with."""
+    found: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"": asyncio.new_event_loop}
+    with suppress(ImportError):
+        import uvloop
+
+        found[ON_UVLOOP] = uvloop.new_event_loop
+    return found
+
+
+async def _opened(stack: AsyncExitStack, address: str) -> dict[str, Client]:
+    adapter = await stack.enter_async_context(TritonAdapter(TritonSettings(url=f"grpc://{address}")))
+    by_grpcio = TritonSettings(url=f"grpc://{address}", transport="grpcio")
+    over_grpcio = await stack.enter_async_context(TritonAdapter(by_grpcio))
+    rival = await stack.enter_async_context(tc.InferenceServerClient(address))
+    channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
+    bare = partial(by_grpc_aio, service_pb2_grpc.GRPCInferenceServiceStub(channel))
+    return clients(adapter, rival) | {GRPC_AIO: bare, OVER_GRPCIO: partial(by_submit, over_grpcio)}
 
 
 def show(results: list[dict[str, object]]) -> None:
     against = "".join(f"{base + ' / this':>34}" for base in BASELINES)
-    print(f"{'':38}{'client':26}{'cost':>24}{against}{'tokens/s':>10}")
+    print(f"{'':38}{'client':34}{'cost':>24}{against}{'tokens/s':>10}")
     for found in results:
         by_client = {name: figures for name, figures in found.items() if isinstance(figures, dict)}
         titles = [found["row"], f"  {found['unit']}", *[""] * len(by_client)]
         for title, (name, figures) in zip(titles, by_client.items(), strict=False):
             cost, rate = _text(figures["cpu_us"], 1), figures["tokens_per_s"]["median"]
-            print(f"{title:38}{name:26}{cost:>24}{_ratios(figures['cheaper_than'])}{rate:10.0f}")
+            print(f"{title:38}{name:34}{cost:>24}{_ratios(figures['cheaper_than'])}{rate:10.0f}")
         for name, figures in by_client.items():
             if "first_token_us" in figures:
                 first = _text(figures["first_token_us"], 0)
-                print(f"{'  µs to the first token, p50':38}{name:26}{first:>24}"
+                print(f"{'  µs to the first token, p50':38}{name:34}{first:>24}"
                       f"{_ratios(figures['first_token_sooner_than'])}")  # fmt: skip
 
 
@@ -211,7 +242,7 @@ def main() -> None:
             if rows:
                 started = stack.enter_context(server())
                 address = started if isinstance(started, str) else started.grpc_url.removeprefix("grpc://")
-                results += asyncio.run(run(address, rows, options.rounds))
+                results += run(address, rows, options.rounds)
     if options.json:
         print(json.dumps(results))
         return

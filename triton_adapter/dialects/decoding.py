@@ -139,6 +139,11 @@ class Assembler(Protocol):
 class TextDecoder:
     """A `TaskDecoder` for replies whose text one output holds, in the form that the assembler reads."""
 
+    __slots__ = (
+        "_assembler", "_figures", "_first", "_index", "_last", "_like", "_reading", "_scorer", "_stopping",
+        "_text_output", "_tokens_out", "_tokens_output", "done",
+    )  # fmt: skip
+
     def __init__(self, reading: Reading, assembler: Assembler | None = None) -> None:
         self.done = False
         self._reading = reading

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from adapter_api import (
     AdapterError,
@@ -56,6 +56,21 @@ class Failure(NamedTuple):
     until: float
 
 
+class Running(Protocol):
+    """A task that holds a slot, for who cancels it."""
+
+    @property
+    def sent(self) -> bool:
+        """Whether the engine may have it."""
+
+    @property
+    def mode(self) -> CancelMode:
+        """What cancelling it can do."""
+
+    def stop_too(self) -> None:
+        """Have the engine asked to stop it also by other means than closing its call."""
+
+
 class Engine:
     """One Triton, as the adapter knows it."""
 
@@ -74,6 +89,8 @@ class Engine:
         self.cancels = CancelLimiter(settings.max_concurrent_cancels)
         self.sequences = SequenceOrder()
         self.shared_memory = SharedMemory(transport, settings)
+        self.running: dict[str, Running] = {}
+        """Tasks that hold a slot, by their `job_id`."""
         self._failures: dict[str, Failure] = {}
         """Models whose last request died or hung."""
         self._sees_images: dict[str, bool] = {}
@@ -82,6 +99,8 @@ class Engine:
         self._asking: asyncio.Task[Server] | None = None
         self._version: tuple[Server, ModelSchema, str | None] | None = None
         """What the last task was told, and of what that was made."""
+        self._cancels_like: tuple[ModelSchema, CancelMode] | None = None
+        """What cancelling does, of the model that was asked about last."""
         self.shapes: Recent[Any] = Recent(_SHAPES)
         """What tasks that differ in their prompts only have in common (`tasks/plan.py`)."""
         self.messages: Recent[Constant] = Recent(_SHAPES)
@@ -109,7 +128,9 @@ class Engine:
 
     def cancel_mode(self, schema: ModelSchema) -> CancelMode:
         """Return what cancelling a call to a model does."""
-        return cancel_mode(schema, self.transport.traits)
+        if self._cancels_like is None or self._cancels_like[0] is not schema:
+            self._cancels_like = schema, cancel_mode(schema, self.transport.traits)
+        return self._cancels_like[1]
 
     def follow(self, schema: ModelSchema) -> Follow | None:
         """Return what takes over a call for one answer that nobody waits for any more, where cancelling would only hide

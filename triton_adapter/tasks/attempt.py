@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
+from typing import TypeGuard
 
 from adapter_api import (
     AdapterError,
@@ -17,15 +18,15 @@ from adapter_api import (
     TaskRequest,
     Unsupported,
 )
+from adapter_api.wheel import wheel
 from adapter_kit.chat_template import rendered
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from triton_adapter.engine.draining import Drainable, give_up
 from triton_adapter.engine.engine import Engine
 from triton_adapter.schema import ModelSchema, Reply, Run
-from triton_adapter.tasks.plan import Plan, Shape, make_plan, shape_key
-from triton_adapter.transports.base import StreamCall, runs_of, settle
-from triton_adapter.wire.request import WireRequest
+from triton_adapter.tasks.plan import Asked, Plan, Shape, make_plan, shape_key
+from triton_adapter.transports.base import PromptCall, StreamCall, prompt, settle
 from triton_adapter.wire.status import error_for
 
 
@@ -35,18 +36,26 @@ class Attempt:
     What it leaves behind is for the reading: the plan, the call, and the watchdog that ends a read that takes too long.
     """
 
-    plan: Plan
+    # A thousand streams may be silent at once: without slots each of these would take 800 bytes more.
+    __slots__ = (
+        "_ends", "_retries", "_total_s", "call", "engine", "job_id", "model", "now", "plan", "prompt", "sent",
+        "submitted", "task", "watch",
+    )  # fmt: skip
+
+    plan: Plan | Asked
     watch: Watchdog
     now: Callable[[], float]
     """The event loop's clock, by which deadlines go."""
 
     def __init__(self, engine: Engine, task: TaskRequest) -> None:
         self.engine = engine
+        self.job_id, self.model = task.job_id, task.model
         self.task = task
+        """Only until `answering`."""
         self.call: StreamCall | None = None
         """The call that is under way; `None` for a model that answers once, and when nothing is left to cancel."""
-        self.read: Callable[[], Awaitable[Sequence[Reply | Run]]] | None = None
-        """Reads the call."""
+        self.prompt: PromptCall | None = None
+        """The same, if it tells without a wait what there is."""
         self.sent = False
         """Whether the engine may have the task."""
         self.submitted = perf_counter()
@@ -57,7 +66,7 @@ class Attempt:
     @property
     def what(self) -> str:
         """The model, as messages name it."""
-        return self.engine.what(self.task.model)
+        return self.engine.what(self.model)
 
     @property
     def mode(self) -> CancelMode:
@@ -75,12 +84,13 @@ class Attempt:
     @property
     def remaining_s(self) -> float:
         """What is left of the task's time; never nothing, for time-outs that take no zero."""
-        return max(self._ends - self.now(), 0.001)
+        left = self._ends - self.now()
+        return left if left > 0.001 else 0.001
 
     async def prepare(self) -> Started:
         """Find out what the model speaks, put the task into its tensors, and return the task's first event."""
         # What is left of the time counts from `submit`, not from the first read.
-        self.now = asyncio.get_running_loop().time
+        self.now = wheel().now
         self._ends = self.now() + self._total_s - (perf_counter() - self.submitted)
         engine, task = self.engine, self.task
         schema = engine.schemas.known(task.model, task.model_version)
@@ -90,8 +100,8 @@ class Attempt:
             except AdapterError as exc:
                 if not await self._again(exc):
                     raise
-        self.plan = await self._make_plan(schema)
-        return self.plan.started(engine.settings, engine.known_version(schema) or await engine.version(schema))
+        self.plan = plan = self._like_others(schema) or await self._make_plan(schema)
+        return plan.started(engine.settings, engine.known_version(schema) or await engine.version(schema))
 
     async def send(self) -> None:
         """Send the task, and watch the time from now on."""
@@ -105,6 +115,7 @@ class Attempt:
             total_s=self._total_s,
         )
         self.watch.start()
+        self.sent = True
         await self._send()
 
     async def first_replies(self) -> Sequence[Reply | Run]:
@@ -115,8 +126,8 @@ class Attempt:
             if watch.stage is not None:
                 raise watch.error(self.what)
             try:
-                replies = await (self._answer() if self.read is None else self.read())
-                if not replies or not await self._refused_as_outdated(replies[0]):
+                replies = await self._next()
+                if not replies or not _is_refusal(first := replies[0]) or not await self._refused_as_outdated(first):
                     break
             except (AdapterError, asyncio.CancelledError) as exc:
                 error = self.read_error(exc)
@@ -127,6 +138,18 @@ class Attempt:
         if not replies:
             raise self.incomplete()
         return replies
+
+    def let_go(self) -> StreamCall | None:
+        """Watch the time no longer, and return the call if it may still have to be cancelled."""
+        self.watch.stop()
+        call, self.call, self.prompt = self.call, None, None
+        return call
+
+    def answering(self) -> None:
+        """Let go of what a new attempt would need: the answer has begun, and will go on for a while."""
+        if isinstance(self.plan, Plan):
+            self.plan = self.plan.answering()
+            del self.task
 
     def read_error(self, error: AdapterError | asyncio.CancelledError) -> AdapterError | asyncio.CancelledError:
         """Return what a read that failed comes to: the deadline that ran out, if one did, and else `error` itself."""
@@ -145,34 +168,42 @@ class Attempt:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     async def _send(self) -> None:
-        self.sent = True
-        if not self.plan.streaming:
+        plan = self.plan
+        assert isinstance(plan, Plan), "nothing is sent again once the answer has begun"
+        if not plan.streaming:
             return
         drained = self._planned_mode == "client_only"
         # Our own deadlines come first; a call that is drained after them needs time for that.
         extra_s = 1 + (self.engine.settings.drain_timeout_s if drained else 0)
+        transport = self.engine.transport
         while True:
+            remaining_s = self.remaining_s
             try:
-                call = await self.engine.transport.stream(
-                    self._request(),
-                    timeout_s=self.remaining_s + extra_s,
+                call = await transport.stream(
+                    plan.request(remaining_s, transport.traits),
+                    timeout_s=remaining_s + extra_s,
                     trace=self.task.trace_headers,
                 )
                 self.call = Drainable(call) if drained else call
-                self.read = runs_of(self.call)
+                self.prompt = prompt(self.call)
                 return
             except AdapterError as exc:
                 if not await self._again(exc):
                     raise
 
-    def _request(self) -> WireRequest:
-        return self.plan.request(self.remaining_s, self.engine.transport.traits)
+    async def _next(self) -> Sequence[Reply | Run]:
+        if (call := self.prompt) is not None:
+            while (replies := call.take_runs()) is None:
+                await call.arrival()
+            return replies
+        return await (self._answer() if self.call is None else self.call.read())
 
     async def _answer(self) -> list[Reply]:
-        engine = self.engine
+        engine, plan, remaining_s = self.engine, self.plan, self.remaining_s
+        assert isinstance(plan, Plan)
         reply = await engine.transport.infer(
-            self._request(), timeout_s=self.remaining_s, trace=self.task.trace_headers,
-            follow=engine.follow(self.plan.schema),
+            plan.request(remaining_s, engine.transport.traits), timeout_s=remaining_s,
+            trace=self.task.trace_headers, follow=engine.follow(plan.schema),
         )  # fmt: skip
         reply.final = True
         return [reply]
@@ -188,12 +219,10 @@ class Attempt:
             return True
         return False
 
-    async def _refused_as_outdated(self, reply: Reply | Run) -> bool:
+    async def _refused_as_outdated(self, reply: Reply) -> bool:
         """Send the task again, in new tensors, when a stream's first word is that the old ones do not fit."""
-        if isinstance(reply, Run) or reply.error is None or reply.final is not None:
-            return False
         call = self.call
-        if not await self._planned_anew(error_for(None, reply.error, what=self.what, request_id=self.task.job_id)):
+        if not await self._planned_anew(error_for(None, reply.error or "", what=self.what, request_id=self.job_id)):
             return False
         if call is not None and not await settle(call):
             call.cancel()
@@ -210,18 +239,28 @@ class Attempt:
         if schema == self.plan.schema:
             return False
         self.plan = await self._make_plan(schema)
-        self.call = self.read = None
+        self.call = self.prompt = None
         return True
+
+    def _like_others(self, schema: ModelSchema) -> Plan | None:
+        """Return the plan of a task that differs from others in its prompt only."""
+        task = self.task
+        if task.prompt is None or (key := shape_key(task)) is None:
+            return None
+        shape: Shape | None = self.engine.shapes.get(key)
+        if shape is None or shape.schema is not schema:
+            return None
+        try:
+            return shape.plan(task, task, task.prompt)
+        except UnicodeEncodeError:
+            return None  # `_make_plan` says it, with the name of the input
 
     async def _make_plan(self, schema: ModelSchema) -> Plan:
         task, shapes = self.task, self.engine.shapes
         key = shape_key(task)
-        shape: Shape | None = None if key is None else shapes.get(key)
+        shape: Shape | None = None if key is None or task.prompt is not None else shapes.get(key)
         if shape is not None and shape.schema is schema:
-            if task.prompt is not None:
-                given, prompt = task, task.prompt
-            else:
-                given, prompt = await rendered(task, partial(shape.given, task))
+            given, prompt = await rendered(task, partial(shape.given, task))
             try:
                 return shape.plan(task, given, prompt)
             except UnicodeEncodeError:
@@ -236,3 +275,8 @@ class Attempt:
     def _expire(self) -> None:
         if self.call is not None:
             give_up(self.call)
+
+
+def _is_refusal(reply: Reply | Run) -> TypeGuard[Reply]:
+    """Whether a stream's first word is that the request is not taken."""
+    return type(reply) is Reply and reply.error is not None and reply.final is None

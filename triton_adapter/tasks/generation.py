@@ -15,6 +15,8 @@ from triton_adapter.tasks.stopping import ask_to_stop, stop_targets
 class Generation:
     """Runs one task. `events` is its generator, to be used once; `mode` is known once the task is under way."""
 
+    __slots__ = ("_attempt", "_engine", "_reading", "_stop_too")
+
     def __init__(self, engine: Engine, task: TaskRequest) -> None:
         self._engine = engine
         self._attempt = Attempt(engine, task)
@@ -34,17 +36,23 @@ class Generation:
 
     def events(self) -> AsyncGenerator[TokenEvent | list[TokenEvent], None]:
         """Yield the task's events; raises the contract's errors. Closing it early stops the engine."""
-        return self._reading.events(self._release)
+        return self._reading.events(self._hold, self._release)
 
     def stop_too(self) -> None:
         """Have the engine asked to stop also by other means than closing the call, where the model has such means."""
         self._stop_too = True
 
+    def _hold(self) -> None:
+        engine = self._engine
+        engine.slots.enter()
+        engine.running[self._attempt.job_id] = self
+
     def _release(self) -> None:
         engine, attempt = self._engine, self._attempt
-        attempt.watch.stop()
         engine.slots.leave()
-        call, attempt.call = attempt.call, None
+        if engine.running.get(attempt.job_id) is self:
+            del engine.running[attempt.job_id]
+        call = attempt.let_go()
         spoken = self._reading.over and not attempt.plan.decoder.done
         if isinstance(call, Drainable):
             # What computes would run on: follow it to its end rather than lose sight of it.
@@ -59,4 +67,4 @@ class Generation:
 
     async def _ask_to_stop(self) -> None:
         attempt = self._attempt
-        await ask_to_stop(self._engine, await stop_targets(self._engine, attempt.plan.schema), attempt.task.job_id)
+        await ask_to_stop(self._engine, await stop_targets(self._engine, attempt.plan.schema), attempt.job_id)

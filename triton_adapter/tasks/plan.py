@@ -19,6 +19,7 @@ from triton_adapter.dialects import Dialect, TaskDecoder, choose_dialect
 from triton_adapter.dialects.conversation import as_prompt, listening
 from triton_adapter.schema import EncodedTask, ModelSchema
 from triton_adapter.settings import ModelOverride, TritonSettings
+from triton_adapter.tasks.texts import Texts
 from triton_adapter.transports.base import Traits
 from triton_adapter.wire.request import Constant, WireRequest, check_parameters
 
@@ -42,6 +43,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     schema: ModelSchema
     encoded: EncodedTask
     decoder: TaskDecoder
+    texts: Texts
     outputs: tuple[RequestedOutput, ...] = ()
     constant: Constant | None = None
     """What the request's message has in common with those of other tasks of its shape."""
@@ -65,8 +67,14 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
             task.model, encoded.inputs, task.model_version or "", task.job_id,
             self.outputs, encoded.parameters,
             priority=priority, queue_timeout_us=queue_timeout_us, empty_final_response=encoded.streaming,
-            private=self.private, schema=schema, constant=self.constant,
+            private=self.texts, schema=schema, constant=self.constant,
         )  # fmt: skip
+
+    def answering(self) -> Asked:
+        """Let go of what only sending needs. A prompt may be most of what a silent stream costs, and its tensors are as
+        much once more."""
+        self.texts.let_go()
+        return Asked(self.schema, self.decoder, self.texts, self.streaming)
 
     def started(self, settings: TritonSettings, engine_version: str | None) -> Started:
         """Return the task's first event."""
@@ -82,23 +90,14 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
             seed=task.seed,
         )
 
-    def private(self) -> list[str]:
-        """Return the task's texts, which no message may quote."""
-        task = self.task
-        if task.prompt is not None:
-            return [task.prompt]
-        calls = (call.arguments for message in task.messages or () for call in message.tool_calls)
-        return [*(message.text for message in task.messages or ()), *calls]
 
-    def quotable(self) -> list[str]:
-        """Return other texts of the task: an engine that quotes one must not be taken at the client's word."""
-        task = self.task
-        texts = [*task.stop, *task.parameters_for("triton")]
-        texts += [value for value in task.parameters.values() if isinstance(value, str)]
-        wanted = task.response_format
-        if wanted is not None:
-            texts += [text for text in (wanted.regex, wanted.grammar) if text is not None]
-        return texts
+class Asked(msgspec.Struct, frozen=True):
+    """What is left of a plan once the answer has begun, and nothing will be sent again."""
+
+    schema: ModelSchema
+    decoder: TaskDecoder
+    texts: Texts
+    streaming: bool
 
 
 class Shape:
@@ -160,6 +159,7 @@ class Shape:
             self.schema,
             EncodedTask(inputs, self._parameters, self._outputs, self._streaming, self._place),
             listening(decoder or self._dialect.decoder(given, self.schema), task, given, self._override),
+            Texts(task),
             self._requested,
             self._constant,
         )
@@ -208,8 +208,9 @@ def make_plan(task: TaskRequest, schema: ModelSchema, override: ModelOverride) -
     # Of an ensemble all: Triton 2.51 fails one that also shows what its members pass on when that is not asked for.
     asked = () if schema.scheduling == "ensemble" else encoded.outputs
     plan = Plan(
-        task, schema, encoded, listening(decoder, task, given, choice.override), tuple(map(RequestedOutput, asked))
-    )
+        task, schema, encoded, listening(decoder, task, given, choice.override), Texts(task),
+        tuple(map(RequestedOutput, asked)),
+    )  # fmt: skip
     if not _may_be_kept(plan):
         return plan, None
     return plan, Shape(plan, dialect, decoder, choice.override, capabilities)

@@ -24,6 +24,7 @@ from adapter_api import (
     TransportError,
     Unsupported,
 )
+from adapter_api.wheel import wheel
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from triton_adapter.codec import count_texts
@@ -58,7 +59,13 @@ async def infer(engine: Engine, request: InferRequest) -> InferResponse:
     # Most have nothing to wait for but the answer.
     engine.slots.enter()
     try:
-        reply = await _ask(engine, request, wire_request(engine, request, schema, ends), schema, ends)
+        message = wire_request(engine, request, schema, ends)
+        try:
+            reply = await engine.transport.infer(
+                message, timeout_s=_left(ends), trace=request.trace_headers, follow=engine.follow(schema)
+            )
+        except AdapterError as exc:
+            reply = await _ask(engine, request, message, schema, ends, failed=exc)
     except AdapterError as exc:
         engine.note_failure(request.model, exc)
         raise
@@ -121,17 +128,26 @@ async def _send(engine: Engine, request: InferRequest, schema: ModelSchema, ends
     return await _ask(engine, request, message, schema, ends)
 
 
-async def _ask(engine: Engine, request: InferRequest, message: WireRequest, schema: ModelSchema, ends: float) -> Reply:
-    retries: Retries | None = None
+async def _ask(
+    engine: Engine,
+    request: InferRequest,
+    message: WireRequest,
+    schema: ModelSchema,
+    ends: float,
+    *,
+    failed: AdapterError | None = None,
+) -> Reply:
+    """Return the answer; `failed` is what came of asking once."""
+    retries = Retries(0 if request.sequence is not None else engine.settings.max_retries)
     while True:
+        if failed is not None and not await retries.again(failed, unsent_only=True, ends=ends):
+            raise failed
         try:
             return await engine.transport.infer(
                 message, timeout_s=_left(ends), trace=request.trace_headers, follow=engine.follow(schema)
             )
         except AdapterError as exc:
-            retries = retries or Retries(0 if request.sequence is not None else engine.settings.max_retries)
-            if not await retries.again(exc, unsent_only=True, ends=ends):
-                raise
+            failed = exc
 
 
 async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[InferResponse]:
@@ -160,7 +176,7 @@ async def infer_stream(engine: Engine, request: InferRequest) -> AsyncIterator[I
     over = settled = shown = unflagged = False
     try:
         while not over:
-            watch.waiting_since = asyncio.get_running_loop().time()
+            watch.waiting_since = wheel().now()
             try:
                 replies = await call.read()
             except (AdapterError, asyncio.CancelledError) as exc:
@@ -308,7 +324,7 @@ def tensors(reply: Reply) -> tuple[Tensor, ...]:
             shape says.
     """
     try:
-        return tuple(_tensor(name, raw) for name, raw in reply.outputs.items())
+        return tuple([_tensor(name, raw) for name, raw in reply.outputs.items()])
     except InvalidRequest as exc:
         raise ProtocolViolation(f"the engine sent an output that is none: {exc.message}") from exc
 
@@ -343,8 +359,8 @@ async def _ending(ends: float, what: str) -> AsyncIterator[None]:
 
 def _ends(engine: Engine, request: InferRequest) -> float:
     total_s = engine.settings.timeout_s if request.timeout_s is None else request.timeout_s
-    return asyncio.get_running_loop().time() + total_s
+    return wheel().now() + total_s
 
 
 def _left(ends: float) -> float:
-    return max(ends - asyncio.get_running_loop().time(), 0.001)
+    return max(ends - wheel().now(), 0.001)

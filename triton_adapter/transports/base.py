@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from adapter_api import AdapterError, Capability, DeadlineStage
 from adapter_api.task import TraceHeaders
@@ -61,12 +61,20 @@ def has_settled(call: StreamCall) -> bool:
     return getattr(call, "settled", False)
 
 
-def runs_of(call: StreamCall) -> Callable[[], Awaitable[Sequence[Reply | Run]]]:
-    """Return what reads a call as `StreamCall.read` does, with bursts of tokens as `Run`s where the call tells them.
+class PromptCall(StreamCall, Protocol):
+    """A `StreamCall` that tells without a wait what there is: a coroutine per token costs time, and memory while the
+    engine is silent."""
 
-    Such a call has a method `read_runs`.
-    """
-    return getattr(call, "read_runs", call.read)
+    def take_runs(self) -> Sequence[Reply | Run] | None:
+        """Return what `read` does, with bursts of tokens as runs, or `None` when nothing has come; raises as that."""
+
+    def arrival(self) -> asyncio.Future[None]:
+        """Return what is done once `take_runs` may have something; to be awaited at once."""
+
+
+def prompt(call: StreamCall) -> PromptCall | None:
+    """Return the call if it is one that tells without a wait what there is."""
+    return cast(PromptCall, call) if hasattr(call, "take_runs") else None
 
 
 async def settle(call: StreamCall, within_s: float = _SETTLE_S) -> bool:

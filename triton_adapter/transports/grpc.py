@@ -19,20 +19,16 @@ from google.protobuf.message import DecodeError
 from adapter_api import (
     AdapterClosed,
     AdapterError,
-    ConfigurationError,
     DeadlineExceeded,
     DeadlineStage,
     ProtocolViolation,
 )
 from adapter_api.task import TraceHeaders
-from adapter_kit.tls import TlsMaterial
 from triton_adapter.schema import Reply
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow, answered_or_followed
-from triton_adapter.transports.cancel_limiter import CancelLimiter
-from triton_adapter.transports.credentials import Metadata
+from triton_adapter.transports.grpc_way import GrpcWay
 from triton_adapter.transports.hung_up import hung_up
-from triton_adapter.transports.ways import GRPC
 from triton_adapter.wire.reply import parse_reply
 from triton_adapter.wire.request import WireRequest, serialize
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
@@ -48,30 +44,15 @@ _CALL_TASKS = ("_AioCall._handle_status_once_received", "UnaryUnaryCall._invoke"
 _COMPRESSION = {None: None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
-class GrpcTransport:
+class GrpcTransport(GrpcWay):
     """A `Transport` over one gRPC channel, made in the event loop that first uses it."""
 
-    traits = GRPC
-    """What this way can do."""
-
     def __init__(self, settings: TritonSettings, *, why: str = "") -> None:
-        self._settings = settings
+        super().__init__(settings)
         self.kind = f"grpcio ({why})" if why else "grpcio"
         """What carries the calls, and why."""
-        self._address = settings.address
-        self._where = str(self._address)
-        self._metadata = Metadata(settings)
-        self._tls = TlsMaterial(settings.tls) if self._address.tls else None
         self._current: _Channel | None = None
         self._retired: set[_Channel] = set()
-        self._cancels = CancelLimiter(settings.max_concurrent_cancels)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-
-    @property
-    def where(self) -> str:
-        """The engine's address, as in `grpc://h:8001`."""
-        return self._where
 
     async def control(
         self,
@@ -193,16 +174,6 @@ class GrpcTransport:
         error.__suppress_context__ = True
         return error
 
-    @property
-    def certificate_expires_at(self) -> float | None:
-        """When our client certificate ends; `None` without one."""
-        return None if self._tls is None else self._tls.certificate_expires_at
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What an engine must not be quoted with."""
-        return self._metadata.secrets
-
     def _follow(self, channel: _Channel, call: Any) -> None:
         """Count a call until it is over; a retired channel goes with its last call."""
         channel.calls.add(call)
@@ -221,19 +192,13 @@ class GrpcTransport:
         return (*metadata, *trace) if trace else metadata
 
     def _channel(self) -> _Channel:
-        if self._closed:
-            raise AdapterClosed("the adapter is closed")
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise ConfigurationError("a Triton adapter belongs to the event loop that first used it; make one per loop")
+        self._require_its_loop()
         if self._current is not None and self._tls is not None and self._tls.refresh():
             # New certificates: calls under way finish on the old connection, new ones use the new files.
             if self._current.calls:
                 self._retired.add(self._current)
             else:
-                self._current.closing = loop.create_task(self._current.grpc.close())
+                self._current.closing = asyncio.get_running_loop().create_task(self._current.grpc.close())
             self._current = None
         if self._current is None:
             self._current = _Channel(self._make())
@@ -370,7 +335,7 @@ class _Channel:
 class GrpcStream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_call", "_next", "_parse", "_request", "_transport", "_what")
+    __slots__ = ("_call", "_next", "_parse", "_private", "_request_id", "_transport", "_what")
 
     def __init__(self, transport: GrpcTransport, call: Any, what: str, request: WireRequest) -> None:
         self._transport = transport
@@ -379,7 +344,8 @@ class GrpcStream:
         self._next = call.__aiter__().__anext__
         self._parse = StreamReplyReader().parse
         self._what = what
-        self._request = request
+        # Not the request: its tensors would be kept until the end.
+        self._request_id, self._private = request.request_id, request.private
 
     async def read(self) -> list[Reply]:
         """Return the next reply in a list, or an empty list when the call ended in order."""
@@ -399,8 +365,7 @@ class GrpcStream:
         return []
 
     def _error(self, exc: grpc.aio.AioRpcError) -> AdapterError:
-        request = self._request
-        return self._transport.error(exc, self._what, private=request.private(), request_id=request.request_id)
+        return self._transport.error(exc, self._what, private=self._private(), request_id=self._request_id)
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""

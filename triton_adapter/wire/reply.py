@@ -46,7 +46,8 @@ def stream_message(data: bytes) -> v2.ModelStreamInferResponse:
 
 def stream_reply(message: v2.ModelStreamInferResponse) -> Reply:
     """Return what a stream message says; raises `ProtocolViolation` when its outputs and their contents do not fit."""
-    reply = _reply(message.infer_response, message.infer_response.raw_output_contents)
+    response = message.infer_response
+    reply = _reply(response, response.raw_output_contents)
     if message.error_message:
         reply.error = message.error_message
     return reply
@@ -69,7 +70,11 @@ def parse_reply(data: bytes | memoryview) -> Reply:
 
 def _reply(message: v2.ModelInferResponse, raw: Sequence[bytes | memoryview]) -> Reply:
     tensors = message.outputs
-    if len(raw) == len(tensors):
+    if len(raw) == len(tensors) == 1:
+        # As most are.
+        tensor = tensors[0]
+        outputs = {tensor.name: RawTensor(tensor.datatype, tuple(tensor.shape), raw[0])}
+    elif len(raw) == len(tensors):
         outputs = {
             tensor.name: RawTensor(tensor.datatype, tuple(tensor.shape), data)
             for tensor, data in zip(tensors, raw, strict=True)

@@ -22,7 +22,7 @@ _NO_LENGTH: dict[int, tuple[bytes, int, bytes, int]] = {}
 
 
 class StreamReplyReader:
-    """Parses the messages of one stream, in order.
+    """Parses the messages of one stream, in order; `begun` says that somebody else has read the first.
 
     A token's message is a head (names, shapes, parameters) and the raw contents of its outputs. While the head is byte
     for byte that of the message before, its meaning is known and only the contents are read, which takes a fifth of the
@@ -31,8 +31,8 @@ class StreamReplyReader:
 
     __slots__ = ("_begun", "_first", "_head", "_known", "_others", "_rest", "_rest_data", "_same")
 
-    def __init__(self) -> None:
-        self._begun = False
+    def __init__(self, *, begun: bool = False) -> None:
+        self._begun = begun
         self._head = b""
         """All of a message between its length and the length of the first output's contents."""
         self._first: tuple[str, str, tuple[int, ...]] = ("", "", ())

@@ -194,7 +194,8 @@ def test_a_cache_that_cannot_be_written_is_told(stranger: Interpreter, monkeypat
 
 
 def test_the_python_that_is_named_runs_the_server(bare_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert server_python().executable == Path(sys.executable)
+    monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
+
     assert server_python(bare_python).executable == bare_python
 
     monkeypatch.setenv(PYTHON_VARIABLE, str(bare_python))

@@ -8,12 +8,13 @@ from enum import Enum
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
-from adapter_api import AdapterError, Overloaded, ProtocolViolation, StreamIncomplete
+from adapter_api import AdapterError, Overloaded, PermissionDenied, ProtocolViolation, StreamIncomplete
 from adapter_api.errors import ConnectFailed
 from adapter_api.wheel import Slot
 from triton_adapter.transports.h2.frames import (
     CANCEL,
     ENHANCE_YOUR_CALM,
+    INADEQUATE_SECURITY,
     NO_ERROR,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
@@ -99,6 +100,7 @@ class Call:
         self.granted = WINDOW
         """Bytes that the peer may have sent by now."""
         self.received = 0
+        """Bytes of DATA without their padding, which is taken off what is granted."""
         self.slot: Slot | None = None
         """Where its deadline stands."""
         self._head: Head | None = None
@@ -127,9 +129,9 @@ class Call:
 
     def arrival(self) -> asyncio.Future[None]:
         """Return what is done once `take` may have something; for the one reader, who awaits it at once."""
-        inbox = self.inbox
-        if inbox.missing > self.granted - self.received:
-            self.grant()
+        left = self.granted - self.received
+        if left <= WINDOW // 2 or self.inbox.missing > left:
+            self.grant()  # padding and empty frames use it up too
         self._waiter = asyncio.get_running_loop().create_future()
         return self._waiter
 
@@ -142,6 +144,11 @@ class Call:
     def close(self) -> None:
         """As `cancel`, because the transport is closed."""
         self._connection.give_up(self, Given.CLOSED)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the server has ended the call, and well."""
+        return self.outcome is OK
 
     @property
     def answered(self) -> bool:
@@ -204,8 +211,8 @@ class Call:
 
     @property
     def whole_so_far(self) -> bool:
-        """Whether an answer has begun, and no message of it is cut off."""
-        return self._head is not None and not self.inbox.in_the_middle
+        """Whether an answer has begun that promised nothing, and no message of it is cut off."""
+        return self._head is not None and self._head.begins and not self.inbox.in_the_middle
 
     def take_head(self, head: Head, *, last: bool) -> Outcome | None:
         """Take a header list; returns how the call ended when it is the last. Raises `Violation`."""
@@ -225,18 +232,23 @@ class Call:
 
     def ended_without_a_status(self) -> Outcome:
         """Return how a call ended whose data was the last of it."""
-        return self._ended({})
+        # Caddy sometimes makes of a head that is the whole answer a head and an empty DATA.
+        return self._ended({} if self._head is None or self.received else self._head)
 
     def _ended(self, trailers: dict[str, str]) -> Outcome:
+        length = None if self._head is None else self._head.get("content-length")
+        if length is not None and length.lstrip("0") != str(self.received).lstrip("0"):
+            raise Violation(PROTOCOL_ERROR, "another number of bytes than its content-length says", stream=True)
         number = trailers.get("grpc-status")
         if number is None:
             return Broken(StreamIncomplete, "the call ended without a status")
         text = trailers.get("grpc-message", "")
-        if "%" in text:
+        if "%" in text or not text.isascii():  # some servers send their UTF-8 as it is
             text = unquote_to_bytes(text.encode("latin-1")).decode(errors="replace")
-        if number != "0":
-            known = number.isascii() and number.isdigit() and len(number) < 3 and int(number) < len(CODES)
-            return Status(CODES[int(number)] if known else "UNKNOWN", text)
+        known = number.isascii() and number.isdigit() and len(number) < 3 and int(number) < len(CODES)
+        code = CODES[int(number)] if known else "UNKNOWN"
+        if code != "OK":
+            return Status(code, text)
         if self.inbox.in_the_middle:
             return Broken(StreamIncomplete, "the call ended in the middle of a message")
         return OK
@@ -250,6 +262,8 @@ def reset(code: int) -> Outcome:
         return Broken(Overloaded, "the server asks for fewer calls (ENHANCE_YOUR_CALM)")
     if code == CANCEL:
         return Status("CANCELLED", "the server cancelled the call")
+    if code == INADEQUATE_SECURITY:
+        return Broken(PermissionDenied, "the server wants a safer connection (INADEQUATE_SECURITY)")
     if code == NO_ERROR:
         return Broken(StreamIncomplete, "the server closed the call without a status")
     return Status("INTERNAL", f"the server reset the call ({error_name(code)})")

@@ -186,7 +186,7 @@ class Channel:
             taken = True
         except TimeoutError:
             raise DeadlineExceeded(
-                f"{self._address}: no room for the call within its time; the server takes few at once", stage="total"
+                f"{self._address}: no room for the call within its time; {current.why_no_room}", stage="total"
             ) from None
         finally:
             if not turn.done() or turn.cancelled():

@@ -13,21 +13,20 @@ from typing import cast
 
 from adapter_api import ConnectionLost, InvalidRequest, ProtocolViolation
 from adapter_api.errors import ConnectFailed
-from adapter_api.wheel import wheel
 from triton_adapter.transports.h2 import frames as f
+from triton_adapter.transports.h2.blocks import Blocks, unpadded
 from triton_adapter.transports.h2.call import OK, WINDOW, Broken, Call, Given, Outcome, reset
 from triton_adapter.transports.h2.frames import Violation
-from triton_adapter.transports.h2.head import MAX_HEADER_BLOCK, MAX_HEADER_LIST, HeadReader
+from triton_adapter.transports.h2.head import MAX_HEADER_LIST, HeadReader
 from triton_adapter.transports.h2.inbox import PREFIX, TooLarge
-from triton_adapter.transports.h2.outbox import Outbox
 from triton_adapter.transports.h2.patience import Patience
+from triton_adapter.transports.h2.peer_settings import settings_of
 from triton_adapter.transports.h2.sender import Sender
+from triton_adapter.transports.h2.streams import Streams
 
 _WINDOW = 16 * 1024 * 1024
 """Bytes of all streams that may be on their way. What each may leave unread is bounded by its own window, so this one
 is opened again as soon as bytes arrive: a consumer that stalls must not hold up the others."""
-_UNLIMITED = 1 << 32
-"""MAX_CONCURRENT_STREAMS as long as the peer has not said it (6.5.2)."""
 _GOODBYE_S, _SAID_S = 1.0, 0.05
 """How long a peer may take to read what we wrote before we close, and to close too where it has all of it: over TLS
 asyncio waits for the peer's close_notify, which grpc's own server never sends."""
@@ -43,25 +42,21 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, *, limit: int, on_change: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._limit = limit
         self._on_change = on_change
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.draining = False
         """No further call may be made on it: the peer said GOAWAY, or it is being closed, or is out of numbers."""
-        self.calls: dict[int, Call] = {}
-        self._wheel = wheel()
         self._sender = Sender(self._loop)
-        self._outbox = Outbox(self._sender.send_now)
         self._patience = Patience()
+        self._streams = Streams(
+            self._sender, self._patience, limit=limit, on_room=on_change, on_last=self._close_if_draining
+        )
+        self._outbox = self._streams.outbox
         self._heads = HeadReader()
         self._rest = b""
         """The beginning of a frame that is not whole yet."""
-        self._block: tuple[int, int, list[bytes]] | None = None
-        """Stream, flags and pieces of a header block that CONTINUATIONs go on with."""
-        self._block_bytes = 0
-        self._next_stream = 1
-        self._most_calls = _UNLIMITED
+        self._blocks = Blocks()
         self._received, self._granted = 0, f.FIRST_WINDOW
         self._broke = False
         self._farewell = ""
@@ -70,54 +65,41 @@ class Connection(asyncio.Protocol):
     # -- calls --------------------------------------------------------------------------------------------------------
 
     @property
+    def calls(self) -> dict[int, Call]:
+        """The calls that are not over, by the numbers of their streams."""
+        return self._streams.calls
+
+    @property
     def room(self) -> int:
         """How many more calls the peer takes at once."""
-        return max(self._most_calls - len(self.calls), 0)
+        return self._streams.room
+
+    @property
+    def why_no_room(self) -> str:
+        """What keeps the peer from taking a call, in words for whoever waited in vain."""
+        return "the server reads nothing of what is sent" if self._sender.is_behind else "the server takes few at once"
 
     def call(self, block: bytes, parts: Sequence[bytes | memoryview], *, timeout_s: float, whole: bool) -> Call:
         """Begin a call: its head, then one message in `parts` (its prefix included), then our end of the stream.
 
         Only when `draining` is false and there is `room`.
         """
-        stream = self._next_stream
-        self._next_stream += 2
-        if self._next_stream > f.LAST_STREAM:
+        call = self._streams.begin(block, parts, timeout_s=timeout_s, whole=whole)
+        if self._streams.is_out_of_numbers:
             self.draining = True
-        call = Call(self, stream, self._limit, whole=whole)
-        self.calls[stream] = call
-        call.slot = self._wheel.after(timeout_s, call)
-        head = f.headers(stream, block, largest=self._outbox.largest_frame)
-        body = self._outbox.send(stream, parts, sum(map(len, parts)))
-        if body is not None and len(self.calls) == 1 and self._sender.idle:
-            # One that is alone need not wait for others of this round, which would cost it a round.
-            self._sender.send_now((head + body,))
-        elif body is not None:
-            self._sender.send(head + body)
-        else:
-            self._sender.send(head)
-            self._outbox.flush()
         return call
-
-    def give_up(self, call: Call, why: Given) -> None:
-        """End a call from our side, and tell the peer; nothing happens to one that is over."""
-        if call.outcome is None:
-            self._reset(call, f.CANCEL, why)
-
-    def grant(self, stream: int, increment: int) -> None:
-        """Let the peer send so many bytes more on a stream."""
-        self._sender.send(f.window_update(stream, increment))
 
     def retire(self) -> None:
         """Make no further call; close once the last one is over."""
         self.draining = True
-        if not self.calls:
+        if not self._streams.calls:
             self.close()
 
     def close(self) -> None:
         """Say goodbye and close. Calls under way end as `Given.CLOSED`."""
         self.draining = True
-        for call in tuple(self.calls.values()):
-            self.give_up(call, Given.CLOSED)
+        for call in tuple(self._streams.calls.values()):
+            self._streams.give_up(call, Given.CLOSED)
         self._bye(f.NO_ERROR, "")
 
     def abort(self) -> bool:
@@ -147,6 +129,7 @@ class Connection(asyncio.Protocol):
             self._outbox.flush()
         except Violation as exc:  # pragma: no cover - what is flushed was checked when it came
             self._broken(exc)
+        self._on_change()
 
     def connection_lost(self, exc: Exception | None) -> None:
         was_ready = self.ready.done()
@@ -163,13 +146,14 @@ class Connection(asyncio.Protocol):
             return  # TLS hands on what it had when it was told to close
         if self._rest:
             data = self._rest + data
-        calls, read_head, read_prefix, heads = self.calls, f.read_head, f.read_prefix, self._heads.known
+        streams = self._streams
+        calls, read_head, read_prefix, heads = streams.calls, f.read_head, f.read_prefix, self._heads.known
         woken: list[Call] = []
-        at, end, count, plain = 0, len(data), 0, self._block is None
+        at, end, count, plain = 0, len(data), 0, not self._blocks.begun
         try:
             while end - at >= f.FRAME_HEAD:
-                high, low, kind, flags, stream = read_head(data, at)
-                size = high << 8 | low
+                size_and_kind, flags, stream = read_head(data, at)
+                size, kind = size_and_kind >> 8, size_and_kind & 0xFF
                 start = at + f.FRAME_HEAD
                 stop = start + size
                 if stop > end:
@@ -190,9 +174,9 @@ class Connection(asyncio.Protocol):
                             woken.append(call)
                         messages.append(data[start + PREFIX : stop])
                         continue
-                    if not inbox.missing or size > inbox.missing or size > f.LEAST_FRAME:
+                    if not inbox.missing or size > inbox.missing or size > f.LEAST_FRAME or inbox.compressed:
                         count -= size
-                    else:  # one of the many pieces of a large message
+                    else:  # one of the many pieces of a large message, which cannot be wrong
                         call.received += size
                         if call.received > call.granted:
                             raise Violation(f.FLOW_CONTROL_ERROR, "more on a stream than its window")
@@ -206,16 +190,20 @@ class Connection(asyncio.Protocol):
                         if flags == f.END_HEADERS and head.begins and call.begin(head):
                             continue
                         if flags == f.END_HEADERS | f.END_STREAM and head.ends_well and call.whole_so_far:
-                            self._over(call, OK)
+                            streams.over(call, OK)
                             continue
                 if size > f.LEAST_FRAME:
                     raise Violation(f.FRAME_SIZE_ERROR, f"a frame of {size} bytes; {f.LEAST_FRAME} were agreed")
+                if count:
+                    self._took(count)
+                    count = 0
                 self._frame(kind, flags, stream & f.LAST_STREAM, data[start:stop], woken)
-                plain = self._block is None
+                plain = not self._blocks.begun
             self._rest = data[at:] if at < end else b""
             if count:
+                self._took(count)
+            if self._outbox.may_go and self._outbox.flush():
                 self._patience.moved()
-                self._count(count)
         except Violation as exc:
             self._broken(exc)
         for call in woken:
@@ -233,15 +221,15 @@ class Connection(asyncio.Protocol):
             self._take_settings(payload)
             self.ready.set_result(None)
             return
-        if self._block is not None and kind != f.CONTINUATION:
+        if self._blocks.begun and kind != f.CONTINUATION:
             raise Violation(f.PROTOCOL_ERROR, "another frame inside a header block")
         try:
             if kind == f.DATA:
                 self._take_data(flags, stream, payload, woken)
             elif kind == f.HEADERS:
-                self._take_headers(flags, stream, payload, woken)
+                self._take_headers(flags, stream, payload)
             elif kind == f.CONTINUATION:
-                self._take_continuation(flags, stream, payload, woken)
+                self._take_continuation(flags, stream, payload)
             elif kind == f.RST_STREAM:
                 self._take_reset(stream, payload, woken)
             elif kind == f.WINDOW_UPDATE:
@@ -251,10 +239,13 @@ class Connection(asyncio.Protocol):
             else:
                 self._take_of_connection(kind, flags, stream, payload)
         except Violation as exc:
-            call = self.calls.get(stream)
-            if not exc.stream or call is None:
+            if not exc.stream:
                 raise
-            self._reset(call, exc.code, Broken(ProtocolViolation, f"the server sent {exc.reason}"))
+            call = self._streams.find(stream)
+            if call is None:
+                self._patience.late()  # of a call that is over nothing can be wrong
+            else:
+                self._streams.reset(call, exc.code, Broken(ProtocolViolation, f"the server sent {exc.reason}"))
 
     def _take_of_connection(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         """Take one of the frames that move no call."""
@@ -279,14 +270,19 @@ class Connection(asyncio.Protocol):
 
     def _take_data(self, flags: int, stream: int, payload: bytes, woken: list[Call]) -> None:
         self._count(len(payload))
-        call = self._call(stream)
+        call = self._streams.find(stream)
         if call is None:
             self._patience.late_data(len(payload))
             return
         call.received += len(payload)
         if call.received > call.granted:
             raise Violation(f.FLOW_CONTROL_ERROR, "more on a stream than its window")
-        data = _unpadded(payload) if flags & f.PADDED else payload
+        data = payload
+        if flags & f.PADDED:
+            data = unpadded(payload)
+            padding = len(payload) - len(data)
+            call.received -= padding
+            call.granted -= padding
         if data:
             self._patience.moved()
         elif not flags & f.END_STREAM:
@@ -294,45 +290,29 @@ class Connection(asyncio.Protocol):
         try:
             call.take_data(data)
         except TooLarge as exc:
-            self._reset(call, f.CANCEL, Broken(InvalidRequest, f"{exc}"))
+            self._streams.reset(call, f.CANCEL, Broken(InvalidRequest, f"{exc}"))
             return
         if flags & f.END_STREAM:
-            self._over(call, call.ended_without_a_status())
+            self._streams.over(call, call.ended_without_a_status())
         elif call.inbox.messages:
             woken.append(call)
 
-    def _take_headers(self, flags: int, stream: int, payload: bytes, woken: list[Call]) -> None:
-        if not stream & 1:
-            raise Violation(f.PROTOCOL_ERROR, "an answer on a stream that is none of ours")
-        if flags & f.PADDED:
-            payload = _unpadded(payload)
-        if flags & f.WITH_PRIORITY:
-            if len(payload) < 5:
-                raise Violation(f.FRAME_SIZE_ERROR, "a HEADERS that is too short for its priority")
-            payload = payload[5:]
-        if flags & f.END_HEADERS:
-            self._take_block(flags, stream, payload)
-        else:
-            self._block, self._block_bytes = (stream, flags, [payload]), len(payload)
+    def _take_headers(self, flags: int, stream: int, payload: bytes) -> None:
+        block = self._blocks.begin(flags, stream, payload)
+        if block is not None:
+            self._take_block(flags, stream, block)
 
-    def _take_continuation(self, flags: int, stream: int, payload: bytes, woken: list[Call]) -> None:
-        if self._block is None or self._block[0] != stream:
-            raise Violation(f.PROTOCOL_ERROR, "a CONTINUATION that continues nothing")
-        _, first_flags, pieces = self._block
-        pieces.append(payload)
-        self._block_bytes += len(payload)
-        if not payload and not flags & f.END_HEADERS:
+    def _take_continuation(self, flags: int, stream: int, payload: bytes) -> None:
+        whole = self._blocks.go_on(flags, stream, payload)
+        if whole is not None:
+            self._take_block(whole[0], stream, whole[1])
+        elif not payload:
             self._patience.idle()
-        if self._block_bytes > MAX_HEADER_BLOCK:
-            raise Violation(f.ENHANCE_YOUR_CALM, f"a header block of more than {MAX_HEADER_BLOCK} bytes")
-        if flags & f.END_HEADERS:
-            self._block = None
-            self._take_block(first_flags, stream, b"".join(pieces))
 
     def _take_block(self, flags: int, stream: int, block: bytes) -> None:
         # Decoded even for a stream that is over: a decoder has to see all blocks in order.
         head = self._heads.read(block)
-        call = self._call(stream)
+        call = self._streams.find(stream)
         if call is None:
             self._patience.late()
             return
@@ -342,44 +322,34 @@ class Connection(asyncio.Protocol):
             if not call.answered:
                 self._patience.idle()  # an interim answer; of others there is one per call
         elif last:
-            self._over(call, outcome)
+            self._streams.over(call, outcome)
         else:
-            self._reset(call, f.CANCEL, outcome)
+            self._streams.reset(call, f.CANCEL, outcome)
 
     def _take_reset(self, stream: int, payload: bytes, woken: list[Call]) -> None:
         if len(payload) != 4:
             raise Violation(f.FRAME_SIZE_ERROR, "a RST_STREAM of another size than 4")
-        if (call := self._call(stream)) is None:
+        if (call := self._streams.find(stream)) is None:
             self._patience.late()
         else:
-            self._over(call, reset(int.from_bytes(payload, "big")))
+            self._streams.over(call, reset(int.from_bytes(payload, "big")))
 
     def _take_credit(self, stream: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise Violation(f.FRAME_SIZE_ERROR, "a WINDOW_UPDATE of another size than 4")
         if stream:
-            self._call(stream)
+            self._streams.find(stream)
         if not self._outbox.credit(stream, int.from_bytes(payload, "big") & f.LARGEST_WINDOW):
             self._patience.idle()
 
     def _take_settings(self, payload: bytes) -> None:
-        if len(payload) % 6:
-            raise Violation(f.FRAME_SIZE_ERROR, "SETTINGS of a size that is no multiple of 6")
-        outbox = self._outbox
-        for at in range(0, len(payload), 6):
-            key, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
+        for key, value in settings_of(payload):
             if key == f.INITIAL_WINDOW_SIZE:
-                if value > f.LARGEST_WINDOW:
-                    raise Violation(f.FLOW_CONTROL_ERROR, "an INITIAL_WINDOW_SIZE above 2³¹-1")
-                outbox.resize(value)
+                self._outbox.resize(value)
             elif key == f.MAX_FRAME_SIZE:
-                if not f.LEAST_FRAME <= value <= f.LARGEST_FRAME:
-                    raise Violation(f.PROTOCOL_ERROR, f"a MAX_FRAME_SIZE of {value}")
-                outbox.largest_frame = value
+                self._outbox.largest_frame = value
             elif key == f.MAX_CONCURRENT_STREAMS:
-                self._most_calls = value
-            elif key == f.ENABLE_PUSH and value != 0:
-                raise Violation(f.PROTOCOL_ERROR, "ENABLE_PUSH, from a server")
+                self._streams.most = value
         self._sender.owe(f.SETTINGS_ACK)
         self._on_change()
 
@@ -396,21 +366,19 @@ class Connection(asyncio.Protocol):
         self.draining = True
         if code := int.from_bytes(payload[4:8], "big"):
             self._farewell = f" with {f.error_name(code)}"
-        for call in [call for call in self.calls.values() if call.id > last]:
+        for call in [call for call in self._streams.calls.values() if call.id > last]:
             reason = "the server is closing this connection and did nothing of the call (GOAWAY)"
-            self._over(call, Broken(ConnectFailed, reason))
-        if not self.calls:
+            self._streams.over(call, Broken(ConnectFailed, reason))
+        if not self._streams.calls:
             self._bye(f.NO_ERROR, "")
         self._on_change()
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _call(self, stream: int) -> Call | None:
-        """Return the call of a stream, or `None` if it is over; raises `Violation` for a stream that never was."""
-        call = self.calls.get(stream)
-        if call is None and (not stream & 1 or stream >= self._next_stream):
-            raise Violation(f.PROTOCOL_ERROR, "a frame of a stream that was never opened")
-        return call
+    def _took(self, size: int) -> None:
+        """Count what came of messages."""
+        self._patience.moved()
+        self._count(size)
 
     def _count(self, size: int) -> None:
         """Count bytes against the connection's window, and open it again."""
@@ -421,34 +389,6 @@ class Connection(asyncio.Protocol):
         if open_ <= _WINDOW // 2:
             self._granted += _WINDOW - open_
             self._sender.send(f.window_update(0, _WINDOW - open_))
-
-    def _over(self, call: Call, outcome: Outcome) -> None:
-        """Let a call be over, because the peer said so."""
-        del self.calls[call.id]
-        if self._outbox.is_sending(call.id):
-            # It answered before it had heard us out (8.1): what is left would not be read.
-            self._outbox.drop(call.id)
-            self._sender.send(f.rst_stream(call.id, f.NO_ERROR))
-        self._let_go(call, outcome)
-
-    def _reset(self, call: Call, code: int, outcome: Outcome) -> None:
-        """Let a call be over, and tell the peer."""
-        del self.calls[call.id]
-        self._outbox.drop(call.id)
-        self._patience.expect_late(max(call.granted - call.received, 0))
-        if self._sender.is_open:
-            self._sender.send(f.rst_stream(call.id, code))
-        self._let_go(call, outcome)
-
-    def _let_go(self, call: Call, outcome: Outcome) -> None:
-        call.outcome = outcome
-        self._patience.moved()
-        call.unwatch()
-        call.wake()
-        if self._most_calls != _UNLIMITED:
-            self._on_change()
-        if self.draining and not self.calls:
-            self._bye(f.NO_ERROR, "")
 
     def _broken(self, exc: Violation) -> None:
         """End the connection because the peer broke the protocol, or never spoke it."""
@@ -462,12 +402,11 @@ class Connection(asyncio.Protocol):
     def _end(self, outcome: Outcome) -> None:
         """Let all calls be over."""
         self.draining = True
-        calls, self.calls = tuple(self.calls.values()), {}
-        for call in calls:
-            call.unwatch()
-            self._outbox.drop(call.id)
-            call.outcome = outcome
-            call.wake()
+        self._streams.end(outcome)
+
+    def _close_if_draining(self) -> None:
+        if self.draining:
+            self._bye(f.NO_ERROR, "")
 
     def _bye(self, code: int, reason: str) -> None:
         transport = self._sender.transport
@@ -481,12 +420,6 @@ class Connection(asyncio.Protocol):
 
 class NotHttp2(ConnectionError):
     """What answers does not speak HTTP/2."""
-
-
-def _unpadded(payload: bytes) -> bytes:
-    if not payload or payload[0] >= len(payload):
-        raise Violation(f.PROTOCOL_ERROR, "padding that is longer than its frame")
-    return payload[1 : len(payload) - payload[0]]
 
 
 def _reason(exc: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 read_prefix = struct.Struct(">BI").unpack_from
 """Returns what stands in front of a gRPC message: whether it is compressed, and its length."""
@@ -10,8 +11,8 @@ read_prefix = struct.Struct(">BI").unpack_from
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_HEAD = 9
 """Bytes in front of each frame's payload: length (24 bits), type, flags, stream."""
-read_head = struct.Struct(">HBBBI").unpack_from
-"""Returns the length's upper 16 and lower 8 bits, type, flags, and the stream with the reserved bit."""
+read_head = struct.Struct(">IBI").unpack_from
+"""Returns length and type in one, flags, and the stream with the reserved bit; the type are the lower 8 bits."""
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
@@ -35,7 +36,7 @@ ERROR_NAMES = (
 )  # fmt: skip
 """Section 7, in the order of their codes."""
 
-_head = struct.Struct(">HBBBI").pack
+_head = struct.Struct(">IBI").pack
 _setting = struct.Struct(">HI").pack
 _word = struct.Struct(">I").pack
 
@@ -57,7 +58,7 @@ def error_name(code: int) -> str:
 
 def frame_head(size: int, kind: int, flags: int, stream: int) -> bytes:
     """Return the head of a frame."""
-    return _head(size >> 8, size & 0xFF, kind, flags, stream)
+    return _head(size << 8 | kind, flags, stream)
 
 
 def settings(values: dict[int, int]) -> bytes:
@@ -101,3 +102,10 @@ def headers(stream: int, block: bytes, *, largest: int, end_stream: bool = False
         last = END_HEADERS if start + largest >= len(block) else 0
         parts += (frame_head(len(part), CONTINUATION, last, stream), part)
     return b"".join(parts)
+
+
+def whole_call(stream: int, block: bytes, parts: Sequence[bytes | memoryview], size: int) -> bytes:
+    """Return a header block and a body of `size` bytes in `parts`, which fit a frame each, and with which a stream
+    ends."""
+    head, body = frame_head(len(block), HEADERS, END_HEADERS, stream), frame_head(size, DATA, END_STREAM, stream)
+    return b"".join((head, block, body, *parts))

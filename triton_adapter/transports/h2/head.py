@@ -70,8 +70,9 @@ class Head(dict[str, str]):
     def __init__(self, headers: dict[str, str]) -> None:
         super().__init__(headers)
         grpc = headers.get("content-type", "").startswith("application/grpc")
-        self.begins = headers.get(":status") == "200" and grpc and "grpc-status" not in headers
-        """Whether it is the head of an answer that goes on."""
+        more = "grpc-status" in headers or "content-length" in headers
+        self.begins = headers.get(":status") == "200" and grpc and not more
+        """Whether it is the head of an answer that goes on, and promises nothing of it."""
         self.ends_well = headers.get("grpc-status") == "0" and ":status" not in headers
         """Whether it is what follows an answer that is whole."""
 

@@ -48,6 +48,11 @@ class Inbox:
         """Bytes that are still to come of the message that has begun."""
         return self._missing
 
+    @property
+    def compressed(self) -> bool:
+        """Whether the message that has begun has to be inflated, which may fail."""
+        return self._flag != 0
+
     def open(self, coding: str) -> None:
         """Expect messages; `coding` is how those are compressed that say that they are."""
         self._coding = coding

@@ -24,12 +24,13 @@ _AT_ONCE = 512 * 1024
 class Body:
     """What is still to be sent of one call's request."""
 
-    __slots__ = ("parts", "stream", "window")
+    __slots__ = ("credit", "parts", "stream")
 
-    def __init__(self, stream: int, parts: Iterable[bytes | memoryview], window: int) -> None:
+    def __init__(self, stream: int, parts: Iterable[bytes | memoryview]) -> None:
         self.stream = stream
         self.parts: deque[memoryview] = deque(memoryview(part).cast("B") for part in parts if len(part))
-        self.window = window
+        self.credit = 0
+        """What its window is above what each stream may send at first: a change of that one is a change of all."""
 
 
 class Outbox:
@@ -48,17 +49,22 @@ class Outbox:
         self.largest_frame = LEAST_FRAME
         self.paused = False
         """The socket takes no more for now."""
+        self.may_go = False
+        """Something came that may let a part of a body out: see `flush`."""
+        self._most_credit = 0
+        """No body has more."""
 
-    def send(self, stream: int, parts: Sequence[bytes | memoryview], size: int) -> bytes | None:
-        """Send a body, or as much of it as may be sent now; the rest follows by itself.
+    def takes(self, size: int) -> bool:
+        """Return whether a body of so many bytes may go at once, in one frame; it counts as sent then."""
+        if size > LEAST_FRAME or size > self._window or size > self.first_window or self.paused:
+            return False
+        self._window -= size
+        return True
 
-        Returns the frame instead of writing it when it is small and may go at once: a head goes with it.
-        """
-        if size <= LEAST_FRAME and size <= min(self._window, self.first_window) and not self.paused:
-            self._window -= size
-            return b"".join([frame_head(size, DATA, END_STREAM, stream), *parts])
-        self._waiting[stream] = Body(stream, parts, self.first_window)
-        return None
+    def send(self, stream: int, parts: Sequence[bytes | memoryview]) -> None:
+        """Send as much of a body as may be sent now; the rest follows by itself."""
+        self._waiting[stream] = Body(stream, parts)
+        self.flush()
 
     def is_sending(self, stream: int) -> bool:
         """Return whether a part of the body waits."""
@@ -69,7 +75,7 @@ class Outbox:
         self._waiting.pop(stream, None)
 
     def credit(self, stream: int, increment: int) -> bool:
-        """Take a WINDOW_UPDATE; returns whether it let anything out.
+        """Take a WINDOW_UPDATE; returns whether its stream may send now. What that lets out goes with the next `flush`.
 
         Raises:
             Violation: It is none, or makes a window too large (6.9.1).
@@ -77,24 +83,34 @@ class Outbox:
         if increment == 0:
             raise Violation(PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing", stream=stream != 0)
         if stream == 0:
-            self._window = _grown(self._window, increment, stream=False)
-        elif (body := self._waiting.get(stream)) is not None:
-            body.window = _grown(body.window, increment, stream=True)
-        return self.flush()
+            self._window += increment
+            _require_lawful(self._window, stream=False)
+            self.may_go = True
+            return False
+        body = self._waiting.get(stream)
+        if body is None:
+            return False
+        body.credit += increment
+        self._most_credit = max(self._most_credit, body.credit)
+        window = self.first_window + body.credit
+        _require_lawful(window, stream=True)
+        self.may_go = True
+        return window > 0 and self._window > 0
 
     def resize(self, window: int) -> None:
         """Take a new INITIAL_WINDOW_SIZE, which also changes what streams may send that are under way (6.9.2)."""
-        change, self.first_window = window - self.first_window, window
-        for body in self._waiting.values():
-            body.window = _grown(body.window, change, stream=False)
-        self.flush()
+        self.first_window = window
+        self.may_go = True
+        if window + self._most_credit > LARGEST_WINDOW:
+            self._most_credit = max((body.credit for body in self._waiting.values()), default=0)
+            _require_lawful(window + self._most_credit, stream=False)
 
     def flush(self) -> bool:
         """Send what may be sent: a frame of each stream in turn, so that no large body holds up the others.
 
-        Returns whether that was anything.
+        Returns whether that was anything. It looks at all bodies: once for all that came together.
         """
-        sent = False
+        sent = self.may_go = False
         while self._waiting and not self.paused and self._window > 0:
             frames: list[bytes | memoryview] = []
             room = _AT_ONCE
@@ -114,7 +130,7 @@ class Outbox:
 
     def _add_frame(self, body: Body, frames: list[bytes | memoryview]) -> int:
         """Add a frame of a body; returns the bytes of it."""
-        allowed = min(self.largest_frame, body.window, self._window, _AT_ONCE)
+        allowed = min(self.largest_frame, self.first_window + body.credit, self._window, _AT_ONCE)
         if allowed <= 0:
             return 0
         size, pieces = 0, []
@@ -127,7 +143,7 @@ class Outbox:
                 part, parts[0] = part[: allowed - size], part[allowed - size :]
                 pieces.append(part)
             size += len(pieces[-1])
-        body.window -= size
+        body.credit -= size
         self._window -= size
         frames.append(frame_head(size, DATA, 0 if parts else END_STREAM, body.stream))
         frames += pieces
@@ -137,8 +153,6 @@ class Outbox:
         return size + 9
 
 
-def _grown(window: int, increment: int, *, stream: bool) -> int:
-    window += increment
+def _require_lawful(window: int, *, stream: bool) -> None:
     if window > LARGEST_WINDOW:
         raise Violation(FLOW_CONTROL_ERROR, "a window above 2³¹-1", stream=stream)
-    return window

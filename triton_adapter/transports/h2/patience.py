@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from triton_adapter.transports.h2.frames import ENHANCE_YOUR_CALM, STREAM_CLOSED, Violation
 
 _MAX_IDLE_FRAMES = 10_000
 """Frames in a row that move nothing (empty DATA, PING, SETTINGS, PRIORITY, unknown ones) before the peer is told to
 calm down; CVE-2019-9512 to 9518 are of this kind."""
+_WITHIN_S = 60.0
+"""In how long they have to come: a server that asks every second whether we live may do so for days."""
 _FRAMES_OF_AN_END = 3
 """What may come of a stream beside data: its head, its trailers or a RST_STREAM, an empty frame."""
 
@@ -14,10 +18,10 @@ _FRAMES_OF_AN_END = 3
 class Patience:
     """With one peer."""
 
-    __slots__ = ("_idle_frames", "_late_bytes", "_late_frames")
+    __slots__ = ("_idle_frames", "_idle_since", "_late_bytes", "_late_frames")
 
     def __init__(self) -> None:
-        self._idle_frames = 0
+        self._idle_frames, self._idle_since = 0, 0.0
         self._late_bytes, self._late_frames = 0, 0
         """What may still come of streams that we have reset: data, and what else ends a stream."""
 
@@ -27,8 +31,13 @@ class Patience:
 
     def idle(self) -> None:
         """A frame came that moves nothing; raises `Violation` when there were too many in a row."""
+        if not self._idle_frames:
+            self._idle_since = monotonic()
         self._idle_frames += 1
         if self._idle_frames > _MAX_IDLE_FRAMES:
+            if monotonic() - self._idle_since > _WITHIN_S:
+                self._idle_frames = 0
+                return
             raise Violation(ENHANCE_YOUR_CALM, f"{_MAX_IDLE_FRAMES} frames in a row that move nothing")
 
     def expect_late(self, size: int) -> None:

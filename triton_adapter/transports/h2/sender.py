@@ -9,6 +9,8 @@ from triton_adapter.transports.h2.frames import ENHANCE_YOUR_CALM, Violation
 
 _MAX_OWED = 1 << 20
 """Bytes of answers to PINGs and SETTINGS that may wait for a peer that reads nothing."""
+_MAX_HELD = 256 * 1024
+"""Bytes that may wait for a peer that reads nothing, before no more calls are begun."""
 _LARGE = 32 * 1024
 """Bytes of a part that costs less as a write of its own than as a copy."""
 
@@ -16,12 +18,14 @@ _LARGE = 32 * 1024
 class Sender:
     """Nothing is sent before there is a `transport`, nor while it is `paused`."""
 
-    __slots__ = ("_flushing", "_loop", "_owed_bytes", "_unsent", "paused", "transport")
+    __slots__ = ("_flushing", "_held_bytes", "_loop", "_owed_bytes", "_unsent", "paused", "transport")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._unsent: list[bytes | memoryview] = []
         self._flushing = False
+        self._held_bytes = 0
+        """Of `_unsent`, what came while the socket took no more."""
         self._owed_bytes = 0
         """Of `_unsent`, what the peer has made us say."""
         self.transport: asyncio.Transport | None = None
@@ -38,9 +42,16 @@ class Sender:
         """Whether nothing waits to be sent."""
         return not self._unsent
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the peer reads too little for more to be said to it."""
+        return self._held_bytes > _MAX_HELD
+
     def send(self, data: bytes) -> None:
         """Send bytes with all others of this round of the event loop."""
         self._unsent.append(data)
+        if self.paused:
+            self._held_bytes += len(data)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self.flush)
@@ -70,5 +81,5 @@ class Sender:
             return
         assert self.transport is not None
         data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)
-        self._unsent, self._owed_bytes = [], 0
+        self._unsent, self._owed_bytes, self._held_bytes = [], 0, 0
         self.transport.write(data)

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
 from adapter_api import (
     AdapterClosed,
     AdapterError,
-    ConfigurationError,
     DeadlineExceeded,
     DeadlineStage,
     ProtocolViolation,
 )
 from adapter_api.task import TraceHeaders
-from adapter_kit.tls import TlsMaterial
 from triton_adapter.schema import Reply, Run
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow, answered_or_followed
-from triton_adapter.transports.cancel_limiter import CancelLimiter
-from triton_adapter.transports.credentials import Entries, Metadata
-from triton_adapter.transports.h2.call import OK, Broken, Call, Given, Status
+from triton_adapter.transports.credentials import Entries
+from triton_adapter.transports.grpc_way import GrpcWay
+from triton_adapter.transports.h2.call import Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
 from triton_adapter.transports.h2.head import constant_block, literal, timeout_header
 from triton_adapter.transports.h2.inbox import Message
 from triton_adapter.transports.hung_up import hung_up
-from triton_adapter.transports.ways import GRPC
-from triton_adapter.wire.reply import parse_reply
+from triton_adapter.wire.reply import parse_reply, parse_stream_reply
 from triton_adapter.wire.request import WireRequest, serialized
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
 from triton_adapter.wire.status import clean, error_for
@@ -38,43 +35,19 @@ from triton_adapter.wire.stream_reply import StreamReplyReader
 Parts = list[bytes | memoryview]
 
 
-class H2Transport:
+class H2Transport(GrpcWay):
     """A `Transport` on HTTP/2 connections of its own, in the event loop that first uses it."""
 
-    traits = GRPC
-    """What this way can do."""
     kind = "h2"
     """What carries the calls."""
 
     def __init__(self, settings: TritonSettings) -> None:
-        self._settings = settings
-        self._address = settings.address
-        self._where = str(self._address)
-        self._metadata = Metadata(settings)
-        self._tls = TlsMaterial(settings.tls) if self._address.tls else None
-        self._cancels = CancelLimiter(settings.max_concurrent_cancels)
+        super().__init__(settings)
         self._authority = settings.tls.server_name or self._address.target
         self._blocks: dict[str, bytes] = {}
         """What the heads of all calls of a path begin with."""
         self._entries: Entries = ()
         self._channel: Channel | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-
-    @property
-    def where(self) -> str:
-        """The engine's address, as in `grpc://h:8001`."""
-        return self._where
-
-    @property
-    def certificate_expires_at(self) -> float | None:
-        """When our client certificate ends; `None` without one."""
-        return None if self._tls is None else self._tls.certificate_expires_at
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What an engine must not be quoted with."""
-        return self._metadata.secrets
 
     async def control(
         self,
@@ -87,7 +60,10 @@ class H2Transport:
     ) -> ResponseT:
         """Return the answer to one control call."""
         what = f"{what} on {self._where}" if what else self._where
-        data = await self._unary(rpc.path, [request.SerializeToString()], timeout_s, what=what, stage=stage)
+        call, messages = await self._unary(rpc.path, [request.SerializeToString()], timeout_s)
+        if len(messages) != 1 or not call.in_order:
+            raise self._no_answer(call, messages, what, stage)
+        data = messages[0]
         try:
             return rpc.response.FromString(bytes(data))
         except DecodeError as exc:
@@ -99,11 +75,12 @@ class H2Transport:
         self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = (), follow: Follow | None = None
     ) -> Reply:
         """Return the one answer to an inference; with `follow`, a call whose caller is cancelled is handed over."""
-        asked = self._unary(
-            MODEL_INFER, serialized(request), timeout_s, what=f"model {request.model!r} on {self._where}", trace=trace,
-            private=request.private, request_id=request.request_id,
-        )  # fmt: skip
-        return parse_reply(await (asked if follow is None else answered_or_followed(asked, follow)))
+        asked = self._unary(MODEL_INFER, serialized(request), timeout_s, trace)
+        call, messages = await (asked if follow is None else answered_or_followed(asked, follow))
+        if len(messages) != 1 or not call.in_order:
+            what = f"model {request.model!r} on {self._where}"
+            raise self._no_answer(call, messages, what, private=request.private(), request_id=request.request_id)
+        return parse_reply(messages[0])
 
     async def stream(self, request: WireRequest, *, timeout_s: float, trace: TraceHeaders = ()) -> H2Stream:
         """Send an inference on a stream of its own."""
@@ -146,40 +123,42 @@ class H2Transport:
         return asyncio.CancelledError()
 
     async def _unary(
-        self,
-        path: str,
-        message: Parts,
-        timeout_s: float,
-        *,
-        what: str,
-        stage: DeadlineStage = "total",
-        trace: TraceHeaders = (),
-        private: Callable[[], Sequence[str]] = tuple,
-        request_id: str = "",
-    ) -> Message:
+        self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders = ()
+    ) -> tuple[Call, list[Message]]:
+        """Return a call that is over and its answers: there is one, if it ended in order and the server is sound."""
         call = self._started(path, message, timeout_s, trace, whole=True)
         if call is None:
             call = await self._call(path, message, timeout_s, trace, whole=True)
         try:
-            messages = await call.more()
+            while (messages := call.take()) is None:  # what `more` does, without a call of its own
+                await call.arrival()
         finally:
             if call.outcome is None:
                 self._cancels.cancel(call)
-        if not (isinstance(call.outcome, Status) and call.outcome.code == "OK"):
-            raise self.error(call, what, stage, private=private(), request_id=request_id)
-        if len(messages) != 1:
-            raise ProtocolViolation(f"{what}: {len(messages)} answers to a call that has one")
-        return messages[0]
+        return call, messages
+
+    def _no_answer(
+        self,
+        call: Call,
+        messages: list[Message],
+        what: str,
+        stage: DeadlineStage = "total",
+        *,
+        private: Sequence[str] = (),
+        request_id: str = "",
+    ) -> AdapterError | asyncio.CancelledError:
+        if call.in_order:
+            return ProtocolViolation(f"{what}: {len(messages)} answers to a call that has one")
+        return self.error(call, what, stage, private=private, request_id=request_id)
 
     def _started(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call | None:
         """Return the call, if there is a connection that takes it this moment."""
         channel = self._channel
         if channel is None or self._closed or self._loop is not asyncio.get_running_loop():
             return None
-        block, parts = self._written(path, message, trace)
-        connection = channel.usable()
-        if connection is None:
+        if (connection := channel.usable()) is None:
             return None
+        block, parts = self._written(path, message, trace)
         return connection.call(block + timeout_header(timeout_s), parts, timeout_s=timeout_s, whole=whole)
 
     async def _call(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call:
@@ -215,13 +194,7 @@ class H2Transport:
         return block
 
     def _its_channel(self) -> Channel:
-        if self._closed:
-            raise AdapterClosed("the adapter is closed")
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise ConfigurationError("a Triton adapter belongs to the event loop that first used it; make one per loop")
+        self._require_its_loop()
         if self._channel is None:
             settings = self._settings
             self._channel = Channel(
@@ -235,49 +208,64 @@ class H2Transport:
 class H2Stream:
     """One ModelStreamInfer call."""
 
-    __slots__ = ("_call", "_reader", "_request", "_transport")
+    __slots__ = ("_begun", "_call", "_model", "_private", "_reader", "_request_id", "_transport")
 
     def __init__(self, transport: H2Transport, call: Call, request: WireRequest) -> None:
         self._transport = transport
         self._call = call
-        self._reader = StreamReplyReader()
-        self._request = request
+        # Not the request: its tensors would be kept until the end.
+        self._model, self._request_id, self._private = request.model, request.request_id, request.private
+        self._begun = False
+        self._reader: StreamReplyReader | None = None
+        """What learns from one message for the next; many calls are answered by one."""
 
     async def read(self) -> list[Reply]:
         """Return the replies that are ready together, or an empty list when the call ended in order."""
         messages = await self._call.more()
         if messages:
-            parse = self._reader.parse
+            parse = self._its_reader().parse
             return [parse(bytes(message)) for message in messages]
         self._require_order()
         return []
 
-    async def read_runs(self) -> list[Reply | Run]:
-        """Return what `read` does, with bursts of tokens as runs."""
-        call = self._call
-        while (messages := call.take()) is None:  # what `more` does, without a call of its own
-            await call.arrival()
+    def take_runs(self) -> list[Reply | Run] | None:
+        """Return what `read` does, with bursts of tokens as runs; `None` if there is nothing yet."""
+        messages = self._call.take()
+        if messages is None:
+            return None
         if messages:
-            return self._reader.parse_all(messages)
+            if len(messages) == 1 and not self._begun:
+                self._begun = True
+                return [parse_stream_reply(messages[0])]
+            return self._its_reader().parse_all(messages)
         self._require_order()
         return []
 
+    def arrival(self) -> asyncio.Future[None]:
+        """Return what is done once `take_runs` may have something."""
+        return self._call.arrival()
+
+    def _its_reader(self) -> StreamReplyReader:
+        if self._reader is None:
+            self._reader = StreamReplyReader(begun=self._begun)
+            self._begun = True
+        return self._reader
+
     def _require_order(self) -> None:
         """Raise what the call came to if it did not end in order."""
-        outcome = self._call.outcome
-        if outcome is OK or (isinstance(outcome, Status) and outcome.code == "OK"):
+        if self._call.in_order:
             return
-        request, transport = self._request, self._transport
+        transport = self._transport
         raise transport.error(
-            self._call, f"model {request.model!r} on {transport.where}", private=request.private(),
-            request_id=request.request_id,
+            self._call, f"model {self._model!r} on {transport.where}", private=self._private(),
+            request_id=self._request_id,
         )  # fmt: skip
 
     @property
     def settled(self) -> bool:
         """Whether the call ended in order, with nothing left to read."""
         call = self._call
-        return not call.inbox.messages and isinstance(call.outcome, Status) and call.outcome.code == "OK"
+        return call.in_order and not call.inbox.messages
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""

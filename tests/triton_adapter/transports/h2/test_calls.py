@@ -121,6 +121,12 @@ FINE: dict[str, Callable[[int], bytes]] = {
         for each in (head(s), data(s), trailers(s))
     ),
     "after an interim answer": lambda s: head(s, block((":status", "103"), ("link", "x"))) + answer(s),
+    "with a content-length": lambda s: head(s, ANSWER + block(("content-length", "7"))) + data(s) + trailers(s),
+    "with a content-length beside padding": lambda s: (
+        head(s, ANSWER + block(("content-length", "7")))
+        + data(s, b"\x04" + message() + bytes(4), flags=PADDED) + data(s, b"\x09" + bytes(9), flags=PADDED)
+        + trailers(s)
+    ),
     "with gzip": lambda s: head(s, GZIP) + data(s, message(gzip.compress(LIVE), compressed=True)) + trailers(s),
     "with deflate": lambda s: head(s, DEFLATE) + data(s, message(zlib.compress(LIVE), compressed=True)) + trailers(s),
     "with an encoding that is not used": lambda s: head(s, GZIP) + data(s) + trailers(s),
@@ -170,10 +176,22 @@ async def test_an_answer_is_understood_byte_by_byte() -> None:
         assert await ask(transport)
 
 
+BOMB = message(gzip.compress(bytes(2**21)), compressed=True)
 ENDINGS: dict[str, tuple[type[AdapterError], str, Callable[[int], bytes]]] = {
     "a status without an answer": (
         InvalidRequest, "no such thing: ü, 100%",
         lambda s: trailers(s, ANSWER + block(("grpc-status", "3"), ("grpc-message", "no such thing: %C3%BC, 100%"))),
+    ),
+    "a status in a head that an empty frame ends": (
+        InvalidRequest, "no such thing",
+        lambda s: (
+            head(s, ANSWER + block(("grpc-status", "3"), ("grpc-message", "no such thing")))
+            + data(s, b"", flags=END_STREAM)
+        ),
+    ),
+    "a status in the head of a message": (
+        StreamIncomplete, "without a status",
+        lambda s: head(s, ANSWER + block(("grpc-status", "0"))) + data(s, flags=END_STREAM),
     ),
     "no status": (StreamIncomplete, "without a status", lambda s: head(s) + data(s, flags=END_STREAM)),
     "trailers without a status": (StreamIncomplete, "without a status",
@@ -193,6 +211,10 @@ ENDINGS: dict[str, tuple[type[AdapterError], str, Callable[[int], bytes]]] = {
     "a bomb of gzip": (
         InvalidRequest, "max_message_bytes",
         lambda s: head(s, GZIP) + data(s, message(gzip.compress(bytes(2**21)), compressed=True)) + trailers(s),
+    ),
+    "a bomb of gzip in pieces": (
+        InvalidRequest, "max_message_bytes",
+        lambda s: head(s, GZIP) + b"".join(data(s, BOMB[at : at + 99]) for at in range(0, len(BOMB), 99)) + trailers(s),
     ),
     "gzip that is cut": (
         ProtocolViolation, "cut off",
@@ -517,7 +539,8 @@ async def test_all_that_has_come_is_read_at_once() -> None:
 
     async with asyncio.timeout(20), playing(script) as peer, transport_to(peer) as transport:
         call = await transport.stream(REQUEST, timeout_s=10)
-        found = await call.read_runs()
+        while (found := call.take_runs()) is None:
+            await call.arrival()
         call.cancel()
 
     assert isinstance(found[0], Reply)

@@ -1,4 +1,4 @@
-"""Our own HTTP/2 and what others wrote: servers of grpc in Python and Go, in the clear and over TLS, proxies."""
+"""Our own HTTP/2 and what others wrote: gRPC servers in C, Go and Python, and proxies; plain and over TLS."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 import os
 import random
 import shutil
-import socket
 import subprocess
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from time import monotonic, sleep
 
 import grpc
 import grpc.aio
@@ -20,12 +19,15 @@ import pytest
 import trustme
 
 from adapter_api import InvalidRequest
+from tests.triton_adapter.transports.h2.proxies import PROXIES, Certificate, installed
 from triton_adapter import TritonSettings
 from triton_adapter.schema import Reply
 from triton_adapter.transports.h2.transport import H2Transport
 from triton_adapter.wire import v2_pb2 as v2
 from triton_adapter.wire.request import WireRequest
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, SERVER_LIVE
+
+GRPCLIB_SERVER = Path(__file__).parents[2] / "foreign" / "servers" / "grpclib_server.py"
 
 pytestmark = [pytest.mark.anyio, pytest.mark.spec("ORCH-3072-001")]
 
@@ -62,77 +64,6 @@ class Server(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
                 yield reply.SerializeToString()
 
 
-@contextmanager
-def running(command: Sequence[str | Path], port: int) -> Iterator[int]:
-    """Run a server until the block ends; enter it once something listens on its port."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        ends = monotonic() + 10
-        while True:  # none of them tells when it listens
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, f"{command[0]} ended"
-                assert monotonic() < ends, f"{command[0]} does not listen"
-                sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
-def nginx(program: str, target: int, folder: Path) -> AbstractContextManager[int]:
-    port = free_port()
-    (folder / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log stderr;\n"
-        "events {}\n"
-        f"http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;\n"
-        f"fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n"
-        "client_max_body_size 64m; grpc_buffer_size 64k;\n"
-        f"server {{ listen 127.0.0.1:{port} http2; location / {{ grpc_pass grpc://127.0.0.1:{target}; }} }} }}\n"
-    )
-    return running((program, "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr"), port)
-
-
-def haproxy(program: str, target: int, folder: Path) -> AbstractContextManager[int]:
-    port = free_port()
-    (folder / "haproxy.cfg").write_text(
-        "defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n"
-        f"listen between\n bind 127.0.0.1:{port} proto h2\n server one 127.0.0.1:{target} proto h2\n"
-    )
-    return running((program, "-db", "-f", folder / "haproxy.cfg"), port)
-
-
-def nghttpx(program: str, target: int, folder: Path) -> AbstractContextManager[int]:
-    port = free_port()
-    (folder / "nghttpx.conf").touch()  # else it reads the machine's
-    return running(
-        (
-            program,
-            f"--conf={folder / 'nghttpx.conf'}",
-            f"--frontend=127.0.0.1,{port};no-tls",
-            f"--backend=127.0.0.1,{target};;proto=h2",
-            "--workers=1",
-            "--single-process",
-        ),
-        port,
-    )
-
-
-PROXIES: dict[str, tuple[str, Callable[[str, int, Path], AbstractContextManager[int]]]] = {
-    "nginx": ("nginx", nginx),
-    "haproxy": ("haproxy", haproxy),
-    "nghttpx": ("nghttp2-proxy", nghttpx),
-}
-"""By program: the package that has it, and what runs it in front of a gRPC server."""
-
-
 @pytest.fixture(scope="session")
 def go_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the server of `peer.go`; return the program."""
@@ -147,9 +78,9 @@ def go_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def grpc_go(program: Path) -> AsyncIterator[int]:
-    """Run grpc-go's server; enter its port."""
-    process = await asyncio.create_subprocess_exec(program, stdin=PIPE, stdout=PIPE)
+async def spoken(*command: str | Path) -> AsyncIterator[int]:
+    """Run a server that prints its port and ends with its standard input; enter the port."""
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -172,6 +103,47 @@ async def grpc_python(credentials: grpc.ServerCredentials | None = None) -> Asyn
         yield port
     finally:
         await server.stop(None)
+
+
+class InThreads(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """What `Server` does, as functions that a server with threads calls."""
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if details.method == SERVER_LIVE.path:
+            return grpc.unary_unary_rpc_method_handler(
+                lambda request, context: v2.ServerLiveResponse(live=True).SerializeToString()
+            )
+        if details.method == MODEL_INFER:
+            return grpc.unary_unary_rpc_method_handler(self._infer)
+        if details.method == MODEL_STREAM_INFER:
+            return grpc.stream_stream_rpc_method_handler(self._stream)
+        return None
+
+    def _infer(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        asked = v2.ModelInferRequest.FromString(request)
+        if asked.model_name == "no":
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not ünderstood\n100%")
+        return v2.ModelInferResponse(model_name=asked.model_name).SerializeToString()
+
+    def _stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        for request in requests:
+            for number in range(int(v2.ModelInferRequest.FromString(request).model_name)):
+                reply = v2.ModelStreamInferResponse(infer_response=v2.ModelInferResponse(id=str(number)))
+                yield reply.SerializeToString()
+
+
+@asynccontextmanager
+async def grpc_threads() -> AsyncIterator[int]:
+    """Run grpc's own server with threads; enter its port."""
+    server = grpc.server(
+        ThreadPoolExecutor(16), handlers=(InThreads(),), options=[("grpc.max_receive_message_length", -1)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        await asyncio.to_thread(server.stop(None).wait, 10)
 
 
 @asynccontextmanager
@@ -210,16 +182,45 @@ async def rough_network(target: int) -> AsyncIterator[int]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+OTHERS = ("grpc-go", "grpc-threads", "grpclib", "grpclib tls", "rough")
+
+
+def shown_over_tls(folder: Path) -> tuple[Certificate, dict[str, object]]:
+    """Return a certificate for a proxy, and the settings that trust it."""
+    ca = trustme.CA()
+    theirs = ca.issue_cert("127.0.0.1")
+    certificate = Certificate(folder / "chain.pem", folder / "key.pem")
+    theirs.cert_chain_pems[0].write_to_path(certificate.chain)
+    theirs.private_key_pem.write_to_path(certificate.key)
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    return certificate, {"tls": {"ca_file": folder / "ca.pem"}}
+
+
 @pytest.fixture(
-    params=["plain", "tls", *(pytest.param(name, marks=pytest.mark.long) for name in ("grpc-go", "rough", *PROXIES))]
+    params=[
+        "plain",
+        "tls",
+        *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS),
+        *(pytest.param(name, marks=pytest.mark.long) for name in PROXIES),
+        *(pytest.param(f"{name} tls", marks=pytest.mark.long) for name in PROXIES),
+    ]
 )
 async def transport(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[H2Transport]:
     """A transport to a server of the grpc project, some by way of a proxy."""
     options: dict[str, object] = {}
     async with AsyncExitStack() as stack:
-        if request.param == "grpc-go":
-            port = await stack.enter_async_context(grpc_go(request.getfixturevalue("go_server")))
-        elif request.param == "tls":
+        name, _, over_tls = request.param.partition(" ")
+        certificate = None
+        if over_tls:
+            certificate, options = shown_over_tls(tmp_path)
+        if name == "grpc-go":
+            port = await stack.enter_async_context(spoken(request.getfixturevalue("go_server")))
+        elif name == "grpclib":
+            python = installed("grpclib") / "python"
+            port = await stack.enter_async_context(spoken(python, GRPCLIB_SERVER, *(certificate or ())))
+        elif name == "grpc-threads":
+            port = await stack.enter_async_context(grpc_threads())
+        elif name == "tls":
             ca = trustme.CA()
             ours, theirs = ca.issue_cert("client"), ca.issue_cert("127.0.0.1")
             credentials = grpc.ssl_server_credentials(
@@ -231,14 +232,10 @@ async def transport(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
             port = await stack.enter_async_context(grpc_python(credentials))
         else:
             port = await stack.enter_async_context(grpc_python())
-        if request.param == "rough":
+        if name == "rough":
             port = await stack.enter_async_context(rough_network(port))
-        if request.param in PROXIES:
-            package, run = PROXIES[request.param]
-            program = shutil.which(request.param, path=f"{os.environ['PATH']}:/usr/sbin")
-            if program is None:
-                pytest.skip(f"{request.param} is not installed: apt install {package}")
-            proxy = run(program, port, tmp_path)
+        if name in PROXIES:
+            proxy = PROXIES[name].run(PROXIES[name].program(name), port, tmp_path, certificate)
             port = await asyncio.to_thread(proxy.__enter__)
             stack.push_async_callback(asyncio.to_thread, proxy.__exit__, None, None, None)
         scheme = "grpcs" if options else "grpc"

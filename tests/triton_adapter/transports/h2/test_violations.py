@@ -104,9 +104,17 @@ OF_THE_CONNECTION: dict[str, tuple[int, Callable[[int], bytes]]] = {
     "10.5 unknown frames without end": (CALM, lambda s: frame(77, b"?") * 10_001),
 }  # fmt: skip
 
+LONG = ANSWER + block(("content-length", "8"))
 OF_THE_STREAM: dict[str, tuple[int, Callable[[int], bytes]]] = {
     "8.1 data before the head": (PROTOCOL, lambda s: data(s)),
     "8.1 trailers that end nothing": (PROTOCOL, lambda s: head(s) + head(s, block(("a", "b")))),
+    "8.1.1 less than its content-length": (PROTOCOL, lambda s: head(s, LONG) + data(s) + trailers(s)),
+    "8.1.1 more than its content-length": (PROTOCOL, lambda s: head(s, LONG) + data(s, bytes(9)) + trailers(s)),
+    "8.1.1 a content-length and nothing": (PROTOCOL, lambda s: trailers(s, LONG + block(("grpc-status", "0")))),
+    "8.1.1 a content-length of letters": (
+        PROTOCOL,
+        lambda s: head(s, ANSWER + block(("content-length", "seven"))) + data(s, flags=END_STREAM),
+    ),
     "8.2 a name in capitals": (PROTOCOL, lambda s: head(s, ANSWER + block(("Grpc", "x")))),
     "8.2 a name of nothing": (PROTOCOL, lambda s: head(s, ANSWER + block(("", "x")))),
     "8.2 a name with a space": (PROTOCOL, lambda s: head(s, ANSWER + block(("a b", "x")))),
