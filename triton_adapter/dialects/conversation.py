@@ -67,7 +67,7 @@ def listening(decoder: TaskDecoder, task: TaskRequest, given: TaskRequest, overr
         given.prompt if given.messages is None else None,
         calls=override.tool_parser,
         thoughts=override.reasoning_parser,
-        template=override.template.text,
+        template=override.template,
     )
     return decoder if reader is None else _Listening(decoder, reader)
 

@@ -9,7 +9,7 @@ import pytest
 
 from adapter_api import TaskRequest
 from adapter_kit.chat_template import ChatTemplate
-from adapter_kit.tool_calls import grammar_of, tool_call_parser
+from adapter_kit.tool_calls import found_in, tool_call_parser
 from tests.orchestrator.real_clients.shop import GRAMMARS, HERE
 from tests.orchestrator.real_clients.tool_model.answer import answer
 
@@ -35,7 +35,7 @@ class Agent:
 
     def __init__(self, grammar: str, tools: list[dict[str, Any]]) -> None:
         self._template = ChatTemplate((HERE / "templates" / f"{grammar}.jinja").read_text())
-        found = grammar_of(self._template.text)
+        found = found_in(self._template).grammar
         assert found == grammar
         self._grammar = found
         self._tools = tools
@@ -58,7 +58,7 @@ class Agent:
 
     def _turn(self, messages: list[dict[str, Any]]) -> tuple[str, list[tuple[str, str]]]:
         task = TaskRequest.parse({"model": "m", "messages": messages, "tools": self._tools})
-        parser = tool_call_parser(self._grammar, [each["name"] for each in self._tools])
+        parser = tool_call_parser(self._grammar, {each["name"]: each["parameters"] for each in self._tools})
         parts = [*parser.feed(answer(self._template.render(task))), *parser.finish()]
         calls: dict[int, list[str]] = {}
         for part in parts:
