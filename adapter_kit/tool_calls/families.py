@@ -21,7 +21,7 @@ MISTRAL = Grammar(
     how=(
         JsonObject(),
         NameThenJson(
-            head=re.compile(rf"(?P<name>{NAME})\s*(?:\[CALL_ID\]\s*(?P<id>[\w\-]*)\s*)?(?:\[ARGS\])?\s*"),
+            head=re.compile(rf"(?P<name>{NAME})\s*+(?:\[CALL_ID\]\s*+(?P<id>[\w\-]*)\s*+)?(?:\[ARGS\])?\s*+"),
             id_letters=9,
         ),
     ),
@@ -90,7 +90,7 @@ FAMILIES: tuple[Grammar, ...] = (
         how=(
             NameThenJson(
                 head=re.compile(
-                    rf"(?:\w+<｜tool▁sep｜>(?=[^{{]))?(?P<name>{NAME})\s*(?:<｜tool▁sep｜>)?\s*(?:```(?:json)?)?\s*"
+                    rf"(?:\w+<｜tool▁sep｜>(?=[^{{]))?(?P<name>{NAME})\s*+(?:<｜tool▁sep｜>)?\s*+(?:```(?:json)?)?\s*+"
                 )
             ),
         ),
@@ -107,7 +107,7 @@ FAMILIES: tuple[Grammar, ...] = (
             NameThenJson(
                 head=re.compile(
                     rf"(?P<id>(?:functions\.)?(?P<name>{_PLAIN_NAME}?)(?::\d+)?)"
-                    r"\s*(?:<\|tool_call_argument_begin\|>)?\s*"
+                    r"\s*+(?:<\|tool_call_argument_begin\|>)?\s*+"
                 )
             ),
         ),
@@ -150,7 +150,7 @@ FAMILIES: tuple[Grammar, ...] = (
         how=(
             NameThenJson(
                 head=re.compile(
-                    rf"(?P<name>{NAME})\s*(?:<\|channel\|>\w+\s*)?(?:<\|constrain\|>)?\s*\w*\s*<\|message\|>\s*"
+                    rf"(?P<name>{NAME})\s*+(?:<\|channel\|>\w+\s*+)?(?:<\|constrain\|>)?\s*+\w*\s*+<\|message\|>\s*+"
                 )
             ),
         ),
@@ -229,7 +229,7 @@ FAMILIES: tuple[Grammar, ...] = (
         sign=re.compile(r"<function="),
         begin=("<function=",),
         after=("</function>",),
-        how=(NameThenJson(head=re.compile(rf"(?P<name>{NAME})>\s*")),),
+        how=(NameThenJson(head=re.compile(rf"(?P<name>{NAME})>\s*+")),),
     ),
     Grammar(
         names=("functionary_v32",),
@@ -237,7 +237,7 @@ FAMILIES: tuple[Grammar, ...] = (
         source="https://github.com/MeetKai/functionary",
         sign=re.compile(r">>>"),
         begin=(">>>",),
-        how=(NameThenJson(head=re.compile(rf"(?P<name>{NAME})\n\s*")),),
+        how=(NameThenJson(head=re.compile(rf"(?P<name>{NAME})\n\s*+")),),
         silent=(">>>all\n",),
         prompted=">>>",
     ),

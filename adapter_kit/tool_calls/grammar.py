@@ -6,7 +6,8 @@ import re
 
 import msgspec
 
-NAME = r"[\w.\-/:]+"
+NAME_LETTER = r"[\w.\-/:]"
+NAME = rf"{NAME_LETTER}++"
 """What the names of tools are made of, where nothing marks their end."""
 
 

@@ -6,13 +6,13 @@ import re
 from collections.abc import Container
 
 from adapter_api.bounds import MAX_NAME
-from adapter_kit.tool_calls.grammar import NAME, NameThenJson
+from adapter_kit.tool_calls.grammar import NAME_LETTER, NameThenJson
 from adapter_kit.tool_calls.json_object import Broken
 from adapter_kit.tool_calls.json_text import nested
 from adapter_kit.tool_calls.parts import Parts
 from adapter_kit.tool_calls.source import NoCall, Reading, Source, Words, run, until
 
-LETTERS = re.compile(NAME[:-1] + "*")
+LETTERS = re.compile(rf"{NAME_LETTER}*")
 _LONGEST_HEAD = 2 * MAX_NAME
 
 
@@ -38,9 +38,11 @@ def read_name_then_json(
     pieces = [first]
     stop = yield from until(source, stops, pieces.append, limit=_LONGEST_HEAD)
     found = how.head.fullmatch("".join(pieces))
-    if found is None or len(found["name"]) > MAX_NAME or (stop != "{" and (known is not None or not stop)):
+    if found is None or len(found["name"]) > MAX_NAME:
         raise NoCall
     name = found["name"]
+    if stop != "{" and (not stop or known is not None or found[0].strip() == name):
+        raise NoCall
     if known is not None and name not in known:
         name = name[: -how.id_letters or None]
         if name not in known:

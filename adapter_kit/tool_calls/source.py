@@ -42,7 +42,8 @@ class Source:
         Raises:
             NoCall: This is more than may be held back.
         """
-        text, self.at = self.text[self.at : end], end
+        text = self.text[self.at : end]
+        self.at += len(text)
         if self._held is not None:
             self._held.append(text)
             self._size += len(text)

@@ -15,10 +15,11 @@ from adapter_api.bounds import MAX_PARTS
 from adapter_kit.chat_template import ChatTemplate
 from adapter_kit.tool_calls import FAMILIES, Part, found_in, tool_call_parser
 from adapter_kit.tool_calls.parts import MOST_HELD
+from tests.adapter_kit.tool_calls import reading
+from tests.adapter_kit.tool_calls.reading import Joined, every_split, joined
 
 TOOLS: dict[str, Any] = {"f": {}, "add": {}, "get_weather": {}}
 GRAMMARS = [grammar.name for grammar in FAMILIES]
-Joined = list[str | tuple[str, str]]
 
 A, B = ("f", '{"a": "x}<\\"y", "b": [1,{}]}'), ("add", "{}")
 CALLS: list[tuple[str, str, Joined]] = [
@@ -80,31 +81,7 @@ TEXTS: list[tuple[str, str]] = [
 
 
 def parts_of(grammar: str, pieces: Iterable[str]) -> list[Part]:
-    parser = tool_call_parser(grammar, TOOLS)
-    return [*(part for piece in pieces for part in parser.feed(piece)), *parser.finish()]
-
-
-def joined(parts: Iterable[Part]) -> Joined:
-    found: Joined = []
-    for part in parts:
-        last = found[-1] if found else None
-        if isinstance(part, str):
-            found[-1:] = [last + part] if isinstance(last, str) else [*found[-1:], part]
-        elif part.name is not None:
-            assert part.call == sum(isinstance(each, tuple) for each in found)
-            found.append((part.name, part.arguments))
-        else:
-            assert isinstance(last, tuple)
-            found[-1] = (last[0], last[1] + part.arguments)
-    return found
-
-
-def every_split(text: str) -> Iterable[list[str]]:
-    yield list(text)
-    for at in range(len(text) + 1):
-        yield [text[:at], text[at:]]
-    for size in (2, 3, 5, 7):
-        yield [text[at : at + size] for at in range(0, len(text), size)]
+    return reading.parts_of(grammar, pieces, TOOLS)
 
 
 @pytest.mark.spec("ORCH-3073-001")
