@@ -33,8 +33,9 @@ from adapter_api import (
 )
 from adapter_kit.chat_template import Template
 from adapter_kit.reasoning import ReasoningParser
-from adapter_kit.thoughts import THOUGHTS_BY_NAME, Thoughts, thoughts_in
-from adapter_kit.tool_calls import BY_NAME, Part, ToolCallParser, found_in, tool_call_parser
+from adapter_kit.thoughts import THOUGHTS_BY_NAME, Thoughts
+from adapter_kit.told_apart import calls_told, thoughts_by
+from adapter_kit.tool_calls import BY_NAME, Part, ToolCallParser, tool_call_parser
 from adapter_kit.tool_choice import format_of_calls, must_call, only_tool
 
 _NO_NAME = ("auto", "none")
@@ -106,7 +107,7 @@ def reader_for(
     if task.messages is None:
         return None
     thinking = None
-    how = _thoughts_of(thoughts, template)
+    how = thoughts_by(thoughts, template)
     if how is not None:
         thinking = ReasoningParser(begun=prompt is not None and _has_begun(task, prompt, how), how=how)
     calling = None
@@ -120,17 +121,8 @@ def _calls(task: TaskRequest, calls: CallsBy, template: Template | None) -> Tool
     if must_call(task):
         tool = only_tool(task)
         return tool_call_parser("mistral", tools) if tool is None else _ArgumentsOnly(tool.name)
-    name: str | None = calls
-    if calls == "auto" and template is not None:
-        name = found_in(template).grammar
-    return None if name in (None, *_NO_NAME) else tool_call_parser(name, tools)
-
-
-def _thoughts_of(thoughts: ThoughtsBy, template: Template | None) -> Thoughts | None:
-    name: str | None = thoughts
-    if thoughts == "auto":
-        name = None if template is None else thoughts_in(template.text)
-    return None if name is None else THOUGHTS_BY_NAME.get(name)
+    name = calls_told(calls, template).name
+    return None if name is None else tool_call_parser(name, tools)
 
 
 def _has_begun(task: TaskRequest, prompt: str, how: Thoughts) -> bool:

@@ -13,7 +13,7 @@ from tests.adapter_kit.tool_calls.test_families import TOOLS, WRITTEN
 
 ROUNDS = int(os.environ.get("BROKEN_CALLS_ROUNDS", "60"))
 SCRAPS = [
-    *'"\\{}[](),:;\n \'<>=`|é',
+    *"\"\\{}[](),:;\n '<>=`|é",
     *("null", "true", "-1", "add", "nobody", "x", "```", "```json", "</", "<think>", '{"name": "add"', "a=1"),
 ]
 

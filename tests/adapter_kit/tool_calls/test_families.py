@@ -91,9 +91,10 @@ WRITTEN: list[tuple[str, str, list[Any]]] = [
     ("gigachat3", 'Hm.<|message_sep|>\n\nfunction call<|role_sep|>\n{"name": "add", "arguments": {"a": 1, "b": -2}}'
                   "<|message_sep|>", ["Hm.<|message_sep|>\n", A]),
     # A name, then JSON
-    ("deepseek_v3", "Let me see.\n\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>add\n```json\n"
-                    '{"a": 1, "b": -2}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n'
-                    '```json\n{"city": "Rome", "days": 3}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    ("deepseek_v3",
+     "Let me see.\n\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>add\n```json\n"
+     '{"a": 1, "b": -2}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n'
+     '```json\n{"city": "Rome", "days": 3}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
      ["Let me see.\n\n", A, W]),
     ("deepseek_v31", '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>add<｜tool▁sep｜>{"a": 1, "b": -2}<｜tool▁call▁end｜>'
                      '<｜tool▁call▁begin｜>org/my-tool<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>Done',
@@ -143,7 +144,8 @@ WRITTEN: list[tuple[str, str, list[Any]]] = [
     ("glm47", "<tool_call>add<arg_key>a</arg_key><arg_value>1</arg_value><arg_key>b</arg_key><arg_value>-2</arg_value>"
               "</tool_call>", [A]),
     ("glm45", "<tool_call>org/my-tool\n</tool_call>", [("org/my-tool", NO)]),
-    ("deepseek_v32", '\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" '
+    ("deepseek_v32", '\n\n<｜DSML｜function_calls>\n'
+                     '<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" '
                      'string="true">Rome</｜DSML｜parameter>\n<｜DSML｜parameter name="days" string="false">3'
                      "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>", [W]),
     ("step3", '<｜tool_calls_begin｜><｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name="add">'
@@ -167,7 +169,8 @@ WRITTEN: list[tuple[str, str, list[Any]]] = [
     ("olmo3", "<function_calls>\nadd(a=1, b=-2)\norg/my-tool()\n</function_calls>", [A, ("org/my-tool", NO)]),
     ("gemma3", "```tool_code\nadd(a=1, b=-2)\n```", [A]),
     # Nearly JSON
-    ("functiongemma", "<start_function_call>call:get_weather{city:<escape>Rome<escape>,days:3}<end_function_call>", [W]),
+    ("functiongemma",
+     "<start_function_call>call:get_weather{city:<escape>Rome<escape>,days:3}<end_function_call>", [W]),
     ("gemma4", '<|tool_call>call:get_weather{city:<|"|>Rome<|"|>,days:3}<tool_call|><|tool_call>call:add{a:1,b:-2}'
                "<tool_call|>", [W, A]),
     ("gemma4", '<|tool_call>call:f{o:{k:[true,null,<|"|>},{<|"|>]},t:bare word}<tool_call|>',
@@ -203,7 +206,7 @@ BROKEN: list[tuple[str, str]] = [
     ("hermes", '<tool_call>{"name": "add", "arguments": 5}</tool_call>'),
     ("hermes", "<tool_call></tool_call>"),
     ("hermes", "<tool_call>[]</tool_call>"),
-]
+]  # fmt: skip
 
 
 def values(found: Joined) -> list[Any]:
