@@ -213,7 +213,7 @@ def values(found: Joined) -> list[Any]:
     return [each if isinstance(each, str) else (each[0], json.loads(each[1])) for each in found]
 
 
-@pytest.mark.spec("ORCH-3073-001", "ORCH-3073-006")
+@pytest.mark.spec("ORCH-3073-001", "ORCH-3073-006", "ORCH-3073-017")
 @pytest.mark.parametrize("grammar, text, expected", WRITTEN)
 def test_calls_of_every_family_are_told_from_text_wherever_it_is_cut(
     grammar: str, text: str, expected: list[Any]

@@ -108,7 +108,7 @@ def test_whatever_a_model_writes_comes_out_the_same_wherever_it_is_cut(grammar: 
         *('{"name": "f"', '"arguments": {', '"parameters": {}', "{", "}", "[", "]", ",", ";", ":"),
         *("f", "add", "(", ")", "a=1", "'", "x", "é", '{"name": "add", "arguments": {}}', "f(a=1)", "<", "_", "."),
     ]  # fmt: skip
-    for _ in range(400):
+    for _ in range(100):
         text = "".join(random.choices(scraps, k=random.randint(1, 14)))
         whole = joined(parts_of(grammar, [text]))
         assert joined(parts_of(grammar, list(text))) == whole, text
@@ -174,7 +174,7 @@ def test_an_answer_has_at_most_as_many_calls_as_the_contract_allows() -> None:
 
 
 @pytest.mark.spec("ORCH-3073-002")
-@pytest.mark.parametrize("grammar", GRAMMARS)
+@pytest.mark.parametrize("grammar", ["hermes", "mistral", "qwen3_coder", "glm45", "gemma4", "pythonic"])
 @pytest.mark.parametrize(
     "piece", ["<tool_call>{", "[", "[{", '{"a":', "<tool_call", "\n[", "[TOOL_CALLS]f[", "f(", " ", "((("]
 )

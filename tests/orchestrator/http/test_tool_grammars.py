@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from openai import AsyncOpenAI
 
 from adapter_api import Capability, End, Started, TaskRequest, Token, TokenEvent
-from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.http.conftest import Serve
 from tests.orchestrator.http.test_openai import client_of
 from tests.orchestrator.pools.test_fit import _Capable
 from tests.orchestrator.pools.test_monitor import plugin_host
@@ -53,41 +54,39 @@ def served(serve: Serve, grammar: str, **fields: Any) -> Any:
     return serve({}, pool={"adapter": "computing", "chat_template": template_of(grammar), **fields}, plugins=plugins)
 
 
-async def turn(host: Host, messages: list[Any], *, streamed: bool, **fields: Any) -> dict[str, Any]:
+async def turn(client: AsyncOpenAI, messages: list[Any], *, streamed: bool, **fields: Any) -> dict[str, Any]:
     """Return what the model says next, whole, and why it ended."""
     asked: Any = {"model": "mock", "messages": messages, "tools": TOOLS, "extra_body": fields}
-    async with client_of(host) as client:
-        if not streamed:
-            choice = (await client.chat.completions.create(**asked)).choices[0]
-        else:
-            async with client.chat.completions.stream(**asked) as stream:
-                choice = (await stream.get_final_completion()).choices[0]
+    if not streamed:
+        choice = (await client.chat.completions.create(**asked)).choices[0]
+    else:
+        async with client.chat.completions.stream(**asked) as stream:
+            choice = (await stream.get_final_completion()).choices[0]
     return {"reason": choice.finish_reason, **choice.message.model_dump(exclude_none=True)}
 
 
 @pytest.mark.spec("ORCH-3073-004", "ORCH-3073-006", "ORCH-3073-008")
 @pytest.mark.parametrize("grammar", CALLS)
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-async def test_two_steps_are_taken_with_a_model_of_any_family(serve: Serve, grammar: str, streamed: bool) -> None:
+async def test_two_steps_are_taken_with_a_model_of_any_family_whole_and_streamed(serve: Serve, grammar: str) -> None:
     thinks: Any = {} if grammar == "openai" else {"chat_template_kwargs": {"think": True}}
-    called: list[Any] = []
-    messages: list[Any] = [{"role": "user", "content": QUESTION}]
-    async with served(serve, grammar, reasoning_parser="openai" if grammar == "openai" else "think") as host:
-        for _ in range(3):
-            said = await turn(host, messages, streamed=streamed, **thinks)
-            assert "I have to look." in said.pop("reasoning")
-            reason, calls = said.pop("reason"), said.get("tool_calls", [])
-            if not calls:
-                break
-            assert reason == "tool_calls"
-            assert not (said.get("content") or "").strip()
-            called += [(each["function"]["name"], json.loads(each["function"]["arguments"])) for each in calls]
-            messages.append({"role": "assistant", "tool_calls": calls})
-            messages += [
-                {"role": "tool", "tool_call_id": each["id"], "content": RESULTS[each["function"]["name"]]}
-                for each in calls
-            ]
+    thoughts = "openai" if grammar == "openai" else "think"
+    async with served(serve, grammar, reasoning_parser=thoughts) as host, client_of(host) as client:
+        for streamed in (False, True):
+            called: list[Any] = []
+            messages: list[Any] = [{"role": "user", "content": QUESTION}]
+            while (said := await turn(client, messages, streamed=streamed, **thinks)).get("tool_calls"):
+                assert "I have to look." in said["reasoning"]
+                assert said["reason"] == "tool_calls"
+                assert not (said.get("content") or "").strip()
+                calls = said["tool_calls"]
+                called += [(each["function"]["name"], json.loads(each["function"]["arguments"])) for each in calls]
+                assert len(called) <= 2
+                messages.append({"role": "assistant", "tool_calls": calls})
+                messages += [
+                    {"role": "tool", "tool_call_id": each["id"], "content": RESULTS[each["function"]["name"]]}
+                    for each in calls
+                ]
 
-    assert called == [("get_price", {"item": "lamp"}), ("multiply", {"a": 12.5, "b": 3})]
-    assert said["content"].strip() == "The answer is 37.5."
-    assert reason == "stop"
+            assert called == [("get_price", {"item": "lamp"}), ("multiply", {"a": 12.5, "b": 3})]
+            assert said["content"].strip() == "The answer is 37.5."
+            assert said["reason"] == "stop"
