@@ -14,7 +14,7 @@ on arguments are given on as the model wrote them, valid or not. Whitespace arou
 there is text beside it. Work is linear in the text, and what is held back has a bound.
 
 `found_in` tells a grammar from a chat template. A grammar is data (`grammar.py`), and there is a table of them
-(`families.py`): marks, and one of the few ways to write a call between them, each in a file of its own
+(`families/`): marks, and one of the few ways to write a call between them, each in a file of its own
 (`json_object.py`, `name_then_json.py`, `tagged.py`, `python_call.py`, `loose_object.py`). `call_parser.py` finds calls
 among text, `source.py` is how all of them read, and `parts.py` collects what comes out.
 """

@@ -12,7 +12,8 @@ from typing import Any
 from adapter_kit.tool_calls.parts import MOST_HELD
 
 STRING = frozenset({"string"})
-_DEEPEST = 16
+_MOST_SCHEMAS = 256
+_MOST_REFERENCES = 16
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _INTEGER = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?")
 _LONGEST_NUMBER = 400
@@ -22,9 +23,18 @@ _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", 
 
 def types_of(schema: Mapping[str, Any], key: str) -> frozenset[str] | None:
     """Return what an argument may be by the schema of all of them; `None` where it does not say."""
-    properties = _resolved(schema, schema, 0).get("properties")
-    found = properties.get(key) if isinstance(properties, Mapping) else None
-    return (_types(found, schema, 0) or None) if isinstance(found, Mapping) else None
+    properties = _resolved(schema, schema).get("properties")
+    found: set[str] = set()
+    choices: list[Any] = [properties[key]] if isinstance(properties, Mapping) and key in properties else []
+    looked_at = 0
+    while choices and looked_at < _MOST_SCHEMAS:  # schemas may hold themselves
+        looked_at += 1
+        each = _resolved(choices.pop(), schema)
+        found |= _said(each)
+        for several in ("anyOf", "oneOf", "allOf"):
+            if isinstance(more := each.get(several), list | tuple):
+                choices += more[:_MOST_SCHEMAS]
+    return frozenset(found) or None
 
 
 def in_json(text: str, types: frozenset[str]) -> str:
@@ -38,29 +48,25 @@ def in_json(text: str, types: frozenset[str]) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _types(schema: Any, root: Mapping[str, Any], depth: int) -> frozenset[str]:
-    schema = _resolved(schema, root, depth)
+def _said(schema: Mapping[str, Any]) -> set[str]:
+    """Return what a schema itself says, beside those that it has in it."""
     said = schema.get("type")
     if isinstance(said, str):
-        return frozenset({said}) | ({"null"} if schema.get("nullable") is True else frozenset())
+        return {said, "null"} if schema.get("nullable") is True else {said}
     if isinstance(said, list | tuple):
-        return frozenset(each for each in said if isinstance(each, str))
+        return {each for each in said if isinstance(each, str)}
     values = schema.get("enum", [schema["const"]] if "const" in schema else None)
     if isinstance(values, list | tuple):
-        return frozenset(_JSON_TYPES.get(type(each), "object") for each in values)
-    found: frozenset[str] = frozenset()
-    for several in ("anyOf", "oneOf", "allOf"):
-        choices = schema.get(several)
-        if isinstance(choices, list | tuple) and depth < _DEEPEST:
-            found = found.union(*(_types(each, root, depth + 1) for each in choices))
-    if not found and "properties" in schema:
-        return frozenset({"object"})
-    return found or (frozenset({"array"}) if "items" in schema else found)
+        return {_JSON_TYPES.get(type(each), "object") for each in values}
+    return {"object"} if "properties" in schema else {"array"} if "items" in schema else set()
 
 
-def _resolved(schema: Any, root: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
-    while isinstance(schema, Mapping) and isinstance(reference := schema.get("$ref"), str) and depth < _DEEPEST:
-        depth += 1
+def _resolved(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow references, for a while."""
+    for _ in range(_MOST_REFERENCES):
+        reference = schema.get("$ref") if isinstance(schema, Mapping) else None
+        if not isinstance(reference, str):
+            break
         schema = root
         for part in reference.removeprefix("#").strip("/").split("/"):
             schema = schema.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(schema, Mapping) else None

@@ -66,6 +66,7 @@ def test_a_template_that_only_tells_of_a_grammar_s_mark_is_known_by_it(name: str
         "glm45": "<tool_call>name\n<arg_key>key</arg_key>", "command_r": "Action: ```json",
         "xlam": '[{"name": "function", "arguments": {}}]', "deepseek_v32": "<｜DSML｜function_calls>",
         "gigachat3": "function call<|role_sep|>", "openai": "<|channel|>commentary to=functions.x",
+        "functionary_v32": ">>>all\n",
     }  # fmt: skip
     found = found_in(saying(marks.get(name, grammar.begin[0] if grammar.begin else "")))
     assert found.grammar == name
