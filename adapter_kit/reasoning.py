@@ -62,7 +62,7 @@ class ReasoningParser:
 
     def _read(self) -> Reading[None]:
         source, how = self._source, self._how
-        begin, end = Words(*how.begin), Words(how.end)
+        begin, end, ends = Words(*how.begin), Words(how.end), Words(how.end, *how.ended_by)
         silent = Words(*how.silent, *(how.begin if how.again else ()))
         blank = yield from self._blank()
         found = yield from word(source, begin)
@@ -71,7 +71,7 @@ class ReasoningParser:
             (self._thoughts if thinks else self._texts).append(blank)
         while True:
             if thinks:
-                yield from until(source, end, self._thoughts.append)
+                yield from until(source, ends, self._thoughts.append)
                 yield from word(source, end)
             if not how.silent and not how.again:
                 break

@@ -15,6 +15,8 @@ class Thoughts(msgspec.Struct, frozen=True, kw_only=True):
     """What stands before thoughts: any of these."""
     end: str
     """What stands behind them."""
+    ended_by: tuple[str, ...] = ()
+    """Marks of calls that end thoughts, too: models forget their end before them."""
     again: bool = False
     """Whether there may be more of them after text."""
     silent: tuple[str, ...] = ()
@@ -85,6 +87,7 @@ THOUGHTS: tuple[Thoughts, ...] = (
         families="DeepSeek R1, Qwen 3, QwQ, GLM 4.5, MiniMax, Kimi K2, OLMo 3, Nemotron and most others",
         begin=("<think>",),
         end="</think>",
+        ended_by=("<|tool_calls_section_begin|>", "<｜tool▁calls▁begin｜>"),
     ),
 )
 THOUGHTS_BY_NAME = {name: thoughts for thoughts in THOUGHTS for name in thoughts.names}

@@ -73,6 +73,7 @@ WRITTEN = [
     ("ernie45", "<think>Hm.</think>\n<response>\nYes.\n</response>", ("Hm.", "Yes.")),
     ("granite", "Here is my thought process: Hm. Here is my response: Yes.", (" Hm. ", " Yes.")),
     ("think", "<think>Hm.</think>Yes.", ("Hm.", "Yes.")),
+    ("think", "<think>Hm.<|tool_calls_section_begin|>", ("Hm.", "<|tool_calls_section_begin|>")),
 ]
 
 
