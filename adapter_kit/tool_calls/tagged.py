@@ -113,7 +113,21 @@ class TaggedReader:
     def _value(self, types: frozenset[str] | None) -> Reading[bool]:
         """Give a value on as JSON; return whether it came to its end."""
         value = _Value(self._parts, types, self._how)
-        found = yield from until(self._source, self._value_end, value.add)
+        closed = False
+
+        def say(text: str) -> None:
+            nonlocal closed
+            # What is left when nothing more comes was held back, as it may be what the value is cut by.
+            closed = self._source.ended and bool(self._how.end) and text.strip() == self._how.end
+            if not closed:
+                value.add(text)
+
+        found = yield from until(self._source, self._value_end, say)
+        if closed:
+            value.end()
+            self._parts.arguments("}")
+            self._parts.end()
+            return False
         if not found:
             value.cut()
             return False

@@ -63,5 +63,6 @@ IN_CODE: tuple[Grammar, ...] = (
         end=("<|python_end|>",),
         how=(PythonCall(listed=True), JsonObject()),
         bare=True,
+        fenced=True,
     ),
 )

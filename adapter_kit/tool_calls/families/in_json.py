@@ -15,6 +15,7 @@ LLAMA3 = Grammar(
     begin=("<|python_tag|>",),
     how=(JsonObject(),),
     bare=True,
+    fenced=True,
 )
 """It is what objects without any mark look like."""
 IN_JSON: tuple[Grammar, ...] = (

@@ -132,6 +132,9 @@ WRITTEN: list[tuple[str, str, list[Any]]] = [
                     "</function>\n</tool_call>",
      [("get_weather", {"exact": True, "units": ["C", "F"], "at": {"lat": 4.5}, "note": None, "share": 0.5,
                        "days": "many"})]),
+    ("qwen3_coder", "<tool_call>\n<function=code.run>\n<parameter=source>\nx\n</function>\n",
+     [("code.run", {"source": "x"})]),
+    ("qwen3_coder", "<function=add>\n<parameter=a>\n1</function>", [("add", {"a": 1})]),
     ("seed_oss", "<seed:tool_call>\n<function=add>\n<parameter=a>1</parameter>\n<parameter=b>-2</parameter>\n"
                  "</function>\n</seed:tool_call>", [A]),
     ("minimax_m2", '\n<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Rome</parameter>\n'
@@ -177,6 +180,9 @@ WRITTEN: list[tuple[str, str, list[Any]]] = [
      [("f", {"o": {"k": [True, None, "},{"]}, "t": "bare word"})]),
     # JSON without a mark
     ("llama3_json", '{"name": "add", "parameters": {"a": 1, "b": -2}}', [A]),
+    ("llama3_json", 'So:\n```json\n{"name": "add", "parameters": {"a": 1, "b": -2}}\n```\nDone',
+     ["So:\n", A, "\nDone"]),
+    ("llama3_json", "```json\n{}\n```", ["```json\n{}\n```"]),
     ("llama3_json", '<|python_tag|>{"name": "nobody", "parameters": {}}', [("nobody", NO)]),
 ]  # fmt: skip
 BROKEN: list[tuple[str, str]] = [
