@@ -71,7 +71,7 @@ THOUGHTS: tuple[Thoughts, ...] = (
     ),
     Thoughts(
         names=("ernie45",),
-        families="ERNIE 4.5 Thinking",
+        families="ERNIE 4.5 Thinking, Granite 3.3",
         begin=("<think>",),
         end="</think>",
         silent=("\n<response>\n", "\n</response>", "<response>", "</response>"),
@@ -100,8 +100,8 @@ def thoughts_in(template: str) -> str | None:
         (
             each.name
             for each in THOUGHTS
-            if (any(mark in template for mark in each.begin) or each.end in template)
-            and (not each.silent or any(mark in template for mark in each.silent) or each.again)
+            if (any(mark in template for mark in each.begin) or (each.end in template and not each.again))
+            and (not each.silent or any(mark in template for mark in each.silent))
         ),
         None,
     )

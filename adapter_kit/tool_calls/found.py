@@ -18,7 +18,8 @@ from adapter_kit.tool_calls.grammar import Grammar
 
 USUAL = "hermes"
 _NAME, _ARGUMENTS = "look_up_place", {"town": "Aberystwyth"}
-_SCHEMA: Mapping[str, Any] = {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}
+_TOWN = {"type": "string", "description": "The name of the town."}
+_SCHEMA: Mapping[str, Any] = {"type": "object", "properties": {"town": _TOWN}, "required": ["town"]}
 _SEAM = re.compile(r"[\n>\]]")
 """What a turn may begin behind."""
 
@@ -93,7 +94,7 @@ def _left_by(grammar: Grammar, written: str) -> int | None:
     left, name, arguments = 0, "", ""
     for part in (*parser.feed(written), *parser.finish()):
         if isinstance(part, str):
-            left += len(part)
+            left += len("".join(part.split()))  # some drop whitespace as layout, and it says nothing
         else:
             name += part.name or ""
             arguments += part.arguments

@@ -34,7 +34,7 @@ IN_JSON: tuple[Grammar, ...] = (
         names=("command_r",),
         families="Command R, Command R+",
         source=_HF + "CohereLabs/c4ai-command-r-v01",
-        sign=re.compile(r"Action:\s*```json"),
+        sign=re.compile(r"Action:(?:\s|\\n)*```json"),
         begin=("Action:",),
         how=(JsonObject(),),
     ),

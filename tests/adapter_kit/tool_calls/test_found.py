@@ -51,6 +51,7 @@ def test_a_template_is_made_to_write_a_call_and_tells_its_grammar_by_it(grammar:
     ('<|tools_prefix|>[{"{{ c.function.name }}": {{ c.function.arguments | tojson }}}]<|tools_suffix|>', "apertus"),
     ("[{{ c.function.name }}(town=\"{{ c.function.arguments.town }}\")]", "pythonic"),
     ("<|tool_call_start|>[{{ c.function.name }}(town=\"{{ c.function.arguments.town }}\")]<|tool_call_end|>", "lfm2"),
+    ("{{ '<function=' + c.function.name + '>' + c.function.arguments + '</function>' }}", "functionary"),
     ("<|tool_call>call:{{ c.function.name }}{town:<|\"|>{{ c.function.arguments.town }}<|\"|>}<tool_call|>", "gemma4"),
 ])  # fmt: skip
 def test_the_grammar_that_leaves_least_of_what_a_template_writes_is_its_own(call: str, grammar: str) -> None:
