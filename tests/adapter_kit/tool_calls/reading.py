@@ -18,12 +18,14 @@ def parts_of(grammar: str, pieces: Iterable[str], tools: Mapping[str, Any]) -> l
 def joined(parts: Iterable[Part]) -> Joined:
     """Return texts, and calls with name and arguments, in order."""
     found: Joined = []
+    calls = 0
     for part in parts:
         last = found[-1] if found else None
         if isinstance(part, str):
             found[-1:] = [last + part] if isinstance(last, str) else [*found[-1:], part]
         elif part.name is not None:
-            assert part.call == sum(isinstance(each, tuple) for each in found)
+            assert part.call == calls
+            calls += 1
             found.append((part.name, part.arguments))
         else:
             assert isinstance(last, tuple)
