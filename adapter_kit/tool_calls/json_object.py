@@ -37,6 +37,8 @@ class ObjectReader:
         self._early: str | None = None
         """Arguments that came before the name."""
         self._has_arguments = self._begun = self._complete = False
+        self._within = False
+        """Whether the call stands in an object of its own."""
 
     def read(self) -> Reading[None]:
         """Read the object.
@@ -80,7 +82,8 @@ class ObjectReader:
                 raise NoCall
             self._source.take(self._source.at + 1)
             self._named((yield from string(self._source)))
-        elif key == "function" and first == "{":  # as the OpenAI API has it
+        elif key == "function" and first == "{" and not self._within:  # as the OpenAI API has it
+            self._within = True
             yield from self._object()
         elif first == '"':
             self._source.take(self._source.at + 1)

@@ -51,3 +51,16 @@ def test_whatever_is_left_of_a_call_comes_out_the_same_wherever_it_is_cut(gramma
         assert joined(parts_of(grammar, list(text), TOOLS)) == whole, text
         if not own.silent and not any(isinstance(each, tuple) for each in whole):
             assert "".join(map(str, whole)) == text
+
+
+@pytest.mark.spec("ORCH-3073-002")
+@pytest.mark.parametrize("grammar", [each.name for each in FAMILIES])
+@pytest.mark.parametrize(
+    "deep", ['{"function": ', '{"x": ', "[", "{a:", "(", "{", "f(", '{"arguments": ', "<tool_call>"]
+)
+def test_nothing_is_nested_too_deep(grammar: str, deep: str) -> None:
+    begin = BY_NAME[grammar].begin[0]
+    for text in (begin + deep * 3000, f"{begin}add({deep * 3000}", f"{begin}call:add{{{deep * 3000}"):
+        whole = joined(parts_of(grammar, [text], TOOLS))
+        found = "".join(each if isinstance(each, str) else each[1] for each in whole)
+        assert len(found) >= len(text) - len(begin) - 30
