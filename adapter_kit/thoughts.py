@@ -101,7 +101,7 @@ def thoughts_in(template: str) -> str | None:
             each.name
             for each in THOUGHTS
             if (any(mark in template for mark in each.begin) or (each.end in template and not each.again))
-            and (not each.silent or any(mark in template for mark in each.silent))
+            and (not each.silent or each.again or any(mark in template for mark in each.silent))
         ),
         None,
     )
