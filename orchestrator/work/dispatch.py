@@ -184,7 +184,7 @@ def _reader(pool: Pool, task: TaskRequest, fitted: TaskRequest) -> AnswerReader 
         fitted.prompt if fitted.messages is None else None,
         calls=pool.settings.tool_parser,
         thoughts=pool.settings.reasoning_parser,
-        template="" if pool.template is None else pool.template.text,
+        template=pool.template,
     )
 
 

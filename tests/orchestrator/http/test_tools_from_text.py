@@ -303,6 +303,29 @@ async def test_what_a_model_writes_is_never_lost_and_never_a_fault_of_the_host(
     assert reason == ("tool_calls" if calls else "stop")
 
 
+@pytest.mark.spec("ORCH-3073-004", "ORCH-3073-018")
+async def test_calls_that_nobody_can_read_stay_text_and_the_log_says_what_to_set(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = "!{{ c.function.name }} {{ c.function.arguments | tojson }}!"
+    template = TEMPLATE.replace("<tool_call>{{ c.function | tojson }}</tool_call>", own).replace("<tool_call> and ", "")
+    reply = '<tool_call>{"name": "add", "arguments": {}}</tool_call>'
+    with caplog.at_level("INFO"):
+        async with serve({"reply": reply}, **pool("saying", chat_template=template)) as host:
+            answer = await chat(host)
+            (listed,) = (await host.client.get("/v1/models")).json()["data"]
+        async with serve({"reply": reply}, **pool("saying")) as host:
+            read = await chat(host)
+
+    assert answer["choices"][0]["message"]["content"] == reply
+    assert "tools" in listed["uncertain"]
+    assert read["choices"][0]["finish_reason"] == "tool_calls"
+    told = [(each.levelname, each.getMessage()) for each in caplog.records if "tool calls in" in each.getMessage()]
+    assert [level for level, _ in told] == ["WARNING", "INFO"]
+    assert "set tool_parser to" in told[0][1]
+    assert "hermes" in told[1][1]
+
+
 @pytest.mark.spec("ORCH-3073-006")
 async def test_a_call_that_was_cut_off_is_not_told_as_one_to_run(serve: Serve) -> None:
     reply = '<tool_call>{"name": "add", "arguments": {"a": 1'
