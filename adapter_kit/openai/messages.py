@@ -15,14 +15,29 @@ _IGNORED_IN_MESSAGES = frozenset({
     "provider_specific_fields", "cache_control", "id",
 })  # fmt: skip
 """What answers carry beside their words: clients send them back with the conversation."""
+MOST_NAMED = 32
+"""Fields that nobody knows and that are looked for: a million messages may have a million."""
 
 
-def message_of(message: Any) -> dict[str, Any]:
+_REFUSED_IN_MESSAGES = frozenset({"audio", "function_call"})
+"""What a model would have to see: an answer that was spoken, and a call as it was told before there were tools."""
+
+
+def message_of(message: Any, ignored: list[str]) -> dict[str, Any]:
+    """Return a message as a task has it. `ignored` gets the names of fields that nobody knows, each once.
+
+    Raises:
+        InvalidRequest, Unsupported: It is none, or has something that nobody here can do.
+    """
     if not isinstance(message, dict):
         raise InvalidRequest("messages must be objects with role and content")
     for name, value in message.items():
-        if name not in _MESSAGE and value and name not in _IGNORED_IN_MESSAGES:
+        if name in _MESSAGE or not value or name in _IGNORED_IN_MESSAGES:
+            continue
+        if name in _REFUSED_IN_MESSAGES:
             raise Unsupported(f"{name!r} of a message is not supported here; leave it out")
+        if len(ignored) < MOST_NAMED and (named := f"messages.{name}") not in ignored:
+            ignored.append(named)
     found = {name: message[name] for name in ("role", "name", "tool_call_id") if message.get(name) is not None}
     content = message.get("content")
     found["content"] = [_part(part) for part in content] if isinstance(content, list) else content or ""

@@ -1,7 +1,8 @@
 """The fields of chats and completions, as the parts of a task. No I/O.
 
 A face calls `common_of` with all fields that it takes, then `chat_of` or `completion_of`, and adds what is its own:
-the model, the trace, fields of its own making.
+the model, the trace, fields of its own making. Fields that nobody knows are taken and ignored, as OpenAI-compatible
+servers do; all of these functions add their names to the list that they are given.
 """
 
 from __future__ import annotations
@@ -41,15 +42,36 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "thinking_token_budget": (-1,),
 }  # fmt: skip
 """Fields that ask for nothing with these values, beside those that `is_empty` says of every field."""
+_REFUSED = frozenset({
+    # Of this API's three kinds of request: one kind's is not for another, where it would be missed.
+    "messages", "prompt", "input", "max_completion_tokens", "max_output_tokens", "response_format", "tools",
+    "tool_choice", "functions", "function_call", "documents", "logprobs", "top_logprobs", "n", "best_of", "echo",
+    "suffix", "modalities", "audio", "web_search_options", "instructions", "previous_response_id", "conversation",
+    "background", "truncation", "include", "text", "context_management", "history",
+    # Of vLLM's server.
+    "use_beam_search", "prompt_embeds", "prompt_logprobs", "logprob_token_ids", "return_tokens_as_token_ids",
+    "return_token_ids", "return_prompt_text",
+    # Of a task.
+    "model", "model_version", "prompt_images", "job_id", "session_id", "priority", "parameters", "timeout_s",
+})  # fmt: skip
+"""Fields that are known, and that change the answer: whoever cannot honour them says so."""
+_OF_TEMPLATES = frozenset({
+    "chat_template", "chat_template_kwargs", "reasoning_effort", "include_reasoning", "add_generation_prompt",
+    "continue_final_message",
+})  # fmt: skip
+"""Fields that say how a conversation becomes a prompt: known there, and without effect on a prompt."""
 _ASK_WHEN_FALSE = frozenset({"skip_special_tokens", "detokenize", "include_reasoning", "add_generation_prompt"})
 
 
-def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def common_of(
+    fields: Mapping[str, Any], taken: Collection[str], ignored: list[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the parts of a task that need no change, and by its name what only an engine can honour, or refuse.
 
     Args:
         fields: Of a request.
         taken: Fields that the caller reads itself, `CHAT` or `COMPLETION` among them.
+        ignored: Gets the names of those that nobody knows.
 
     Raises:
         Unsupported: A field asks for something that nobody here can do; it is named.
@@ -59,10 +81,13 @@ def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[s
     for name, value in fields.items():
         if name in known or _asks_for_nothing(name, value):
             continue
-        if name not in FORMS:
+        if name in FORMS:
+            require_form(name, value)
+            engines[name] = value
+        elif name in _REFUSED or (name in _OF_TEMPLATES and "prompt" not in taken):
             raise Unsupported(f"{name!r} is not supported here; leave it out")
-        require_form(name, value)
-        engines[name] = value
+        else:
+            ignored.append(name)
     same = {name: fields[name] for name in SAME if fields.get(name) is not None}
     if _is_same(same.get("top_k"), -1):
         same["top_k"] = 0  # vLLM's word for all tokens
@@ -91,9 +116,9 @@ def prompts_of(fields: Mapping[str, Any]) -> list[str]:
     raise InvalidRequest("'prompt' must be a text, or a list of texts")
 
 
-def chat_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+def chat_of(fields: Mapping[str, Any], ignored: list[str]) -> dict[str, Any]:
     """Return the parts of a task that a chat completion has; raises `InvalidRequest` or `Unsupported`."""
-    task: dict[str, Any] = {"messages": [message_of(message) for message in list_of(fields, "messages")]}
+    task: dict[str, Any] = {"messages": [message_of(message, ignored) for message in list_of(fields, "messages")]}
     _set(task, "max_tokens", most_tokens(fields, "max_completion_tokens"))
     if flag(fields, "logprobs"):
         top = fields.get("top_logprobs")
@@ -132,14 +157,14 @@ def _constrain(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
     constrain(task, fields)
 
 
-def wants_usage(fields: Mapping[str, Any]) -> bool:
-    """Return whether a stream is to tell its usage; raises `InvalidRequest` or `Unsupported`."""
+def wants_usage(fields: Mapping[str, Any], ignored: list[str]) -> bool:
+    """Return whether a stream is to tell its usage; raises `InvalidRequest`."""
     options = fields.get("stream_options") or {}
     if not isinstance(options, dict):
-        raise InvalidRequest("stream_options must be an object")
+        raise InvalidRequest("'stream_options' must be an object")
     for name, value in options.items():
         if name not in ("include_usage", "continuous_usage_stats", "include_obfuscation") and value:
-            raise Unsupported(f"'stream_options.{name}' is not supported here; leave it out")
+            ignored.append(f"stream_options.{name}")
     return flag(options, "include_usage")
 
 

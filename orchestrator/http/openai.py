@@ -75,13 +75,14 @@ async def _complete(
     service, client = service_of(request), client_of(request)
     client.count_request()
     asked = await read_json(request, lambda fields: parse(fields, request.headers))
+    told = service.unknown_fields.headers(asked.ignored)
     accepted = await accept_all(service, asked.tasks, client, history=asked.history, share=share_of(request))
     if asked.stream:
-        return Chunks(kind, asked, accepted, service.settings)
-    return await _whole(request, kind, asked, accepted)
+        return Chunks(kind, asked, accepted, service.settings, told)
+    return await _whole(request, kind, asked, accepted, told)
 
 
-async def _whole(request: Request, kind: Kind, asked: Asked, accepted: Choices) -> Response:
+async def _whole(request: Request, kind: Kind, asked: Asked, accepted: Choices, told: Mapping[str, str]) -> Response:
     events: list[list[TokenEvent]] = [[] for _ in asked.tasks]
 
     async def sorted_batches() -> AsyncIterator[list[TokenEvent]]:
@@ -115,7 +116,8 @@ async def _whole(request: Request, kind: Kind, asked: Asked, accepted: Choices) 
         "id": ID_PREFIX[kind] + task.job_id, "object": _OBJECT[kind], "created": int(time.time()),
         "model": task.model, "choices": choices, "usage": usage_of(usage_of_all([end.usage for end in ends], asked.n)),
     }  # fmt: skip
-    return Response(msgspec.json.encode(body), headers=accepted.headers, media_type="application/json")
+    headers = {**accepted.headers, **told}
+    return Response(msgspec.json.encode(body), headers=headers, media_type="application/json")
 
 
 def _is_served_here(found: ModelProps | None) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -33,8 +34,10 @@ class Chunks(StreamingAnswer):
 
     starts_at_once = False
 
-    def __init__(self, kind: Kind, asked: Asked, accepted: Choices, settings: ServerSettings) -> None:
-        super().__init__(accepted.batches, accepted.close, settings, accepted.headers)
+    def __init__(
+        self, kind: Kind, asked: Asked, accepted: Choices, settings: ServerSettings, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(accepted.batches, accepted.close, settings, {**accepted.headers, **headers})
         self._include_usage = asked.include_usage
         self._accepted = accepted
         self._n = asked.n

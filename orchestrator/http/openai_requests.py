@@ -51,6 +51,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     echo: bool
     reasoning: bool
     """Whether thoughts are shown."""
+    ignored: tuple[str, ...]
+    """Fields that nobody knows."""
 
     @property
     def task(self) -> TaskRequest:
@@ -60,13 +62,15 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    common = common_fields(fields, headers, CHAT | {"n", "include_reasoning"})
-    return _asked([{**common, **chat_of(fields)}], fields)
+    ignored: list[str] = []
+    common = common_fields(fields, headers, CHAT | {"n", "include_reasoning"}, ignored)
+    return _asked([{**common, **chat_of(fields, ignored)}], fields, ignored)
 
 
 def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    common = common_fields(fields, headers, COMPLETION | {*_SEVERAL})
+    ignored: list[str] = []
+    common = common_fields(fields, headers, COMPLETION | {*_SEVERAL}, ignored)
     n, best = _count(fields, "n"), _count(fields, "best_of")
     if best not in (1, n):
         raise Unsupported("'best_of' is not supported here, unless it is 'n'; leave it out")
@@ -80,12 +84,15 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
             "less answers at a time"
         )
     first = completion_of({**fields, "prompt": prompts[0]})
-    return _asked([{**common, **first, "prompt": prompt} for prompt in prompts], fields)
+    return _asked([{**common, **first, "prompt": prompt} for prompt in prompts], fields, ignored)
 
 
-def common_fields(fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str]) -> dict[str, Any]:
-    """Return the parts of a task that every request may have; raises `Unsupported` for a field that nobody reads."""
-    task, engines = requests.common_of(fields, {*taken, *_OURS, "history"})
+def common_fields(
+    fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str], ignored: list[str]
+) -> dict[str, Any]:
+    """Return the parts of a task that every request may have; raises `Unsupported` for what nobody here can do.
+    `ignored` gets the names of fields that nobody knows."""
+    task, engines = requests.common_of(fields, {*taken, *_OURS, "history"}, ignored)
     task |= {name: fields[name] for name in _OURS if fields.get(name) is not None}
     if isinstance(priority := task.get("priority"), int) and not isinstance(priority, bool):
         del task["priority"]  # a number orders an engine's own queue, and this host's line has two classes
@@ -95,10 +102,10 @@ def common_fields(fields: dict[str, Any], headers: Mapping[str, str], taken: fro
     return {**task, **trace_of(headers)}
 
 
-def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any]) -> Asked:
+def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[str]) -> Asked:
     n = _count(fields, "n")
     _require_few(len(prompts) * n)
-    include_usage = wants_usage(fields)
+    include_usage = wants_usage(fields, ignored)
     first = TaskRequest.parse(prompts[0])
     history = flag(fields, "history")
     if history and len(prompts) * n > 1:
@@ -111,6 +118,7 @@ def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any]) -> Asked:
         history=history,
         echo=flag(fields, "echo"),
         reasoning=fields.get("include_reasoning") is None or flag(fields, "include_reasoning"),
+        ignored=tuple(ignored),
     )
 
 

@@ -42,6 +42,8 @@ class AskedResponse(msgspec.Struct, frozen=True, kw_only=True):
     store: bool
     head: dict[str, Any]
     """What the response repeats of its request."""
+    ignored: tuple[str, ...]
+    """Fields that nobody knows."""
 
 
 def previous_of(fields: Mapping[str, Any]) -> str | None:
@@ -81,7 +83,9 @@ def parse_response(
     """
     if fields.get("history"):
         raise Unsupported("'history' is not supported here: 'previous_response_id' goes on from a response")
-    task = common_fields({name: value for name, value in fields.items() if name not in _IGNORED}, headers, RESPONSE)
+    ignored: list[str] = []
+    given = {name: value for name, value in fields.items() if name not in _IGNORED}
+    task = common_fields(given, headers, RESPONSE, ignored)
     items = [(named or {})[each["id"]] if each.get("type") == "item_reference" else each for each in _input(fields)]
     asked = messages_of(items)
     instructions = fields.get("instructions")
@@ -100,7 +104,7 @@ def parse_response(
     _set_logprobs(task, fields)
     if fields.get("truncation") not in (None, "auto", "disabled"):
         raise InvalidRequest("'truncation' must be 'auto' or 'disabled'")
-    wants_usage(fields)
+    wants_usage(fields, ignored)
     made = TaskRequest.parse(task)
     assert made.messages is not None
     return AskedResponse(
@@ -109,6 +113,7 @@ def parse_response(
         stream=flag(fields, "stream"),
         store=fields.get("store") is None or flag(fields, "store"),
         head=_head(fields, made),
+        ignored=tuple(ignored),
     )
 
 

@@ -17,6 +17,7 @@ from orchestrator.http.guard import Client, Guard
 from orchestrator.http.pending import Pending, Share
 from orchestrator.http.reading import inflate, parse_object, require_coding
 from orchestrator.http.session_header import session
+from orchestrator.http.unknown_fields import UnknownFields
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.pools.prompts import Prompts
 from orchestrator.sessions.conversation import Conversations
@@ -47,6 +48,7 @@ class Service:
         self.settings = settings.server
         self.conversations = conversations
         self.responses = Responses(settings.history, monotonic)
+        self.unknown_fields = UnknownFields(refuse=settings.server.unknown_fields == "refuse", clock=monotonic)
         self.guard = Guard(settings.server)
         limits = settings.server.limits
         self.kept = KeptTasks(
