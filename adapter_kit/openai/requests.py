@@ -31,14 +31,15 @@ COMPLETION = frozenset({"prompt", "logprobs", "response_format"})
 """Fields that a completion has beside those."""
 _IGNORED = frozenset({
     "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-    "parallel_tool_calls", "request_id", "verbosity", "cache_salt", "spaces_between_special_tokens",
-    "stream_interval", "return_mm_kwargs", "return_token_offsets", "prediction",
+    "parallel_tool_calls", "request_id", "verbosity", "stream_interval", "prediction",
+    # What vLLM's server heeds at other routes, or where it gives what is refused here.
+    "return_mm_kwargs", "return_token_offsets", "mm_payload", "routed_experts_prompt_start",
 })  # fmt: skip
 """Said about the caller, or about how something is done, and not about the answer."""
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "best_of": (1,), "modalities": (["text"],), "function_call": ("auto", "none"), "min_p": (0, 0.0),
     "length_penalty": (1, 1.0), "skip_special_tokens": (True,), "detokenize": (True,), "include_reasoning": (True,),
-    "add_generation_prompt": (True,), "add_special_tokens": (True, False), "prompt_logprobs": (0,),
+    "add_generation_prompt": (True,), "spaces_between_special_tokens": (True,),
     "thinking_token_budget": (-1,),
 }  # fmt: skip
 """Fields that ask for nothing with these values, beside those that `is_empty` says of every field."""
@@ -60,7 +61,11 @@ _OF_TEMPLATES = frozenset({
     "continue_final_message",
 })  # fmt: skip
 """Fields that say how a conversation becomes a prompt: known there, and without effect on a prompt."""
-_ASK_WHEN_FALSE = frozenset({"skip_special_tokens", "detokenize", "include_reasoning", "add_generation_prompt"})
+_ASK_WHEN_FALSE = frozenset({
+    "skip_special_tokens", "detokenize", "include_reasoning", "add_generation_prompt", "spaces_between_special_tokens",
+    "add_special_tokens",
+})  # fmt: skip
+_ANY_VOCABULARY = 2**31 - 1
 
 
 def common_of(
@@ -81,6 +86,8 @@ def common_of(
     for name, value in fields.items():
         if name in known or _asks_for_nothing(name, value):
             continue
+        if name == "add_special_tokens" and value is ("prompt" in taken):
+            continue  # what is done anyway: a chat template writes its own, and a prompt has none
         if name in FORMS:
             require_form(name, value)
             engines[name] = value
@@ -89,10 +96,13 @@ def common_of(
         else:
             ignored.append(name)
     same = {name: fields[name] for name in SAME if fields.get(name) is not None}
-    if _is_same(same.get("top_k"), -1):
+    top_k, seed = same.get("top_k"), same.get("seed")
+    if _is_same(top_k, -1) or (isinstance(top_k, int) and top_k > _ANY_VOCABULARY):
         same["top_k"] = 0  # vLLM's word for all tokens
-    if _is_same(same.get("seed"), -1):
+    if _is_same(seed, -1):
         del same["seed"]  # and for none
+    elif isinstance(seed, int) and -(2**63) <= seed < 0:
+        same["seed"] = seed % 2**63  # a seed like another, and engines do not all take negative ones
     return same, engines
 
 

@@ -98,7 +98,7 @@ VLLM = Family(
     version="0.32.0",
     metrics=("vllm:num_requests_running", "vllm:num_requests_waiting"),
     fingerprint="vllm-0.32.0-tp1-1f2e",
-    fields=_STANDARD | _MORE | {"structured_outputs", "priority"},
+    fields=_STANDARD | _MORE | {"structured_outputs", "priority", "include_stop_str_in_output"},
 )
 LLAMA_CPP = Family(
     name="llama.cpp",

@@ -18,6 +18,7 @@ from adapter_api import (
 from adapter_kit.stops import StopCutter
 from openai_adapter.wire.chunks import Choice, Chunk, Counts, Delta, Part, ToolCallPiece, counts, logprobs, whole
 from openai_adapter.wire.logprobs import TokenLine
+from openai_adapter.wire.request import NAMESPACE
 from openai_adapter.wire.tool_calls import ToolCalls, whole_calls
 
 _REASONS: dict[str, FinishReason] = {
@@ -55,7 +56,7 @@ class Decoder:
     )  # fmt: skip
 
     def __init__(self, task: TaskRequest) -> None:
-        self._cutter = StopCutter(task.stop) if task.stop else None
+        self._cutter = StopCutter(task.stop) if _are_cut(task) else None
         self._line = None if task.logprobs is None else TokenLine(task.logprobs)
         self.says_logprobs = False
         """Whether log probabilities came with the text."""
@@ -237,6 +238,13 @@ class Decoder:
             tokens_in=_total(each.prompt_tokens for each in counted),
             tokens_out=_total(each.completion_tokens for each in counted),
         )
+
+
+def _are_cut(task: TaskRequest) -> bool:
+    """Return whether no stop string may be in the answer. An engine that takes one of these two cuts by itself: it is
+    to leave them in, or to look for them only behind so many tokens."""
+    wanted = task.parameters.get(f"{NAMESPACE}.include_stop_str_in_output", False)
+    return bool(task.stop) and not wanted and not task.min_tokens
 
 
 def _first_text(*values: Any) -> str:

@@ -23,7 +23,7 @@ _EXTENSIONS = frozenset({"min_tokens", "top_k", "repetition_penalty", "chat_temp
 """Fields that OpenAI's API does not have."""
 _STRUCTURED = frozenset({
     "logit_bias", "stop_token_ids", "bad_words", "allowed_token_ids", "vllm_xargs", "mm_processor_kwargs",
-    "kv_transfer_params", "repetition_detection",
+    "kv_transfer_params", "ec_transfer_params", "media_io_kwargs", "repetition_detection",
 })  # fmt: skip
 """Fields that are lists or objects; a task's parameters are scalars, so they come as JSON."""
 _LLAMA_CPP = "n_probs"

@@ -12,6 +12,7 @@ import msgspec
 
 from adapter_api import InvalidRequest, TaskRequest, Unsupported, new_job_id
 from adapter_kit.openai import requests
+from adapter_kit.openai.lax import as_meant, whole
 from adapter_kit.openai.requests import (
     CHAT,
     COMPLETION,
@@ -62,6 +63,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
+    fields = as_meant(fields)
     ignored: list[str] = []
     common = common_fields(fields, headers, CHAT | {"n", "include_reasoning"}, ignored)
     return _asked([{**common, **chat_of(fields, ignored)}], fields, ignored)
@@ -69,6 +71,7 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
 
 def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
+    fields = as_meant(fields, logprobs=whole)
     ignored: list[str] = []
     common = common_fields(fields, headers, COMPLETION | {*_SEVERAL}, ignored)
     n, best = _count(fields, "n"), _count(fields, "best_of")
@@ -94,6 +97,8 @@ def common_fields(
     `ignored` gets the names of fields that nobody knows."""
     task, engines = requests.common_of(fields, {*taken, *_OURS, "history"}, ignored)
     task |= {name: fields[name] for name in _OURS if fields.get(name) is not None}
+    if task.get("session_id") == "":
+        del task["session_id"]  # none, says vLLM's server
     if isinstance(priority := task.get("priority"), int) and not isinstance(priority, bool):
         del task["priority"]  # a number orders an engine's own queue, and this host's line has two classes
     if engines:
@@ -106,6 +111,8 @@ def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[
     n = _count(fields, "n")
     _require_few(len(prompts) * n)
     include_usage = wants_usage(fields, ignored)
+    if fields.get("stream_options") and not flag(fields, "stream"):
+        raise InvalidRequest("'stream_options' are for streams: leave them out, or say 'stream': true")
     first = TaskRequest.parse(prompts[0])
     history = flag(fields, "history")
     if history and len(prompts) * n > 1:

@@ -10,6 +10,7 @@ import msgspec
 from adapter_api import InvalidRequest, Message, TaskRequest, Unsupported
 from adapter_api.bounds import MAX_MESSAGES
 from adapter_kit.openai.formats import constrain
+from adapter_kit.openai.lax import as_meant
 from adapter_kit.openai.messages import list_of
 from adapter_kit.openai.requests import flag, most_tokens, wants_usage
 from orchestrator.http.openai_requests import common_fields
@@ -83,6 +84,7 @@ def parse_response(
     """
     if fields.get("history"):
         raise Unsupported("'history' is not supported here: 'previous_response_id' goes on from a response")
+    fields = as_meant(fields)
     ignored: list[str] = []
     given = {name: value for name, value in fields.items() if name not in _IGNORED}
     task = common_fields(given, headers, RESPONSE, ignored)

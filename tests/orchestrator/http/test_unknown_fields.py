@@ -122,7 +122,7 @@ def test_the_log_has_a_line_at_once_and_one_a_minute(caplog: pytest.LogCaptureFi
 def test_what_is_refused_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     fields = UnknownFields(refuse=True, clock=lambda: 0.0)
 
-    with pytest.raises(Unsupported, match="^'foo' is no field"):
+    with pytest.raises(Unsupported, match=r"^'foo' is no field"):
         fields.headers(["foo", "bar"])
 
     assert (fields.headers([]), caplog.records) == ({}, [])
