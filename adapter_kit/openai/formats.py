@@ -25,7 +25,7 @@ def response_format_of(asked: Any) -> dict[str, Any] | None:
         return {"type": "json_schema", "json_schema": asked["json_schema"].get("schema")}
     if kind in ("regex", "grammar"):
         return {"type": kind, kind: asked.get(kind)}
-    raise Unsupported(f"response_format of type {kind!r} is not supported")
+    raise Unsupported(f"'response_format' of type {str(kind)[:64]!r} is not supported")
 
 
 def constrain(task: dict[str, Any], fields: Mapping[str, Any]) -> None:

@@ -175,7 +175,10 @@ def wants_usage(fields: Mapping[str, Any], ignored: list[str]) -> bool:
     for name, value in options.items():
         if name not in ("include_usage", "continuous_usage_stats", "include_obfuscation") and value:
             ignored.append(f"stream_options.{name}")
-    return flag(options, "include_usage")
+    include = options.get("include_usage")
+    if include is not None and not isinstance(include, bool):
+        raise InvalidRequest("'stream_options.include_usage' must be true or false")
+    return bool(include)
 
 
 def most_tokens(fields: Mapping[str, Any], newer: str) -> Any:

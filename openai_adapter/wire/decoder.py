@@ -52,7 +52,7 @@ class Decoder:
 
     __slots__ = (
         "_calls", "_choice", "_counted", "_cutter", "_line", "_running", "_surrogate", "fingerprint", "index",
-        "past_stop", "plain", "reason", "reasoned", "says_logprobs",
+        "past_stop", "plain", "reason", "reasoned", "says_logprobs", "stop_reason",
     )  # fmt: skip
 
     def __init__(self, task: TaskRequest) -> None:
@@ -75,6 +75,8 @@ class Decoder:
         self.index = 0
         self.reason: str | None = None
         """Why the engine ended the answer, in its own word; `None` until it says so."""
+        self.stop_reason: str | int | None = None
+        """The stop string or token that ended it, where the engine tells."""
         self.past_stop = 0
         """Chunks with text since a stop string was met."""
         self.fingerprint: str | None = None
@@ -133,7 +135,7 @@ class Decoder:
         self.index += len(held)
         if self._calls is not None:
             held += self._calls.finish()
-        return held, End(finish_reason=self._finish_reason(), usage=self._usage())
+        return held, End(finish_reason=self._finish_reason(), usage=self._usage(), stop_reason=self.stop_reason)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -160,6 +162,8 @@ class Decoder:
                 raise EngineFailed(f"the engine gave up on the task: finish reason {reason!r}")
             if reason not in _NONE:
                 self.reason = reason
+                told = choice.stop_reason
+                self.stop_reason = told if isinstance(told, str | int) and not isinstance(told, bool) else None
 
     def _feed_text(self, text: str, choice: Choice, found: list[TokenEvent]) -> None:
         if self._surrogate or not _sound(text):

@@ -13,9 +13,9 @@ from orchestrator.config import ServerSettings
 from orchestrator.http.answers import StreamingAnswer
 from orchestrator.http.openai_answers import (
     Kind,
+    end_of,
     finish_reason_of,
     logprobs_of,
-    more_of,
     no_piece,
     piece_of_text,
     piece_of_tool_call,
@@ -35,14 +35,20 @@ class Chunks(StreamingAnswer):
     starts_at_once = False
 
     def __init__(
-        self, kind: Kind, asked: Asked, accepted: Choices, settings: ServerSettings, headers: Mapping[str, str]
+        self,
+        kind: Kind,
+        name: str,
+        asked: Asked,
+        accepted: Choices,
+        settings: ServerSettings,
+        headers: Mapping[str, str],
     ) -> None:
         super().__init__(accepted.batches, accepted.close, settings, {**accepted.headers, **headers})
         self._include_usage = asked.include_usage
         self._accepted = accepted
         self._n = asked.n
         self._head = {
-            "id": ID_PREFIX[kind] + asked.task.job_id,
+            "id": name,
             "object": "chat.completion.chunk" if kind == "chat" else "text_completion",
             "created": int(time.time()),
             "model": asked.task.model,
@@ -151,7 +157,7 @@ class ChoiceChunks:
             elif isinstance(event, End):
                 self.usage = event.usage
                 reason = finish_reason_of(event, calls=self._calls)
-                frames.append(self._chunk(no_piece(self._kind) | more_of(event), reason))
+                frames.append(self._chunk(no_piece(self._kind) | end_of(event), reason))
         return frames
 
     def _chunk(self, piece: dict[str, Any], finish_reason: str | None, tokens: list[Token] | None = None) -> bytes:

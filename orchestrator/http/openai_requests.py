@@ -35,6 +35,8 @@ SAME = (*requests.SAME, *_OURS)
 
 _SEVERAL = ("n", "best_of", "echo")
 """Fields that this host does itself, whatever the engine: several tasks of one request, the prompt before its text."""
+_NO_MODEL = "\0"
+_LONGEST_ID = 256
 MAX_CHOICES = 128
 """Answers to one request, as many as OpenAI's API gives."""
 MAX_ECHOED = 1 << 24
@@ -54,16 +56,25 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Whether thoughts are shown."""
     ignored: tuple[str, ...]
     """Fields that nobody knows."""
+    names_model: bool
+    """Whether it says which model; if not, `of_model` has to."""
+    request_id: str | None
+    """What the client calls it."""
 
     @property
     def task(self) -> TaskRequest:
         """The first of them, which the answer has its id from."""
         return self.tasks[0]
 
+    def of_model(self, name: str) -> Asked:
+        """Return the same, asked of a model."""
+        tasks = tuple(task.model_copy(update={"model": name}) for task in self.tasks)
+        return msgspec.structs.replace(self, tasks=tasks, names_model=True)
+
 
 def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    fields = as_meant(fields)
+    fields = _with_model(as_meant(fields))
     ignored: list[str] = []
     common = common_fields(fields, headers, CHAT | {"n", "include_reasoning"}, ignored)
     return _asked([{**common, **chat_of(fields, ignored)}], fields, ignored)
@@ -71,7 +82,7 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
 
 def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    fields = as_meant(fields, logprobs=whole)
+    fields = _with_model(as_meant(fields, logprobs=whole))
     ignored: list[str] = []
     common = common_fields(fields, headers, COMPLETION | {*_SEVERAL}, ignored)
     n, best = _count(fields, "n"), _count(fields, "best_of")
@@ -80,6 +91,8 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
     if flag(fields, "echo") and fields.get("logprobs") is not None:
         raise Unsupported("'echo' with 'logprobs' is not supported here: the prompt's tokens have no scores")
     prompts = prompts_of(fields)
+    if "" in prompts:
+        raise InvalidRequest("'prompt' is empty: send at least one character")
     _require_few(len(prompts) * n)
     if flag(fields, "echo") and n > 1 and (echoed := sum(map(len, prompts)) * n) > MAX_ECHOED:
         raise InvalidRequest(
@@ -111,6 +124,7 @@ def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[
     n = _count(fields, "n")
     _require_few(len(prompts) * n)
     include_usage = wants_usage(fields, ignored)
+    request_id = fields.get("request_id")
     if fields.get("stream_options") and not flag(fields, "stream"):
         raise InvalidRequest("'stream_options' are for streams: leave them out, or say 'stream': true")
     first = TaskRequest.parse(prompts[0])
@@ -126,6 +140,8 @@ def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[
         echo=flag(fields, "echo"),
         reasoning=fields.get("include_reasoning") is None or flag(fields, "include_reasoning"),
         ignored=tuple(ignored),
+        names_model=fields["model"] != _NO_MODEL,
+        request_id=request_id[:_LONGEST_ID] if isinstance(request_id, str) and request_id else None,
     )
 
 
@@ -143,6 +159,11 @@ def _choices(first: TaskRequest, prompts: list[dict[str, Any]], n: int) -> Itera
                 # Else all answers were the same. vLLM does likewise: v1/engine/parallel_sampling.py
                 changes["seed"] = (task.seed + number) % 2**63
             yield task.model_copy(update=changes) if changes else task
+
+
+def _with_model(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with something for a model, so that the rest can be looked at where none is named."""
+    return fields if fields.get("model") else {**fields, "model": _NO_MODEL}
 
 
 def _count(fields: Mapping[str, Any], name: str) -> int:

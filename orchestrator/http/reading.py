@@ -17,6 +17,8 @@ from orchestrator.http.problems import Refused
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _MOST_DIGITS = 18
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Some shells begin every text with it: https://www.rfc-editor.org/rfc/rfc8259#section-8.1 lets it be ignored."""
 _ANY_ZLIB_HEADER = 32 + zlib.MAX_WBITS
 _ANY_RATIO_BYTES = 2**20
 _PIECE = 2**18
@@ -40,6 +42,7 @@ def parse_object(data: bytes, what: str = "the body", *, values: int = MAX_VALUE
 
 def parse_value(data: bytes, what: str, *, values: int = MAX_VALUES) -> Any:
     """Return the JSON value that `data` is; raises like `parse_object`."""
+    data = data.removeprefix(_BYTE_ORDER_MARK)
     require_bounded(data, what, values=values)
     try:
         return msgspec.json.decode(data)

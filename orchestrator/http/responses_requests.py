@@ -11,7 +11,7 @@ from adapter_api import InvalidRequest, Message, TaskRequest, Unsupported
 from adapter_api.bounds import MAX_MESSAGES
 from adapter_kit.openai.formats import constrain
 from adapter_kit.openai.lax import as_meant
-from adapter_kit.openai.messages import list_of
+from adapter_kit.openai.messages import TOOL, list_of
 from adapter_kit.openai.requests import flag, most_tokens, wants_usage
 from orchestrator.http.openai_requests import common_fields
 from orchestrator.http.responses_items import items_of, messages_of
@@ -171,7 +171,7 @@ def _tool(tool: Any) -> dict[str, Any]:
         )
     if "function" in tool and "name" not in tool:
         raise InvalidRequest("'tools': a function of a response has its name and parameters beside 'type'")
-    return {name: tool[name] for name in ("name", "description", "parameters") if tool.get(name) is not None}
+    return {name: tool[name] for name in TOOL if tool.get(name) is not None}
 
 
 def _allowed(tools: list[dict[str, Any]], choice: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -235,3 +235,24 @@ async def test_a_stop_string_stays_where_it_is_asked_for_and_ends_nothing_before
     plain = await run(engine, stop=["###"])
 
     assert [text_of(wanted), text_of(early), text_of(plain)] == ["do it ###", "a ### b c", "a "]
+
+
+@pytest.mark.parametrize("engine", [VLLM], indirect=True)
+@pytest.mark.spec("ORCH-3077-009")
+@pytest.mark.parametrize("told, heard", [("###", "###"), (7, 7), (None, None), (True, None), ([1], None)])
+async def test_what_ended_an_answer_is_told_where_the_engine_says_it(
+    engine: FakeOpenAI, told: object, heard: object
+) -> None:
+    last = {"choices": [{"index": 0, "text": "a", "finish_reason": "stop", "stop_reason": told}]}
+    engine.stream_next(data(last), DONE)
+
+    assert end_of(await run(engine)).stop_reason == heard
+
+
+@pytest.mark.parametrize("engine", [VLLM], indirect=True)
+@pytest.mark.spec("ORCH-3073-012")
+async def test_the_field_that_an_engine_finds_at_fault_is_in_the_message(engine: FakeOpenAI) -> None:
+    body = {"error": {"message": "Input should be less", "param": "body.top_p", "code": 400}}
+    engine.fail_next(400, json.dumps(body).encode())
+
+    assert error_of(await run(engine)).message.endswith("Input should be less (parameter=top_p)")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from adapter_api import InvalidRequest, TaskRequest, Unsupported
+from adapter_api import End, InvalidRequest, Started, TaskRequest, Token, TokenEvent, Unsupported
+from adapter_api.testing import MockAdapter
 from orchestrator.http.openai_requests import parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Serve
+from tests.orchestrator.pools.test_monitor import plugin_host
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +85,104 @@ def test_what_looks_like_nothing_and_asks_for_something_is_refused(fields: dict[
 
 @pytest.mark.spec("ORCH-3077-005")
 def test_any_json_is_a_format_too() -> None:
-    for fields in ({"structured_outputs": {"json": {}, "whitespace_pattern": None}}, {"guided_json": {}}):
+    ways: list[dict[str, Any]] = [
+        {"structured_outputs": {"json": {}, "whitespace_pattern": None}}, {"guided_json": {}},
+    ]  # fmt: skip
+    for fields in ways:
         found = chat_of(**fields).response_format
         assert found is not None
         assert (found.type, found.json_schema) == ("json_schema", {})
+
+
+@pytest.mark.spec("ORCH-3077-007")
+@pytest.mark.parametrize("path, body, prefix", [
+    ("chat/completions", {"messages": USER}, "chatcmpl-"), ("completions", {"prompt": "Hello"}, "cmpl-"),
+])  # fmt: skip
+async def test_an_answer_has_the_id_that_its_request_came_with(
+    serve: Serve, path: str, body: dict[str, Any], prefix: str
+) -> None:
+    async with serve() as host:
+
+        async def ids(fields: dict[str, Any], **headers: str) -> list[str]:
+            asked = {"model": "mock", **body, **fields}
+            whole = await host.client.post(f"/v1/{path}", json=asked, headers=headers)
+            streamed = await host.client.post(f"/v1/{path}", json={**asked, "stream": True}, headers=headers)
+            first = streamed.text.split("\n\n")[0].removeprefix("data: ")
+            return [whole.json()["id"], json.loads(first)["id"]]
+
+        assert await ids({"request_id": "mine"}) == [f"{prefix}mine"] * 2
+        assert await ids({"request_id": "mine"}, **{"X-Request-Id": "yours"}) == [f"{prefix}yours"] * 2
+        assert len({*await ids({}), *await ids({"request_id": ""}), *await ids({"request_id": None})}) == 6
+
+
+@pytest.mark.spec("ORCH-3077-008")
+@pytest.mark.parametrize("named", [{}, {"model": ""}, {"model": None}])
+async def test_where_there_is_one_model_only_it_need_not_be_named(serve: Serve, named: dict[str, Any]) -> None:
+    body = {"messages": USER, "n": 2, **named}
+    async with serve() as host:
+        answer = await host.client.post("/v1/chat/completions", json=body)
+    async with serve(pool={"served_as": {"mock": ["a", "b"]}}) as host:
+        refused = await host.client.post("/v1/chat/completions", json=body)
+
+    assert (answer.status_code, answer.json()["model"], len(answer.json()["choices"])) == (200, "mock", 2)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "model")
+
+
+class Particular(MockAdapter):
+    """Finds fault with a field, in vLLM's words."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        raise InvalidRequest("model 'm': temperature must be in [0, 2], got 2.1. (parameter=temperature, value=2.1)")
+        yield  # a generator
+
+
+@pytest.mark.spec("ORCH-3073-012")
+async def test_a_field_that_the_engine_finds_at_fault_is_named(serve: Serve) -> None:
+    plugins = plugin_host(mock="tests.orchestrator.http.test_fields_as_vllm:Particular")
+    async with serve(plugins=plugins) as host:
+        refused = await host.client.post("/v1/completions", json={"model": "mock", "prompt": "Hi"})
+
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "temperature")
+
+
+@pytest.mark.spec("ORCH-3064-024")
+async def test_a_byte_order_mark_is_passed_over(serve: Serve) -> None:
+    body = b'\xef\xbb\xbf{"model": "mock", "prompt": "Hi"}'
+    async with serve() as host:
+        answer = await host.client.post("/v1/completions", content=body)
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.spec("ORCH-3073-011")
+def test_what_a_model_thought_may_come_back_as_a_part_of_what_it_said() -> None:
+    said = {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Yes"}]}
+
+    task = chat_of(messages=[*USER, said, *USER])
+
+    assert task.messages is not None
+    assert [(each.text, each.reasoning) for each in task.messages] == [
+        ("Hello", None), ("Yes", "Hm."), ("Hello", None)
+    ]  # fmt: skip
+
+
+class Stopping(MockAdapter):
+    """Says which of its marks ended the answer."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        yield Started(job_id=task.job_id, engine="mock", model=task.model)
+        yield Token(0, "a")
+        yield End(finish_reason="stop", stop_reason="###")
+
+
+@pytest.mark.spec("ORCH-3077-009")
+async def test_the_mark_that_ended_an_answer_is_told(serve: Serve) -> None:
+    asked = {"model": "mock", "messages": USER}
+    async with serve(plugins=plugin_host(mock="tests.orchestrator.http.test_fields_as_vllm:Stopping")) as host:
+        whole = (await host.client.post("/v1/chat/completions", json=asked)).json()
+        streamed = await host.client.post("/v1/chat/completions", json={**asked, "stream": True})
+    async with serve() as host:
+        silent = (await host.client.post("/v1/chat/completions", json=asked)).json()
+
+    last = json.loads(streamed.text.split("\n\n")[-3].removeprefix("data: "))
+    assert [each["choices"][0]["stop_reason"] for each in (whole, last, silent)] == ["###", "###", None]

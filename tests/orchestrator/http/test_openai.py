@@ -116,7 +116,10 @@ async def test_sampling_options_reach_the_engine(serve: Serve) -> None:
         ({"stream": "maybe"}, "'stream' must be true or false"),
         ({"logprobs": 2}, "'logprobs' must be true or false"),
         ({"history": "maybe"}, "'history' must be true or false"),
-        ({"stream": True, "stream_options": {"include_usage": 1}}, "'include_usage' must be true or false"),
+        (
+            {"stream": True, "stream_options": {"include_usage": 1}},
+            "'stream_options.include_usage' must be true or false",
+        ),
         ({"stream_options": {"include_usage": True}}, "'stream_options' are for streams"),
         ({"tool_choice": "required"}, "there are none"),
         ({"messages": [{"role": "assistant", "content": "x", "audio": {"id": "a"}}]}, "'audio' of a message"),
