@@ -157,7 +157,9 @@ class ChoiceChunks:
             elif isinstance(event, End):
                 self.usage = event.usage
                 reason = finish_reason_of(event, calls=self._calls)
-                frames.append(self._chunk(no_piece(self._kind) | end_of(event), reason))
+                # A text also here, as at vLLM's server: programs add up what each chunk has.
+                piece = no_piece(self._kind) if self._calls else piece_of_text(self._kind, "")
+                frames.append(self._chunk(piece | end_of(event), reason))
         return frames
 
     def _chunk(self, piece: dict[str, Any], finish_reason: str | None, tokens: list[Token] | None = None) -> bytes:
