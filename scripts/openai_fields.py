@@ -77,7 +77,7 @@ FIELDS = (
     Field("chat_template_kwargs", {"a": 1}),
     Field("add_generation_prompt", False),
     Field("continue_final_message", True),
-    Field("add_special_tokens", True),
+    Field("add_special_tokens", True, "yes; true is the default of completions, false that of chats"),
     Field("documents", [{"title": "a", "text": "b"}]),
     Field("skip_special_tokens", False),
     Field("spaces_between_special_tokens", False),
@@ -86,6 +86,11 @@ FIELDS = (
     Field("mm_processor_kwargs", {"a": 1}),
     Field("vllm_xargs", {"a": 1}),
     Field("kv_transfer_params", {"a": 1}),
+    Field("ec_transfer_params", {"a": 1}),
+    Field("media_io_kwargs", {"a": {}}, "only with --trust-request-mm-kwargs"),
+    Field("watermarking", True),
+    Field("mm_payload", "none", "at other routes"),
+    Field("routed_experts_prompt_start", 1),
     Field("repetition_detection", {"a": 1}),
     Field("stream", True),
     Field("stream_options", {"include_usage": True}, beside={"stream": True}),
@@ -105,6 +110,7 @@ FIELDS = (
     Field("modalities", ["text", "audio"], "ignored"),
     Field("function_call", {"name": "f"}, "ignored"),
     Field("web_search_options", {"a": 1}, "ignored"),
+    Field("any other", 1, "ignored"),
 )
 
 

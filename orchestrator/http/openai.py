@@ -156,6 +156,8 @@ def _model(name: str, request: Request) -> dict[str, Any]:
     able = {"capabilities": sorted(told.capabilities), "uncertain": sorted(told.uncertain)} if told else {}
     return {
         "id": name, "object": "model", "created": _SINCE, "owned_by": "worker-adapter",
+        # By these programs fit their prompts, and look what they may do.
+        "root": name, "parent": None, "max_model_len": told.max_tokens if told else None, "permission": [],
         "ready": orchestrator.model_is_ready(name), **able,
     }  # fmt: skip
 

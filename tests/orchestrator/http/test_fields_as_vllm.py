@@ -6,9 +6,10 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
-from adapter_api import End, InvalidRequest, Started, TaskRequest, Token, TokenEvent, Unsupported
+from adapter_api import End, EngineProps, InvalidRequest, Started, TaskRequest, Token, TokenEvent, Unsupported
 from adapter_api.testing import MockAdapter
 from orchestrator.http.openai_requests import parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Serve
@@ -186,3 +187,23 @@ async def test_the_mark_that_ended_an_answer_is_told(serve: Serve) -> None:
 
     last = json.loads(streamed.text.split("\n\n")[-3].removeprefix("data: "))
     assert [each["choices"][0]["stop_reason"] for each in (whole, last, silent)] == ["###", "###", None]
+
+
+class Sized(MockAdapter):
+    """Tells how long a sequence may be."""
+
+    async def _props(self) -> EngineProps:
+        props = await super()._props()
+        models = tuple(msgspec.structs.replace(model, max_tokens=2048) for model in props.models)
+        return msgspec.structs.replace(props, models=models)
+
+
+@pytest.mark.spec("ORCH-3073-012")
+async def test_a_model_says_how_long_a_sequence_may_be_where_its_engine_tells_it(serve: Serve) -> None:
+    async with serve(plugins=plugin_host(mock="tests.orchestrator.http.test_fields_as_vllm:Sized")) as host:
+        [sized] = (await host.client.get("/v1/models")).json()["data"]
+    async with serve() as host:
+        silent = (await host.client.get("/v1/models/mock")).json()
+
+    assert (sized["max_model_len"], sized["parent"], sized["permission"]) == (2048, None, [])
+    assert silent["max_model_len"] is None
