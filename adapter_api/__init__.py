@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         Timings,
         Token,
         TokenEvent,
+        TokenIds,
         ToolCallDelta,
         UnknownEvent,
         Usage,
@@ -100,9 +101,9 @@ __all__ = [
     # tasks
     "TaskRequest", "Message", "TextPart", "ImagePart", "Tool", "ToolCall", "ResponseFormat", "Priority", "new_job_id",
     # events
-    "TokenEvent", "Started", "Token", "Alternative", "Reasoning", "ToolCallDelta", "Metrics", "End", "Error", "Output",
-    "Terminal", "FinishReason", "Timings", "Usage", "UnknownEvent", "decode_event", "encode_event", "event_schema",
-    "event_type", "gather_tool_calls",
+    "TokenEvent", "Started", "Token", "Alternative", "Reasoning", "ToolCallDelta", "TokenIds", "Metrics", "End",
+    "Error", "Output", "Terminal", "FinishReason", "Timings", "Usage", "UnknownEvent", "decode_event", "encode_event",
+    "event_schema", "event_type", "gather_tool_calls",
     # tensors
     "Datatype", "InferRequest", "InferResponse", "RequestedOutput", "Sequence", "Tensor",
     # health and properties
@@ -132,8 +133,8 @@ _HOMES = {
     ),
     "events": (
         "Alternative", "End", "Error", "FinishReason", "Metrics", "Output", "Reasoning", "Started", "Terminal",
-        "Timings", "Token", "TokenEvent", "ToolCallDelta", "UnknownEvent", "Usage", "decode_event", "encode_event",
-        "event_schema", "event_type",
+        "Timings", "Token", "TokenEvent", "TokenIds", "ToolCallDelta", "UnknownEvent", "Usage", "decode_event",
+        "encode_event", "event_schema", "event_type",
     ),
     "health": ("Capacity", "HealthReport", "HealthState", "ModelHealth"),
     "hookspecs": ("hookimpl",),

@@ -32,7 +32,7 @@ from adapter_api.cancel import CancelReceipt
 from adapter_api.errors import AdapterClosed, AdapterError, DeadlineExceeded, JobConflict, ModelNotFound, Unsupported
 from adapter_api.events import End, Error, TokenEvent
 from adapter_api.health import HealthReport, HealthState
-from adapter_api.props import EngineProps, ModelProps
+from adapter_api.props import Capability, EngineProps, ModelProps
 from adapter_api.stream import CLOSE_GRACE_S, EventSource, TokenStream
 from adapter_api.task import TaskRequest
 from adapter_api.tensor_stream import TensorStream
@@ -56,6 +56,11 @@ class WorkerAdapter(ABC):
 
     engine: ClassVar[str]
     """The engine's short name, as in `started.engine`."""
+
+    heeds: ClassVar[frozenset[Capability]] = frozenset()
+    """What `_submit` looks at of that which later versions of the contract brought: `prompt_token_ids`, `token_ids` and
+    `continue_final_message` of 1.2. A task that asks for another of these is refused here as `unsupported`: whoever
+    wrote the adapter before they were there would answer as if nobody had asked."""
 
     control_timeout_s: float = 5.0
     """Seconds that `cancel`, `health`, `props` and closing may each take."""
@@ -146,6 +151,9 @@ class WorkerAdapter(ABC):
         live = self._streams.get(task.job_id)
         if live is not None and not live.finished:
             return _failed_stream(task, JobConflict(f"a task with job_id {task.job_id!r} is already running here"))
+        if (asked := task.needs_heed) and not asked <= self.heeds:
+            named = ", ".join(sorted(asked - self.heeds))
+            return _failed_stream(task, Unsupported(f"the {self.engine} adapter does not know {named}; leave it out"))
         try:
             source = items_of(self._submit, task)
         except AdapterError as exc:

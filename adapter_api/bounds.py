@@ -12,6 +12,10 @@ MAX_MESSAGES = 4096
 """Messages of a task."""
 MAX_PARTS = 4096
 """Content parts and tool calls of all messages of a task, together."""
+MAX_PROMPT_TOKENS = 1 << 20
+"""Token ids of a prompt."""
+MAX_TOKEN_ID = 2**31 - 1
+"""Engines hold ids in 32 bits with a sign."""
 MAX_STOP_STRINGS = 256
 MAX_STOP_CHARACTERS = 8192
 """Of all stop strings of a task, together."""

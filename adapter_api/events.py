@@ -1,6 +1,7 @@
 """What a task says while it runs: `started`, then its output and `metrics`, then `end` or `error`.
 
-Output is of three kinds: `token` (the answer's text), `reasoning` (thinking apart from the answer), `tool_call`.
+Output is of three kinds: `token` (the answer's text), `reasoning` (thinking apart from the answer), `tool_call`. Beside
+it a task that asks for them gets `token_ids`.
 
 Events are msgspec structs rather than pydantic models because one is made per token: about 0.08 µs against
 1 µs (measured; see `benchmarks/`). Their JSON form is one object with `"type"`; the JSON Schema is committed in
@@ -109,8 +110,27 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, t
     choice: int = 0
 
 
+class TokenIds(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="token_ids"
+):
+    """Ids of the engine's own tokens, for a task that asks for them (`return_token_ids`).
+
+    `prompt`: those of the prompt as the engine read it, told once and before any output. `output`: the next ones that
+    it generated, in their order, those without a text of their own included; joined they are the whole answer. They
+    come before the output that they make, or after all of it where they make none.
+    """
+
+    prompt: tuple[int, ...] = ()
+    output: tuple[int, ...] = ()
+    choice: int = 0
+
+
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="metrics"):
-    """Figures about the running task; `engine` holds the engine's own under the engine's own names."""
+    """Figures about the running task; `engine` holds the engine's own under the engine's own names.
+
+    `tokens_in` and `tokens_out` are what was counted so far. With `running_usage` they come before the output whose
+    tokens they count.
+    """
 
     time_to_first_token_ms: float | None = None
     queue_ms: float | None = None
@@ -154,7 +174,7 @@ class Error(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="er
         )
 
 
-TokenEvent = Started | Token | Reasoning | ToolCallDelta | Metrics | End | Error
+TokenEvent = Started | Token | Reasoning | ToolCallDelta | TokenIds | Metrics | End | Error
 Output = Token | Reasoning | ToolCallDelta
 """What the engine generates. A task that has said some of it is not tried again."""
 Terminal = End | Error
@@ -168,7 +188,7 @@ class _Tagged(msgspec.Struct):
     type: str
 
 
-_TYPES = frozenset({"started", "token", "reasoning", "tool_call", "metrics", "end", "error"})
+_TYPES = frozenset({"started", "token", "reasoning", "tool_call", "token_ids", "metrics", "end", "error"})
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[TokenEvent] = msgspec.json.Decoder(TokenEvent)
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from adapter_api.bounds import MAX_TOKEN_ID
 from adapter_api.cancel import CancelReceipt
 from adapter_api.errors import ProtocolViolation
 from adapter_api.events import (
@@ -24,6 +25,7 @@ from adapter_api.events import (
     Timings,
     Token,
     TokenEvent,
+    TokenIds,
     ToolCallDelta,
     Usage,
     event_type,
@@ -58,6 +60,8 @@ def require_sound(event: TokenEvent) -> None:
             flaw = _flaw_of_tool_call(event)
         elif (is_plain := _PLAIN.get(type(event))) is not None and is_plain(event):
             flaw = None
+        elif type(event) is TokenIds:
+            flaw = "prompt or output holds something else than token ids, or its choice is another one"
         else:
             flaw = _flaw_of(event)
     except Exception as exc:  # a field that cannot even be looked at
@@ -125,6 +129,17 @@ def _is_plain_metrics(event: Metrics) -> bool:
     )
 
 
+def _is_plain_token_ids(event: TokenIds) -> bool:
+    """In a few calls, however many there are."""
+    return event.choice == 0 and _are_ids(event.prompt) and _are_ids(event.output)
+
+
+def _are_ids(ids: object) -> bool:
+    if type(ids) is not tuple:
+        return False
+    return not ids or (set(map(type, ids)) == {int} and min(ids) >= 0 and max(ids) <= MAX_TOKEN_ID)
+
+
 def _is_plain_end(event: End) -> bool:
     usage = event.usage
     return (
@@ -148,7 +163,9 @@ def _is_plain_timings(timings: Timings) -> bool:
     )
 
 
-_PLAIN: dict[type, Any] = {Started: _is_plain_started, Metrics: _is_plain_metrics, End: _is_plain_end}
+_PLAIN: dict[type, Any] = {
+    Started: _is_plain_started, Metrics: _is_plain_metrics, TokenIds: _is_plain_token_ids, End: _is_plain_end,
+}  # fmt: skip
 _FINISH_REASONS = frozenset(get_args(FinishReason))
 _MOST = 2**63
 

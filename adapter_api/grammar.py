@@ -1,11 +1,12 @@
 """The law of a task's stream, as a state machine without I/O.
 
-    stream := started (token | reasoning | tool_call | metrics)* (end | error)
+    stream := started (token | reasoning | tool_call | token_ids | metrics)* (end | error)
             | error             the engine never accepted the task
             | end(cancelled)    the task was cancelled before it started
 
 Tokens count 0, 1, 2, …, and reasoning and tool calls do so for themselves. A tool call's first piece has its name; a
-piece belongs to the call before it or begins the next one. Nothing follows `end` or `error`.
+piece belongs to the call before it or begins the next one. The ids of the prompt come once, before any output. Nothing
+follows `end` or `error`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,24 @@ import msgspec
 
 from adapter_api.bounds import MAX_NAME, MAX_PARTS
 from adapter_api.errors import ProtocolViolation
-from adapter_api.events import End, Error, Metrics, Reasoning, Started, Token, TokenEvent, ToolCallDelta, event_type
+from adapter_api.events import (
+    End,
+    Error,
+    Metrics,
+    Reasoning,
+    Started,
+    Token,
+    TokenEvent,
+    TokenIds,
+    ToolCallDelta,
+    event_type,
+)
 
 
 class StreamGrammar:
     """Admits the events of one stream in order, or says which rule the next one breaks."""
 
-    __slots__ = ("_calls", "ended", "next_index", "next_reasoning", "running", "started")
+    __slots__ = ("_calls", "_prompt_told", "ended", "next_index", "next_reasoning", "running", "started")
 
     def __init__(self) -> None:
         self.started = False
@@ -34,6 +46,7 @@ class StreamGrammar:
         self.next_index = 0
         self.next_reasoning = 0
         self._calls: _ToolCalls | None = None
+        self._prompt_told = False
 
     @property
     def outputs(self) -> int:
@@ -72,13 +85,22 @@ class StreamGrammar:
             self.started = True
         elif isinstance(event, Error):
             self.ended = True
-        elif isinstance(event, Metrics | End):
+        elif isinstance(event, Metrics | TokenIds | End):
             if not self.started and not _never_started(event):
                 raise ProtocolViolation(f"{event_type(event)} before started")
+            if isinstance(event, TokenIds) and event.prompt:
+                self._admit_prompt()
             self.ended = isinstance(event, End)
         else:
             raise ProtocolViolation(f"{type(event).__name__} is not a TokenEvent")
         return event
+
+    def _admit_prompt(self) -> None:
+        if self._prompt_told:
+            raise ProtocolViolation("the ids of the prompt a second time")
+        if self.outputs:
+            raise ProtocolViolation("the ids of the prompt after output")
+        self._prompt_told = True
 
     def _admit_output(self, event: Token | Reasoning | ToolCallDelta) -> TokenEvent:
         if not self.started:
@@ -159,5 +181,5 @@ def find_violation(events: Iterable[TokenEvent]) -> str | None:
     return None if grammar.ended else "the stream has no end and no error"
 
 
-def _never_started(event: Metrics | End) -> bool:
+def _never_started(event: Metrics | TokenIds | End) -> bool:
     return isinstance(event, End) and event.finish_reason == "cancelled"

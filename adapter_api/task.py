@@ -33,9 +33,11 @@ from adapter_api.bounds import (
     MAX_NAME,
     MAX_PARAMETERS,
     MAX_PARTS,
+    MAX_PROMPT_TOKENS,
     MAX_STOP_CHARACTERS,
     MAX_STOP_STRINGS,
     MAX_TIMEOUT_S,
+    MAX_TOKEN_ID,
     MAX_TOOLS,
     MAX_URL,
     is_deeper_than,
@@ -246,6 +248,14 @@ class Message(_Frozen):
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
 
     @property
+    def last_text(self) -> str:
+        """The text that the message ends with: the last of its parts, empty where that is an image."""
+        if not isinstance(self.content, tuple):
+            return self.content or ""
+        last = self.content[-1] if self.content else None
+        return last.text if isinstance(last, TextPart) else ""
+
+    @property
     def images(self) -> tuple[ImagePart, ...]:
         """The image parts, in order."""
         if self.content is None or isinstance(self.content, str):
@@ -298,6 +308,11 @@ def require_parameter(name: str, value: ParameterValue) -> None:
 
 
 StopString = Annotated[Text, AfterValidator(_not_blank)]
+TokenId = Annotated[int, Field(strict=True, ge=0, le=MAX_TOKEN_ID)]
+_NONE: frozenset[Capability] = frozenset()
+_BROUGHT_BY_1_2 = frozenset({
+    Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE,
+})  # fmt: skip
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 
 
@@ -309,8 +324,8 @@ def new_job_id() -> str:
 class TaskRequest(_Frozen):
     """One piece of work for one model. Frozen, and valid by construction.
 
-    Give either `prompt` or `messages`. Fields that are `None` are not sent: the engine's own default holds.
-    Unknown fields are refused by name. Build it from foreign data with `TaskRequest.parse`, which raises
+    Give one of `prompt`, `prompt_token_ids` and `messages`. Fields that are `None` are not sent: the engine's own
+    default holds. Unknown fields are refused by name. Build it from foreign data with `TaskRequest.parse`, which raises
     the contract's own error.
     """
 
@@ -318,6 +333,12 @@ class TaskRequest(_Frozen):
     model: Name
     model_version: Name | None = Field(default=None, description="the engine's own choice when absent")
     prompt: Text | None = Field(default=None, repr=False)
+    prompt_token_ids: tuple[TokenId, ...] | None = Field(
+        default=None,
+        repr=False,
+        fail_fast=True,
+        description="the prompt as the ids of the model's own tokens, to which the engine adds none",
+    )
     # The first bad one is told: a list of a million must not make as many faults.
     messages: tuple[Message, ...] | None = Field(default=None, repr=False, fail_fast=True)
     prompt_images: tuple[ImagePart, ...] = Field(
@@ -332,6 +353,14 @@ class TaskRequest(_Frozen):
             repr=False,
             description="values that the chat template of `messages` finds, as `enable_thinking`",
         )
+    )
+    continue_final_message: bool = Field(
+        default=False, description="the answer goes on from the last of `messages`, which the template leaves open"
+    )
+    add_generation_prompt: bool | None = Field(
+        default=None,
+        description="whether the template of `messages` invites an answer behind them; true when absent, unless the "
+        "last message is continued",
     )
 
     # The limits stand with the type: pydantic then looks at them without a call of Python's.
@@ -351,6 +380,12 @@ class TaskRequest(_Frozen):
     response_format: ResponseFormat | None = Field(default=None, repr=False)
     tools: tuple[Tool, ...] = Field(default=(), repr=False, fail_fast=True)
     tool_choice: Name | None = None
+    return_token_ids: bool = Field(
+        default=False, description="tell the ids of the engine's tokens, of the prompt and of the answer"
+    )
+    running_usage: bool = Field(
+        default=False, description="tell with `metrics` events what has been counted so far, where the engine does"
+    )
     n: Annotated[Literal[1], BeforeValidator(_is_number)] = Field(
         default=1, description="number of completions; only one is supported"
     )
@@ -387,6 +422,11 @@ class TaskRequest(_Frozen):
     @classmethod
     def _has_few_images(cls, value: Any) -> Any:
         return _require_at_most(value, MAX_PARTS, "images")
+
+    @field_validator("prompt_token_ids", mode="before")
+    @classmethod
+    def _has_few_token_ids(cls, value: Any) -> Any:
+        return _require_at_most(value, MAX_PROMPT_TOKENS, "token ids")
 
     @field_validator("messages", mode="before")
     @classmethod
@@ -441,14 +481,19 @@ class TaskRequest(_Frozen):
     def _has_one_input(self) -> Self:
         if self.prompt is not None and self.messages is not None:
             raise ValueError("give either 'prompt' or 'messages', not both")
-        if self.prompt is None and self.messages is None:
+        if self.prompt_token_ids is not None:
+            if self.prompt is not None or self.messages is not None:
+                raise ValueError("'prompt_token_ids' stand for 'prompt' or 'messages': give one of them")
+        elif self.prompt is None and self.messages is None:
             raise ValueError("give 'prompt' or 'messages'")
-        if self.prompt == "" or self.messages == ():
+        if self.prompt == "" or self.messages == () or self.prompt_token_ids == ():
             raise ValueError("the prompt is empty")
         if self.prompt is None and self.prompt_images:
             raise ValueError("'prompt_images' go with 'prompt'; in messages, images are parts of a content")
         if self.messages is None and self.chat_template_kwargs:
             raise ValueError("'chat_template_kwargs' are for the template of 'messages'")
+        if self.continue_final_message or self.add_generation_prompt is not None:
+            self._has_an_end_to_go_on_from()
         if self.messages is not None:
             parts = sum(
                 len(message.tool_calls) + (len(message.content) if isinstance(message.content, tuple) else 0)
@@ -458,6 +503,14 @@ class TaskRequest(_Frozen):
         if self.min_tokens is not None and self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise ValueError("'min_tokens' is larger than 'max_tokens'")
         return self
+
+    def _has_an_end_to_go_on_from(self) -> None:
+        if self.messages is None:
+            raise ValueError("'continue_final_message' and 'add_generation_prompt' are for the template of 'messages'")
+        if self.continue_final_message and self.add_generation_prompt:
+            raise ValueError("'continue_final_message' goes on from a message and 'add_generation_prompt' begins one")
+        if self.continue_final_message and not self.messages[-1].last_text.strip():
+            raise ValueError("'continue_final_message' goes on from the last message, which does not end with a text")
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> Self:
@@ -495,7 +548,10 @@ class TaskRequest(_Frozen):
     def needs(self) -> frozenset[Capability]:
         """What a model has to be capable of to take this task. An adapter refuses what is missing as `Unsupported`."""
         # One condition after another: hosts and adapters ask several times per task.
-        asked = {Capability.TEXT} if self.messages is None else {Capability.MESSAGES}
+        if self.messages is not None:
+            asked = {Capability.MESSAGES}
+        else:
+            asked = {Capability.TEXT if self.prompt_token_ids is None else Capability.PROMPT_TOKEN_IDS}
         for image in self.images:
             asked.add(Capability.IMAGES if image.url is None else Capability.IMAGE_URLS)
         if self.stop:
@@ -510,7 +566,20 @@ class TaskRequest(_Frozen):
             asked.add(Capability.TOOLS)
         if self.chat_template_kwargs:
             asked.add(Capability.CHAT_TEMPLATE_KWARGS)
+        if self.return_token_ids:
+            asked.add(Capability.TOKEN_IDS)
+        if self.continue_final_message or self.add_generation_prompt is False:
+            asked.add(Capability.CONTINUE_FINAL_MESSAGE)
         return frozenset(asked)
+
+    @property
+    def needs_heed(self) -> frozenset[Capability]:
+        """Of `needs`, what version 1.2 of the contract brought: see `WorkerAdapter.heeds`."""
+        if self.prompt_token_ids is None and not (
+            self.return_token_ids or self.continue_final_message or self.add_generation_prompt is False
+        ):
+            return _NONE
+        return self.needs & _BROUGHT_BY_1_2
 
 
 def describe_validation_error(exc: ValidationError, what: str) -> str:

@@ -10,6 +10,7 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Literal
+from zlib import crc32
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +28,7 @@ from adapter_api.events import (
     Started,
     Token,
     TokenEvent,
+    TokenIds,
     ToolCallDelta,
     Usage,
 )
@@ -105,6 +107,9 @@ class MockSettings(BaseModel):
     fail_after: int = Field(default=0, ge=0, description="that many events of output come before `fail`")
     fail_times: int | None = Field(default=None, ge=0, description="only the first so many tasks fail; None: all")
     hang_after: int | None = Field(default=None, ge=0, description="say nothing more after so many events of output")
+    token_ids: bool = Field(
+        default=False, description="take prompts as token ids, and tell ids: of each word its checksum"
+    )
     echo: str | None = Field(
         default=None, description="one more model, which answers each task with its own JSON form, whole"
     )
@@ -119,6 +124,7 @@ class MockAdapter(WorkerAdapter):
     """
 
     engine = "mock"
+    heeds = frozenset({Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS})
 
     def __init__(self, settings: MockSettings | None = None) -> None:
         self.settings = settings or MockSettings()
@@ -149,18 +155,27 @@ class MockAdapter(WorkerAdapter):
                 job_id=task.job_id, engine=self.engine, engine_version="1.0", model=task.model, model_version="1",
                 seed=task.seed,
             )  # fmt: skip
+            tokens_in = _ids_of(task)
+            if task.return_token_ids:
+                yield TokenIds(prompt=tokens_in)
             for at, event in enumerate(output):
                 if failure is not None and at == settings.fail_after:
                     raise failure
                 if settings.hang_after == at:
                     await anyio.sleep_forever()
                 await anyio.sleep(settings.delay_s)
+                if task.running_usage:
+                    yield Metrics(tokens_in=len(tokens_in), tokens_out=at + 1)
+                if task.return_token_ids:
+                    yield TokenIds(
+                        output=(_id_of(event.arguments if isinstance(event, ToolCallDelta) else event.text),)
+                    )
                 yield event
             if failure is not None:
                 raise failure
             if settings.hang_after is not None:
                 await anyio.sleep_forever()
-            usage = Usage(tokens_in=len(_prompt(task).split()), tokens_out=len(output))
+            usage = Usage(tokens_in=len(tokens_in), tokens_out=len(output))
             yield Metrics(tokens_in=usage.tokens_in, tokens_out=usage.tokens_out)
             yield End(finish_reason=reason, usage=usage)
         finally:
@@ -230,6 +245,8 @@ class MockAdapter(WorkerAdapter):
             ("response_format", task.response_format),
             ("tools", task.tools and not self.settings.tool_calls),
             ("chat_template_kwargs", task.chat_template_kwargs),
+            ("prompt_token_ids", task.prompt_token_ids and not self.settings.token_ids),
+            ("token_ids", task.return_token_ids and not self.settings.token_ids),
         ):
             if given:
                 raise errors.Unsupported(f"model {task.model!r} cannot take {field}")
@@ -247,7 +264,11 @@ class MockAdapter(WorkerAdapter):
             raise ModelNotFound(f"no model {model!r} here; there are {', '.join(self._models())}")
 
     def _capabilities(self) -> frozenset[Capability]:
-        more = ((Capability.TOOLS, self.settings.tool_calls), (Capability.REASONING, self.settings.reasoning))
+        settings = self.settings
+        more = (
+            (Capability.TOOLS, settings.tool_calls), (Capability.REASONING, settings.reasoning),
+            (Capability.PROMPT_TOKEN_IDS, settings.token_ids), (Capability.TOKEN_IDS, settings.token_ids),
+        )  # fmt: skip
         return _CAPABILITIES | {capability for capability, has in more if has}
 
     def _answer_to(self, task: TaskRequest) -> tuple[list[Output], FinishReason]:
@@ -303,7 +324,17 @@ def _all_errors(base: type[AdapterError]) -> Iterable[type[AdapterError]]:
 _BY_CODE = {error.code: error for error in _all_errors(AdapterError) if "code" in vars(error)}
 
 
+def _ids_of(task: TaskRequest) -> tuple[int, ...]:
+    return task.prompt_token_ids or tuple(map(_id_of, _prompt(task).split()))
+
+
+def _id_of(word: str) -> int:
+    return crc32(word.encode()) >> 1
+
+
 def _prompt(task: TaskRequest) -> str:
+    if task.prompt_token_ids is not None:
+        return " ".join(map(str, task.prompt_token_ids))
     return task.prompt if task.prompt is not None else "\n".join(message.text for message in task.messages or ())
 
 

@@ -19,8 +19,19 @@ from uuid import uuid4
 
 import msgspec
 
-from adapter_api import End, Error, Metrics, Reasoning, Started, TaskRequest, Token, TokenEvent, ToolCallDelta
-from adapter_kit.reasoning import BEGIN, ReasoningParser
+from adapter_api import (
+    End,
+    Error,
+    Metrics,
+    Reasoning,
+    Started,
+    TaskRequest,
+    Token,
+    TokenEvent,
+    TokenIds,
+    ToolCallDelta,
+)
+from adapter_kit.reasoning import BEGIN, END, ReasoningParser
 from adapter_kit.tool_calls import Grammar, Part, ToolCallParser, grammar_of, tool_call_parser
 from adapter_kit.tool_choice import format_of_calls, must_call, only_tool
 
@@ -54,6 +65,8 @@ def as_one_text(task: TaskRequest, prompt: Any) -> TaskRequest:
             "tools": (),
             "tool_choice": None,
             "chat_template_kwargs": _NOTHING,
+            "continue_final_message": False,
+            "add_generation_prompt": None,
         }
     )
 
@@ -74,11 +87,18 @@ def reader_for(
         return None
     thinking = None
     if thoughts == "think":
-        thinking = ReasoningParser(begun=prompt is not None and prompt.rstrip().endswith(BEGIN))
+        begun = prompt is not None and (prompt.rstrip().endswith(BEGIN) or _thinks_on(task))
+        thinking = ReasoningParser(begun=begun)
     calling = None
     if prompt is not None and task.tools and task.tool_choice != "none":
         calling = _calls(task, calls, template)
     return None if thinking is None and calling is None else AnswerReader(calling, thinking)
+
+
+def _thinks_on(task: TaskRequest) -> bool:
+    """Whether the message that is continued breaks off within its thoughts."""
+    said = task.messages[-1].text if task.continue_final_message and task.messages else ""
+    return said.rfind(BEGIN) > said.rfind(END)
 
 
 def _calls(task: TaskRequest, calls: CallsBy, template: str) -> ToolCallParser | None:
@@ -125,7 +145,7 @@ class AnswerReader:
                     self._finish(out)  # else the task may go on elsewhere, for nothing of it was seen
                 out.append(event)
             else:
-                assert isinstance(event, Started | Metrics)
+                assert isinstance(event, Started | TokenIds | Metrics)
                 out.append(event)
         return out
 

@@ -41,6 +41,7 @@ class OpenAIAdapter(WorkerAdapter):
     """
 
     engine: ClassVar[str] = "openai"
+    heeds = frozenset({Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE})
 
     def __init__(self, settings: OpenAISettings | None = None) -> None:
         self.settings = settings or OpenAISettings()

@@ -160,6 +160,8 @@ class OpenAIHarness(Harness):
     def echoed(self, answer: str) -> Echo:
         body = json.loads(answer)
         fields = {_NOT_NAMED_ALIKE.get(name, name): value for name, value in body.items()}
+        if isinstance(body.get("prompt"), list):
+            fields["prompt_token_ids"] = body["prompt"]
         return Echo(text=text_of(body), fields=fields)
 
     def known_tensors(self, datatype: Any, shape: tuple[int, ...] | None = None) -> KnownTensors:

@@ -84,7 +84,8 @@ class OpenAISettings(BaseModel):
     honours: frozenset[Capability] = Field(
         default=frozenset(),
         description="what its models heed although nobody can tell from outside: seed, response_format, tools, "
-        "logprobs, images, reasoning, chat_template_kwargs, tensors",
+        "logprobs, images, reasoning, chat_template_kwargs, prompt_token_ids, token_ids, continue_final_message, "
+        "tensors",
     )
     extra_fields: frozenset[str] = Field(
         default=frozenset(),

@@ -49,6 +49,7 @@ class TritonAdapter(WorkerAdapter):
     """
 
     engine: ClassVar[str] = "triton"
+    heeds = frozenset({Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE})
 
     def __init__(self, settings: TritonSettings | None = None, *, transport: Transport | None = None) -> None:
         self.settings = settings or TritonSettings()

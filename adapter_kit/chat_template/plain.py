@@ -15,7 +15,8 @@ class PlainLayout:
 
         assistant:
 
-    Images have no place in it: they go beside the prompt.
+    The invitation is left out where a task says so, or where its last message is continued. Images have no place in it:
+    they go beside the prompt.
     """
 
     takes_tools = False
@@ -36,4 +37,6 @@ class PlainLayout:
         ):
             if given:
                 raise Unsupported(f"model {task.model!r} takes one text, and {what} need a chat_template to become one")
-        return "\n\n".join([*(f"{message.role}: {message.text}" for message in messages), "assistant:"])
+        open_end = task.continue_final_message or task.add_generation_prompt is False
+        blocks = [f"{message.role}: {message.text}" for message in messages]
+        return "\n\n".join(blocks if open_end else [*blocks, "assistant:"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from adapter_api import ConfigurationError, InvalidRequest, Message, TaskRequest, Unsupported
 from adapter_kit.chat_template.bounds import Meter, TakesLong, TooMuch
 from adapter_kit.chat_template.plain import PlainLayout
-from adapter_kit.chat_template.values import plain, value_of, value_of_tool
+from adapter_kit.chat_template.values import marked, plain, value_of, value_of_tool
 from adapter_kit.foreign_text import one_line
 from adapter_kit.installing import install
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 RESERVED = frozenset({"messages", "tools", "raise_exception", "strftime_now"})
 """Variables that are no setting's and no task's to choose."""
 _SHORTEST_PHRASE = 8
+_MARK = "(here the last message goes on)"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -109,13 +110,17 @@ class ChatTemplate:
         if not compiled.expected.tool_calls and any(message.tool_calls for message in messages):
             raise Unsupported(f"the chat template of model {model!r} has no place for messages with tool_calls")
         variables = {**self._variables, **plain(task.chat_template_kwargs), "tools": tools}
-        values = variables | {"messages": [value_of(message, compiled.expected) for message in messages]}
+        if task.continue_final_message or task.add_generation_prompt is not None:
+            variables["add_generation_prompt"] = bool(task.add_generation_prompt)
+        mark = _mark_for(messages[-1]) if task.continue_final_message else ""
+        shown = messages if not mark else (*messages[:-1], marked(messages[-1], mark))
+        values = variables | {"messages": [value_of(message, compiled.expected) for message in shown]}
         prompt = compiled.render(model, values)
         if not prompt:
             raise InvalidRequest(f"the chat template of model {model!r} makes nothing of these messages")
-        if task.images and not compiled.places_images(messages, values, prompt):
+        if task.images and not compiled.places_images(shown, values, prompt):
             raise Unsupported(f"the chat template of model {model!r} has no place for images, or not in these messages")
-        return prompt
+        return prompt if not mark else _open_end(prompt, mark, messages[-1], model)
 
     def _tools_of(self, task: TaskRequest) -> list[dict[str, Any]] | None:
         if task.tool_choice == "none" or (not task.tools and task.tool_choice in (None, "auto")):
@@ -125,6 +130,34 @@ class ChatTemplate:
         if not self.takes_tools:
             raise Unsupported(f"the chat template of model {task.model!r} has no place for `tools`")
         return [value_of_tool(tool) for tool in task.tools]
+
+
+def _mark_for(message: Message) -> str:
+    """Return what is put behind the text that is continued, to find its end again in the prompt. The blank at its end
+    shows whether the template strips its messages."""
+    mark = _MARK
+    while mark in message.text:
+        mark += "x"
+    return mark + " "
+
+
+def _open_end(prompt: str, mark: str, last: Message, model: str) -> str:
+    """Return the prompt up to where the text of its last message ends: what the template writes behind it is its end of
+    a turn, or the beginning of the next.
+
+    Raises:
+        InvalidRequest: The template does not show that message as it is.
+    """
+    at = prompt.rfind(mark.rstrip())
+    head = prompt[: max(at, 0)]
+    if not prompt.startswith(mark, at):
+        head = head.rstrip()
+    if at < 0 or not head.rstrip().endswith(last.last_text.strip()):
+        raise InvalidRequest(
+            f"the chat template of model {model!r} does not show the last message as it is, so that "
+            "'continue_final_message' cannot go on from it"
+        )
+    return head
 
 
 class _Compiled:

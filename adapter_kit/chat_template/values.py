@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from adapter_api import Message, Tool, ToolCall
+from adapter_api import Message, TextPart, Tool, ToolCall
 
 if TYPE_CHECKING:
     from adapter_kit.chat_template.analysis import Expected
@@ -47,6 +47,14 @@ def value_of(message: Message, expected: Expected, *, without_image: int | None 
     if message.reasoning:
         fields["reasoning_content"] = fields["reasoning"] = message.reasoning  # by the names that templates look for
     return fields
+
+
+def marked(message: Message, mark: str) -> Message:
+    """Return a message that ends with a text, with a mark behind that."""
+    content = message.content
+    text = message.last_text + mark
+    whole = (*content[:-1], TextPart(text=text)) if isinstance(content, tuple) else text
+    return message.model_copy(update={"content": whole})
 
 
 def value_of_tool(tool: Tool) -> dict[str, Any]:

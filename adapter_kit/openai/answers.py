@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from adapter_api import (
     Reasoning,
     Token,
     TokenEvent,
+    TokenIds,
     ToolCall,
     ToolCallDelta,
     Usage,
@@ -30,6 +31,10 @@ def piece_of_text(kind: Kind, text: str) -> dict[str, Any]:
     return {"delta": {"content": text}} if kind == "chat" else {"text": text}
 
 
+def piece_of_thought(kind: Kind, text: str) -> dict[str, Any]:
+    return _beside_text(kind, reasoning_of(text))
+
+
 def piece_of_tool_call(kind: Kind, piece: ToolCallDelta) -> dict[str, Any]:
     """Return a piece of a tool call; what the first one says is not said again, for clients join it."""
     call: dict[str, Any] = {"index": piece.call}
@@ -39,10 +44,23 @@ def piece_of_tool_call(kind: Kind, piece: ToolCallDelta) -> dict[str, Any]:
     return _beside_text(kind, {"tool_calls": [call]})
 
 
+def ids_of(events: Iterable[TokenEvent]) -> tuple[list[int], list[int]]:
+    """Return the token ids of the prompt and of the answer that the events tell."""
+    told = [event for event in events if isinstance(event, TokenIds)]
+    return [each for event in told for each in event.prompt], [each for event in told for each in event.output]
+
+
 def whole_choice(
-    kind: Kind, events: Sequence[TokenEvent], end: End, *, logprobs: bool, index: int = 0, echo: str = ""
+    kind: Kind,
+    events: Sequence[TokenEvent],
+    end: End,
+    *,
+    logprobs: bool,
+    index: int = 0,
+    echo: str = "",
+    role: str = "assistant",
 ) -> dict[str, Any]:
-    """Return a choice of a whole answer; `echo` stands before the text of a completion."""
+    """Return a choice of a whole answer; `echo` stands before the text of a completion, `role` is that of a chat's."""
     tokens = [event for event in events if isinstance(event, Token)]
     text = "".join(token.text for token in tokens)
     thoughts = "".join(event.text for event in events if isinstance(event, Reasoning))
@@ -52,7 +70,7 @@ def whole_choice(
     )
     said: dict[str, Any] = {"text": echo + text, **more}
     if kind == "chat":
-        said = {"message": {"role": "assistant", "content": text or (None if more else ""), "refusal": None, **more}}
+        said = {"message": {"role": role, "content": text or (None if more else ""), "refusal": None, **more}}
     return {
         "index": index,
         **said,

@@ -7,12 +7,13 @@ servers do; all of these functions add their names to the list that they are giv
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from adapter_api import InvalidRequest, Unsupported
+from adapter_api.bounds import MAX_PROMPT_TOKENS, MAX_TOKEN_ID
 from adapter_kit.openai.engine_fields import FORMS, require_form
 from adapter_kit.openai.formats import GUIDED, constrain, is_empty, response_format_of
 from adapter_kit.openai.messages import chosen_of, list_of, message_of, tool_of
@@ -24,7 +25,7 @@ SAME = (
 """Fields that mean the same in a task."""
 CHAT = frozenset({
     "messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
-    "chat_template_kwargs", "reasoning_effort", "documents",
+    "chat_template_kwargs", "reasoning_effort", "documents", "continue_final_message", "add_generation_prompt",
 })  # fmt: skip
 """Fields that a chat completion has beside those, `max_tokens` and those about streaming."""
 COMPLETION = frozenset({"prompt", "logprobs", "response_format"})
@@ -39,8 +40,7 @@ _IGNORED = frozenset({
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "best_of": (1,), "modalities": (["text"],), "function_call": ("auto", "none"), "min_p": (0, 0.0),
     "length_penalty": (1, 1.0), "skip_special_tokens": (True,), "detokenize": (True,), "include_reasoning": (True,),
-    "add_generation_prompt": (True,), "spaces_between_special_tokens": (True,),
-    "thinking_token_budget": (-1,),
+    "thinking_token_budget": (-1,), "spaces_between_special_tokens": (True,),
 }  # fmt: skip
 """Fields that ask for nothing with these values, beside those that `is_empty` says of every field."""
 _REFUSED = frozenset({
@@ -53,7 +53,8 @@ _REFUSED = frozenset({
     "use_beam_search", "prompt_embeds", "prompt_logprobs", "logprob_token_ids", "return_tokens_as_token_ids",
     "return_token_ids", "return_prompt_text",
     # Of a task.
-    "model", "model_version", "prompt_images", "job_id", "session_id", "priority", "parameters", "timeout_s",
+    "model", "model_version", "prompt_images", "prompt_token_ids", "running_usage", "job_id", "session_id", "priority",
+    "parameters", "timeout_s",
 })  # fmt: skip
 """Fields that are known, and that change the answer: whoever cannot honour them says so."""
 _OF_TEMPLATES = frozenset({
@@ -62,10 +63,11 @@ _OF_TEMPLATES = frozenset({
 })  # fmt: skip
 """Fields that say how a conversation becomes a prompt: known there, and without effect on a prompt."""
 _ASK_WHEN_FALSE = frozenset({
-    "skip_special_tokens", "detokenize", "include_reasoning", "add_generation_prompt", "spaces_between_special_tokens",
-    "add_special_tokens",
+    "skip_special_tokens", "spaces_between_special_tokens", "detokenize", "include_reasoning", "add_special_tokens",
 })  # fmt: skip
 _ANY_VOCABULARY = 2**31 - 1
+Prompt = str | list[int]
+"""A text, or token ids."""
 
 
 def common_of(
@@ -115,15 +117,34 @@ def _scalar(value: Any) -> Any:
     return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value
 
 
-def prompts_of(fields: Mapping[str, Any]) -> list[str]:
-    """Return the prompts of a completion, in order; raises `InvalidRequest` or `Unsupported`."""
+def prompts_of(fields: Mapping[str, Any]) -> Sequence[Prompt]:
+    """Return the prompts of a completion, in order, a list of token ids being one; raises `InvalidRequest`."""
     given = fields.get("prompt")
-    prompts: list[Any] = given if isinstance(given, list) else [given]
+    prompts: list[Any] = given if isinstance(given, list) and not _are_ids(given) else [given]
     if prompts and all(isinstance(prompt, str) for prompt in prompts):
         return prompts
-    if prompts and all(isinstance(prompt, int | list) and not isinstance(prompt, bool) for prompt in prompts):
-        raise Unsupported("'prompt' in token ids is not supported here: send it as text")
-    raise InvalidRequest("'prompt' must be a text, or a list of texts")
+    if prompts and all(map(_are_ids, prompts)):
+        for prompt in prompts:
+            _require_ids(prompt)
+        return prompts
+    raise InvalidRequest("'prompt' must be a text or token ids, or a list of texts, or of lists of token ids")
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and set(map(type, value)) == {int}
+
+
+def _require_ids(ids: list[int]) -> None:
+    """Raise `InvalidRequest` by the name that the client knows, and a task does not."""
+    if len(ids) > MAX_PROMPT_TOKENS:
+        raise InvalidRequest(f"'prompt' has {len(ids)} token ids; there may be {MAX_PROMPT_TOKENS}")
+    if min(ids) < 0 or max(ids) > MAX_TOKEN_ID:
+        raise InvalidRequest(f"'prompt' has a token id that is none: they go from 0 to {MAX_TOKEN_ID}")
+
+
+def part_of_prompt(prompt: Prompt) -> dict[str, Any]:
+    """Return the part of a task that a prompt is."""
+    return {"prompt": prompt} if isinstance(prompt, str) else {"prompt_token_ids": prompt}
 
 
 def chat_of(fields: Mapping[str, Any], ignored: list[str]) -> dict[str, Any]:
@@ -141,6 +162,9 @@ def chat_of(fields: Mapping[str, Any], ignored: list[str]) -> dict[str, Any]:
     if fields.get("tools"):
         task["tools"], choice = chosen_of([tool_of(t) for t in list_of(fields, "tools")], fields.get("tool_choice"))
         _set(task, "tool_choice", choice)
+    for name in ("continue_final_message", "add_generation_prompt"):
+        if fields.get(name) is not None:
+            task[name] = flag(fields, name)
     _set(task, "chat_template_kwargs", fields.get("chat_template_kwargs"))
     variables = task.get("chat_template_kwargs", {})
     named = {name: fields[name] for name in ("reasoning_effort", "documents") if fields.get(name)}
@@ -154,7 +178,7 @@ def completion_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     prompts = prompts_of(fields)
     if len(prompts) > 1:
         raise Unsupported("'prompt' must be one text: several are not supported here")
-    task: dict[str, Any] = {"prompt": prompts[0]}
+    task: dict[str, Any] = part_of_prompt(prompts[0])
     _set(task, "max_tokens", fields.get("max_tokens"))
     _set(task, "logprobs", fields.get("logprobs"))
     _constrain(task, fields)
@@ -179,6 +203,11 @@ def wants_usage(fields: Mapping[str, Any], ignored: list[str]) -> bool:
     if include is not None and not isinstance(include, bool):
         raise InvalidRequest("'stream_options.include_usage' must be true or false")
     return bool(include)
+
+
+def wants_running_usage(fields: Mapping[str, Any]) -> bool:
+    """Return whether each chunk of a stream is to tell the usage so far; as at vLLM, beside `include_usage` only."""
+    return wants_usage(fields, []) and flag(fields.get("stream_options") or {}, "continuous_usage_stats")
 
 
 def most_tokens(fields: Mapping[str, Any], newer: str) -> Any:

@@ -41,6 +41,7 @@ from adapter_api import (
     Tensor,
     Token,
     TokenEvent,
+    TokenIds,
     ToolCallDelta,
     Unsupported,
     Usage,
@@ -70,6 +71,7 @@ class ReferenceSettings(BaseModel):
 
 class ReferenceAdapter(WorkerAdapter):
     engine = "reference"
+    heeds = frozenset({Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE})
     version = "2.4"
 
     def __init__(self, settings: ReferenceSettings | None = None, server: Engine | None = None) -> None:
@@ -89,7 +91,11 @@ class ReferenceAdapter(WorkerAdapter):
         index = thoughts = 0
         try:
             yield self._started(task)
+            for told in self._prompt_ids(task, job):
+                yield told
             while (piece := await self._next(job)) is not None:
+                if ids := self._output_ids(task, piece):
+                    yield ids
                 if piece.kind == "thought":
                     yield self._thought(thoughts, piece)
                     thoughts += 1
@@ -149,16 +155,32 @@ class ReferenceAdapter(WorkerAdapter):
             tools=bool(task.tools),
             options=self._options(task),
             model_version=task.model_version,
+            prompt_ids=self._given_ids(task),
         )
+
+    def _given_ids(self, task: TaskRequest) -> tuple[int, ...] | None:
+        return task.prompt_token_ids
 
     def _prompt(self, task: TaskRequest) -> str:
         if task.prompt is not None:
             return task.prompt
+        if task.prompt_token_ids is not None:
+            return " ".join(map(str, task.prompt_token_ids))
         return "\n".join(f"{message.role}: {message.text}" for message in task.messages or ())
 
     def _options(self, task: TaskRequest) -> dict[str, Any]:
         """Return what the task asks for beside its text; the engine has its own defaults for the rest."""
-        return {name: value for name in _OPTIONS if (value := getattr(task, name)) is not None}
+        open_end = {"continue_final_message": True} if self._is_continued(task) else {}
+        return {name: value for name in _OPTIONS if (value := getattr(task, name)) is not None} | open_end
+
+    def _is_continued(self, task: TaskRequest) -> bool:
+        return task.continue_final_message
+
+    def _prompt_ids(self, task: TaskRequest, job: Job) -> list[TokenIds]:
+        return [TokenIds(prompt=job.prompt_ids)] if task.return_token_ids else []
+
+    def _output_ids(self, task: TaskRequest, piece: Piece) -> TokenIds | None:
+        return TokenIds(output=(piece.token_id,)) if task.return_token_ids else None
 
     def _started(self, task: TaskRequest) -> Started:
         return Started(job_id=task.job_id, engine=self.engine, engine_version=self.version, model=task.model)

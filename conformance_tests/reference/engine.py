@@ -60,6 +60,8 @@ class Order:
     options: Mapping[str, object] = field(default_factory=dict)
     """What else the task asks for, by name."""
     model_version: str | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    """The prompt as ids, where it came so."""
 
 
 class Piece(NamedTuple):
@@ -206,6 +208,8 @@ class Job:
             if order.model == MIRROR
             else answer_to(order.prompt, order.max_tokens, order.stop, order.seed, order.json, order.tools)
         )
+        told = tuple(range(self.answer.tokens_in))
+        self.prompt_ids: tuple[int, ...] = told if order.prompt_ids is None else order.prompt_ids
         self.broken = False
         self.gone_at: float | None = None
         self._engine = engine
@@ -260,4 +264,5 @@ class Job:
 def _told(order: Order) -> bytes:
     """Return what a model answers that answers with what it was told."""
     version = VERSIONS[-1] if order.model_version is None else order.model_version
-    return msgspec.json.encode({"text": order.prompt, "fields": dict(order.options), "model_version": version})
+    fields = dict(order.options) | ({} if order.prompt_ids is None else {"prompt_token_ids": order.prompt_ids})
+    return msgspec.json.encode({"text": order.prompt, "fields": fields, "model_version": version})

@@ -158,6 +158,10 @@ def _asking_for(subject: Subject) -> Iterator[tuple[Capability, TaskRequest]]:
             chat_template_kwargs={"enable_thinking": False},
         ),
     )
+    yield Capability.PROMPT_TOKEN_IDS, task(prompt=None, prompt_token_ids=(1, 2, 3))
+    yield Capability.TOKEN_IDS, task(return_token_ids=True)
+    turns = (Message(role="user", content=prompt), Message(role="assistant", content="I say"))
+    yield Capability.CONTINUE_FINAL_MESSAGE, task(prompt=None, messages=turns, continue_final_message=True)
 
 
 @requirement("ORCH-3055-007")

@@ -40,7 +40,7 @@ def _code_of(recording: Recording) -> str | None:
     return recording.error.code if recording.error else None
 
 
-def _read(subject: Subject, recording: Recording) -> Echo:
+def read_echo(subject: Subject, recording: Recording) -> Echo:
     """Return what the echoing model was sent; blocks the check when its answer does not come through."""
     if not isinstance(recording.terminal, End):
         raise Blocked(f"the echoing model does not answer: {recording.summary()}")
@@ -51,7 +51,7 @@ def _read(subject: Subject, recording: Recording) -> Echo:
 
 
 async def _echo(subject: Subject, adapter: WorkerAdapter, task: TaskRequest) -> Echo:
-    return _read(subject, await subject.run(adapter, task))
+    return read_echo(subject, await subject.run(adapter, task))
 
 
 @requirement("ORCH-3055-043")
@@ -77,7 +77,7 @@ async def test_every_message_reaches_the_engine_with_its_role(subject: Subject) 
 async def _echo_of(subject: Subject, adapter: WorkerAdapter, turns: Sequence[tuple[Role, str]]) -> str:
     recording = await subject.run(adapter, subject.harness.echo_task(prompt=None, messages=_messages(turns)))
     expect(recording.error is None, f"a conversation of {len(turns)} messages failed: {recording.summary()}")
-    return _read(subject, recording).text
+    return read_echo(subject, recording).text
 
 
 @requirement("ORCH-3055-044")
@@ -98,7 +98,7 @@ async def test_nothing_of_another_task_reaches_the_engine(subject: Subject) -> N
                 _expect_own(subject, recording, form)
         optioned = await subject.run(adapter, harness.echo_task(temperature=OPTIONS["temperature"]))
         plain = await _echo(subject, adapter, harness.echo_task())
-    if optioned.error is None and _read(subject, optioned).fields.get("temperature") == OPTIONS["temperature"]:
+    if optioned.error is None and read_echo(subject, optioned).fields.get("temperature") == OPTIONS["temperature"]:
         kept = plain.fields.get("temperature") == OPTIONS["temperature"]
         expect(not kept, "the temperature of a task is sent with the next one as well")
 
@@ -114,7 +114,7 @@ def _expect_own(subject: Subject, recording: Recording, form: str) -> None:
     if recording.error is not None:
         return
     asked = recording.task.prompt or (recording.task.messages or ())[-1].text
-    told = _read(subject, recording).text
+    told = read_echo(subject, recording).text
     others = [f"echo-{at}-5309" for at in (1, 2, 3) if f"echo-{at}-5309" not in asked]
     strange = [word for word in others if word in told]
     expect(not strange, f"with a task by {form} the engine was sent the words of {len(strange)} other tasks")
@@ -129,7 +129,7 @@ async def test_options_reach_the_engine_or_are_refused(subject: Subject) -> None
             recording = await subject.run(adapter, subject.harness.echo_task(**{name: value}))
             if _code_of(recording) in _REFUSALS:
                 continue
-            sent = _read(subject, recording).fields.get(name)
+            sent = read_echo(subject, recording).fields.get(name)
             expect(sent == value, f"{name}={value} was asked for, and the engine was sent {sent}; send or refuse it")
 
 
@@ -148,7 +148,7 @@ async def test_the_version_of_a_model_reaches_the_engine_or_is_refused(subject: 
             asked = await subject.run(adapter, subject.harness.echo_task(model_version=version))
             if asked.error is not None:
                 raise Failed(f"version {version} of the echoing model was asked for: {asked.summary()}")
-            told = _read(subject, asked).model_version
+            told = read_echo(subject, asked).model_version
             expect(told == version, f"version {version} of the echoing model was asked for, and {told} answered")
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from adapter_api import Capability
 from openai_adapter.engine.questions import Answer, Questions
-from openai_adapter.wire.request import Takes
+from openai_adapter.wire.request import Kind, Takes, is_llama_cpp
 
 _SERVER = re.compile(r"^[A-Za-z][\w.+ -]{0,40}(?:/[\w.+-]{1,40})?")
 _GENERIC = re.compile(
@@ -29,6 +31,9 @@ _COUNTERS = {
 }  # fmt: skip
 _TOTALS = ("total_slots", "max_concurrent_requests", "max_running_requests", "max_num_seqs")
 _VERSION_LENGTH = 100
+_FIELD_OF = {
+    Capability.TOKEN_IDS: "return_token_ids", Capability.CONTINUE_FINAL_MESSAGE: "continue_final_message",
+}  # fmt: skip
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +46,22 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Paths of its API, where it describes that."""
     slots_total: int | None = None
     sees_images: bool | None = None
+
+    def tells(self, capability: Capability, kind: Kind | None = None) -> bool | None:
+        """Return whether the engine can do something by what its API takes, for one kind of request or for any; `None`
+        where it does not tell.
+
+        What engines drop in silence when they do not know it has to be in their own description.
+        """
+        if capability in (Capability.IMAGES, Capability.IMAGE_URLS):
+            return self.sees_images
+        if capability is Capability.PROMPT_TOKEN_IDS:
+            return self.takes.prompt_ids
+        field = _FIELD_OF.get(capability)
+        if field is None:
+            return None
+        kinds: tuple[Kind, ...] = ("chat", "completion") if kind is None else (kind,)
+        return any(field in (self.takes.fields(each) or ()) for each in kinds)
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +83,11 @@ async def ask_facts(questions: Questions, root: str, api: str) -> Facts:
     told = [answer.record() for answer in (version, props, info, server_info) if answer is not None]
     schema = {} if description is None else description.record()
     paths = _paths(schema)
-    takes = Takes(_fields(schema, f"{api}/chat/completions"), _fields(schema, f"{api}/completions"), _sampling(told))
+    sampling = _sampling(told)
+    prompt_ids = True if is_llama_cpp(sampling) else _takes_ids(schema, f"{api}/completions")
+    takes = Takes(
+        _fields(schema, f"{api}/chat/completions"), _fields(schema, f"{api}/completions"), sampling, prompt_ids
+    )
     heads = [answer.headers.get("server", "") for answer in (version, props, info, description) if answer is not None]
     return Facts(
         name=next((name for head in heads if (name := _engine_name(head))), ""),
@@ -153,26 +178,48 @@ def _paths(schema: dict[str, Any]) -> frozenset[str] | None:
 
 def _fields(schema: dict[str, Any], path: str) -> frozenset[str] | None:
     """Return the fields that a description in OpenAPI gives the body of a request to `path`; `None` without them."""
-    node: Any = schema
-    for step in ("paths", path, "post", "requestBody", "content", "application/json", "schema"):
-        node = node.get(step) if isinstance(node, dict) else None
-    fields = _properties(schema, node, 8)
+    fields = frozenset(name for node in _body(schema, path) for name in _properties(node))
     return fields if "model" in fields and fields & {"messages", "prompt"} else None
 
 
-def _properties(schema: dict[str, Any], node: Any, depth: int) -> frozenset[str]:
+def _takes_ids(schema: dict[str, Any], path: str) -> bool | None:
+    """Return whether a prompt may be a list of whole numbers, as a description says it; `None` where it does not."""
+    forms = [
+        form
+        for node in _body(schema, path)
+        if "prompt" in (fields := _properties(node))
+        for form in _alternatives(schema, fields["prompt"], 8)
+        if "type" in form
+    ]
+    lists = [form.get("items") for form in forms if form["type"] == "array"]
+    return any(isinstance(each, dict) and each.get("type") == "integer" for each in lists) if forms else None
+
+
+def _body(schema: dict[str, Any], path: str) -> list[dict[str, Any]]:
+    node: Any = schema
+    for step in ("paths", path, "post", "requestBody", "content", "application/json", "schema"):
+        node = node.get(step) if isinstance(node, dict) else None
+    return list(_alternatives(schema, node, 8))
+
+
+def _properties(node: dict[str, Any]) -> dict[str, Any]:
+    properties = node.get("properties")
+    return {str(name): each for name, each in properties.items()} if isinstance(properties, dict) else {}
+
+
+def _alternatives(schema: dict[str, Any], node: Any, depth: int) -> Iterator[dict[str, Any]]:
+    """Yield what a schema is made of: itself, what it refers to, and each form that it may have."""
     if not isinstance(node, dict) or depth == 0:
-        return frozenset()
+        return
     reference = node.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/"):
         target: Any = schema
         for step in reference[2:].split("/"):
             target = target.get(step) if isinstance(target, dict) else None
-        return _properties(schema, target, depth - 1)
-    properties = node.get("properties")
-    found = frozenset(map(str, properties)) if isinstance(properties, dict) else frozenset()
+        yield from _alternatives(schema, target, depth - 1)
+        return
+    yield node
     for name in ("allOf", "anyOf", "oneOf"):
         inner = node.get(name)
         for each in inner[:16] if isinstance(inner, list) else ():
-            found |= _properties(schema, each, depth - 1)
-    return found
+            yield from _alternatives(schema, each, depth - 1)

@@ -17,7 +17,8 @@ _ALWAYS = frozenset({Capability.STREAMING, Capability.STOP, Capability.USAGE, Ca
 _BY_TRY = frozenset({
     Capability.IMAGES, Capability.IMAGE_URLS, Capability.TOOLS, Capability.REASONING, Capability.SEED,
     Capability.LOGPROBS,
-    Capability.RESPONSE_FORMAT, Capability.CHAT_TEMPLATE_KWARGS, Capability.TENSORS,
+    Capability.RESPONSE_FORMAT, Capability.CHAT_TEMPLATE_KWARGS, Capability.TENSORS, Capability.PROMPT_TOKEN_IDS,
+    Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE,
 })  # fmt: skip
 """What depends on model and server, and what many take without heeding it."""
 INPUT, INPUT_IDS, OUTPUT = "input", "input_ids", "embedding"
@@ -121,8 +122,10 @@ def _has(engine: Engine, card: Card, facts: Facts, capability: Capability) -> bo
         return learnt
     if card.capabilities is not None and capability not in card.uncertain and capability is not Capability.TENSORS:
         return capability in card.capabilities
-    if capability in (Capability.IMAGES, Capability.IMAGE_URLS) and facts.sees_images is not None:
-        return facts.sees_images
+    if (told := facts.tells(capability)) is not None:
+        return told
+    if capability is Capability.PROMPT_TOKEN_IDS and not _has_face(engine, facts, "completion"):
+        return False
     if capability is Capability.TENSORS and _offers(engine, facts, "/embeddings") is False:
         return False
     declared = facts.takes.chat

@@ -21,11 +21,12 @@ from adapter_kit.http.exchange import Exchange
 from adapter_kit.retries import Retries
 from adapter_kit.watchdog import Watchdog
 from openai_adapter.engine.engine import FACE_OF, Engine
+from openai_adapter.engine.facts import Facts
 from openai_adapter.wire.errors import BODY_LIMIT, Said, error_for, read_body
-from openai_adapter.wire.request import Body, make_body, private, quotable
+from openai_adapter.wire.request import RUNNING, Body, Kind, make_body, private, quotable
 
-_EXTRAS = frozenset({"stream_options"})
-"""Fields that some engine refuses and that an answer can do without."""
+_EXTRAS = (RUNNING, "stream_options")
+"""Fields that some engine refuses and that an answer can do without: the inner one first."""
 _BARE = frozenset({"", "not found", "404 page not found"})
 _ABOUT_IMAGES = re.compile(r"image|multimodal|multi-modal|vision|mmproj", re.IGNORECASE)
 
@@ -70,7 +71,7 @@ class Attempt:
             except AdapterError as exc:
                 if not await self._retries.again(exc, ends=self._ends):
                     raise
-        self._refuse_what_is_known(facts.sees_images)
+        self._refuse_what_is_known(facts)
         self.body = make_body(
             task,
             facts.takes,
@@ -189,16 +190,19 @@ class Attempt:
         """Whether the engine refuses a field that can be left out: then it is, from now on."""
         if not isinstance(error, InvalidRequest | Unsupported):
             return False
-        named = {name for name in _EXTRAS - self.engine.refused if name in error.message}
-        self.engine.refused |= named
-        return bool(named)
+        for name in _EXTRAS:
+            if name in error.message and name not in self.engine.refused:
+                self.engine.refused |= {name}
+                return True
+        return False
 
-    def _refuse_what_is_known(self, sees_images: bool | None) -> None:
+    def _refuse_what_is_known(self, facts: Facts) -> None:
         engine, task = self.engine, self.task
+        kind: Kind = "completion" if task.messages is None else "chat"
         for capability in task.needs:
             knows = engine.learnt(task.model, capability)
-            if knows is None and capability in (Capability.IMAGES, Capability.IMAGE_URLS):
-                knows = sees_images
+            if knows is None and capability not in engine.settings.honours:
+                knows = facts.tells(capability, kind)
             if knows is False:
                 raise Unsupported(f"{self.what} does not take {capability}, as it said when it was tried or asked")
 

@@ -78,12 +78,23 @@ class Family:
     fingerprint: str | None = None
     fields: frozenset[str] | None = None
     """Fields that its description in OpenAPI gives a request; `None`: it describes nothing."""
+    prompt: dict[str, Any] = field(default_factory=dict)
+    """What a prompt is, by that description."""
 
 
 _STANDARD = frozenset({
     "model", "messages", "prompt", "stream", "stream_options", "max_tokens", "temperature", "top_p", "seed", "stop",
     "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "n",
 })  # fmt: skip
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+_TEXT_OR_IDS = {
+    "anyOf": [
+        _IDS,
+        {"type": "array", "items": _IDS},
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}},
+    ]
+}
 _MORE = frozenset({"top_k", "min_tokens", "repetition_penalty", "chat_template_kwargs"})
 
 VLLM = Family(
@@ -98,7 +109,17 @@ VLLM = Family(
     version="0.32.0",
     metrics=("vllm:num_requests_running", "vllm:num_requests_waiting"),
     fingerprint="vllm-0.32.0-tp1-1f2e",
-    fields=_STANDARD | _MORE | {"structured_outputs", "priority", "include_stop_str_in_output"},
+    fields=_STANDARD
+    | _MORE
+    | {
+        "structured_outputs",
+        "priority",
+        "include_stop_str_in_output",
+        "return_token_ids",
+        "continue_final_message",
+        "add_generation_prompt",
+    },
+    prompt=_TEXT_OR_IDS,
 )
 LLAMA_CPP = Family(
     name="llama.cpp",
@@ -176,7 +197,8 @@ TRTLLM_SERVE = Family(
     broken=_flat(500, "InternalServerError", "the engine stumbled", object="error"),
     card={"owned_by": "tensorrt_llm"},
     version="1.4.0",
-    fields=_STANDARD | _MORE,
+    fields=_STANDARD | _MORE | {"add_generation_prompt"},
+    prompt=_TEXT_OR_IDS,
 )
 OPENAI = Family(
     name="openai",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from openai_adapter.testing.families import Family
-from openai_adapter.testing.models import Said
+from openai_adapter.testing.models import Said, id_of, ids_of
 
 
 class Frames:
@@ -18,7 +18,12 @@ class Frames:
         self._chat = chat
         self._most = body.get("top_logprobs") if chat else body.get("logprobs")
         self._asks_logprobs = bool(body.get("logprobs")) and family.gives_logprobs
-        self._include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        options = body.get("stream_options") or {}
+        self._include_usage = bool(options.get("include_usage"))
+        counts_on = family.name == "vllm" and self._include_usage and options.get("continuous_usage_stats")
+        self._counts_each = family.usage == "each" or bool(counts_on)
+        self._tells_ids = "return_token_ids" in (family.fields or ()) and bool(body.get("return_token_ids"))
+        self._prompt_ids: dict[str, Any] = {"prompt_token_ids": ids_of(body)} if self._tells_ids else {}
         self._head: dict[str, Any] = {
             "id": "chatcmpl-1" if chat else "cmpl-1",
             "object": "chat.completion.chunk" if chat else "text_completion",
@@ -32,7 +37,7 @@ class Frames:
         """Yield the frames of a whole answer."""
         family = self._family
         if self._chat and family.first is not None:
-            yield self.frame(delta=family.first)
+            yield self.frame(delta=family.first, **self._prompt_ids)
         for thought in said.thinking if self._chat else ():
             yield self.frame(delta={family.reasoning: thought})
         for place, call in enumerate(said.calls[:1] if self._family.named_pieces else said.calls):
@@ -57,7 +62,12 @@ class Frames:
         more: dict[str, Any] = {}
         if self._asks_logprobs:
             more["logprobs"] = self._logprobs(piece)
-        if self._family.usage == "each":
+        if self._tells_ids:
+            more["token_ids"] = [id_of(piece)]
+            if not self._chat:
+                more |= self._prompt_ids
+                self._prompt_ids = {}
+        if self._counts_each:
             return self.frame(
                 delta={"content": piece}, text=piece, finish=finish, more=more,
                 usage={"prompt_tokens": tokens_in, "completion_tokens": count},

@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
+from zlib import crc32
 
 KNOWN_TEXT = "The river  is long,\nand naïve 日本 🙂 boats go by."
 THINKING = ("I ", "think ", "so.")
@@ -39,12 +40,25 @@ def text_of(body: dict[str, Any]) -> str:
     prompt = body.get("prompt")
     if isinstance(prompt, str):
         return prompt
+    if isinstance(prompt, list):
+        return " ".join(map(str, prompt))
     found = []
     for message in body.get("messages") or ():
         content = message.get("content")
         parts = content if isinstance(content, list) else [{"text": content or ""}]
         found.append(f"{message['role']}: " + "".join(part.get("text", "<image>") for part in parts))
     return "\n".join(found)
+
+
+def ids_of(body: dict[str, Any]) -> list[int]:
+    """Return the token ids of a request's prompt: those that it has, or one for each word."""
+    prompt = body.get("prompt")
+    return prompt if isinstance(prompt, list) else [id_of(word) for word in text_of(body).split()]
+
+
+def id_of(piece: str) -> int:
+    """Return the token id of a piece of text."""
+    return crc32(piece.encode(errors="surrogatepass")) >> 1
 
 
 def answer(body: dict[str, Any], *, heeds_seed: bool, cuts_stops: bool) -> Said:

@@ -249,7 +249,7 @@ class FakeOpenAI:
         if family.slots is not None:
             told["/slots"] = [{"id": place, "is_processing": place < self.running} for place in range(family.slots)]
         if family.fields is not None:
-            told["/openapi.json"] = _described(family.fields)
+            told["/openapi.json"] = _described(family.fields, family.prompt)
         if path == "/metrics" and family.metrics is not None:
             running, waiting = family.metrics
             text = f'# TYPE {running} gauge\n{running}{{model="tiny"}} {self.running}.0\n{waiting} 0.0\n'
@@ -294,7 +294,7 @@ class FakeOpenAI:
             connection.abort()
 
 
-def _described(fields: frozenset[str]) -> dict[str, Any]:
+def _described(fields: frozenset[str], prompt: dict[str, Any]) -> dict[str, Any]:
     """Return a description in OpenAPI, as FastAPI makes it."""
 
     def path(name: str) -> dict[str, Any]:
@@ -302,7 +302,10 @@ def _described(fields: frozenset[str]) -> dict[str, Any]:
         return {"post": {"requestBody": {"content": {"application/json": {"schema": schema}}}}}
 
     schemas = {
-        name: {"type": "object", "properties": {field: {} for field in fields - {other}}}
+        name: {
+            "type": "object",
+            "properties": {field: prompt if field == "prompt" else {} for field in fields - {other}},
+        }
         for name, other in (("Chat", "prompt"), ("Completion", "messages"))
     }
     return {

@@ -77,6 +77,8 @@ class Choice(msgspec.Struct, gc=False):
     stop_reason: Any = None
     logprobs: Any = None
     message: Delta | None = None
+    token_ids: Any = None
+    prompt_token_ids: Any = None
 
 
 class Counts(msgspec.Struct, gc=False):
@@ -97,6 +99,7 @@ class Chunk(msgspec.Struct, gc=False):
     detail: Any = None
     code: Any = None
     type: Any = None
+    prompt_token_ids: Any = None
     system_fingerprint: Any = None
 
     @property
@@ -135,6 +138,21 @@ def counts(usage: Any) -> Counts | None:
     if not isinstance(usage, dict):
         return None
     return Counts(whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens")))
+
+
+def token_ids(value: Any) -> tuple[int, ...]:
+    """Return the ids of a choice, none where it tells none.
+
+    Raises:
+        ProtocolViolation: They are something else than ids.
+    """
+    if not value:
+        return ()
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        value = value[0]  # of the one prompt that was sent, by engines that tell several
+    if not (isinstance(value, list) and set(map(type, value)) == {int} and 0 <= min(value) <= max(value) < 1 << 31):
+        raise ProtocolViolation("the engine sent token ids that are none")
+    return tuple(value)
 
 
 def logprobs(value: Any) -> Logprobs | None:

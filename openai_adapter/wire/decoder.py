@@ -8,15 +8,28 @@ from adapter_api import (
     End,
     EngineFailed,
     FinishReason,
+    Metrics,
     Reasoning,
     TaskRequest,
     Token,
     TokenEvent,
+    TokenIds,
     Unsupported,
     Usage,
 )
 from adapter_kit.stops import StopCutter
-from openai_adapter.wire.chunks import Choice, Chunk, Counts, Delta, Part, ToolCallPiece, counts, logprobs, whole
+from openai_adapter.wire.chunks import (
+    Choice,
+    Chunk,
+    Counts,
+    Delta,
+    Part,
+    ToolCallPiece,
+    counts,
+    logprobs,
+    token_ids,
+    whole,
+)
 from openai_adapter.wire.logprobs import TokenLine
 from openai_adapter.wire.request import NAMESPACE
 from openai_adapter.wire.tool_calls import ToolCalls, whole_calls
@@ -51,13 +64,18 @@ class Decoder:
     """Turns the chunks of one answer into events: `feed` each, then `finish` once."""
 
     __slots__ = (
-        "_calls", "_choice", "_counted", "_cutter", "_line", "_running", "_surrogate", "fingerprint", "index",
-        "past_stop", "plain", "reason", "reasoned", "says_logprobs", "stop_reason",
+        "_calls", "_choice", "_counted", "_cutter", "_ids", "_line", "_running", "_shows_running", "_surrogate",
+        "fingerprint", "index", "past_stop", "plain", "reason", "reasoned", "says_ids", "says_logprobs", "stop_reason",
     )  # fmt: skip
 
     def __init__(self, task: TaskRequest) -> None:
         self._cutter = StopCutter(task.stop) if _are_cut(task) else None
         self._line = None if task.logprobs is None else TokenLine(task.logprobs)
+        self._ids: bool = task.return_token_ids
+        """Whether token ids are told."""
+        self.says_ids = False
+        """Whether they came with the answer."""
+        self._shows_running: bool = task.running_usage
         self.says_logprobs = False
         """Whether log probabilities came with the text."""
         self._calls: ToolCalls | None = None
@@ -102,6 +120,8 @@ class Decoder:
         if chunk.usage is not None and (counted := counts(chunk.usage)) is not None:
             if choices:
                 self._running = counted
+                if self._shows_running:
+                    found.append(Metrics(tokens_in=counted.prompt_tokens, tokens_out=counted.completion_tokens))
             else:
                 self._counted.append(counted)
         if isinstance(chunk.system_fingerprint, str):
@@ -115,7 +135,11 @@ class Decoder:
                 self._choice = place
             elif place != self._choice:
                 continue
+            if self._ids:
+                self._feed_ids(chunk, choice, found)
             self._feed_choice(choice, found)
+        if self._ids and not self.says_ids and any(isinstance(event, Token) for event in found):
+            raise Unsupported("the engine tells no token ids although they were asked for; leave them out")
 
     def finish(self) -> tuple[list[TokenEvent], End]:
         """Return what was held back and the end; no more chunks come.
@@ -164,6 +188,13 @@ class Decoder:
                 self.reason = reason
                 told = choice.stop_reason
                 self.stop_reason = told if isinstance(told, str | int) and not isinstance(told, bool) else None
+
+    def _feed_ids(self, chunk: Chunk, choice: Choice, found: list[TokenEvent]) -> None:
+        prompt = () if self.says_ids else token_ids(chunk.prompt_token_ids or choice.prompt_token_ids)
+        output = token_ids(choice.token_ids)
+        if prompt or output:
+            self.says_ids = True
+            found.append(TokenIds(prompt=prompt, output=output))
 
     def _feed_text(self, text: str, choice: Choice, found: list[TokenEvent]) -> None:
         if self._surrogate or not _sound(text):

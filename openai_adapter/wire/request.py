@@ -13,10 +13,13 @@ from adapter_api.task import ParameterValue
 Kind = Literal["chat", "completion"]
 
 NAMESPACE = "openai"
+RUNNING = "continuous_usage_stats"
+"""What makes vLLM and others count in every chunk."""
 _OWN = frozenset({
     "model", "messages", "prompt", "stream", "n", "best_of", "max_tokens", "max_completion_tokens", "min_tokens",
     "temperature", "top_p", "top_k", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty",
     "logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "chat_template_kwargs", "stream_options",
+    "return_token_ids", "continue_final_message", "add_generation_prompt",
 })  # fmt: skip
 """Fields of the body that a task's own fields, or nobody, decide."""
 _EXTENSIONS = frozenset({"min_tokens", "top_k", "repetition_penalty", "chat_template_kwargs"})
@@ -28,6 +31,13 @@ _STRUCTURED = frozenset({
 """Fields that are lists or objects; a task's parameters are scalars, so they come as JSON."""
 _LLAMA_CPP = "n_probs"
 """An engine that shows this sampling parameter takes the others of llama.cpp's server: they are one vocabulary."""
+
+
+def is_llama_cpp(sampling: frozenset[str] | None) -> bool:
+    """Return whether an engine with these sampling parameters takes what llama.cpp's server does."""
+    return _LLAMA_CPP in (sampling or ())
+
+
 _CHOICES = frozenset({"auto", "none", "required"})
 
 
@@ -40,6 +50,8 @@ class Takes(NamedTuple):
     chat: frozenset[str] | None = None
     completion: frozenset[str] | None = None
     sampling: frozenset[str] | None = None
+    prompt_ids: bool | None = None
+    """Whether a prompt may be token ids; `None` where it does not say what one is."""
 
     def fields(self, kind: Kind) -> frozenset[str] | None:
         """Return the fields of one kind of request."""
@@ -59,7 +71,10 @@ class Body(NamedTuple):
 
     def encode(self, *, without: frozenset[str] = frozenset()) -> bytes:
         """Return it as JSON, without fields that the engine refused and that the answer can do without."""
-        return msgspec.json.encode({key: value for key, value in self.fields.items() if key not in without})
+        fields = {key: value for key, value in self.fields.items() if key not in without}
+        if RUNNING in without and RUNNING in fields.get("stream_options", {}):
+            fields["stream_options"] = {"include_usage": True}
+        return msgspec.json.encode(fields)
 
 
 def make_body(
@@ -88,8 +103,10 @@ def make_body(
         fields["messages"] = [_message(message) for message in task.messages]
     else:
         _refuse_beside_prompt(task)
-        fields["prompt"] = task.prompt
+        fields["prompt"] = task.prompt if task.prompt_token_ids is None else task.prompt_token_ids
     fields |= {"stream": True, "stream_options": {"include_usage": True}}
+    if task.running_usage:
+        fields["stream_options"][RUNNING] = True
     asked = _sampling(task, kind, takes, max_tokens_field)
     declared = takes.fields(kind)
     if declared is not None:
@@ -164,6 +181,12 @@ def _sampling(task: TaskRequest, kind: Kind, takes: Takes, max_tokens_field: str
             asked["tool_choice"] = _tool_choice(task.tool_choice)
     elif task.tool_choice not in (None, "auto", "none"):
         raise InvalidRequest("`tool_choice` chooses among `tools`, and there are none")
+    if task.return_token_ids:
+        asked["return_token_ids"] = True
+    if task.continue_final_message:
+        asked["continue_final_message"] = True
+    if task.continue_final_message or task.add_generation_prompt is not None:
+        asked["add_generation_prompt"] = bool(task.add_generation_prompt)
     if task.chat_template_kwargs:
         asked["chat_template_kwargs"] = dict(task.chat_template_kwargs)
     return asked
@@ -186,7 +209,7 @@ def _max_tokens_field(declared: frozenset[str] | None) -> str:
 
 def _response_format(wanted: ResponseFormat, takes: Takes, kind: Kind) -> dict[str, Any]:
     declared = takes.fields(kind) or frozenset()
-    own_words = _LLAMA_CPP in (takes.sampling or ())
+    own_words = is_llama_cpp(takes.sampling)
     schema = {"type": "object"} if wanted.json_schema is None else dict(wanted.json_schema)
     if wanted.type in ("json", "json_schema"):
         if kind == "completion" and "response_format" not in declared:

@@ -41,7 +41,7 @@ class LimitSettings(Frozen):
         default=100, ge=1, description="how many times a compressed body may grow, beyond its first MiB"
     )
     max_json_values: int = Field(
-        default=100_000, ge=1000, description="values in a JSON body; numbers of a tensor do not count"
+        default=100_000, ge=1000, description="values in a JSON body; numbers of a tensor, and token ids, do not count"
     )
     max_header_bytes: int = Field(default=64 * 1024, ge=1024, description="of all headers of a request")
     header_timeout_s: Seconds = Field(default=10.0, description="from the connection to the end of the headers")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapter_api.bounds import MAX_DIMS, MAX_MESSAGES, MAX_TENSORS
+from adapter_api.bounds import MAX_DIMS, MAX_MESSAGES, MAX_TENSORS, MAX_TOKEN_ID
 
 _TASK = "#/components/schemas/TaskRequest"
 _FLAG = {"type": "boolean"}
@@ -44,12 +44,13 @@ _CHAT_MESSAGE = _object(
     tool_call_id=_TEXT,
 )
 _COUNT = {"type": "integer", "minimum": 1, "default": 1}
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}}
 _FORMAT = _object(("type",), type=_TEXT, json_schema={"type": "object"})
 _COMMON = {
     "model": {"type": "string", "minLength": 1},
     **{name: _field(name) for name in _ALIKE},
     "stream": _FLAG,
-    "stream_options": _object(include_usage=_FLAG),
+    "stream_options": _object(include_usage=_FLAG, continuous_usage_stats=_FLAG),
     "history": _FLAG,
 }
 
@@ -80,6 +81,9 @@ CHAT = json_body(
         chat_template_kwargs=_field("chat_template_kwargs"),
         reasoning_effort=_TEXT,
         documents={"type": "array", "items": {"type": "object"}},
+        continue_final_message=_FLAG,
+        add_generation_prompt=_FLAG,
+        return_token_ids=_FLAG,
         include_reasoning=_FLAG,
         n=_COUNT,
     ),
@@ -89,10 +93,11 @@ COMPLETION = json_body(
     _object(
         ("model", "prompt"),
         **_COMMON,
-        prompt={"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
+        prompt={"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, _IDS, {"type": "array", "items": _IDS}]},
         logprobs=_field("logprobs"),
         response_format=_FORMAT,
         echo=_FLAG,
+        return_token_ids=_FLAG,
         n=_COUNT,
         best_of=_COUNT,
     ),

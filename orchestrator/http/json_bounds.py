@@ -12,6 +12,8 @@ from adapter_api.bounds import MAX_DEPTH
 
 VALUES = b",[{"
 """What begins a value, outside of texts: there is one more value than these, at most."""
+TEXTS_AND_LISTS = b'"[{'
+"""What stands for everything but numbers, and the few words that are values."""
 NAMES_AND_TEXTS = b'"{:'
 """What stands for everything but numbers and lists."""
 

@@ -12,9 +12,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from adapter_api import Capability, End, Error, InvalidRequest, ModelNotFound, ModelProps, Reasoning, TokenEvent
+from adapter_api.bounds import MAX_PROMPT_TOKENS
 from orchestrator.http import bodies
 from orchestrator.http.answers import gather
-from orchestrator.http.openai_answers import Kind, usage_of, whole_choice
+from orchestrator.http.openai_answers import Kind, ids_of, usage_of, whole_choice
 from orchestrator.http.openai_choices import Choices, accept_all, usage_of_all
 from orchestrator.http.openai_chunks import ID_PREFIX, Chunks
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
@@ -77,7 +78,8 @@ async def _complete(
 ) -> Response:
     service, client = service_of(request), client_of(request)
     client.count_request()
-    asked = await read_json(request, lambda fields: parse(fields, request.headers))
+    numbers = MAX_PROMPT_TOKENS if kind == "text" else 0
+    asked = await read_json(request, lambda fields: parse(fields, request.headers), numbers=numbers)
     if not asked.names_model:
         asked = asked.of_model(_only_model(request))
     told = service.unknown_fields.headers(asked.ignored)
@@ -116,15 +118,23 @@ async def _whole(
     choices = [
         whole_choice(
             kind, each, end, logprobs=task.logprobs is not None, index=index,
-            echo=(asked.tasks[index].prompt or "") if asked.echo else "",
+            echo=(asked.tasks[index].prompt or "") if asked.echo else "", role=asked.role,
         )
         for index, (each, end) in enumerate(zip(events, ends, strict=True))
     ]  # fmt: skip
-    body = {
+    body: dict[str, Any] = {
         "id": name, "object": _OBJECT[kind], "created": int(time.time()),
         "model": task.model, "choices": choices, "usage": usage_of(usage_of_all([end.usage for end in ends], asked.n)),
         **_NOT_TOLD,
     }  # fmt: skip
+    if task.return_token_ids:
+        ids = list(map(ids_of, events))
+        for choice, (prompt, output) in zip(choices, ids, strict=True):
+            choice["token_ids"] = output
+            if kind == "text":
+                choice["prompt_token_ids"] = prompt
+        if kind == "chat":
+            body["prompt_token_ids"] = ids[0][0]
     headers = {**accepted.headers, **told}
     return Response(msgspec.json.encode(body), headers=headers, media_type="application/json")
 

@@ -8,7 +8,19 @@ from typing import Any
 
 import msgspec
 
-from adapter_api import End, Error, Reasoning, Token, TokenEvent, ToolCallDelta, Usage
+from adapter_api import (
+    End,
+    Error,
+    Metrics,
+    Output,
+    Reasoning,
+    TaskRequest,
+    Token,
+    TokenEvent,
+    TokenIds,
+    ToolCallDelta,
+    Usage,
+)
 from orchestrator.config import ServerSettings
 from orchestrator.http.answers import StreamingAnswer
 from orchestrator.http.openai_answers import (
@@ -18,6 +30,7 @@ from orchestrator.http.openai_answers import (
     logprobs_of,
     no_piece,
     piece_of_text,
+    piece_of_thought,
     piece_of_tool_call,
     usage_of,
 )
@@ -61,6 +74,8 @@ class Chunks(StreamingAnswer):
                 logprobs=task.logprobs is not None,
                 echo=task.prompt if asked.echo else None,
                 reasoning=asked.reasoning,
+                beside=Beside(kind, task) if task.return_token_ids or task.running_usage else None,
+                role=asked.role,
             )
             for index, task in enumerate(asked.tasks)
         ]
@@ -91,6 +106,49 @@ class Chunks(StreamingAnswer):
         return frames
 
 
+class Beside:
+    """What a choice's chunks tell beside its text, where that is asked for: token ids, and the usage so far."""
+
+    def __init__(self, kind: Kind, task: TaskRequest) -> None:
+        self._kind = kind
+        self._ids = task.return_token_ids
+        self._running = task.running_usage
+        self._prompt: list[int] = []
+        self._output: list[int] = []
+        self._usage = Usage()
+
+    def take_beginning(self, batch: list[TokenEvent]) -> list[TokenEvent]:
+        """Take what comes before any output, and return the rest."""
+        for place, event in enumerate(batch):
+            if isinstance(event, Output | End | Error):
+                return batch[place:]
+            self.take(event)
+        return []
+
+    def take(self, event: TokenEvent) -> None:
+        """Take what an event tells that is no output."""
+        if isinstance(event, TokenIds):
+            self._prompt += event.prompt
+            self._output += event.output
+        elif isinstance(event, Metrics) and event.tokens_out is not None:
+            self._usage = Usage(tokens_in=event.tokens_in, tokens_out=event.tokens_out)
+        elif isinstance(event, End):
+            self._usage = event.usage
+
+    def put(self, chunk: dict[str, Any], *, greeting: bool = False) -> None:
+        """Add what was told since the last chunk."""
+        if self._ids:
+            if self._prompt:
+                where = chunk if self._kind == "chat" else chunk["choices"][0]
+                where["prompt_token_ids"], self._prompt = self._prompt, []
+            if not greeting:
+                chunk["choices"][0]["token_ids"], self._output = self._output, []
+        if self._running and (told := usage_of(self._usage)) is not None:
+            if greeting:
+                told |= {"completion_tokens": 0, "total_tokens": told["prompt_tokens"]}
+            chunk["usage"] = told
+
+
 class ChoiceChunks:
     """The frames of one choice. `usage` is what its end tells.
 
@@ -101,16 +159,29 @@ class ChoiceChunks:
         logprobs: Whether tokens are told with their scores.
         echo: The prompt, where the answer is to begin with it.
         reasoning: Whether thoughts are shown.
+        beside: What each chunk tells beside its text; `None` for nothing, which most ask for.
+        role: Whose turn the answer of a chat is.
     """
 
     __slots__ = (
-        "_calls", "_choice", "_echo", "_greeted", "_head", "_kind", "_logprobs", "_offset", "_reasoning",
-        "_thought_head", "_token_head", "_token_tail", "usage",
+        "_beside", "_calls", "_choice", "_echo", "_greeted", "_head", "_kind", "_logprobs", "_offset", "_reasoning",
+        "_role", "_thought_head", "_token_head", "_token_tail", "usage",
     )  # fmt: skip
 
     def __init__(
-        self, kind: Kind, index: int, head: dict[str, Any], *, logprobs: bool, echo: str | None, reasoning: bool
+        self,
+        kind: Kind,
+        index: int,
+        head: dict[str, Any],
+        *,
+        logprobs: bool,
+        echo: str | None,
+        reasoning: bool,
+        beside: Beside | None = None,
+        role: str = "assistant",
     ) -> None:
+        self._beside = beside
+        self._role = role
         self._kind = kind
         self._head = head
         self._choice = {"index": index}
@@ -133,21 +204,28 @@ class ChoiceChunks:
     def encode(self, batch: list[TokenEvent]) -> list[bytes]:
         """Return the frames of events that came together; none for an error, which is the answer's and no choice's."""
         frames: list[bytes] = []
+        beside = self._beside
+        if beside is not None and not self._greeted:
+            batch = beside.take_beginning(batch)
         if not self._greeted:
             self._greeted = True
             if self._kind == "chat":
-                frames.append(self._chunk({"delta": {"role": "assistant", "content": ""}}, None))
+                frames.append(self._chunk({"delta": {"role": self._role, "content": ""}}, None, greeting=True))
             elif self._echo is not None:
-                frames.append(self._chunk(piece_of_text(self._kind, self._echo), None))
+                frames.append(self._chunk(piece_of_text(self._kind, self._echo), None, greeting=True))
         encode = msgspec.json.encode
         for event in batch:
             if isinstance(event, Token):
-                if self._logprobs:
-                    frames.append(self._chunk(piece_of_text(self._kind, event.text), None, [event]))
+                if self._logprobs or beside is not None:
+                    scored = [event] if self._logprobs else None
+                    frames.append(self._chunk(piece_of_text(self._kind, event.text), None, scored))
                 else:
                     frames.append(b"%b%b%b" % (self._token_head, encode(event.text), self._token_tail))
             elif isinstance(event, Reasoning):
                 if not self._reasoning:
+                    continue
+                if beside is not None:
+                    frames.append(self._chunk(piece_of_thought(self._kind, event.text), None))
                     continue
                 thought = encode(event.text)
                 frames.append(b'%b%b,"reasoning":%b%b' % (self._thought_head, thought, thought, self._token_tail))
@@ -156,14 +234,28 @@ class ChoiceChunks:
                 frames.append(self._chunk(piece_of_tool_call(self._kind, event), None))
             elif isinstance(event, End):
                 self.usage = event.usage
+                if beside is not None:
+                    beside.take(event)
                 reason = finish_reason_of(event, calls=self._calls)
                 # A text also here, as at vLLM's server: programs add up what each chunk has.
                 piece = no_piece(self._kind) if self._calls else piece_of_text(self._kind, "")
                 frames.append(self._chunk(piece | end_of(event), reason))
+            elif beside is not None:
+                beside.take(event)
         return frames
 
-    def _chunk(self, piece: dict[str, Any], finish_reason: str | None, tokens: list[Token] | None = None) -> bytes:
+    def _chunk(
+        self,
+        piece: dict[str, Any],
+        finish_reason: str | None,
+        tokens: list[Token] | None = None,
+        *,
+        greeting: bool = False,
+    ) -> bytes:
         logprobs = logprobs_of(self._kind, tokens, self._offset) if tokens else None
         self._offset += sum(len(token.text) for token in tokens or ())
         choice = {**self._choice, **piece, "logprobs": logprobs, "finish_reason": finish_reason}
-        return data_frame(msgspec.json.encode({**self._head, "choices": [choice]}))
+        chunk = {**self._head, "choices": [choice]}
+        if self._beside is not None:
+            self._beside.put(chunk, greeting=greeting)
+        return data_frame(msgspec.json.encode(chunk))

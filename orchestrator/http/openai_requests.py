@@ -20,7 +20,9 @@ from adapter_kit.openai.requests import (
     completion_of,
     flag,
     parameters_of,
+    part_of_prompt,
     prompts_of,
+    wants_running_usage,
     wants_usage,
 )
 from orchestrator.http.reading import trace_of
@@ -33,10 +35,11 @@ SAME = (*requests.SAME, *_OURS)
 """Fields that mean the same in a task; those the OpenAI API does not know are sent as `extra_body`."""
 
 
-_SEVERAL = ("n", "best_of", "echo")
+_OWN_OF_COMPLETIONS = ("n", "best_of", "echo", "return_token_ids")
 """Fields that this host does itself, whatever the engine: several tasks of one request, the prompt before its text."""
 _NO_MODEL = "\0"
 _LONGEST_ID = 256
+_PROMPTS = ("prompt", "prompt_token_ids")
 MAX_CHOICES = 128
 """Answers to one request, as many as OpenAI's API gives."""
 MAX_ECHOED = 1 << 24
@@ -62,6 +65,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What the client calls it."""
 
     @property
+    def role(self) -> str:
+        """Whose turn the answer of a chat is: that of the last message, where none is begun."""
+        task = self.task
+        begun = not task.continue_final_message and task.add_generation_prompt is not False
+        return task.messages[-1].role if task.messages and not begun else "assistant"
+
+    @property
     def task(self) -> TaskRequest:
         """The first of them, which the answer has its id from."""
         return self.tasks[0]
@@ -76,7 +86,7 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
     fields = _with_model(as_meant(fields))
     ignored: list[str] = []
-    common = common_fields(fields, headers, CHAT | {"n", "include_reasoning"}, ignored)
+    common = common_fields(fields, headers, CHAT | {"n", "include_reasoning", "return_token_ids"}, ignored)
     return _asked([{**common, **chat_of(fields, ignored)}], fields, ignored)
 
 
@@ -84,7 +94,7 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
     fields = _with_model(as_meant(fields, logprobs=whole))
     ignored: list[str] = []
-    common = common_fields(fields, headers, COMPLETION | {*_SEVERAL}, ignored)
+    common = common_fields(fields, headers, COMPLETION | {*_OWN_OF_COMPLETIONS}, ignored)
     n, best = _count(fields, "n"), _count(fields, "best_of")
     if best not in (1, n):
         raise Unsupported("'best_of' is not supported here, unless it is 'n'; leave it out")
@@ -93,6 +103,8 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
     prompts = prompts_of(fields)
     if "" in prompts:
         raise InvalidRequest("'prompt' is empty: send at least one character")
+    if flag(fields, "echo") and not isinstance(prompts[0], str):
+        raise Unsupported("'echo' of token ids is not supported here, where nobody knows their text")
     _require_few(len(prompts) * n)
     if flag(fields, "echo") and n > 1 and (echoed := sum(map(len, prompts)) * n) > MAX_ECHOED:
         raise InvalidRequest(
@@ -100,7 +112,8 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
             "less answers at a time"
         )
     first = completion_of({**fields, "prompt": prompts[0]})
-    return _asked([{**common, **first, "prompt": prompt} for prompt in prompts], fields, ignored)
+    first = {name: value for name, value in first.items() if name not in ("prompt", "prompt_token_ids")}
+    return _asked([{**common, **first, **part_of_prompt(prompt)} for prompt in prompts], fields, ignored)
 
 
 def common_fields(
@@ -127,6 +140,11 @@ def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[
     request_id = fields.get("request_id")
     if fields.get("stream_options") and not flag(fields, "stream"):
         raise InvalidRequest("'stream_options' are for streams: leave them out, or say 'stream': true")
+    if flag(fields, "return_token_ids"):
+        prompts[0]["return_token_ids"] = True
+    running_usage = flag(fields, "stream") and wants_running_usage(fields)
+    if running_usage:
+        prompts[0]["running_usage"] = True
     first = TaskRequest.parse(prompts[0])
     history = flag(fields, "history")
     if history and len(prompts) * n > 1:
@@ -149,8 +167,9 @@ def _choices(first: TaskRequest, prompts: list[dict[str, Any]], n: int) -> Itera
     for position, prompt in enumerate(prompts):
         task = first
         if position:  # what is the same of all is looked at once
-            alone = TaskRequest.parse({"model": first.model, "prompt": prompt["prompt"]})
-            task = first.model_copy(update={"prompt": alone.prompt})
+            given = {name: prompt[name] for name in _PROMPTS if name in prompt}
+            alone = TaskRequest.parse({"model": first.model, **given})
+            task = first.model_copy(update={name: getattr(alone, name) for name in _PROMPTS})
         for number in range(n):
             changes: dict[str, Any] = {}
             if position or number:

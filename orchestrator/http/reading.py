@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from adapter_api import InvalidRequest
 from adapter_api.task import BAGGAGE_LIMIT, HEADER_TEXT, TRACESTATE_LIMIT
-from orchestrator.http.json_bounds import require_bounded
+from orchestrator.http.json_bounds import TEXTS_AND_LISTS, require_bounded
 from orchestrator.http.problems import Refused
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -26,24 +26,27 @@ MAX_VALUES = 100_000
 """Where no setting says how many values JSON may have."""
 
 
-def parse_object(data: bytes, what: str = "the body", *, values: int = MAX_VALUES) -> dict[str, Any]:
+def parse_object(data: bytes, what: str = "the body", *, values: int = MAX_VALUES, numbers: int = 0) -> dict[str, Any]:
     """Return the JSON object that `data` is; raises `InvalidRequest`, which calls it `what`.
 
     Args:
-        data: The JSON, of `values` values at most.
+        data: The JSON.
         what: Its name in errors.
         values: How many values it may have.
+        numbers: How many more, if they are numbers.
     """
-    found = parse_value(data, what, values=values)
+    found = parse_value(data, what, values=values, numbers=numbers)
     if not isinstance(found, dict):
         raise InvalidRequest(f"{what} is not a JSON object")
     return found
 
 
-def parse_value(data: bytes, what: str, *, values: int = MAX_VALUES) -> Any:
+def parse_value(data: bytes, what: str, *, values: int = MAX_VALUES, numbers: int = 0) -> Any:
     """Return the JSON value that `data` is; raises like `parse_object`."""
     data = data.removeprefix(_BYTE_ORDER_MARK)
-    require_bounded(data, what, values=values)
+    require_bounded(data, what, values=values + numbers)
+    if numbers:
+        require_bounded(data, what, values=values, depth=None, counted=TEXTS_AND_LISTS, noun="texts and lists")
     try:
         return msgspec.json.decode(data)
     except RecursionError as exc:

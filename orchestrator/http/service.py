@@ -153,10 +153,13 @@ async def json_object(request: Request) -> dict[str, Any]:
     return await read_json(request, lambda fields: fields)
 
 
-async def read_json(request: Request, make: Callable[[dict[str, Any]], T]) -> T:
-    """Return what `make` makes of the body, which must be one JSON object; raises `InvalidRequest` or `Refused`."""
+async def read_json(request: Request, make: Callable[[dict[str, Any]], T], *, numbers: int = 0) -> T:
+    """Return what `make` makes of the body, which must be one JSON object; raises `InvalidRequest` or `Refused`.
+
+    `numbers` are how many values it may have beyond the setting's, if they are numbers: token ids.
+    """
     values = service_of(request).settings.limits.max_json_values
-    return await read_body(request, lambda body: make(parse_object(body, values=values)))
+    return await read_body(request, lambda body: make(parse_object(body, values=values, numbers=numbers)))
 
 
 async def read_body(request: Request, make: Callable[[bytes], T]) -> T:

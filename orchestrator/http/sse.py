@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from adapter_api import End, Error, Metrics, Reasoning, Started, Token, TokenEvent, ToolCallDelta, encode_event
+from adapter_api import (
+    End,
+    Error,
+    Metrics,
+    Reasoning,
+    Started,
+    Token,
+    TokenEvent,
+    TokenIds,
+    ToolCallDelta,
+    encode_event,
+)
 
 HEARTBEAT = b": heartbeat\n\n"
 """A comment: it keeps proxies from closing a silent stream, and clients ignore it."""
@@ -14,6 +25,7 @@ _HEADS: dict[type, bytes] = {
     Token: b"event: token\nid: ",
     Reasoning: b"event: reasoning\nid: ",
     ToolCallDelta: b"event: tool_call\nid: ",
+    TokenIds: b"event: token_ids\nid: ",
     Metrics: b"event: metrics\nid: ",
     End: b"event: end\nid: ",
     Error: b"event: error\nid: ",

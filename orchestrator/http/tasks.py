@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from adapter_api import Error, InvalidRequest, TaskRequest, TokenEvent
+from adapter_api.bounds import MAX_PROMPT_TOKENS
 from orchestrator.config import ServerSettings
 from orchestrator.http import bodies
 from orchestrator.http.answers import Batches, StreamingAnswer
@@ -44,7 +45,8 @@ async def submit(request: Request) -> Response:
     """Run a task and stream its events. Leaving cancels it, unless it came with `on_disconnect: keep`."""
     service, client = service_of(request), client_of(request)
     client.count_request()
-    task, keep, history = await read_json(request, partial(_parse, trace=trace_of(request.headers)))
+    parse = partial(_parse, trace=trace_of(request.headers))
+    task, keep, history = await read_json(request, parse, numbers=MAX_PROMPT_TOKENS)
     if keep:
         _require_room(service.kept)
     accepted = await service.accept(task, client, history=history, share=share_of(request))

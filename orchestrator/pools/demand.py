@@ -12,7 +12,9 @@ from adapter_kit.chat_template import Template
 from adapter_kit.tool_choice import must_call
 from orchestrator.config.settings import PoolSettings
 
-_BY_TEMPLATE = frozenset({Capability.MESSAGES, Capability.TOOLS, Capability.CHAT_TEMPLATE_KWARGS})
+_BY_TEMPLATE = frozenset({
+    Capability.MESSAGES, Capability.TOOLS, Capability.CHAT_TEMPLATE_KWARGS, Capability.CONTINUE_FINAL_MESSAGE,
+})  # fmt: skip
 """What a chat template of the host may give to a model that takes text."""
 
 
@@ -74,6 +76,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
                 needs -= {Capability.TOOLS}
                 needs |= {Capability.RESPONSE_FORMAT} if self.must_call else set()
             needs -= {Capability.CHAT_TEMPLATE_KWARGS} if template.takes_variables else set()
+            needs -= {Capability.CONTINUE_FINAL_MESSAGE}
         return needs
 
 
@@ -87,6 +90,7 @@ def offered(props: ModelProps, pool: PoolSettings, template: Template | None) ->
         Capability.TOOLS: calls and pool.tool_parser != "none",
         Capability.REASONING: pool.reasoning_parser != "none",
         Capability.CHAT_TEMPLATE_KWARGS: template is not None and template.takes_variables,
+        Capability.CONTINUE_FINAL_MESSAGE: template is not None,
     }
     capabilities = props.capabilities | {capability for capability, has in having.items() if has}
     # Tools are taken all the same where nobody reads the calls; they are text then.

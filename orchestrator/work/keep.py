@@ -11,7 +11,7 @@ from time import monotonic
 import anyio
 import anyio.abc
 
-from adapter_api import Error, JobConflict, Metrics, Reasoning, Token, TokenEvent, ToolCallDelta
+from adapter_api import Error, JobConflict, Metrics, Reasoning, Token, TokenEvent, TokenIds, ToolCallDelta
 from orchestrator.pools.status import TaskStatus
 from orchestrator.work.journal import Journal
 
@@ -20,6 +20,8 @@ Numbered = tuple[int, list[TokenEvent]]
 
 _EVENT_BYTES = 200
 """What an event takes beside its text, and an alternative; a little more than was measured."""
+_ID_BYTES = 40
+"""A number of Python's, and its place in a tuple."""
 _TASK_BYTES, _ALL_BYTES = 8 * 2**20, 256 * 2**20
 
 
@@ -102,6 +104,8 @@ def _size(event: TokenEvent) -> int:
         return _EVENT_BYTES + getsizeof(event.text)
     if isinstance(event, ToolCallDelta):
         return _EVENT_BYTES + sum(map(getsizeof, (event.arguments, event.name or "", event.id or "")))
+    if isinstance(event, TokenIds):
+        return _EVENT_BYTES + _ID_BYTES * (len(event.prompt) + len(event.output))
     if isinstance(event, Metrics):
         return _EVENT_BYTES * (1 + len(event.engine))
     return _EVENT_BYTES + (getsizeof(event.message) if isinstance(event, Error) else 0)

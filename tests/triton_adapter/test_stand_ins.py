@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from adapter_api import Capability, End, Error, TaskRequest, Token, TokenEvent
+from adapter_api import Capability, End, Error, Metrics, TaskRequest, Token, TokenEvent, TokenIds
 from adapter_api.testing import collect, find_violation, text_of
 from tests.triton_adapter.dialects.test_trtllm_raw import byte_level_tokenizer
 from triton_adapter import TritonAdapter, TritonSettings
@@ -132,6 +132,41 @@ async def test_what_a_model_cannot_take_is_refused_by_name(
     assert isinstance(error, Error)
     assert error.code == code
     assert named in error.message
+
+
+@pytest.mark.spec("ORCH-3076-001", "ORCH-3076-002", "ORCH-3076-008")
+async def test_a_model_on_token_ids_is_asked_in_them_and_tells_its_own(adapter: TritonAdapter) -> None:
+    given = [*PROMPT.encode()]
+    by_text = await run(adapter, "tensorrt_llm", max_tokens=20)
+    by_ids = await run(
+        adapter, "tensorrt_llm", prompt=None, prompt_token_ids=given, max_tokens=20, return_token_ids=True,
+        running_usage=True,
+    )  # fmt: skip
+
+    assert text_of(by_ids) == text_of(by_text)
+    told = [event for event in by_ids if isinstance(event, TokenIds)]
+    assert told[0].prompt == tuple(given)
+    assert bytes(each for event in told for each in event.output).decode() == text_of(by_ids)
+    counted = [event.tokens_out for event in by_ids if isinstance(event, Metrics)]
+    assert counted == sorted(counted, key=lambda count: count or 0)
+    assert len(set(counted)) > 3
+    assert end_of(by_ids).usage.tokens_out == 20
+
+
+@pytest.mark.spec("ORCH-3076-008")
+@pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls", "llmapi", "vllm_24_10"])
+@pytest.mark.parametrize(
+    "fields, named",
+    [({"prompt": None, "prompt_token_ids": [1]}, "prompt_token_ids"), ({"return_token_ids": True}, "token_ids")],
+)
+async def test_models_of_text_refuse_token_ids_by_name(
+    adapter: TritonAdapter, model: str, fields: dict[str, Any], named: str
+) -> None:
+    (error,) = await run(adapter, model, **fields)
+
+    assert isinstance(error, Error)
+    assert error.code == "unsupported"
+    assert error.message == f"model {model!r} takes no {named}"
 
 
 async def test_a_model_on_token_ids_needs_a_tokenizer(engine: EmbeddedTriton) -> None:

@@ -22,7 +22,7 @@ from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.settings import ModelOverride
 
 _NO_OVERRIDE = ModelOverride()
-_INPUT_FIELDS = frozenset({"prompt", *SAMPLING_FIELDS, "stop", "stream", "without_echo", "images"})
+_INPUT_FIELDS = frozenset({"prompt", "prompt_token_ids", *SAMPLING_FIELDS, "stop", "stream", "without_echo", "images"})
 _OUTPUT_FIELDS = frozenset({"text", "finish_reason", "tokens_in", "tokens_out"})
 _DATATYPES = {"finish_reason": TEXT_DATATYPES, "tokens_in": COUNT_DATATYPES, "tokens_out": COUNT_DATATYPES}
 

@@ -90,6 +90,7 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {
 }
 """Words of engines, without what comes before a last point: `FinishReason.STOP` is `stop`. Every other one, as `error`
 (vLLM), `timeout` (TensorRT-LLM), or `abort` that nobody asked for, says that the text is not what was asked for."""
+_UNCOUNTED = Usage()
 _NOTHING: Outputs = MappingProxyType({})
 _NOTHING_SAID = frozenset({"", "none", "not_finished"})
 _WORD = 40
@@ -112,6 +113,8 @@ class Reading(msgspec.Struct, frozen=True):
     stops: tuple[str, ...] = ()
     """Stop strings to look for on our side."""
     max_tokens: int | None = None
+    running_usage: bool = False
+    """Whether a `Metrics` event tells what was counted, with each reply that counts."""
     scorer: Scorer | None = None
     figures: bool = False
     """Whether other numbers in the replies go into a `Metrics` event at the end."""
@@ -179,6 +182,8 @@ class TextDecoder:
             self._last = {**self._last, **outputs}
             return
         self._last = outputs
+        if self._reading.running_usage and (so_far := self._usage()) != _UNCOUNTED:
+            events.append(Metrics(tokens_in=so_far.tokens_in, tokens_out=so_far.tokens_out))
         text = self._assembler.take(tensor, outputs)
         if self._stopping and self._assembler.stopped:
             self.done = True
@@ -192,7 +197,8 @@ class TextDecoder:
     def feed_run(self, run: Run, events: list[Any]) -> None:
         outputs, assembler = self._like, self._assembler
         name = next(iter(outputs))
-        if name != self._text_output or self._scorer is not None or not isinstance(assembler, TensorTextAssembler):
+        each_alone = self._scorer is not None or self._reading.running_usage
+        if name != self._text_output or each_alone or not isinstance(assembler, TensorTextAssembler):
             for text in run.texts:
                 shape = outputs[name].shape
                 self.feed(Reply({**outputs, name: RawTensor("BYTES", shape, pack_texts((text,)))}), events)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -34,6 +34,9 @@ class Layout:
 
     prompt: Names
     text: Names
+    prompt_token_ids: Names = ()
+    prompt_lengths: Names = ()
+    """Inputs for how many token ids the prompt has, where a model wants that told."""
     fields: Mapping[str, Names] = field(default_factory=dict)
     """The task's sampling fields, each with the inputs that may take it."""
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -80,6 +83,8 @@ class LayoutDialect:
         having = {
             Capability.TEXT: True,
             Capability.MESSAGES: True,
+            Capability.CONTINUE_FINAL_MESSAGE: True,
+            Capability.PROMPT_TOKEN_IDS: _first(layout.prompt_token_ids, inputs) is not None,
             # Stop strings are cut on our side, whatever the model makes of them.
             Capability.STOP: True,
             Capability.STREAMING: self._streams(schema),
@@ -115,7 +120,16 @@ class LayoutDialect:
     # -- what families do differently ---------------------------------------------------------------------------------
 
     def _put_prompt(self, request: RequestBuilder) -> None:
-        request.put_prompt(self.layout.prompt, prompt_of(request.task))
+        ids = request.task.prompt_token_ids
+        if ids is None:
+            request.put_prompt(self.layout.prompt, prompt_of(request.task))
+        else:
+            self._put_ids(request, ids)
+
+    def _put_ids(self, request: RequestBuilder, ids: Sequence[int]) -> None:
+        if not request.put(self.layout.prompt_token_ids, *ids):
+            raise request.unsupported("`prompt_token_ids`")
+        request.put(self.layout.prompt_lengths, len(ids))
 
     def _streams(self, schema: ModelSchema) -> bool:
         return schema.decoupled or self.always_streams
@@ -193,7 +207,8 @@ class LayoutDialect:
         for asked in (*layout.finish_reason, *layout.tokens_in, *layout.tokens_out, *layout.logprobs):
             if asked.flag is not None:
                 yield asked.flag
-        yield from (*layout.prompt, *layout.stop, *layout.stream, *layout.without_echo, *layout.images, *layout.guide)
+        yield from (*layout.prompt, *layout.prompt_token_ids, *layout.prompt_lengths)
+        yield from (*layout.stop, *layout.stream, *layout.without_echo, *layout.images, *layout.guide)
         for names in layout.fields.values():
             yield from names
 
@@ -216,6 +231,7 @@ class LayoutDialect:
             cumulative=self.cumulative,
             stops=task.stop,
             max_tokens=task.max_tokens,
+            running_usage=task.running_usage,
             scorer=ReplyScorer(self.read_logprobs(logprobs)) if self.read_logprobs and logprobs else None,
             figures=asks_for_figures(task),
             known=frozenset({text, finish_reason, tokens_in, tokens_out, logprobs, *self.always_asked}),

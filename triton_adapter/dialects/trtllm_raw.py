@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from adapter_api import InvalidRequest, ProtocolViolation, TaskRequest
+from adapter_api import Capability, End, InvalidRequest, ProtocolViolation, TaskRequest, TokenEvent, TokenIds
 from adapter_kit.chat_template import prompt_of
 from adapter_kit.stops import StopCutter
 from triton_adapter.codec import read_count, read_numbers
@@ -15,12 +15,14 @@ from triton_adapter.dialects.decoding import Outputs, TextDecoder
 from triton_adapter.dialects.layout import Asked, Layout, LayoutDialect, Names
 from triton_adapter.dialects.request import RequestBuilder
 from triton_adapter.dialects.tokenizer import Tokenizer
-from triton_adapter.schema import ModelSchema, RawTensor
+from triton_adapter.schema import ModelSchema, RawTensor, Reply, Run
 
 _IDS, _LENGTH = "output_ids", "sequence_length"
 
 RAW = Layout(
     prompt=("input_ids",),
+    prompt_token_ids=("input_ids",),
+    prompt_lengths=("input_lengths",),
     text=(_IDS,),
     fields={
         "max_tokens": ("request_output_len",),
@@ -51,15 +53,51 @@ class RawDialect(LayoutDialect):
     # The backend fails a request that does not ask for both.
     always_asked: ClassVar[Names] = (_LENGTH,)
 
+    def capabilities(self, schema: ModelSchema) -> frozenset[Capability]:
+        return LayoutDialect.capabilities(self, schema) | {Capability.TOKEN_IDS}
+
     def decoder(self, task: TaskRequest, schema: ModelSchema) -> TaskDecoder:
-        return TextDecoder(self._reading(task, schema), IdAssembler(self.tokenizer, task.stop))
+        decoder = TextDecoder(self._reading(task, schema), IdAssembler(self.tokenizer, task.stop))
+        return TellingIds(decoder, self._ids_of(task)) if task.return_token_ids else decoder
 
     def _put_prompt(self, request: RequestBuilder) -> None:
-        ids = self.tokenizer.encode(prompt_of(request.task))
+        ids = self._ids_of(request.task)
         if not ids:
             raise InvalidRequest(f"the prompt for model {request.schema.name!r} has no tokens")
-        request.put(("input_ids",), *ids)
-        request.put(("input_lengths",), len(ids))
+        self._put_ids(request, ids)
+
+    def _ids_of(self, task: TaskRequest) -> Sequence[int]:
+        return self.tokenizer.encode(prompt_of(task)) if task.prompt_token_ids is None else task.prompt_token_ids
+
+
+class TellingIds:
+    """A `TaskDecoder` that tells the ids of prompt and answer as well."""
+
+    def __init__(self, decoder: TextDecoder, prompt: Sequence[int]) -> None:
+        self._decoder = decoder
+        self._prompt = tuple(prompt)
+
+    @property
+    def done(self) -> bool:
+        return self._decoder.done
+
+    def again(self) -> None:
+        return None
+
+    def feed(self, reply: Reply, events: list[Any]) -> None:
+        if self._prompt:
+            events.append(TokenIds(prompt=self._prompt))
+            self._prompt = ()
+        ids = reply.outputs.get(_IDS) if reply.outputs and not self.done else None
+        if ids is not None and (told := _ids_of_first_beam(ids, reply.outputs)):
+            events.append(TokenIds(output=tuple(told)))
+        self._decoder.feed(reply, events)
+
+    def feed_run(self, run: Run, events: list[Any]) -> None:
+        self._decoder.feed_run(run, events)  # of texts, which such a model does not answer with
+
+    def finish(self) -> tuple[Sequence[TokenEvent], End]:
+        return self._decoder.finish()
 
 
 class IdAssembler:

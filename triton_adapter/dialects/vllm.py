@@ -55,6 +55,7 @@ class VllmDialect:
         having = {
             Capability.TEXT: True,
             Capability.MESSAGES: True,
+            Capability.CONTINUE_FINAL_MESSAGE: True,
             Capability.STOP: True,
             Capability.SEED: True,
             Capability.STREAMING: schema.decoupled and "stream" in schema.inputs,
@@ -104,6 +105,7 @@ class VllmDialect:
                 tokens_out=said["num_output_tokens"],
                 stops=_stops_to_cut(task),
                 max_tokens=task.max_tokens,
+                running_usage=task.running_usage,
                 scorer=VllmScorer(task.logprobs, _held_back(task)) if task.logprobs is not None else None,
                 figures=asks_for_figures(task),
                 known=_KNOWN,

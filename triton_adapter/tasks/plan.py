@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from adapter_api import Capability, RequestedOutput, Started, TaskRequest, Tensor
+from adapter_api import Capability, RequestedOutput, Started, TaskRequest, Tensor, Unsupported
 from adapter_kit.chat_template import prompt_of
 from triton_adapter.codec import pack_texts
 from triton_adapter.dialects import Dialect, TaskDecoder, choose_dialect
@@ -26,7 +26,10 @@ _THE_TASKS_OWN = frozenset(
     {"job_id", "prompt", "messages", "timeout_s", "session_id", "traceparent", "tracestate", "baggage"}
 )
 """Fields that say nothing of what the model is asked to do beside the prompt."""
-_UNSHARED = ("prompt_images", "chat_template_kwargs", "logprobs", "response_format", "tools", "tool_choice")
+_UNSHARED = (
+    "prompt_token_ids", "prompt_images", "chat_template_kwargs", "continue_final_message", "return_token_ids",
+    "logprobs", "response_format", "tools", "tool_choice",
+)  # fmt: skip
 """Fields that make a task one of a kind when they say something."""
 _LARGEST_SHAPE = 4096
 """Bytes of tensors, and characters of parameters and stop strings, that are kept beside the prompt."""
@@ -197,6 +200,8 @@ def make_plan(task: TaskRequest, schema: ModelSchema, override: ModelOverride) -
     dialect = choice.dialect
     capabilities = dialect.capabilities(schema)
     given = as_prompt(task, choice.override, capabilities)
+    if missing := sorted(given.needs_heed - capabilities):
+        raise Unsupported(f"model {task.model!r} takes no {' and no '.join(missing)}")
     encoded = dialect.encode(given, schema)
     check_parameters(encoded.parameters)
     decoder = dialect.decoder(given, schema)

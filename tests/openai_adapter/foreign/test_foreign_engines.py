@@ -20,7 +20,7 @@ import anyio.abc
 import pytest
 from foreign_servers import make
 
-from adapter_api import End, HealthState, TaskRequest, Token, TokenEvent, TokenStream
+from adapter_api import End, Error, HealthState, TaskRequest, Token, TokenEvent, TokenStream
 from conformance_tests.catalog import load
 from conformance_tests.checks import load_suite
 from conformance_tests.execution import Session
@@ -95,6 +95,25 @@ def test_doctor_tells_version_and_slots_of_llama_cpp(url: str) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "llama.cpp" in ended.stdout
     assert "tiny" in ended.stdout
+
+
+@pytest.mark.anyio
+@pytest.mark.spec("ORCH-3076-001", "ORCH-3076-007")
+async def test_llama_cpp_is_asked_in_token_ids_and_refused_what_it_would_drop(url: str) -> None:
+    async with OpenAIAdapter(OpenAISettings(url=url)) as adapter:
+        ends = []
+        for ids in ([5], [5, 6, 7], [*range(5, 45)]):
+            task = TaskRequest.parse({"model": "tiny", "prompt_token_ids": ids, "max_tokens": 4})
+            *_, end = [event async for event in adapter.submit(task)]
+            assert isinstance(end, End), end
+            ends.append(end.usage.tokens_in)
+        task = TaskRequest.parse({"model": "tiny", "prompt": "a", "return_token_ids": True})
+        [refused] = [event async for event in adapter.submit(task)]
+
+    assert None not in ends
+    assert [each - ends[0] for each in ends] == [0, 2, 39]  # type: ignore[operator]
+    assert isinstance(refused, Error)
+    assert refused.code == "unsupported"
 
 
 def tiny(**fields: Any) -> TaskRequest:

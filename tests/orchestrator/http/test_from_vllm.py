@@ -53,7 +53,8 @@ async def test_a_refusal_before_the_first_output_has_its_status_streamed_or_not(
     {"skip_special_tokens": True}, {"documents": []}, {"function_call": "auto"}, {"web_search_options": {}},
     {"echo": False}, {"min_p": 0}, {"stop_token_ids": []}, {"audio": None}, {"structured_outputs": {}}, {"n": 1},
     {"request_id": "x"}, {"verbosity": "low"}, {"prompt_cache_retention": "24h"}, {"priority": 3},
-    {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}, {"seed": -1},
+    {"stream": True, "stream_options": {"include_usage": True}}, {"seed": -1}, {"add_generation_prompt": None},
+    {"stream": True, "stream_options": {"continuous_usage_stats": True}},
     {"prediction": {"type": "content", "content": "Hello"}},
 ])  # fmt: skip
 def test_what_asks_for_nothing_or_says_nothing_of_the_answer_is_taken(fields: dict[str, Any]) -> None:
@@ -63,8 +64,8 @@ def test_what_asks_for_nothing_or_says_nothing_of_the_answer_is_taken(fields: di
 
 @pytest.mark.spec("ORCH-3073-010")
 @pytest.mark.parametrize("fields", [
-    {"return_token_ids": True}, {"use_beam_search": True}, {"echo": True}, {"logprob_token_ids": [5]}, {"n": True},
-    {"audio": {"v": 1}}, {"add_generation_prompt": False}, {"prompt_logprobs": 1},
+    {"use_beam_search": True}, {"echo": True}, {"logprob_token_ids": [5]}, {"n": True},
+    {"audio": {"v": 1}}, {"return_prompt_text": True}, {"prompt_logprobs": 1},
 ])  # fmt: skip
 async def test_what_would_change_the_answer_is_refused_by_its_name(serve: Serve, fields: dict[str, Any]) -> None:
     async with serve() as host:

@@ -102,7 +102,7 @@ async def test_sampling_options_reach_the_engine(serve: Serve) -> None:
     "fields, said",
     [
         ({"n": 0}, "'n' must be a whole number"),
-        ({"return_token_ids": True}, "'return_token_ids' is not supported"),
+        ({"return_prompt_text": True}, "'return_prompt_text' is not supported"),
         ({"audio": {"voice": "x"}}, "'audio' is not supported"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"messages": []}, "empty"),
@@ -146,7 +146,7 @@ async def test_an_answer_can_be_sent_back_with_the_conversation(serve: Serve) ->
 
 @pytest.mark.parametrize(
     "prompt, code",
-    [([1, 2, 3], "unsupported"), ([[1], [2]], "unsupported"), (None, "invalid_request"), (5, "unsupported")],
+    [([1, 2, 3], "unsupported"), ([[1], [2]], "unsupported"), (None, "invalid_request"), (5, "invalid_request")],
 )
 async def test_prompts_that_are_no_text_are_refused(serve: Serve, prompt: Any, code: str) -> None:
     async with serve() as host:

@@ -234,8 +234,8 @@ async def test_a_draining_pool_says_when_to_come_again(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "path, own",
     [
-        ("/v1/chat/completions", openai_requests.CHAT | {"history", "n", "include_reasoning"}),
-        ("/v1/completions", openai_requests.COMPLETION | {"history", "n", "best_of", "echo"}),
+        ("/v1/chat/completions", openai_requests.CHAT | {"history", "n", "include_reasoning", "return_token_ids"}),
+        ("/v1/completions", openai_requests.COMPLETION | {"history", "n", "best_of", "echo", "return_token_ids"}),
         ("/v1/responses", responses_requests.RESPONSE),
     ],
 )

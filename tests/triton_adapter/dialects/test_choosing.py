@@ -13,7 +13,7 @@ from triton_adapter.dialects.layout import LayoutDialect
 from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.settings import ModelOverride
 
-BASE = {Capability.TEXT, Capability.MESSAGES, Capability.STOP}
+BASE = {Capability.TEXT, Capability.MESSAGES, Capability.STOP, Capability.CONTINUE_FINAL_MESSAGE}
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from adapter_api import InvalidRequest, Token, Unsupported
+from adapter_api import Capability, InvalidRequest, Token, Unsupported
 from tests.triton_adapter.dialects.models import decode, encode, reply, schema, sent, text
+from triton_adapter.dialects import choose_dialect
 from triton_adapter.schema import ModelSchema, TensorSpec
 from triton_adapter.settings import ModelOverride
 
@@ -121,3 +123,20 @@ def _model(*, optional: bool = True, **inputs: tuple[str, tuple[int, ...]]) -> M
     prompt = {"prompt": TensorSpec("prompt", "BYTES", (1,))}
     outputs = {"text": TensorSpec("text", "BYTES", (1,))}
     return ModelSchema("m", prompt | specs, outputs, backend="python", decoupled=True)
+
+
+@pytest.mark.spec("ORCH-3076-008")
+def test_the_settings_name_an_input_for_token_ids() -> None:
+    model = _model(ids=("INT32", (-1,)), tokens=("INT64", (1, -1)))
+    override = ModelOverride(inputs={"prompt_token_ids": "ids"})
+    from_settings = choose_dialect(model, override).capabilities(model)
+
+    assert Capability.PROMPT_TOKEN_IDS in from_settings
+    assert Capability.PROMPT_TOKEN_IDS not in choose_dialect(model).capabilities(model)
+    assert "prompt" not in sent(encode(model, override, prompt="a"))["prompt"]
+    with pytest.raises(InvalidRequest, match="'prompt'"):  # which this model insists on
+        encode(model, override, prompt=None, prompt_token_ids=[5, 6])
+    optional = replace(model, inputs={name: replace(spec, optional=True) for name, spec in model.inputs.items()})
+    assert sent(encode(optional, override, prompt=None, prompt_token_ids=[5, 6])) == {"ids": [5, 6]}
+    with pytest.raises(Unsupported, match="`prompt_token_ids`"):
+        encode(optional, prompt=None, prompt_token_ids=[5, 6])

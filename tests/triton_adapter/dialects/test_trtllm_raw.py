@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adapter_api import ConfigurationError, InvalidRequest, Token, Unsupported
+from adapter_api import Capability, ConfigurationError, InvalidRequest, Token, TokenIds, Unsupported
 from tests.triton_adapter.dialects.models import decode, encode, reply, schema, sent, tensor, text
 from triton_adapter.dialects import choose_dialect
 from triton_adapter.dialects.trtllm_raw import IdsToText
@@ -143,3 +143,33 @@ def _without_vocabulary(override: ModelOverride) -> Path:
     path = override.tokenizer.with_name("empty.json")
     path.write_text(json.dumps(definition))
     return path
+
+
+@pytest.mark.spec("ORCH-3076-008")
+def test_token_ids_of_a_task_go_as_they_are(override: ModelOverride) -> None:
+    ours = encode(RAW, override, prompt="Hé", max_tokens=8)
+    given = encode(RAW, override, prompt=None, prompt_token_ids=[*"Hé".encode()], max_tokens=8)
+
+    assert sent(given) == sent(ours)
+
+
+@pytest.mark.spec("ORCH-3076-002")
+def test_ids_are_told_where_they_are_asked_for(override: ModelOverride) -> None:
+    asked: dict[str, Any] = {"prompt": None, "prompt_token_ids": [7, 8], "max_tokens": 8, "return_token_ids": True}
+    replies = [ids(*"aé".encode()[:2], padding=2), ids("é".encode()[1]), ids(*b"!")]
+
+    events, _ = decode(RAW, replies, override, **asked)
+    by_text, _ = decode(RAW, [ids(97)], override, prompt="Hi", max_tokens=8, return_token_ids=True)
+
+    assert events == [
+        TokenIds(prompt=(7, 8)), TokenIds(output=(97, 0xC3)), TokenIds(output=(0xA9,)), Token(0, "aé"),
+        TokenIds(output=(33,)), Token(1, "!"),
+    ]  # fmt: skip
+    assert by_text[0] == TokenIds(prompt=(72, 105))
+
+
+@pytest.mark.spec("ORCH-3076-008")
+def test_it_declares_token_ids_both_ways(override: ModelOverride) -> None:
+    capabilities = choose_dialect(RAW, override).capabilities(RAW)
+
+    assert {Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE} <= capabilities

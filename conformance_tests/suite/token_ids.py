@@ -1,0 +1,84 @@
+"""ORCH-3076: token ids, and messages that are continued."""
+
+from __future__ import annotations
+
+from adapter_api import Capability, Message, Output, TokenIds
+from conformance_tests.checks import requirement
+from conformance_tests.outcome import Blocked, expect
+from conformance_tests.recording import Recording
+from conformance_tests.subject import Subject
+from conformance_tests.suite.sent import read_echo
+
+_IDS = (5, 3, 0, 9, 53, 5)
+_LAST = "golf-5309 and so"
+
+
+@requirement("ORCH-3076-001")
+async def test_token_ids_reach_the_engine(subject: Subject) -> None:
+    """Send the echoing model prompts in token ids, one of them with an id more."""
+    first = subject.harness.echo_task(prompt=None, prompt_token_ids=_IDS)
+    subject.only_with(Capability.PROMPT_TOKEN_IDS, first.model)
+    async with subject.open() as adapter:
+        for ids in (_IDS, (*_IDS, 8)):
+            recording = await subject.run(adapter, subject.harness.echo_task(prompt=None, prompt_token_ids=ids))
+            expect(recording.error is None, f"a task of {len(ids)} token ids failed: {recording.summary()}")
+            sent = read_echo(subject, recording).fields.get("prompt_token_ids")
+            if sent is None:
+                raise Blocked("Harness.echoed does not tell of `prompt_token_ids`")
+            expect(list(sent) == list(ids), f"of {len(ids)} token ids the engine was sent {len(sent)}, or others")
+
+
+@requirement("ORCH-3076-002")
+async def test_token_ids_are_told_where_they_are_asked_for(subject: Subject) -> None:
+    """Run a task that asks for token ids, and count what it is told."""
+    task = subject.harness.task(return_token_ids=True)
+    subject.only_with(Capability.TOKEN_IDS, task.model)
+    async with subject.open() as adapter:
+        recording = await subject.succeed(adapter, task, "a task that asks for token ids")
+    told = _told(recording)
+    prompts = [place for place, event in told if event.prompt]
+    expect(len(prompts) == 1, f"the ids of the prompt were told {len(prompts)} times")
+    before = all(not isinstance(event, Output) for event in recording.said[: prompts[0]])
+    expect(before, "the ids of the prompt were told after output")
+    output = [each for _, event in told for each in event.output]
+    expect(bool(output), "no ids of the answer were told")
+    counted = recording.end.usage
+    if counted.tokens_in is not None:
+        prompt = len(told[0][1].prompt)
+        expect(prompt == counted.tokens_in, f"{prompt} ids of a prompt of {counted.tokens_in} tokens were told")
+    if counted.tokens_out is not None:
+        expect(
+            len(output) == counted.tokens_out,
+            f"{len(output)} ids of an answer of {counted.tokens_out} tokens were told",
+        )
+
+
+@requirement("ORCH-3076-003")
+async def test_token_ids_are_not_told_unasked(subject: Subject) -> None:
+    """Run a task that does not ask for token ids, also after one that does."""
+    async with subject.open() as adapter:
+        if subject.declares(Capability.TOKEN_IDS, subject.harness.task().model):
+            await subject.run(adapter, subject.harness.task(return_token_ids=True))
+        recording = await subject.complete(adapter)
+    expect(not _told(recording), "a task that did not ask for token ids was told some")
+
+
+@requirement("ORCH-3076-004")
+async def test_the_last_message_is_left_open(subject: Subject) -> None:
+    """Send the echoing model a conversation whose last message is to be continued, and the same one as it is."""
+    turns = (Message(role="user", content="foxtrot-5309"), Message(role="assistant", content=_LAST))
+    task = subject.harness.echo_task(prompt=None, messages=turns, continue_final_message=True)
+    subject.only_with(Capability.CONTINUE_FINAL_MESSAGE, task.model)
+    async with subject.open() as adapter:
+        plain = read_echo(subject, await subject.run(adapter, subject.harness.echo_task(prompt=None, messages=turns)))
+        recording = await subject.run(adapter, task)
+        expect(recording.error is None, f"a conversation to be continued failed: {recording.summary()}")
+        sent = read_echo(subject, recording)
+    told = sent.fields.get("continue_final_message") is True
+    expect(told or sent.text.endswith(_LAST), "the engine was not told to go on from the last message")
+    same = plain.fields.get("continue_final_message") is True or (not told and plain.text == sent.text)
+    expect(not same, "the engine is told to go on from a message that is not to be continued")
+
+
+def _told(recording: Recording) -> list[tuple[int, TokenIds]]:
+    return [(place, event) for place, event in enumerate(recording.said) if isinstance(event, TokenIds)]
