@@ -287,6 +287,9 @@ class Tool(_Frozen):
     name: Name
     description: Text | None = None
     parameters: JsonObject = Field(default_factory=dict, description="JSON Schema of the arguments")
+    strict: bool | None = Field(
+        default=None, description="whether the engine is to see to it that calls follow `parameters`, if it can"
+    )
 
 
 class ResponseFormat(_Frozen):

@@ -70,6 +70,8 @@ def value_of_tool(tool: Tool) -> dict[str, Any]:
         function["description"] = tool.description
     if "parameters" in tool.model_fields_set:
         function["parameters"] = tool.parameters
+    if tool.strict is not None:
+        function["strict"] = tool.strict
     return {"type": "function", "function": function}
 
 

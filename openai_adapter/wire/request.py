@@ -169,7 +169,13 @@ def _sampling(task: TaskRequest, kind: Kind, takes: Takes, max_tokens_field: str
         asked["tools"] = [
             {
                 "type": "function",
-                "function": _given(name=tool.name, description=tool.description, parameters=tool.parameters),
+                "function": _given(
+                    name=tool.name,
+                    description=tool.description,
+                    # One that takes nothing is not shown to a model as one that takes an object.
+                    parameters=tool.parameters if "parameters" in tool.model_fields_set else None,
+                    strict=tool.strict,
+                ),
             }
             for tool in task.tools
         ]

@@ -95,6 +95,11 @@ class ServerSettings(Frozen):
         pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$",
         description="a header that names the session of a request, beside X-Session-Affinity, and wins over it",
     )
+    unknown_fields: Literal["ignore", "refuse"] = Field(
+        default="ignore",
+        description="what becomes of fields of OpenAI's requests that nobody here knows; those that are ignored are "
+        "named in X-Ignored-Fields",
+    )
     heartbeat_s: Seconds = Field(default=15.0, description="longest silence of an event stream")
     shutdown_grace_s: Seconds = Field(default=30.0, description="how long running tasks may go on after SIGTERM")
     limits: LimitSettings = LimitSettings()

@@ -91,6 +91,7 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> ASGIApp:
                 "X-Job-Id",
                 "X-Queue-Position",
                 "X-Predicted-Start-Ms",
+                "X-Ignored-Fields",
                 "Retry-After",
                 "x-should-retry",
                 "Inference-Header-Content-Length",  # without it no page can tell JSON from tensors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -19,6 +18,8 @@ from orchestrator.http.problems import Refused
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACE = frozenset({b"traceparent", b"tracestate", b"baggage"})
 _MOST_DIGITS = 18
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Some shells begin every text with it: https://www.rfc-editor.org/rfc/rfc8259#section-8.1 lets it be ignored."""
 _ANY_ZLIB_HEADER = 32 + zlib.MAX_WBITS
 _ANY_RATIO_BYTES = 2**20
 _PIECE = 2**18
@@ -43,7 +44,7 @@ def parse_object(data: bytes, what: str = "the body", *, values: int = MAX_VALUE
 
 def parse_value(data: bytes, what: str, *, values: int = MAX_VALUES, numbers: int = 0) -> Any:
     """Return the JSON value that `data` is; raises like `parse_object`."""
-    data = data.removeprefix(codecs.BOM_UTF8)  # what some systems begin every text with
+    data = data.removeprefix(_BYTE_ORDER_MARK)
     require_bounded(data, what, values=values + numbers)
     if numbers:
         require_bounded(data, what, values=values, depth=None, counted=TEXTS_AND_LISTS, noun="texts and lists")

@@ -16,6 +16,12 @@ SANE = re.compile(r"[A-Za-z0-9._:/+=@,~-]{1,128}")
 """What may go into a log and a header: no space, no quote, no end of line."""
 
 
+def sent_with(request: Request) -> str | None:
+    """Return the id that a request came with, if it is a sane one."""
+    sent = request.headers.get(HEADER, "")
+    return sent if SANE.fullmatch(sent) else None
+
+
 class RequestIds:
     """ASGI middleware, the outermost: refusals have an id too, and so has the answer to what broke."""
 

@@ -43,6 +43,7 @@ async def create(request: Request) -> Response:
     asked = await service.beside(
         lambda: parse_response(fields, request.headers, past=past, named=named), _size_of(request)
     )
+    told = service.unknown_fields.headers(asked.ignored)
     task = asked.task
     if asked.store and task.session_id is None and session.get() is None:
         # Where its beginning is warm, if it is anywhere.
@@ -50,7 +51,7 @@ async def create(request: Request) -> Response:
         task = task.model_copy(update={"session_id": first})
     accepted = await service.accept(task, client, share=share_of(request))
     kept = service.responses.begin(client.name, PREFIX + task.job_id, asked.asked, before) if asked.store else None
-    writing = _Writing(service.responses, accepted, asked, kept)
+    writing = _Writing(service.responses, accepted, asked, kept, {**accepted.headers, **told})
     if asked.stream:
         return _Events(writing, service)
     return await _whole(request, writing)
@@ -117,9 +118,15 @@ class _Writing:
     """One response while it is written, and its place among those that are kept."""
 
     def __init__(
-        self, responses: Responses, accepted: AcceptedTask, asked: AskedResponse, kept: KeptResponse | None
+        self,
+        responses: Responses,
+        accepted: AcceptedTask,
+        asked: AskedResponse,
+        kept: KeptResponse | None,
+        headers: dict[str, str],
     ) -> None:
         self.accepted = accepted
+        self.headers = headers
         self.frames: list[bytes] = []
         self._responses = responses
         self._kept = kept
@@ -177,7 +184,7 @@ class _Events(StreamingAnswer):
     starts_at_once = False
 
     def __init__(self, writing: _Writing, service: Service) -> None:
-        super().__init__(writing.accepted.batches, writing.close, service.settings, writing.accepted.headers)
+        super().__init__(writing.accepted.batches, writing.close, service.settings, writing.headers)
         self._writing = writing
         self._begun = False
 
@@ -206,7 +213,7 @@ async def _whole(request: Request, writing: _Writing) -> Response:
         writing.read(events)
         if not isinstance(terminal, End):
             return Response(status_code=499)  # the client is gone; nobody reads this
-        return _json(writing.answer.response, accepted.headers)
+        return _json(writing.answer.response, writing.headers)
     finally:
         await writing.close()
 

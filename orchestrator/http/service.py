@@ -17,6 +17,7 @@ from orchestrator.http.guard import Client, Guard
 from orchestrator.http.pending import Pending, Share
 from orchestrator.http.reading import coding_of, inflate, parse_object
 from orchestrator.http.session_header import session
+from orchestrator.http.unknown_fields import UnknownFields
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.pools.prompts import Prompts
 from orchestrator.sessions.conversation import Conversations
@@ -49,6 +50,7 @@ class Service:
         self.conversations = conversations
         file = ResponseFile(journal) if journal is not None else None
         self.responses = Responses(settings.responses, monotonic, file)
+        self.unknown_fields = UnknownFields(refuse=settings.server.unknown_fields == "refuse", clock=monotonic)
         self.guard = Guard(settings.server)
         limits = settings.server.limits
         self.kept = KeptTasks(

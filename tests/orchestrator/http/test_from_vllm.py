@@ -81,10 +81,11 @@ async def test_what_would_change_the_answer_is_refused_by_its_name(serve: Serve,
 
 @pytest.mark.spec("ORCH-3073-010")
 @pytest.mark.parametrize("fields", [
-    {"ignore_eos": 123}, {"ignore_eos": "true"}, {"min_p": "0.5"}, {"min_p": True}, {"skip_special_tokens": 0},
+    {"ignore_eos": 123}, {"ignore_eos": "maybe"}, {"min_p": "half"}, {"min_p": True}, {"skip_special_tokens": 2},
     {"include_stop_str_in_output": [1]}, {"length_penalty": "x"}, {"truncate_prompt_tokens": 1.5}, {"bad_words": "x"},
-    {"thinking_token_budget": "9"}, {"logit_bias": [1]}, {"logit_bias": {"5": "x"}}, {"logit_bias": {"5": True}},
-    {"logit_bias": {"a b": 1}}, {"stop_token_ids": [1, "2"]}, {"stop_token_ids": 5}, {"allowed_token_ids": [True]},
+    {"thinking_token_budget": "9.5"}, {"cache_salt": "a/b"}, {"cache_salt": 5}, {"add_special_tokens": "maybe"},
+    {"logit_bias": [1]}, {"logit_bias": {"5": "x"}}, {"logit_bias": {"5": True}},
+    {"logit_bias": {"a b": 1}}, {"stop_token_ids": [1, "x"]}, {"stop_token_ids": 5}, {"allowed_token_ids": [True]},
     {"bad_words": [1]}, {"vllm_xargs": [1]}, {"kv_transfer_params": "x"}, {"truncation_side": "up"},
 ])  # fmt: skip
 def test_what_only_an_engine_can_honour_has_its_form_or_is_refused_by_its_name(fields: dict[str, Any]) -> None:

@@ -515,7 +515,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "response_format"),
     ({"metadata": {"a": 1}}, "'metadata' must be"),
     ({"metadata": {str(n): "" for n in range(17)}}, "'metadata' must be"),
-    ({"store": "no"}, "'store' must be true or false"),
+    ({"store": "maybe"}, "'store' must be true or false"),
     ({"stream": 1}, "'stream' must be true or false"),
     ({"previous_response_id": 3}, "'previous_response_id' must be"),
     ({"instructions": ["a"]}, "'instructions' must be a text"),
