@@ -37,11 +37,12 @@ schemas: setup-dev ## Regenerate the JSON Schemas of the contract and of conform
 	@.venv/bin/python -m adapter_api.schemas
 	@.venv/bin/python -m conformance_tests.report
 
-catalog: setup-dev ## Regenerate what is made from specs/ and the code: catalog.json, specs/awaiting.txt, docs/ways.md, docs/openai.md
+catalog: setup-dev ## Regenerate what is made from specs/ and the code: catalog.json, specs/awaiting.txt, docs/ways.md, docs/openai.md, docs/tool-calls.md
 	@.venv/bin/python -m conformance_tests.catalog --write --specs specs
 	@.venv/bin/python scripts/check_specs.py --write
 	@.venv/bin/python scripts/ways.py
 	@.venv/bin/python scripts/openai_fields.py
+	@.venv/bin/python scripts/tool_grammars.py
 
 conformance: setup-dev ## Run the conformance suite on our adapters, and bring docs/conformance.md up to date
 	@.venv/bin/python scripts/conformance.py

@@ -143,12 +143,14 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="end"
     """The task is done. `unknown` is honest: `stop` is never claimed when the engine did not say so.
 
     `tool_calls`: the model waits for the results of the calls it made. The stream guard fills `timings` when the
-    adapter leaves them out.
+    adapter leaves them out. `stop_reason` is the stop string, or the id of the token, that ended the answer, where the
+    engine tells it.
     """
 
     finish_reason: FinishReason
     usage: Usage = Usage()
     timings: Timings | None = None
+    stop_reason: str | int | None = None
 
 
 class Error(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):

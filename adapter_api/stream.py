@@ -154,12 +154,66 @@ class TokenStream:
 
     async def batches(self) -> AsyncIterator[list[TokenEvent]]:
         """Yield lists of the events that are ready together: at least one each, without waiting for more."""
-        async for event in self:
-            batch = [event]
+        source = self._source
+        while True:
+            item: Any = NOTHING
+            if self._ready or self._reading or self._closing or self._finished:
+                try:
+                    batch = [await self.__anext__()]
+                except StopAsyncIteration:
+                    return
+            else:
+                # Spelt out as in `__anext__`, for the same reason: what comes together goes on as it came.
+                self._reading = True
+                if self._stop is None and (step := source.step()) is not None:
+                    try:
+                        item = await step
+                    except BaseException as exc:
+                        item = source.stepped(exc)
+                        if item is None:
+                            await self._broken_off(exc)
+                            raise
+                    else:
+                        if source.interrupted:
+                            source.stepped()
+                        else:
+                            source.awaited_by = None
+                            plain = self._plain(item)
+                            if plain is not None:
+                                self._reading = False
+                                if self._rested is not None:
+                                    self._rest()
+                                yield plain
+                                continue
+                await self._fill(item)
+                batch = [self._ready.pop()]
             if self._ready:
                 batch += reversed(self._ready)
                 self._ready.clear()
             yield batch
+
+    def _plain(self, item: Any) -> list[TokenEvent] | None:
+        """Return what came, if it is output as it should be and not the first; `None` for all else."""
+        grammar = self._grammar
+        if self._first_token is None:
+            return None
+        if (
+            type(item) is Reasoning
+            and item.index == grammar.next_reasoning
+            and type(item.text) is str
+            and item.logprob is None
+        ):
+            grammar.next_reasoning += 1
+            return [item]
+        due = grammar.next_index
+        events: list[TokenEvent] = [item] if type(item) is Token else item[:] if type(item) is list else []
+        for number, event in enumerate(events, due):
+            if not (
+                type(event) is Token and event.index == number and type(event.text) is str and event.logprob is None
+            ):
+                return None
+        grammar.next_index = due + len(events)
+        return events or None
 
     async def stop(self, outcome: End | AdapterError) -> bool:
         """End the stream with `outcome` in place of whatever the adapter would have said, and close the adapter's side.

@@ -23,6 +23,7 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -286,6 +287,9 @@ class Tool(_Frozen):
     name: Name
     description: Text | None = None
     parameters: JsonObject = Field(default_factory=dict, description="JSON Schema of the arguments")
+    strict: bool | None = Field(
+        default=None, description="whether the engine is to see to it that calls follow `parameters`, if it can"
+    )
 
 
 class ResponseFormat(_Frozen):
@@ -463,6 +467,18 @@ class TaskRequest(_Frozen):
     @classmethod
     def _has_few_tools(cls, value: Any) -> Any:
         return _require_at_most(value, MAX_TOOLS, "tools")
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _chooses_among_the_tools(cls, value: str | None, info: ValidationInfo) -> str | None:
+        tools: tuple[Tool, ...] | None = info.data.get("tools")  # none when they are at fault themselves
+        if value in (None, "auto", "none") or tools is None:
+            return value
+        if not tools:
+            raise ValueError("chooses among 'tools', and there are none")
+        if value != "required" and all(tool.name != value for tool in tools):
+            raise ValueError("names a tool that is not among 'tools'")
+        return value
 
     @field_validator("parameters", mode="before")
     @classmethod

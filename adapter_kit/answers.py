@@ -4,7 +4,7 @@ That is for messages which were made a prompt here: then the model's calls are p
 apart itself is passed on as it is.
 
     given = as_one_text(task, template.render(task))   # what the model gets
-    reader = reader_for(task, given.prompt, calls="auto", thoughts="think", template=template.text)
+    reader = reader_for(task, given.prompt, calls="auto", thoughts="think", template=template)
     for batch in stream:
         show(batch if reader is None else reader.read(batch))
 """
@@ -12,12 +12,12 @@ apart itself is passed on as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any
 from uuid import uuid4
 
 import msgspec
+from pydantic import AfterValidator
 
 from adapter_api import (
     End,
@@ -31,16 +31,37 @@ from adapter_api import (
     TokenIds,
     ToolCallDelta,
 )
-from adapter_kit.reasoning import BEGIN, END, ReasoningParser
-from adapter_kit.tool_calls import Grammar, Part, ToolCallParser, grammar_of, tool_call_parser
+from adapter_kit.chat_template import Template
+from adapter_kit.reasoning import ReasoningParser
+from adapter_kit.thoughts import THOUGHTS_BY_NAME, Thoughts
+from adapter_kit.told_apart import calls_told, thoughts_by
+from adapter_kit.tool_calls import BY_NAME, Part, ToolCallParser, tool_call_parser
 from adapter_kit.tool_choice import format_of_calls, must_call, only_tool
 
-CallsBy = Literal["auto", "none"] | Grammar
-"""How a model writes its calls: in a grammar, in that which its template teaches (`auto`), or not to be told apart."""
-ThoughtsBy = Literal["none", "think"]
-"""Whether what stands between `<think>` and `</think>` before an answer is thought."""
+_NO_NAME = ("auto", "none")
 
-_USUAL: Grammar = "hermes"
+
+def _calls_by(name: str) -> str:
+    return _one_of(name, BY_NAME)
+
+
+def _thoughts_by(name: str) -> str:
+    return _one_of(name, THOUGHTS_BY_NAME)
+
+
+def _one_of(name: str, known: Mapping[str, Any]) -> str:
+    if name not in known and name not in _NO_NAME:
+        raise ValueError(f"must be one of {', '.join((*_NO_NAME, *known))}")
+    return name
+
+
+CallsBy = Annotated[str, AfterValidator(_calls_by)]
+"""How a model writes its calls: in a grammar, in that which its template teaches (`auto`), or not to be told apart
+(`none`)."""
+ThoughtsBy = Annotated[str, AfterValidator(_thoughts_by)]
+"""How a model sets off its thoughts: by the marks of a family, by those that its template has (`auto`), or not to be
+told apart (`none`)."""
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -72,7 +93,7 @@ def as_one_text(task: TaskRequest, prompt: Any) -> TaskRequest:
 
 
 def reader_for(
-    task: TaskRequest, prompt: str | None, *, calls: CallsBy, thoughts: ThoughtsBy, template: str = ""
+    task: TaskRequest, prompt: str | None, *, calls: CallsBy, thoughts: ThoughtsBy, template: Template | None = None
 ) -> AnswerReader | None:
     """Return what reads the answer to a task; `None` where that is all text.
 
@@ -81,39 +102,35 @@ def reader_for(
         prompt: What was made of its messages; `None` where the model gets messages, and tells its calls apart itself.
         calls: How the model writes its calls.
         thoughts: And its thoughts.
-        template: The text of the chat template that made the prompt, for `auto`.
+        template: The chat template that made the prompt, for `auto`.
     """
     if task.messages is None:
         return None
     thinking = None
-    if thoughts == "think":
-        begun = prompt is not None and (prompt.rstrip().endswith(BEGIN) or _thinks_on(task))
-        thinking = ReasoningParser(begun=begun)
+    how = thoughts_by(thoughts, template)
+    if how is not None:
+        thinking = ReasoningParser(begun=prompt is not None and _has_begun(task, prompt, how), how=how)
     calling = None
     if prompt is not None and task.tools and task.tool_choice != "none":
         calling = _calls(task, calls, template)
     return None if thinking is None and calling is None else AnswerReader(calling, thinking)
 
 
-def _thinks_on(task: TaskRequest) -> bool:
-    """Whether the message that is continued breaks off within its thoughts."""
-    said = task.messages[-1].text if task.continue_final_message and task.messages else ""
-    return said.rfind(BEGIN) > said.rfind(END)
-
-
-def _calls(task: TaskRequest, calls: CallsBy, template: str) -> ToolCallParser | None:
-    names = [tool.name for tool in task.tools]
+def _calls(task: TaskRequest, calls: CallsBy, template: Template | None) -> ToolCallParser | None:
+    tools = {tool.name: tool.parameters for tool in task.tools}
     if must_call(task):
         tool = only_tool(task)
-        return tool_call_parser("mistral", names) if tool is None else _ArgumentsOnly(tool.name)
-    if calls == "none":
-        return None
-    return tool_call_parser(_told(template) if calls == "auto" else calls, names)
+        return tool_call_parser("mistral", tools) if tool is None else _ArgumentsOnly(tool.name)
+    name = calls_told(calls, template).name
+    return None if name is None else tool_call_parser(name, tools)
 
 
-@lru_cache(maxsize=64)
-def _told(template: str) -> Grammar:
-    return grammar_of(template) or _USUAL
+def _has_begun(task: TaskRequest, prompt: str, how: Thoughts) -> bool:
+    """Whether the prompt ends with the first mark, or a message that is continued breaks off within its thoughts."""
+    said = task.messages[-1].text if task.continue_final_message and task.messages else ""
+    return prompt.rstrip().endswith(tuple(mark.rstrip() for mark in how.begin)) or (
+        max(map(said.rfind, how.begin)) > said.rfind(how.end)
+    )
 
 
 class AnswerReader:

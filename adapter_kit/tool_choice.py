@@ -6,6 +6,7 @@ from typing import Any
 
 from adapter_api import InvalidRequest, ResponseFormat, TaskRequest, Tool
 from adapter_kit.chat_template import plain
+from adapter_kit.json_schema import why_no_schema
 
 
 def must_call(task: TaskRequest) -> bool:
@@ -25,7 +26,8 @@ def format_of_calls(task: TaskRequest) -> ResponseFormat:
     objects with `name` and `arguments`.
 
     Raises:
-        InvalidRequest: There is no such tool; or the answer is to have another format, too.
+        InvalidRequest: There is no such tool, or its parameters are no JSON Schema; or the answer is to have another
+            format, too.
     """
     if not task.tools:
         raise InvalidRequest("'tool_choice' chooses among 'tools', and there are none")
@@ -65,6 +67,6 @@ def _format(schema: dict[str, Any]) -> ResponseFormat:
 def _parameters(tool: Tool) -> dict[str, Any]:
     """Return the schema of a tool's arguments, which are an object whatever else it says."""
     schema = {"type": "object", **plain(tool.parameters)}
-    if not isinstance(schema.get("$defs", {}), dict):
-        schema.pop("$defs")  # no definitions, whatever it is
+    if (fault := why_no_schema(schema)) is not None:
+        raise InvalidRequest(f"'tools': the parameters of {tool.name[:64]!r} are no JSON Schema: {fault}")
     return schema

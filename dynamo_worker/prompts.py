@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from adapter_api import TaskRequest
+from adapter_api import TaskRequest, Unsupported
 from adapter_kit.openai.requests import CHAT, COMPLETION, chat_of, common_of, completion_of, wants_usage
 
 _FLOAT, _MOST = struct.Struct("f"), 1e38
@@ -40,13 +40,16 @@ def parse_prompt(given: Mapping[str, Any], *, model: str, engine: str, trace: Ma
     """
     given = _as_asked(given)
     chat = "messages" in given
-    task, engines = common_of(given, (CHAT if chat else COMPLETION) | _DYNAMO_S)
+    ignored: list[str] = []
+    task, engines = common_of(given, (CHAT if chat else COMPLETION) | _DYNAMO_S, ignored)
     if engines:
         task["parameters"] = {f"{engine}.{name}": value for name, value in engines.items()}
-    task |= chat_of(given) if chat else completion_of(given)
+    task |= chat_of(given, ignored) if chat else completion_of(given)
     task |= {name: trace[name] for name in ("traceparent", "tracestate") if trace.get(name)}
+    if ignored:  # an answer has no place where its sender would see them
+        raise Unsupported(f"{ignored[0][:64]!r} is not supported here; leave it out")
     # An answer that the frontend gathers always tells it; in a stream it would be a chunk nobody asked for.
-    usage = wants_usage(given) or not given.get("stream")
+    usage = wants_usage(given, ignored) or not given.get("stream")
     return Asked(TaskRequest.parse({**task, "model": model}), chat, usage)
 
 

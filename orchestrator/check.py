@@ -11,8 +11,9 @@ import anyio
 import msgspec
 
 from adapter_api import AdapterError, AdapterPlugin, ConfigurationError, PluginHost, WorkerAdapter
-from adapter_kit.chat_template import read_chat_template
+from adapter_kit.chat_template import Template, read_chat_template
 from adapter_kit.installing import install_extra
+from adapter_kit.told_apart import calls_told, thoughts_told
 from orchestrator.config import Loaded, ServerSettings, TracingSettings
 from orchestrator.config.settings import PoolSettings, ReplicaSettings
 from orchestrator.pools.embedding import embeddings_fault
@@ -42,6 +43,9 @@ class PoolSummary(msgspec.Struct, frozen=True, kw_only=True):
     shadow_of: str | None
     shadow_percent: float | None
     models: tuple[str, ...]
+    tool_calls: str | None
+    """How tool calls are told from text, and why so; `None` where the pool makes no prompts."""
+    thoughts: str | None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +68,7 @@ def check_settings(loaded: Loaded, plugins: PluginHost) -> Summary:
     settings, faults, replicas = loaded.settings, [], []
     for pool in settings.pools:
         place = f"pool {pool.id!r}, chat_template"
-        faults += _fault(lambda pool=pool: read_chat_template(pool.chat_template, pool.chat_template_kwargs), place)
+        faults += _fault(lambda pool=pool: _template(pool), place)
         for replica in pool.replicas:
             place = f"replica {replica.id!r} of pool {pool.id!r}"
             try:
@@ -116,10 +120,15 @@ def _create(plugin: AdapterPlugin, replica: ReplicaSettings, read_environment: b
     return plugin.create(replica.adapter_options, environ=os.environ if read_environment else None)
 
 
+def _template(pool: PoolSettings) -> Template:
+    return read_chat_template(pool.chat_template, pool.chat_template_kwargs)
+
+
 def _pools(pools: tuple[PoolSettings, ...]) -> Iterator[PoolSummary]:
     total = sum(pool.weight for pool in pools if pool.shadow_of is None)
     for pool in pools:
         shadows = pool.shadow_of is not None
+        template = None if pool.chat_template is None else _template(pool)
         yield PoolSummary(
             pool_id=pool.id,
             weight=pool.weight,
@@ -127,6 +136,8 @@ def _pools(pools: tuple[PoolSettings, ...]) -> Iterator[PoolSummary]:
             shadow_of=pool.shadow_of,
             shadow_percent=pool.shadow_percent if shadows else None,
             models=pool.models,
+            tool_calls=None if template is None else str(calls_told(pool.tool_parser, template)),
+            thoughts=None if template is None else str(thoughts_told(pool.reasoning_parser, template)),
         )
 
 

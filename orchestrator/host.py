@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from random import Random
 from time import monotonic
@@ -225,10 +225,22 @@ class Orchestrator:
         """Return how a task is or how it ended; `None` when nothing is known of it (any more)."""
         return self._jobs.status(job_id)
 
+    def place_of(self, job_id: str) -> tuple[int | None, float | None] | None:
+        """Return how many tasks were ahead of a task on its arrival, and in how many milliseconds it was expected to
+        start then, as `task` does; `None` when nothing is known of it.
+        """
+        found = self._jobs.live(job_id) or self._jobs.status(job_id)
+        return None if found is None else (found.queue_position, found.predicted_start_ms)
+
     @property
     def live_tasks(self) -> tuple[TaskStatus, ...]:
         """The tasks that wait or run, in the order of their arrival."""
         return tuple(status for ticket in self._jobs if (status := self._jobs.status(ticket.work.job_id)) is not None)
+
+    @property
+    def load(self) -> int:
+        """How many pieces of work wait or run, inferences on tensors included."""
+        return len(self._jobs)
 
     def recent_errors(self, limit: int = 20) -> list[TaskStatus]:
         """Return the last tasks that ended in an error, newest first."""
@@ -260,18 +272,25 @@ class Orchestrator:
         """Return the responses of one inference as they arrive; iterating raises like `infer`, closing cancels."""
         return TensorStream(self._tensors.infer_stream(request, owner, session_id))
 
-    async def embed(self, request: EmbeddingRequest, *, owner: str | None = None) -> EmbeddingAnswer:
+    async def embed(
+        self,
+        request: EmbeddingRequest,
+        *,
+        owner: str | None = None,
+        count: Callable[[int], None] = lambda inferences: None,
+    ) -> EmbeddingAnswer:
         """Return the embeddings of texts, by as few inferences as the model's tensors allow.
 
         Which tensors those are its pool's settings say (`embeddings`), or else what the model declares. Of several
-        inferences a few run at a time; the first that fails ends the others.
+        inferences a few run at a time; the first that fails ends the others. `count` is told how many there are to be
+        before the first of them; what it raises is raised.
 
         Raises:
             Unsupported: The model has no such tensors.
             InvalidRequest: Its embeddings have another number of dimensions than is asked for.
             AdapterError: As `infer` does.
         """
-        return await self._embeddings.embed(request, owner)
+        return await self._embeddings.embed(request, owner, count)
 
     # -- pools --------------------------------------------------------------------------------------------------------
 
@@ -298,9 +317,12 @@ class Orchestrator:
         """Whether work for the model is taken: a replica has it, or cannot tell which it has."""
         return self._serving.may_have(model)
 
-    def model_props(self, model: str) -> tuple[PoolSettings, ModelProps] | None:
-        """Return what a replica told of a model, with the settings of its pool; `None` when none told anything."""
-        return self._serving.model_props(model)
+    def model_props(self, model: str, version: str | None = None) -> tuple[PoolSettings, ModelProps] | None:
+        """Return what a replica told of a model, with the settings of its pool; `None` when none told anything.
+
+        Where pools differ in a model's tensors, these are those of one that gets work for it now.
+        """
+        return self._serving.model_props(model, version)
 
     def offer(self, model: str) -> ModelProps | None:
         """Return what can be asked of a model here, its pools' templates and parsers included; `None` as above."""

@@ -25,6 +25,7 @@ from adapter_kit.addresses import without_addresses
 from adapter_kit.chat_template import read_chat_template
 from adapter_kit.installing import install_extra
 from orchestrator.config import HostSettings, Loaded, TracingSettings, at_next_start, require_keys
+from orchestrator.first_call import first_call
 from orchestrator.host import Orchestrator
 from orchestrator.http.app import ADMIN, FACES, create_app
 from orchestrator.http.certificate import ServedCertificate
@@ -44,7 +45,7 @@ _log = logging.getLogger("orchestrator.serve")
 
 LAST_WORDS_S = 5.0
 """How long clients may take to read how their tasks ended, when the host closes."""
-_NEW_OBJECTS = 5000
+_NEW_OBJECTS = 20_000
 """Containers that come, beyond those that go, before cycles are looked for among them."""
 SWEEP_S = 5.0
 """Between two looks for what is too old to be kept."""
@@ -58,6 +59,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     text_models: tuple[str, ...]
     """Those that take tasks."""
+    example: str
+    """A command for a shell: a call that one of the models answers."""
     pid: int
 
 
@@ -152,6 +155,7 @@ async def _serving(
         return report
 
     service = Service(orchestrator, settings, conversations, reload if load is not None else None, journal)
+    await service.responses.load()
     sockets = [bind(settings.server.host, settings.server.port)]
     try:
         if settings.server.admin_port is not None:
@@ -295,6 +299,7 @@ def _ready(orchestrator: Orchestrator, urls: list[str]) -> Ready:
         admin_url=urls[-1],
         models=models,
         text_models=tuple(name for name in models if Capability.TEXT in told.get(name, ())),
+        example=first_call(orchestrator, urls[0]),
         pid=os.getpid(),
     )
 

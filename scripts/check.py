@@ -20,6 +20,7 @@ CHECKS = {
     "requirements have tests": ["scripts/check_specs.py"],
     "ways are fresh": ["scripts/ways.py", "--check"],
     "fields of the OpenAI face are fresh": ["scripts/openai_fields.py", "--check"],
+    "grammars of tool calls are fresh": ["scripts/tool_grammars.py", "--check"],
     "schemas are fresh": ["-m", "adapter_api.schemas", "--check"],
     "docs and layout": ["-m", "pytest", "--quiet", "--no-header", "-m", "not live", "tests/project"],
 }

@@ -118,6 +118,7 @@ FIELDS = (
     Field("modalities", ["text", "audio"], "ignored"),
     Field("function_call", {"name": "f"}, "ignored"),
     Field("web_search_options", {"a": 1}, "ignored"),
+    Field("any other", 1, "ignored"),
 )
 
 

@@ -91,11 +91,12 @@ class ModelOverride(_Settings):
     tool_parser: CallsBy = Field(
         default="auto",
         description="how the model writes the tool calls that the chat template teaches it; `auto`: told from the "
-        "template, `hermes` where it shows no sign of any; `none`: it takes no tools",
+        "template; `none`: it takes no tools; the names are in docs/tool-calls.md",
     )
     reasoning_parser: ThoughtsBy = Field(
         default="none",
-        description="`think`: what stands between <think> and </think> before the answer to messages is thought",
+        description="the marks of thoughts in the text: `think` is <think>…</think> before the answer to messages; "
+        "`auto`: told from the template; the names are in docs/tool-calls.md",
     )
 
     @cached_property

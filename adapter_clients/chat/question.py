@@ -91,8 +91,7 @@ def _without_wrapping(tool: ToolLike) -> Any:
     wrapped = tool.get("function") if isinstance(tool, Mapping) else None
     if not isinstance(wrapped, Mapping):
         return tool
-    # `strict` is a wish to OpenAI's servers that the contract does not have.
-    return {name: value for name, value in wrapped.items() if name != "strict" and value is not None}
+    return {name: value for name, value in wrapped.items() if value is not None}
 
 
 def _text_part(text: str) -> TextPart:

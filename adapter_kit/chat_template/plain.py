@@ -31,7 +31,7 @@ class PlainLayout:
         """
         messages = task.messages or ()
         for what, given in (
-            ("`tools`", task.tools or task.tool_choice not in (None, "none")),
+            ("`tools`", task.tool_choice != "none" and (task.tools or task.tool_choice is not None)),
             ("messages with tool_calls", any(message.tool_calls for message in messages)),
             ("`chat_template_kwargs`", task.chat_template_kwargs),
         ):

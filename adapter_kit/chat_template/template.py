@@ -115,7 +115,15 @@ class ChatTemplate:
         mark = _mark_for(messages[-1]) if task.continue_final_message else ""
         shown = messages if not mark else (*messages[:-1], marked(messages[-1], mark))
         values = variables | {"messages": [value_of(message, compiled.expected) for message in shown]}
-        prompt = compiled.render(model, values)
+        try:
+            prompt = compiled.render(model, values)
+        except InvalidRequest as exc:
+            if not isinstance(exc.__cause__, TypeError) or not any(message.tool_calls for message in messages):
+                raise
+            # Some add the arguments of a call to a text, where most have `tojson` make one of them.
+            as_texts = [value_of(message, compiled.expected, arguments_as_text=True) for message in shown]
+            values["messages"] = as_texts
+            prompt = compiled.render(model, values)
         if not prompt:
             raise InvalidRequest(f"the chat template of model {model!r} makes nothing of these messages")
         if task.images and not compiled.places_images(shown, values, prompt):

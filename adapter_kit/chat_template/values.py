@@ -28,8 +28,11 @@ class Parts(list[dict[str, Any]]):
         return other + str(self) if isinstance(other, str) else NotImplemented
 
 
-def value_of(message: Message, expected: Expected, *, without_image: int | None = None) -> dict[str, Any]:
-    """Return a message for a template, perhaps without one of its images."""
+def value_of(
+    message: Message, expected: Expected, *, without_image: int | None = None, arguments_as_text: bool = False
+) -> dict[str, Any]:
+    """Return a message for a template, perhaps without one of its images, and with the arguments of its calls as JSON
+    in a text."""
     fields: dict[str, Any] = {"role": message.role, "content": _content(message, expected, without_image)}
     if message.name is not None:
         fields["name"] = message.name
@@ -38,7 +41,10 @@ def value_of(message: Message, expected: Expected, *, without_image: int | None 
             {
                 "id": _id(call.id, expected),
                 "type": "function",
-                "function": {"name": call.name, "arguments": _arguments(call)},
+                "function": {
+                    "name": call.name,
+                    "arguments": (call.arguments or "{}") if arguments_as_text else _arguments(call),
+                },
             }
             for call in message.tool_calls
         ]
@@ -64,6 +70,8 @@ def value_of_tool(tool: Tool) -> dict[str, Any]:
         function["description"] = tool.description
     if "parameters" in tool.model_fields_set:
         function["parameters"] = tool.parameters
+    if tool.strict is not None:
+        function["strict"] = tool.strict
     return {"type": "function", "function": function}
 
 
@@ -103,7 +111,7 @@ def _id(id: str, expected: Expected) -> str:
 
 
 def _arguments(call: ToolCall) -> Any:
-    """Templates write arguments out with `tojson`: what is a JSON text already would be quoted."""
+    """Most templates write arguments out with `tojson`: what is a JSON text already would be quoted."""
     if not call.arguments.strip():
         return {}  # of a function that takes none
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 
 from adapter_api import AdapterClosed, AdapterError, ProtocolViolation
@@ -50,11 +50,16 @@ class HttpAnswer:
         received = self._received
         return received.no_body or received.chunked or received.length is not None
 
+    @property
+    def over(self) -> bool:
+        """Whether the whole body has come and was read."""
+        return self._received.complete and not self._received.pieces
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Iterate over the body: what has come since the last step, in one piece, up to about the window."""
         return _Chunks(self)
 
-    async def next_chunk(self) -> bytes:
+    def next_chunk(self) -> Awaitable[bytes]:
         """Return what has come of the body since the last call, waiting for the first of it; nothing at its end.
 
         Raises:
@@ -67,9 +72,8 @@ class HttpAnswer:
         connection = self._connection
         if connection.received is not self._received:
             raise AdapterClosed(f"{self._where}: the answer was left, and is read no more", retryable=True)
-        if self._inflater is None:
-            return await connection.next()
-        return await self._unpacked(self._inflater)
+        # No coroutine of its own: a token may come alone.
+        return connection.next() if self._inflater is None else self._unpacked(self._inflater)
 
     async def read(self, limit: int) -> bytes | bytearray:
         """Return the whole body; a large one of known length is received where it stays, without copies.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -35,7 +36,7 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_loop", "_on_lost", "_paused", "_scratch", "_sink", "_sink_at", "_transport", "_waiter", "_where",
+        "_loop", "_on_lost", "_paused", "_poll", "_scratch", "_sink", "_sink_at", "_transport", "_waiter", "_where",
         "_window_bytes", "_write_paused", "closed", "error", "generation", "idle_since", "keep_s", "received", "silent",
         "waiting_since",
     )  # fmt: skip
@@ -65,6 +66,7 @@ class Connection(asyncio.BufferedProtocol):
         self.generation = 0
         self.idle_since = 0.0
         self.keep_s = 0.0
+        self._poll: select.poll | None = None
 
     # An exchange.
 
@@ -80,6 +82,9 @@ class Connection(asyncio.BufferedProtocol):
             AdapterError: The exchange failed.
         """
         assert self._transport is not None
+        if len(body) == 1 and type(body[0]) is bytes and len(body[0]) <= _WRITE_STEP:
+            self._transport.write(head + body[0])
+            return
         views = [memoryview(part).cast("B") for part in body]
         if sum(map(len, views)) <= _WRITE_STEP:
             self._transport.write(b"".join((head, *views)))
@@ -144,7 +149,13 @@ class Connection(asyncio.BufferedProtocol):
                 return b""
             if self.error is not None:
                 raise self.error
-            await self._wait()
+            # As `_wait`, spelt out: it runs once per token.
+            self._waiter = waiter = self._loop.create_future()
+            self.waiting_since = self._loop.time()
+            try:
+                await waiter
+            finally:
+                self._waiter = self.waiting_since = None
 
     async def fill(self, length: int) -> bytes | bytearray:
         """Return a body of known length; what has not come yet is received where it stays.
@@ -211,11 +222,17 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
 
-    def fileno(self) -> int:
-        """Return the socket's number; -1 when it is closed."""
-        assert self._transport is not None
-        socket = self._transport.get_extra_info("socket")
-        return -1 if socket is None else cast(int, socket.fileno())
+    def is_quiet(self) -> bool:
+        """Return whether nothing, not even its end, waits in the socket: the event loop may not have come to it yet."""
+        poll = self._poll
+        if poll is None:
+            assert self._transport is not None
+            socket = self._transport.get_extra_info("socket")
+            if socket is None or (fileno := socket.fileno()) < 0:
+                return False
+            poll = self._poll = select.poll()
+            poll.register(fileno, select.POLLIN)
+        return not self.closed and not poll.poll(0)
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
@@ -256,12 +273,12 @@ class Connection(asyncio.BufferedProtocol):
             received.size += nbytes
         else:
             self._take(received, self._scratch[:nbytes])
-        if received.rest == 0:
+        if received.length is not None and received.rest == 0:
             received.complete = True
         self._wake()
 
     def _take(self, received: Received, data: memoryview) -> None:
-        rest = received.rest
+        rest = None if received.length is None else received.rest
         if rest is not None and received.head_done:
             # The length is known: nothing to parse until the end.
             if len(data) > rest:

@@ -116,7 +116,7 @@ class Exchange:
             await _send_in_chunks(connection, self._head(request, "Transfer-Encoding: chunked\r\n"), body)
         else:
             parts = request.buffers
-            length = sum(memoryview(part).nbytes for part in parts)
+            length = len(body) if type(body) is bytes else sum(memoryview(part).nbytes for part in parts)
             framing = f"Content-Length: {length}\r\n" if length or request.method in _WITH_BODY else ""
             await connection.send(self._head(request, framing), parts)
         self._is_sent = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 from collections.abc import Awaitable, Callable
 
 from adapter_kit.http.connection import Connection
@@ -102,13 +101,8 @@ class Pool:
         keep_s = min(self._keep_idle_s, connection.keep_s or self._keep_idle_s)
         if connection.closed or asyncio.get_running_loop().time() - connection.idle_since >= keep_s:
             return False
-        fileno = connection.fileno()
-        if fileno < 0:
-            return False
-        # The event loop may not have come to it yet. One system call is cheap beside a request that gets no answer.
-        poll = select.poll()
-        poll.register(fileno, select.POLLIN)
-        return not poll.poll(0)
+        # One system call is cheap beside a request that gets no answer.
+        return connection.is_quiet()
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -71,23 +71,12 @@ class Received:
 
     def feed(self, data: memoryview) -> None:
         """Take what came."""
-        import httptools
-
         self._fruitful = False
         known = len(self.pieces)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            raise ProtocolViolation("it switches to another protocol, which nobody asked for") from None
-        except httptools.HttpParserError as exc:
-            if self.complete:
-                self.surplus = True
-            elif isinstance(exc.__context__, ProtocolViolation):
-                raise exc.__context__ from None
-            elif self.head_done:
-                raise ProtocolViolation(f"its answer breaks off into what is no HTTP ({exc})") from None
-            else:
-                raise ProtocolViolation(f"what listens there does not speak HTTP/1.1 ({exc})") from None
+        except Exception as exc:
+            self._refuse(exc)
         if new := self.pieces[known:]:
             self.count(new)
             self._barren = 0
@@ -98,6 +87,23 @@ class Received:
                 raise ProtocolViolation(
                     f"its {'chunks' if self.head_done else 'headers'} go on for more than {self._max_head_bytes} bytes"
                 )
+
+    def _refuse(self, exc: Exception) -> None:
+        """Raise what the parser's error means, unless it is about what followed the answer."""
+        import httptools
+
+        if isinstance(exc, httptools.HttpParserUpgrade):
+            raise ProtocolViolation("it switches to another protocol, which nobody asked for") from None
+        if not isinstance(exc, httptools.HttpParserError):
+            raise exc
+        if self.complete:
+            self.surplus = True
+        elif isinstance(exc.__context__, ProtocolViolation):
+            raise exc.__context__ from None
+        elif self.head_done:
+            raise ProtocolViolation(f"its answer breaks off into what is no HTTP ({exc})") from None
+        else:
+            raise ProtocolViolation(f"what listens there does not speak HTTP/1.1 ({exc})") from None
 
     def count(self, new: list[bytes]) -> None:
         """Take note of pieces of the body."""

@@ -45,7 +45,8 @@ class Request:
 
     def says(self, name: str) -> bool:
         """Return whether it has the header `name`, which is given in lower case."""
-        return any(line.partition(":")[0].lower() == name for line in self.lines)
+        start = f"{name}:"
+        return any(line[: len(start)].lower() == start for line in self.lines)
 
 
 def checked_target(target: str) -> str:

@@ -70,13 +70,13 @@ def whole_choice(
     )
     said: dict[str, Any] = {"text": echo + text, **more}
     if kind == "chat":
-        said = {"message": {"role": role, "content": text or (None if more else ""), **more}}
+        said = {"message": {"role": role, "content": text or (None if more else ""), "refusal": None, **more}}
     return {
         "index": index,
         **said,
         "logprobs": logprobs_of(kind, tokens) if logprobs else None,
         "finish_reason": finish_reason_of(end, calls=bool(calls)),
-        **more_of(end),
+        **end_of(end),
     }
 
 
@@ -90,6 +90,11 @@ def finish_reason_of(end: End, *, calls: bool) -> str:
 def more_of(end: End) -> dict[str, str]:
     """Return the contract's own word for why the answer ended, where OpenAI has none for it."""
     return {"engine_finish_reason": end.finish_reason} if end.finish_reason in _OURS else {}
+
+
+def end_of(end: End) -> dict[str, Any]:
+    """Return what the end of a choice says beside its reason: what ended it, as vLLM's server has it, and that word."""
+    return {"stop_reason": end.stop_reason, **more_of(end)}
 
 
 _OURS = frozenset({"unknown", "cancelled"})
@@ -113,7 +118,12 @@ def logprobs_of(kind: Kind, tokens: list[Token], offset: int = 0) -> dict[str, A
         return {
             "content": [{**_scored(t), "top_logprobs": [_scored(other) for other in t.alternatives]} for t in tokens]
         }
-    top = [{other.text: other.logprob for other in token.alternatives} for token in tokens]
+    # Where no alternatives are asked for, the chosen token is the only one, as vLLM's server has it.
+    top = [
+        {other.text: other.logprob for other in token.alternatives}
+        or ({} if token.logprob is None else {token.text: token.logprob})
+        for token in tokens
+    ]
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],

@@ -36,17 +36,21 @@ _WHOLE = Form("a whole number", _is_whole)
 _IDS = Form("a list of token ids", lambda value: isinstance(value, list) and all(map(_is_whole, value)))
 _WORDS = Form("a list of texts", lambda value: isinstance(value, list) and all(isinstance(e, str) for e in value))
 _BIAS = Form("an object of token ids and numbers", _is_bias)
+_SALT = Form(
+    "a text of 1 to 128 characters without '@', '/', a backslash and NUL",
+    lambda value: isinstance(value, str) and 0 < len(value) <= 128 and not set(value) & set("@/\\\0"),
+)
 _OBJECT = Form("an object", lambda value: isinstance(value, dict))
 _SIDE = Form("'left' or 'right'", lambda value: value in ("left", "right"))
 
 FORMS: Mapping[str, Form] = {
     "ignore_eos": _FLAG, "skip_special_tokens": _FLAG, "include_stop_str_in_output": _FLAG,
-    "add_special_tokens": _FLAG, "spaces_between_special_tokens": _FLAG,
+    "add_special_tokens": _FLAG, "spaces_between_special_tokens": _FLAG, "watermarking": _FLAG, "cache_salt": _SALT,
     "min_p": _NUMBER, "length_penalty": _NUMBER, "truncate_prompt_tokens": _WHOLE, "thinking_token_budget": _WHOLE,
     "logit_bias": _BIAS, "stop_token_ids": _IDS, "allowed_token_ids": _IDS, "bad_words": _WORDS,
     "vllm_xargs": _OBJECT, "mm_processor_kwargs": _OBJECT, "kv_transfer_params": _OBJECT,
-    "ec_transfer_params": _OBJECT, "media_io_kwargs": _OBJECT,
-    "repetition_detection": _OBJECT, "truncation_side": _SIDE,
+    "ec_transfer_params": _OBJECT, "media_io_kwargs": _OBJECT, "repetition_detection": _OBJECT,
+    "truncation_side": _SIDE,
 }  # fmt: skip
 
 

@@ -15,24 +15,49 @@ _IGNORED_IN_MESSAGES = frozenset({
     "provider_specific_fields", "cache_control", "id",
 })  # fmt: skip
 """What answers carry beside their words: clients send them back with the conversation."""
+MOST_NAMED = 32
+"""Fields that nobody knows and that are looked for: a million messages may have a million."""
 
 
-def message_of(message: Any) -> dict[str, Any]:
+_REFUSED_IN_MESSAGES = frozenset({"audio", "function_call"})
+"""What a model would have to see: an answer that was spoken, and a call as it was told before there were tools."""
+
+
+def message_of(message: Any, ignored: list[str]) -> dict[str, Any]:
+    """Return a message as a task has it. `ignored` gets the names of fields that nobody knows, each once.
+
+    Raises:
+        InvalidRequest, Unsupported: It is none, or has something that nobody here can do.
+    """
     if not isinstance(message, dict):
-        raise InvalidRequest("messages must be objects with role and content")
+        raise InvalidRequest("'messages' must be objects with role and content")
     for name, value in message.items():
-        if name not in _MESSAGE and value and name not in _IGNORED_IN_MESSAGES:
+        if name in _MESSAGE or not value or name in _IGNORED_IN_MESSAGES:
+            continue
+        if name in _REFUSED_IN_MESSAGES:
             raise Unsupported(f"{name!r} of a message is not supported here; leave it out")
+        if len(ignored) < MOST_NAMED and (named := f"messages.{name}") not in ignored:
+            ignored.append(named)
     found = {name: message[name] for name in ("role", "name", "tool_call_id") if message.get(name) is not None}
     content = message.get("content")
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(content, list) and message.get("role") == "assistant":
+        thoughts = [part for part in content if _is_thought(part)]
+        if thoughts:
+            content = [part for part in content if not _is_thought(part)]
+            thought = thought or "".join(str(part.get("thinking") or "") for part in thoughts)
     found["content"] = [_part(part) for part in content] if isinstance(content, list) else content or ""
-    if message.get("role") == "assistant" and (thought := message.get("reasoning_content") or message.get("reasoning")):
+    if message.get("role") == "assistant" and thought:
         found["reasoning"] = thought
     if message.get("tool_calls"):
         found["tool_calls"] = [_tool_call(call) for call in list_of(message, "tool_calls")]
         if content is None:
             found["content"] = None  # templates tell it from an empty text
     return found
+
+
+def _is_thought(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "thinking"
 
 
 def _part(part: Any) -> dict[str, Any]:
@@ -55,11 +80,15 @@ def _tool_call(call: Any) -> dict[str, Any]:
     return {"id": call.get("id"), "name": function.get("name"), "arguments": function.get("arguments")}
 
 
+TOOL = ("name", "description", "parameters", "strict")
+"""What a task knows of a tool."""
+
+
 def tool_of(tool: Any) -> dict[str, Any]:
     function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
     if not isinstance(function, dict):
         raise Unsupported("'tools' must be of type function")
-    return {name: function[name] for name in ("name", "description", "parameters") if function.get(name) is not None}
+    return {name: function[name] for name in TOOL if function.get(name) is not None}
 
 
 def chosen_of(tools: list[dict[str, Any]], choice: Any) -> tuple[list[dict[str, Any]], str | None]:

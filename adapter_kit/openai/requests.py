@@ -1,7 +1,8 @@
 """The fields of chats and completions, as the parts of a task. No I/O.
 
 A face calls `common_of` with all fields that it takes, then `chat_of` or `completion_of`, and adds what is its own:
-the model, the trace, fields of its own making.
+the model, the trace, fields of its own making. Fields that nobody knows are taken and ignored, as OpenAI-compatible
+servers do; all of these functions add their names to the list that they are given.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ COMPLETION = frozenset({"prompt", "logprobs", "response_format"})
 """Fields that a completion has beside those."""
 _IGNORED = frozenset({
     "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-    "parallel_tool_calls", "request_id", "verbosity", "cache_salt", "stream_interval", "return_mm_kwargs", "mm_payload",
-    "return_token_offsets", "prediction",
+    "parallel_tool_calls", "request_id", "verbosity", "stream_interval", "prediction",
+    # What vLLM's server heeds at other routes, or where it gives what is refused here.
+    "return_mm_kwargs", "return_token_offsets", "mm_payload", "routed_experts_prompt_start",
 })  # fmt: skip
 """Said about the caller, or about how something is done, and not about the answer."""
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -41,19 +43,42 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "thinking_token_budget": (-1,), "spaces_between_special_tokens": (True,),
 }  # fmt: skip
 """Fields that ask for nothing with these values, beside those that `is_empty` says of every field."""
+_REFUSED = frozenset({
+    # Of this API's three kinds of request: one kind's is not for another, where it would be missed.
+    "messages", "prompt", "input", "max_completion_tokens", "max_output_tokens", "response_format", "tools",
+    "tool_choice", "functions", "function_call", "documents", "logprobs", "top_logprobs", "n", "best_of", "echo",
+    "suffix", "modalities", "audio", "web_search_options", "instructions", "previous_response_id", "conversation",
+    "background", "truncation", "include", "text", "context_management", "history",
+    # Of vLLM's server.
+    "use_beam_search", "prompt_embeds", "prompt_logprobs", "logprob_token_ids", "return_tokens_as_token_ids",
+    "return_token_ids", "return_prompt_text",
+    # Of a task.
+    "model", "model_version", "prompt_images", "prompt_token_ids", "running_usage", "job_id", "session_id", "priority",
+    "parameters", "timeout_s",
+})  # fmt: skip
+"""Fields that are known, and that change the answer: whoever cannot honour them says so."""
+_OF_TEMPLATES = frozenset({
+    "chat_template", "chat_template_kwargs", "reasoning_effort", "include_reasoning", "add_generation_prompt",
+    "continue_final_message",
+})  # fmt: skip
+"""Fields that say how a conversation becomes a prompt: known there, and without effect on a prompt."""
 _ASK_WHEN_FALSE = frozenset({
     "skip_special_tokens", "spaces_between_special_tokens", "detokenize", "include_reasoning", "add_special_tokens",
 })  # fmt: skip
+_ANY_VOCABULARY = 2**31 - 1
 Prompt = str | list[int]
 """A text, or token ids."""
 
 
-def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def common_of(
+    fields: Mapping[str, Any], taken: Collection[str], ignored: list[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the parts of a task that need no change, and by its name what only an engine can honour, or refuse.
 
     Args:
         fields: Of a request.
         taken: Fields that the caller reads itself, `CHAT` or `COMPLETION` among them.
+        ignored: Gets the names of those that nobody knows.
 
     Raises:
         Unsupported: A field asks for something that nobody here can do; it is named.
@@ -63,17 +88,23 @@ def common_of(fields: Mapping[str, Any], taken: Collection[str]) -> tuple[dict[s
     for name, value in fields.items():
         if name in known or _asks_for_nothing(name, value):
             continue
-        if name == "add_special_tokens" and value is ("prompt" in taken):  # a chat's template writes them itself
-            continue
-        if name not in FORMS:
+        if name == "add_special_tokens" and value is ("prompt" in taken):
+            continue  # what is done anyway: a chat template writes its own, and a prompt has none
+        if name in FORMS:
+            require_form(name, value)
+            engines[name] = value
+        elif name in _REFUSED or (name in _OF_TEMPLATES and "prompt" not in taken):
             raise Unsupported(f"{name!r} is not supported here; leave it out")
-        require_form(name, value)
-        engines[name] = value
+        else:
+            ignored.append(name)
     same = {name: fields[name] for name in SAME if fields.get(name) is not None}
-    if _is_same(same.get("top_k"), -1):
+    top_k, seed = same.get("top_k"), same.get("seed")
+    if _is_same(top_k, -1) or (isinstance(top_k, int) and top_k > _ANY_VOCABULARY):
         same["top_k"] = 0  # vLLM's word for all tokens
-    if _is_same(same.get("seed"), -1):
+    if _is_same(seed, -1):
         del same["seed"]  # and for none
+    elif isinstance(seed, int) and -(2**63) <= seed < 0:
+        same["seed"] = seed % 2**63  # a seed like another, and engines do not all take negative ones
     return same, engines
 
 
@@ -116,9 +147,9 @@ def part_of_prompt(prompt: Prompt) -> dict[str, Any]:
     return {"prompt": prompt} if isinstance(prompt, str) else {"prompt_token_ids": prompt}
 
 
-def chat_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+def chat_of(fields: Mapping[str, Any], ignored: list[str]) -> dict[str, Any]:
     """Return the parts of a task that a chat completion has; raises `InvalidRequest` or `Unsupported`."""
-    task: dict[str, Any] = {"messages": [message_of(message) for message in list_of(fields, "messages")]}
+    task: dict[str, Any] = {"messages": [message_of(message, ignored) for message in list_of(fields, "messages")]}
     _set(task, "max_tokens", most_tokens(fields, "max_completion_tokens"))
     if flag(fields, "logprobs"):
         top = fields.get("top_logprobs")
@@ -160,20 +191,23 @@ def _constrain(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
     constrain(task, fields)
 
 
-def wants_usage(fields: Mapping[str, Any]) -> bool:
-    """Return whether a stream is to tell its usage; raises `InvalidRequest` or `Unsupported`."""
+def wants_usage(fields: Mapping[str, Any], ignored: list[str]) -> bool:
+    """Return whether a stream is to tell its usage; raises `InvalidRequest`."""
     options = fields.get("stream_options") or {}
     if not isinstance(options, dict):
-        raise InvalidRequest("stream_options must be an object")
+        raise InvalidRequest("'stream_options' must be an object")
     for name, value in options.items():
         if name not in ("include_usage", "continuous_usage_stats", "include_obfuscation") and value:
-            raise Unsupported(f"'stream_options.{name}' is not supported here; leave it out")
-    return flag(options, "include_usage")
+            ignored.append(f"stream_options.{name}")
+    include = options.get("include_usage")
+    if include is not None and not isinstance(include, bool):
+        raise InvalidRequest("'stream_options.include_usage' must be true or false")
+    return bool(include)
 
 
 def wants_running_usage(fields: Mapping[str, Any]) -> bool:
     """Return whether each chunk of a stream is to tell the usage so far; as at vLLM, beside `include_usage` only."""
-    return wants_usage(fields) and flag(fields.get("stream_options") or {}, "continuous_usage_stats")
+    return wants_usage(fields, []) and flag(fields.get("stream_options") or {}, "continuous_usage_stats")
 
 
 def most_tokens(fields: Mapping[str, Any], newer: str) -> Any:

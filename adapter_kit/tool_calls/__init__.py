@@ -3,7 +3,7 @@
 Models that were taught to call tools write their calls into their text, each family in its own grammar. A parser takes
 the text piece by piece, wherever it was cut, and gives back what may be shown: text, and `ToolCallDelta`.
 
-    parser = tool_call_parser("hermes", tools=[tool.name for tool in task.tools])
+    parser = tool_call_parser("hermes", tools={tool.name: tool.parameters for tool in task.tools})
     for piece in stream:
         for part in parser.feed(piece):
             ...
@@ -13,12 +13,16 @@ What only looks like a call, or breaks off before its arguments begin, is given 
 on arguments are given on as the model wrote them, valid or not. Whitespace around calls is layout, and left out unless
 there is text beside it. Work is linear in the text, and what is held back has a bound.
 
-`grammar_of` tells a grammar from a chat template. There is a file per grammar (`hermes.py`, `llama3.py`, `mistral.py`,
-`pythonic.py`); `marked_json.py` reads JSON calls between marks, `json_call.py` one of them, and `parts.py` collects
-what comes out.
+`found_in` tells a grammar from a chat template. A grammar is data (`grammar.py`), and there is a table of them
+(`families/`): marks, and one of the few ways to write a call between them, each in a file of its own
+(`json_object.py`, `name_then_json.py`, `tagged.py`, `python_call.py`, `loose_object.py`). `call_parser.py` finds calls
+among text, `source.py` is how all of them read, and `parts.py` collects what comes out.
 """
 
-from adapter_kit.tool_calls.grammars import GRAMMARS, Grammar, grammar_of, tool_call_parser
+from adapter_kit.tool_calls.families import BY_NAME, FAMILIES
+from adapter_kit.tool_calls.found import Found, found_in
+from adapter_kit.tool_calls.grammar import Grammar
+from adapter_kit.tool_calls.parsing import tool_call_parser
 from adapter_kit.tool_calls.parts import Part, ToolCallParser
 
-__all__ = ["GRAMMARS", "Grammar", "Part", "ToolCallParser", "grammar_of", "tool_call_parser"]
+__all__ = ["BY_NAME", "FAMILIES", "Found", "Grammar", "Part", "ToolCallParser", "found_in", "tool_call_parser"]

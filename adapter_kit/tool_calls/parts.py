@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from adapter_api import ToolCallDelta
-from adapter_api.bounds import MAX_PARTS
+from adapter_api.bounds import MAX_NAME, MAX_PARTS
 
 Part = str | ToolCallDelta
 """Text, or a piece of a call."""
@@ -51,6 +51,7 @@ class Parts:
         self._blank: list[str] = []
         self._blanks = 0
         self._at_layout = True
+        self._ids: set[str] = set()
 
     @property
     def full(self) -> bool:
@@ -72,7 +73,11 @@ class Parts:
         self._texts.append(text)
 
     def begin(self, name: str, id: str | None = None) -> None:
-        """Begin a call."""
+        """Begin a call. An id that another one has is none."""
+        if not id or id in self._ids or len(id) > MAX_NAME:
+            id = None
+        else:
+            self._ids.add(id)
         self._blank.clear()
         self._flush_text()
         self._flush_call()

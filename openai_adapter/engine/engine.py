@@ -98,6 +98,13 @@ class Engine:
         assert known is not None
         return known[1]
 
+    def remembers(self, model: str) -> bool:
+        """Return whether a task of this model needs nothing that the engine would have to be asked for now."""
+        facts, listing = self._facts, self._listing
+        if facts is None or listing is None or monotonic() - min(facts[0], listing[0]) > self.settings.metadata_ttl_s:
+            return False
+        return listing[1].card(model) is not None
+
     async def require_model(self, model: str) -> None:
         """Raise `ModelNotFound`, or `NotReady`, when this model is not among those that the engine lists.
 

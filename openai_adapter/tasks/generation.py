@@ -217,6 +217,8 @@ class Generation:
 
     async def _part(self, answer: HttpAnswer) -> None:
         """Read to the end of the body, so that the connection serves again; an engine that goes on is cut off."""
+        if answer.over:
+            return
         timer = asyncio.get_running_loop().call_later(_GOODBYE_S, answer.abort)
         try:
             for _ in range(8):
@@ -229,10 +231,11 @@ class Generation:
 
     def _learn(self) -> None:
         engine, task, decoder = self._engine, self._task, self._decoder
+        needs = task.needs
         seen = {
             FACE_OF[self._attempt.body.kind]: True,
-            Capability.IMAGES: Capability.IMAGES in task.needs,
-            Capability.IMAGE_URLS: Capability.IMAGE_URLS in task.needs,
+            Capability.IMAGES: Capability.IMAGES in needs,
+            Capability.IMAGE_URLS: Capability.IMAGE_URLS in needs,
             Capability.LOGPROBS: decoder.says_logprobs,
             Capability.TOOLS: decoder.calls > 0,
             Capability.REASONING: decoder.reasoned > 0,

@@ -111,7 +111,14 @@ VLLM = Family(
     fingerprint="vllm-0.32.0-tp1-1f2e",
     fields=_STANDARD
     | _MORE
-    | {"structured_outputs", "priority", "return_token_ids", "continue_final_message", "add_generation_prompt"},
+    | {
+        "structured_outputs",
+        "priority",
+        "include_stop_str_in_output",
+        "return_token_ids",
+        "continue_final_message",
+        "add_generation_prompt",
+    },
     prompt=_TEXT_OR_IDS,
 )
 LLAMA_CPP = Family(

@@ -31,6 +31,7 @@ from openai_adapter.wire.chunks import (
     whole,
 )
 from openai_adapter.wire.logprobs import TokenLine
+from openai_adapter.wire.request import NAMESPACE
 from openai_adapter.wire.tool_calls import ToolCalls, whole_calls
 
 _REASONS: dict[str, FinishReason] = {
@@ -64,11 +65,11 @@ class Decoder:
 
     __slots__ = (
         "_calls", "_choice", "_counted", "_cutter", "_ids", "_line", "_running", "_shows_running", "_surrogate",
-        "fingerprint", "index", "past_stop", "plain", "reason", "reasoned", "says_ids", "says_logprobs",
+        "fingerprint", "index", "past_stop", "plain", "reason", "reasoned", "says_ids", "says_logprobs", "stop_reason",
     )  # fmt: skip
 
     def __init__(self, task: TaskRequest) -> None:
-        self._cutter = StopCutter(task.stop) if task.stop else None
+        self._cutter = StopCutter(task.stop) if _are_cut(task) else None
         self._line = None if task.logprobs is None else TokenLine(task.logprobs)
         self._ids: bool = task.return_token_ids
         """Whether token ids are told."""
@@ -92,6 +93,8 @@ class Decoder:
         self.index = 0
         self.reason: str | None = None
         """Why the engine ended the answer, in its own word; `None` until it says so."""
+        self.stop_reason: str | int | None = None
+        """The stop string or token that ended it, where the engine tells."""
         self.past_stop = 0
         """Chunks with text since a stop string was met."""
         self.fingerprint: str | None = None
@@ -156,7 +159,7 @@ class Decoder:
         self.index += len(held)
         if self._calls is not None:
             held += self._calls.finish()
-        return held, End(finish_reason=self._finish_reason(), usage=self._usage())
+        return held, End(finish_reason=self._finish_reason(), usage=self._usage(), stop_reason=self.stop_reason)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -183,6 +186,8 @@ class Decoder:
                 raise EngineFailed(f"the engine gave up on the task: finish reason {reason!r}")
             if reason not in _NONE:
                 self.reason = reason
+                told = choice.stop_reason
+                self.stop_reason = told if isinstance(told, str | int) and not isinstance(told, bool) else None
 
     def _feed_ids(self, chunk: Chunk, choice: Choice, found: list[TokenEvent]) -> None:
         prompt = () if self.says_ids else token_ids(chunk.prompt_token_ids or choice.prompt_token_ids)
@@ -268,6 +273,13 @@ class Decoder:
             tokens_in=_total(each.prompt_tokens for each in counted),
             tokens_out=_total(each.completion_tokens for each in counted),
         )
+
+
+def _are_cut(task: TaskRequest) -> bool:
+    """Return whether no stop string may be in the answer. An engine that takes one of these two cuts by itself: it is
+    to leave them in, or to look for them only behind so many tokens."""
+    wanted = task.parameters.get(f"{NAMESPACE}.include_stop_str_in_output", False)
+    return bool(task.stop) and not wanted and not task.min_tokens
 
 
 def _first_text(*values: Any) -> str:

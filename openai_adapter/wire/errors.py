@@ -179,6 +179,8 @@ def error_for(
         status = int(said.code) if said.code.isdigit() and 400 <= int(said.code) < 600 else 500
     clean = foreign_text.clean(text, hide=hidden) or (f"it answers {status} without a word")
     wait_s = retry_after_s(headers or {})
+    if (at_fault := _field_in(said.param)) and f"parameter={at_fault}" not in clean:
+        clean = f"{clean} (parameter={at_fault})"
 
     def made(kind: type[AdapterError], advice: str = "", **fields: Any) -> AdapterError:
         return kind(f"{what}: {clean}" + (f" ({advice})" if advice else ""), **fields)
@@ -188,6 +190,12 @@ def error_for(
             ProtocolViolation, f"status {status}, a page for people: another server, or a proxy, is at this address"
         )
     return _by_words(status, said, words, made) or _by_status(status, said, words, made, wait_s)
+
+
+def _field_in(param: str) -> str:
+    """Return the name of the field that an engine finds at fault; empty where it names none."""
+    name = param.removeprefix("body.")
+    return name if re.fullmatch(r"[A-Za-z_][\w.]{0,63}", name) else ""
 
 
 def _by_words(status: int, said: Said, words: str, made: Any) -> AdapterError | None:

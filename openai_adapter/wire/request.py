@@ -71,6 +71,8 @@ class Body(NamedTuple):
 
     def encode(self, *, without: frozenset[str] = frozenset()) -> bytes:
         """Return it as JSON, without fields that the engine refused and that the answer can do without."""
+        if not without:
+            return msgspec.json.encode(self.fields)
         fields = {key: value for key, value in self.fields.items() if key not in without}
         if RUNNING in without and RUNNING in fields.get("stream_options", {}):
             fields["stream_options"] = {"include_usage": True}
@@ -167,7 +169,13 @@ def _sampling(task: TaskRequest, kind: Kind, takes: Takes, max_tokens_field: str
         asked["tools"] = [
             {
                 "type": "function",
-                "function": _given(name=tool.name, description=tool.description, parameters=tool.parameters),
+                "function": _given(
+                    name=tool.name,
+                    description=tool.description,
+                    # One that takes nothing is not shown to a model as one that takes an object.
+                    parameters=tool.parameters if "parameters" in tool.model_fields_set else None,
+                    strict=tool.strict,
+                ),
             }
             for tool in task.tools
         ]

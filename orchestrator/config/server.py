@@ -95,6 +95,11 @@ class ServerSettings(Frozen):
         pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$",
         description="a header that names the session of a request, beside X-Session-Affinity, and wins over it",
     )
+    unknown_fields: Literal["ignore", "refuse"] = Field(
+        default="ignore",
+        description="what becomes of fields of OpenAI's requests that nobody here knows; those that are ignored are "
+        "named in X-Ignored-Fields",
+    )
     heartbeat_s: Seconds = Field(default=15.0, description="longest silence of an event stream")
     shutdown_grace_s: Seconds = Field(default=30.0, description="how long running tasks may go on after SIGTERM")
     limits: LimitSettings = LimitSettings()
@@ -164,8 +169,24 @@ class HistorySettings(Frozen):
     )
 
 
+class ResponsesSettings(Frozen):
+    """How many of the responses that `/v1/responses` made are kept, to be read again and gone on from."""
+
+    ttl_s: Seconds = Field(default=86_400.0, description="after the last use of each")
+    limit: int = Field(default=10_000, ge=1, description="responses; the least recently used one goes first")
+    max_bytes: int = Field(
+        default=256 * 2**20,
+        ge=1024,
+        description="of all, with what was said before them; the same goes first",
+    )
+    conversation_bytes: int = Field(
+        default=4 * 2**20, ge=1024, description="of one conversation; a response that makes it larger is not kept"
+    )
+
+
 class RetentionSettings(Frozen):
-    """A file in which kept tasks survive the host. It holds what models said: treat it as you treat them."""
+    """A file in which kept tasks and responses survive the host. It holds what models said: treat it as you treat
+    them."""
 
     file: Path | None = Field(default=None, description="an SQLite file of this host's own; none by default")
     max_bytes: int = Field(default=256 * 2**20, ge=2**20, description="events it may hold; the oldest tasks go first")
@@ -179,4 +200,5 @@ class HostSettings(OrchestratorSettings):
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
     history: HistorySettings = HistorySettings()
+    responses: ResponsesSettings = ResponsesSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -228,11 +228,12 @@ class PoolSettings(Frozen):
     tool_parser: CallsBy = Field(
         default="auto",
         description="how models write the tool calls that the chat template teaches them; `auto`: told from the "
-        "template, `hermes` where it shows no sign of any; `none`: calls stay text",
+        "template; `none`: calls stay text; the names are in docs/tool-calls.md",
     )
     reasoning_parser: ThoughtsBy = Field(
         default="none",
-        description="`think`: what stands between <think> and </think> before an answer is thought",
+        description="the marks of thoughts in the text: `think` is <think>…</think> before an answer; `auto`: told "
+        "from the template; the names are in docs/tool-calls.md",
     )
     embeddings: EmbeddingSettings = Field(
         default=EmbeddingSettings(), description="how models are asked for embeddings"

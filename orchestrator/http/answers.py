@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -17,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from adapter_api import End, Error, InferResponse, Output, TokenEvent
 from orchestrator.config import ServerSettings
-from orchestrator.http.presence import WhileThere, is_gone
+from orchestrator.http.heartbeats import Heartbeats
+from orchestrator.http.presence import WhileThere
 from orchestrator.http.problems import headers_of, status_of
 from orchestrator.http.sse import HEARTBEAT
 
@@ -51,16 +51,16 @@ class StreamingAnswer(Response):
         self.status_code = 200
         self.background = None
         self.body = b""
-        more = (headers or {}).items()
-        self.raw_headers = [*_HEAD, *((name.lower().encode(), value.encode()) for name, value in more)]
+        self.raw_headers = [*_HEAD]
+        for name, value in (headers or {}).items():
+            self.raw_headers.append((name.lower().encode(), value.encode()))
         self._batches = batches
         self._close = close
         self._heartbeat_s = settings.heartbeat_s
         self._started = False
         self._ended = False
         self._path = ""
-        self._last_sent = perf_counter()
-        self._turn = asyncio.Lock()
+        self._heartbeats: Heartbeats | None = None
 
     @abstractmethod
     def encode(self, batch: list[Any]) -> bytes:
@@ -80,13 +80,20 @@ class StreamingAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._path = scope["path"]
         try:
-            with WhileThere(receive, partial(self._watch, send)):
-                if self.starts_at_once:
-                    await self.start(send)
-                await self._pump(send)
-        finally:
+            with WhileThere(receive) as there:
+                beats = self._heartbeats = Heartbeats(self._heartbeat_s, partial(self._beat, send), there.fail)
+                try:
+                    if self.starts_at_once:
+                        await self.start(send)
+                    await self._pump(send)
+                finally:
+                    beats.stop()
+        except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._close()
+            raise
+        # Cut short, that is by the client, or ended: nobody cancels this task meanwhile but who stops the server.
+        await self._close()
 
     async def start(self, send: Send) -> None:
         """Send the head, if that was not done yet."""
@@ -116,14 +123,26 @@ class StreamingAnswer(Response):
                 self._ended = self.is_last(batch)
                 await self._send(send, frames)
         if not self._ended:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            self._ended = True
+            await self._send(send, b"")
 
     async def _send(self, send: Send, body: bytes) -> None:
-        async with self._turn:
+        beats = self._heartbeats
+        assert beats is not None
+        if beats.beating is not None:
+            await beats.sent()
+        beats.busy = True
+        try:
             if not self._started:
                 await self.start(send)
             await send({"type": "http.response.body", "body": body, "more_body": not self._ended})
-            self._last_sent = perf_counter()
+        finally:
+            beats.busy, beats.since = False, perf_counter()
+
+    async def _beat(self, send: Send) -> None:
+        if not self._started:
+            await self.start(send)
+        await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
 
     async def _refuse(self, send: Send, error: Error, body: dict[str, Any]) -> None:
         self._started = True
@@ -131,21 +150,6 @@ class StreamingAnswer(Response):
         answer = Response(msgspec.json.encode(body), status, headers_of(error, self._path), "application/json")
         await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
-
-    async def _watch(self, send: Send, receive: Receive) -> None:
-        """Fill silence, until the reader is gone."""
-        while True:
-            silence_s = 0.0 if self._turn.locked() else perf_counter() - self._last_sent
-            try:
-                async with asyncio.timeout(self._heartbeat_s - silence_s):
-                    if await is_gone(receive):
-                        return
-            except TimeoutError:
-                pass
-            else:
-                continue
-            if not self._turn.locked() and perf_counter() - self._last_sent >= self._heartbeat_s:
-                await self._send(send, HEARTBEAT)
 
 
 async def gather(receive: Receive, batches: Batches) -> list[TokenEvent]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -31,6 +32,7 @@ from orchestrator.http import (
     responses,
     tasks,
 )
+from orchestrator.http.bugs import Bugs
 from orchestrator.http.direct import DirectRoutes, Handler
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
@@ -77,6 +79,7 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> ASGIApp:
     app = SessionHeaders(app, (AFFINITY,) if named is None else (named, AFFINITY))
     app = _LetIn(app, service)
     app = BodyLimits(app, service.settings.limits, service.pending)
+    app = Bugs(app, _on_bug)
     if service.settings.cors_origins:
         app = CORSMiddleware(
             app,
@@ -88,13 +91,14 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> ASGIApp:
                 "X-Job-Id",
                 "X-Queue-Position",
                 "X-Predicted-Start-Ms",
+                "X-Ignored-Fields",
                 "Retry-After",
                 "x-should-retry",
                 "Inference-Header-Content-Length",  # without it no page can tell JSON from tensors
             ],
             allow_private_network=True,  # a page from elsewhere asks whether it may call a machine of this network
         )
-    return RequestIds(app, _on_bug)
+    return RequestIds(app)
 
 
 def _faces(service: Service, routers: Sequence[APIRouter], handlers: Mapping[type[Exception], Handler]) -> FastAPI:
@@ -164,7 +168,7 @@ async def _on_http_error(request: Request, exc: Exception) -> Response:
     status = exc.status_code if isinstance(exc, HTTPException) else 400
     path, headers = request.scope["path"], dict(getattr(exc, "headers", None) or {})
     if status == 404:
-        hint = "leave out the slash at its end, or look at /docs" if path.endswith("/") else "/docs lists what there is"
+        hint = _hint(request)
         refused = Refused("not_found", f"there is nothing at {path}; {hint}")
     elif status == 405:
         allowed = _methods_of(request) | set(filter(None, headers.get("Allow", "").split(", ")))
@@ -177,6 +181,21 @@ async def _on_http_error(request: Request, exc: Exception) -> Response:
     answer = problems.answer(request, refused.error)
     answer.headers.update(headers)  # which methods it does take, for one
     return answer
+
+
+def _hint(request: Request) -> str:
+    """Return what may have been meant by a path that there is not."""
+    # As it was sent: what begins with two slashes is an address without its scheme to others.
+    sent = request.scope.get("raw_path", b"").decode("latin-1") or request.scope["path"]
+    if sent.endswith("/"):
+        return "leave out the slash at its end, or look at /docs"
+    path = re.sub("/{2,}", "/", sent)
+    likely = [path, path.removeprefix("/v1"), f"/v1{path}", re.sub("^/openai", "", path)]
+    routes = request.app.state.routes
+    for each in likely:
+        if each != sent and any("{" not in route.path and route.path == each for route in routes):
+            return f"{each} may be meant: look at the client's base URL, which ends in /v1 for OpenAI's"
+    return "/docs lists what there is"
 
 
 def _methods_of(request: Request) -> set[str]:

@@ -15,6 +15,7 @@ from adapter_api import InvalidRequest, Unsupported
 from adapter_api.bounds import MAX_NAME, MAX_TIMEOUT_S
 from adapter_kit.openai.formats import is_empty
 from orchestrator.http import bodies
+from orchestrator.http.guard import Client
 from orchestrator.http.presence import WhileThere
 from orchestrator.http.reading import trace_of
 from orchestrator.http.service import client_of, read_json, service_of
@@ -32,6 +33,13 @@ _IGNORED = frozenset({
 })  # fmt: skip
 """Said about the caller, or about how something is done, and not about the answer."""
 
+_REFUSED = frozenset({
+    "prompt", "messages", "instruction", "input_type", "prompt_name", "chat_template", "chat_template_kwargs",
+    "truncate", "truncate_prompt_tokens", "truncation_side", "embed_dtype", "endianness", "normalize", "use_activation",
+    "mm_processor_kwargs", "softmax", "pooling_task",
+})  # fmt: skip
+"""Fields of other servers' requests that change the vectors."""
+
 Format = Literal["float", "base64"]
 
 
@@ -40,6 +48,8 @@ class Asked(msgspec.Struct, frozen=True):
 
     request: EmbeddingRequest
     format: Format
+    ignored: tuple[str, ...]
+    """Fields that nobody knows."""
 
 
 @router.post("/v1/embeddings", openapi_extra=bodies.EMBEDDING)
@@ -48,20 +58,25 @@ async def embeddings(request: Request) -> Response:
     service, client = service_of(request), client_of(request)
     client.count_request()
     asked = await read_json(request, lambda fields: parse(fields, request.headers))
+    told = service.unknown_fields.headers(asked.ignored)
     client.require_model(asked.request.model)
-    found = await _embed_unless_gone(request, asked.request, client.name)
+    found = await _embed_unless_gone(request, asked.request, client)
     if found is None:
         return Response(status_code=499)  # the client is gone; nobody reads this
     size = sum(map(len, found.vectors))
     body = await service.beside(lambda: _body(asked, found), size)
-    return Response(body, media_type="application/json")
+    return Response(body, headers=told, media_type="application/json")
 
 
 def parse(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a request asks for; raises `InvalidRequest` or `Unsupported`."""
-    for name, value in fields.items():
-        if name not in _TAKEN and name not in _IGNORED and value is not None and not is_empty(value):
-            raise Unsupported(f"{name!r} is not supported here; leave it out")
+    ignored = [
+        name
+        for name, value in fields.items()
+        if name not in _TAKEN and name not in _IGNORED and value is not None and not is_empty(value)
+    ]
+    if refused := next((name for name in ignored if name in _REFUSED), None):
+        raise Unsupported(f"{refused!r} is not supported here; leave it out")
     model = fields.get("model")
     if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME:
         raise InvalidRequest(f"'model' must be a name of at most {MAX_NAME} characters")
@@ -79,7 +94,7 @@ def parse(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
         session_id=session.get(),
         trace=trace_of(headers),
     )  # fmt: skip
-    return Asked(request, form or "float")
+    return Asked(request, form or "float", tuple(ignored))
 
 
 def _texts(given: Any) -> tuple[str, ...]:
@@ -103,10 +118,13 @@ def _texts(given: Any) -> tuple[str, ...]:
     return tuple(texts)
 
 
-async def _embed_unless_gone(request: Request, asked: EmbeddingRequest, owner: str | None) -> EmbeddingAnswer | None:
+async def _embed_unless_gone(request: Request, asked: EmbeddingRequest, client: Client) -> EmbeddingAnswer | None:
+    def count(inferences: int) -> None:
+        client.count_more(inferences - 1, "inferences")  # one was counted before anybody looked at the request
+
     found: EmbeddingAnswer | None = None
     with WhileThere(request.receive):
-        found = await service_of(request).orchestrator.embed(asked, owner=owner)
+        found = await service_of(request).orchestrator.embed(asked, owner=client.name, count=count)
     return found
 
 

@@ -92,22 +92,23 @@ class Client:
         if self._requests is not None:
             self._requests.take(1)
 
-    def count_more(self, tasks: int) -> None:
-        """Count further tasks of a request that was counted: all of them, or none; raises `Refused`."""
+    def count_more(self, tasks: int, what: str = "answers") -> None:
+        """Count further tasks of a request that was counted: all of them, or none; raises `Refused`, which says `what`
+        they are."""
         bucket = self._requests
         if bucket is None or not tasks:
             return
         if tasks >= bucket.most:
             raise Refused(
                 "rate_limited",
-                f"this asks for {tasks + 1} answers, each of which counts as a request, and this API key has "
+                f"this asks for {tasks + 1} {what}, each of which counts as a request, and this API key has "
                 f"{bucket.most} per minute; ask for less at a time",
             )
         if bucket.wait_s(tasks) > 0:
             # Whoever comes again is counted again.
             raise Refused(
                 "rate_limited",
-                f"this asks for {tasks + 1} answers, each of which counts as a request, and this API key has less left "
+                f"this asks for {tasks + 1} {what}, each of which counts as a request, and this API key has less left "
                 "of its requests per minute; wait, or ask for less at a time",
                 retry_after_s=bucket.wait_s(tasks + 1),
             )

@@ -37,6 +37,8 @@ def props_of(request: Request, named: Named) -> ModelProps | None:
     found = orchestrator.model_props(model)
     if version is not None and found and found[1].versions and version not in found[1].versions:
         raise ModelNotFound(f"model {model!r} has no version {version!r}; there are {', '.join(found[1].versions)}")
+    if version is not None:  # which another pool may have
+        found = orchestrator.model_props(model, version) or found
     return found[1] if found else None
 
 

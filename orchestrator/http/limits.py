@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.config import LimitSettings
 from orchestrator.http import problems
 from orchestrator.http.pending import Pending, Share
-from orchestrator.http.problems import Refused
+from orchestrator.http.presence import EXTENSION, Presence
+from orchestrator.http.problems import RETRY_AFTER_S, Refused
 from orchestrator.http.reading import require_size, whole_number
 
 MAX_HEADERS = 256
 """Each look at one goes through all of them."""
+ONE_TOO_MANY = "one_too_many"
+"""In the state of a request that came while as many as may be were there; set by the server."""
+_TOO_MANY = Refused(
+    "overloaded",
+    "as many connections are open as may be (server.limits.max_connections); try again later",
+    retry_after_s=RETRY_AFTER_S,
+)
 
 
 class BodyLimits:
@@ -35,39 +42,56 @@ class BodyLimits:
             refused = Refused("headers_too_many", f"the request has more than {MAX_HEADERS} headers")
             await problems.answer(HTTPConnection(scope), refused.error)(scope, receive, send)
             return
+        if ONE_TOO_MANY in scope.get("state", {}):
+            await problems.answer(HTTPConnection(scope), _TOO_MANY.error)(scope, receive, send)
+            return
         share = Share(self._pending)
-        scope = {**scope, "state": {**scope.get("state", {}), "share": share}}
-        declared = Headers(scope=scope).get("content-length")
+        scope.setdefault("state", {})["share"] = share
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        presence = scope.get("extensions", {}).get(EXTENSION, {}).get("client")
         try:
-            await self._app(scope, _Bounded(receive, self._settings, share, declared), send)
+            await self._app(scope, _Bounded(receive, self._settings, share, declared, presence), send)
         finally:
             share.release()
 
 
 class _Bounded:
-    def __init__(self, receive: Receive, settings: LimitSettings, share: Share, declared: str | None) -> None:
+    def __init__(
+        self, receive: Receive, settings: LimitSettings, share: Share, declared: bytes, presence: Presence | None
+    ) -> None:
         self._receive = receive
+        self._presence = presence
         self._settings = settings
         self._share = share
-        self._declared = whole_number(declared or "") or 0
+        self._declared = whole_number(declared.decode("latin-1")) or 0
         self._got = 0
         self._complete = False
         self._deadline = perf_counter() + settings.body_timeout_s
+
+    @property
+    def presence(self) -> Presence | None:
+        """What tells when the client leaves; not before its body has come whole, which somebody has to wait for."""
+        return self._presence if self._complete else None
 
     async def __call__(self) -> Message:
         if self._complete:
             return await self._receive()
         require_size(self._declared, self._settings.max_body_bytes)
-        try:
-            async with asyncio.timeout(max(0.0, self._deadline - perf_counter())):
-                message = await self._receive()
-        except TimeoutError:
-            raise Refused(
-                "request_timeout", f"the request's body did not arrive within {self._settings.body_timeout_s:g} s"
-            ) from None
+        message = await self._next()
         size = len(message.get("body", b""))
         self._got += size
         self._complete = not message.get("more_body", False)
         require_size(self._got, self._settings.max_body_bytes)
         self._share.take(size)
         return message
+
+    async def _next(self) -> Message:
+        if self._presence is not None and self._presence.has_message:  # as nearly always: most bodies are small
+            return await self._receive()
+        try:
+            async with asyncio.timeout(max(0.0, self._deadline - perf_counter())):
+                return await self._receive()
+        except TimeoutError:
+            raise Refused(
+                "request_timeout", f"the request's body did not arrive within {self._settings.body_timeout_s:g} s"
+            ) from None

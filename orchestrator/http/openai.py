@@ -8,10 +8,10 @@ from contextlib import aclosing
 from typing import Any, cast
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from adapter_api import Capability, End, Error, ModelNotFound, ModelProps, Reasoning, TokenEvent
+from adapter_api import Capability, End, Error, InvalidRequest, ModelNotFound, ModelProps, Reasoning, TokenEvent
 from adapter_api.bounds import MAX_PROMPT_TOKENS
 from orchestrator.http import bodies
 from orchestrator.http.answers import gather
@@ -20,6 +20,7 @@ from orchestrator.http.openai_choices import Choices, accept_all, usage_of_all
 from orchestrator.http.openai_chunks import ID_PREFIX, Chunks
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
 from orchestrator.http.problems import answer
+from orchestrator.http.request_ids import sent_with
 from orchestrator.http.service import client_of, read_json, service_of, share_of
 from orchestrator.http.version import own_version
 
@@ -27,6 +28,8 @@ router = APIRouter(tags=["OpenAI-compatible"])
 
 _SINCE = int(time.time())
 """What is said of models, whose own age nobody knows."""
+_NOT_TOLD = {"service_tier": None, "system_fingerprint": None}
+"""What clients look for in an answer, and no engine's is known here."""
 _OBJECT = {"chat": "chat.completion", "text": "text_completion"}
 
 
@@ -50,6 +53,8 @@ async def models(request: Request) -> Response:
 @router.get("/v1/models/{model:path}")
 async def model(request: Request, model: str) -> Response:
     """Describe one model."""
+    if not model:
+        raise HTTPException(404)
     orchestrator = service_of(request).orchestrator
     listed = client_of(request).may_use(model) and model in orchestrator.models()
     may_be_there = client_of(request).may_use(model) and orchestrator.may_have(model)
@@ -77,13 +82,19 @@ async def _complete(
     client.count_request()
     numbers = MAX_PROMPT_TOKENS if kind == "text" else 0
     asked = await read_json(request, lambda fields: parse(fields, request.headers), numbers=numbers)
+    if not asked.names_model:
+        asked = asked.of_model(_only_model(request))
+    told = service.unknown_fields.headers(asked.ignored)
+    name = ID_PREFIX[kind] + (sent_with(request) or asked.request_id or asked.task.job_id)
     accepted = await accept_all(service, asked.tasks, client, history=asked.history, share=share_of(request))
     if asked.stream:
-        return Chunks(kind, asked, accepted, service.settings)
-    return await _whole(request, kind, asked, accepted)
+        return Chunks(kind, name, asked, accepted, service.settings, told)
+    return await _whole(request, kind, name, asked, accepted, told)
 
 
-async def _whole(request: Request, kind: Kind, asked: Asked, accepted: Choices) -> Response:
+async def _whole(
+    request: Request, kind: Kind, name: str, asked: Asked, accepted: Choices, told: Mapping[str, str]
+) -> Response:
     events: list[list[TokenEvent]] = [[] for _ in asked.tasks]
 
     async def sorted_batches() -> AsyncIterator[list[TokenEvent]]:
@@ -114,18 +125,33 @@ async def _whole(request: Request, kind: Kind, asked: Asked, accepted: Choices) 
         for index, (each, end) in enumerate(zip(events, ends, strict=True))
     ]  # fmt: skip
     body: dict[str, Any] = {
-        "id": ID_PREFIX[kind] + task.job_id, "object": _OBJECT[kind], "created": int(time.time()),
+        "id": name, "object": _OBJECT[kind], "created": int(time.time()),
         "model": task.model, "choices": choices, "usage": usage_of(usage_of_all([end.usage for end in ends], asked.n)),
+        **_NOT_TOLD,
     }  # fmt: skip
     if task.return_token_ids:
-        told = list(map(ids_of, events))
-        for choice, (prompt, output) in zip(choices, told, strict=True):
+        ids = list(map(ids_of, events))
+        for choice, (prompt, output) in zip(choices, ids, strict=True):
             choice["token_ids"] = output
             if kind == "text":
                 choice["prompt_token_ids"] = prompt
         if kind == "chat":
-            body["prompt_token_ids"] = told[0][0]
-    return Response(msgspec.json.encode(body), headers=accepted.headers, media_type="application/json")
+            body["prompt_token_ids"] = ids[0][0]
+    headers = {**accepted.headers, **told}
+    return Response(msgspec.json.encode(body), headers=headers, media_type="application/json")
+
+
+def _only_model(request: Request) -> str:
+    """Return the one model that writes text here; raises `InvalidRequest` where the client has to choose."""
+    orchestrator, client = service_of(request).orchestrator, client_of(request)
+    able = [
+        name
+        for name in orchestrator.models()
+        if client.may_use(name) and _is_served_here(orchestrator.offer(name)) is not False
+    ]
+    if len(able) != 1:
+        raise InvalidRequest("'model' is missing: name one of those that GET /v1/models lists")
+    return able[0]
 
 
 def _is_served_here(found: ModelProps | None) -> bool | None:
@@ -142,6 +168,8 @@ def _model(name: str, request: Request) -> dict[str, Any]:
     able = {"capabilities": sorted(told.capabilities), "uncertain": sorted(told.uncertain)} if told else {}
     return {
         "id": name, "object": "model", "created": _SINCE, "owned_by": "worker-adapter",
+        # As vLLM's server has it, for programs that fit their prompts by it: nothing here is finer than a key's `models`.
+        "root": name, "parent": None, "max_model_len": told.max_tokens if told else None, "permission": [],
         "ready": orchestrator.model_is_ready(name), **able,
     }  # fmt: skip
 

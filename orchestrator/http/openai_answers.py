@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from adapter_kit.openai.answers import (
     Kind,
+    end_of,
     finish_reason_of,
     ids_of,
     logprobs_of,
-    more_of,
     no_piece,
     piece_of_text,
     piece_of_thought,
@@ -17,6 +17,6 @@ from adapter_kit.openai.answers import (
 )
 
 __all__ = [
-    "Kind", "finish_reason_of", "ids_of", "logprobs_of", "more_of", "no_piece", "piece_of_text", "piece_of_thought",
+    "Kind", "end_of", "finish_reason_of", "ids_of", "logprobs_of", "no_piece", "piece_of_text", "piece_of_thought",
     "piece_of_tool_call", "usage_of", "whole_choice",
 ]  # fmt: skip

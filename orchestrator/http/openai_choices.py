@@ -1,80 +1,136 @@
-"""The tasks of one request that asks for several answers: several prompts, or `n` of each. They run side by side, are
-one answer to the client, and end together."""
+"""The tasks of one request that asks for several answers: several prompts, or `n` of each. They run side by side, as
+many of them as there is room for, are one answer to the client, and end together."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from time import perf_counter
 from typing import Any, cast
 
 import anyio
 
-from adapter_api import Error, TaskRequest, TokenEvent, Usage
+from adapter_api import (
+    AdapterError,
+    DeadlineExceeded,
+    Error,
+    Output,
+    Overloaded,
+    TaskRequest,
+    TokenEvent,
+    Usage,
+    new_job_id,
+)
 from orchestrator.http.answers import Batches
 from orchestrator.http.guard import Client
 from orchestrator.http.pending import Share
 from orchestrator.http.service import AcceptedTask, Service
 from orchestrator.pools.prompts import Prompts
 
+Accept = Callable[[TaskRequest], Awaitable[AcceptedTask]]
+_Ready = asyncio.Queue[tuple[int, list[TokenEvent] | BaseException | None]]
+
 
 async def accept_all(
     service: Service, tasks: Sequence[TaskRequest], client: Client, *, history: bool, share: Share
 ) -> Choices:
-    """Take the tasks of one request in: all, or none; raises as `Service.accept` does."""
+    """Take the tasks of one request in, as many as there is room for: the others follow as these end. Raises as
+    `Service.accept` does, when not even one is taken in or any of them is refused for another reason."""
     client.count_more(len(tasks) - 1)  # one was counted before anybody looked at the request
-    prompts = Prompts(tasks[0], share)
-    taken: list[AcceptedTask] = []
+    # The answers to one conversation differ in nothing that a template sees.
+    prompts = Prompts(tasks[0], share) if len(tasks) > 1 and tasks[0].messages is not None else None
+
+    async def accept(task: TaskRequest) -> AcceptedTask:
+        return await service.accept(task, client, history=history, share=share, prompts=prompts)
+
+    choices = Choices(tasks, accept)
     try:
-        for task in tasks:
-            # The answers to one conversation differ in nothing that a template sees.
-            same = prompts if len(tasks) > 1 and task.messages is not None else None
-            taken.append(await service.accept(task, client, history=history, share=share, prompts=same))
+        await choices.begin()
     except BaseException:
         with anyio.CancelScope(shield=True):
-            await Choices(taken).close()
+            await choices.close()
         raise
-    return Choices(taken)
+    return choices
 
 
 class Choices:
-    """Tasks that have their places. Read `batches`, each of them the choice `index`'s, and call `close`, whatever
-    happens."""
+    """Tasks of which some have their places. Read `batches`, each of them the choice `index`'s, and call `close`,
+    whatever happens."""
 
-    def __init__(self, tasks: Sequence[AcceptedTask]) -> None:
-        self.tasks = tasks
+    def __init__(self, tasks: Sequence[TaskRequest], accept: Accept) -> None:
         self.index = 0
+        self._tasks = tasks
+        self._accept = accept
+        self._began = perf_counter()
+        self._taken: dict[int, AcceptedTask] = {}
+        self._left = deque(range(len(tasks)))
+        """Those that had no room yet, or lost it again."""
+        self._driven_out: list[AcceptedTask] = []
+
+    async def begin(self) -> None:
+        """Take in the first, and as many of the others as there is room for."""
+        await self._take_in(self._tasks[0])
+        try:
+            while self._left:
+                await self._take_in(self._tasks[self._left[0]])
+        except Overloaded:
+            return
 
     @property
     def headers(self) -> dict[str, str]:
         """Of the first of them."""
-        return self.tasks[0].headers
+        return self._taken[0].headers
 
     @property
     def batches(self) -> Batches:
         """The events of all, as they come; after an error, nothing more of any."""
-        return self.tasks[0].batches if len(self.tasks) == 1 else self._merged()
+        return self._taken[0].batches if len(self._tasks) == 1 else self._merged()
 
     async def close(self) -> None:
         """Close each of them."""
-        for task in self.tasks:
+        for task in (*self._taken.values(), *self._driven_out):
             await task.close()
 
     async def _merged(self) -> AsyncIterator[list[TokenEvent]]:
         # One batch at a time: while nobody reads this, nothing is read from the engines either.
-        ready: asyncio.Queue[tuple[int, list[TokenEvent] | BaseException | None]] = asyncio.Queue(1)
-        readers = [asyncio.create_task(_read(index, task, ready)) for index, task in enumerate(self.tasks)]
+        ready: _Ready = asyncio.Queue(1)
+        readers: list[asyncio.Task[None]] = []
+        running: set[int] = set()
+        shown: set[int] = set()
+
+        def read(places: Iterable[int]) -> None:
+            for place in places:
+                running.add(place)
+                readers.append(asyncio.create_task(_read(place, self._taken[place], ready)))
+
         try:
-            left = len(readers)
-            while left:
-                self.index, batch = await ready.get()
+            read(list(self._taken))
+            while running:
+                place, batch = await ready.get()
                 if batch is None:
-                    left -= 1
+                    running.discard(place)
+                    # Who was driven out makes no room: it waits for one that ended.
+                    if self._left and (place in self._taken or not running):
+                        try:
+                            read(await self._follow(alone=not running))
+                        except AdapterError as exc:
+                            self.index = self._left[0]
+                            yield [Error.from_exception(exc)]
+                            return
                     continue
                 if isinstance(batch, BaseException):
                     raise batch
+                if any(isinstance(event, Output) for event in batch):
+                    shown.add(place)
+                last = batch[-1]
+                if _has_no_room(last) and place not in shown and running != {place}:
+                    self._drive_out(place)
+                    continue
+                self.index = place
                 yield batch
-                if isinstance(batch[-1], Error):
+                if isinstance(last, Error):
                     return
         finally:
             for reader in readers:
@@ -84,10 +140,37 @@ class Choices:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait(readers)
 
+    async def _follow(self, *, alone: bool) -> list[int]:
+        """Take in one in the place of one that ended, and another one to see whether there is more room by now."""
+        taken: list[int] = []
+        for _ in range(min(2, len(self._left))):
+            place = self._left[0]
+            # By another name, for those that were driven out had theirs; its time counts from the request's arrival.
+            changes: dict[str, Any] = {"job_id": new_job_id()}
+            task = self._tasks[place]
+            if task.timeout_s is not None:
+                changes["timeout_s"] = task.timeout_s - (perf_counter() - self._began)
+                if changes["timeout_s"] <= 0:
+                    raise DeadlineExceeded(f"the answers did not end within {task.timeout_s:g} s", stage="total")
+            try:
+                await self._take_in(task.model_copy(update=changes))
+            except Overloaded:
+                if alone and not taken:
+                    raise
+                break
+            taken.append(place)
+        return taken
 
-async def _read(
-    index: int, task: AcceptedTask, ready: asyncio.Queue[tuple[int, list[TokenEvent] | BaseException | None]]
-) -> None:
+    async def _take_in(self, task: TaskRequest) -> None:
+        self._taken[self._left[0]] = await self._accept(task)
+        self._left.popleft()
+
+    def _drive_out(self, place: int) -> None:
+        self._driven_out.append(self._taken.pop(place))
+        self._left.append(place)
+
+
+async def _read(index: int, task: AcceptedTask, ready: _Ready) -> None:
     last: BaseException | None = None
     try:
         async with aclosing(cast(Any, task.batches)) as batches:
@@ -96,6 +179,10 @@ async def _read(
     except Exception as exc:
         last = exc
     await ready.put((index, last))
+
+
+def _has_no_room(event: TokenEvent) -> bool:
+    return isinstance(event, Error) and event.code == Overloaded.code
 
 
 def usage_of_all(usages: Sequence[Usage], n: int) -> Usage:

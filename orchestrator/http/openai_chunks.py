@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -24,9 +25,9 @@ from orchestrator.config import ServerSettings
 from orchestrator.http.answers import StreamingAnswer
 from orchestrator.http.openai_answers import (
     Kind,
+    end_of,
     finish_reason_of,
     logprobs_of,
-    more_of,
     no_piece,
     piece_of_text,
     piece_of_thought,
@@ -46,13 +47,21 @@ class Chunks(StreamingAnswer):
 
     starts_at_once = False
 
-    def __init__(self, kind: Kind, asked: Asked, accepted: Choices, settings: ServerSettings) -> None:
-        super().__init__(accepted.batches, accepted.close, settings, accepted.headers)
+    def __init__(
+        self,
+        kind: Kind,
+        name: str,
+        asked: Asked,
+        accepted: Choices,
+        settings: ServerSettings,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(accepted.batches, accepted.close, settings, {**accepted.headers, **headers})
         self._include_usage = asked.include_usage
         self._accepted = accepted
         self._n = asked.n
         self._head = {
-            "id": ID_PREFIX[kind] + asked.task.job_id,
+            "id": name,
             "object": "chat.completion.chunk" if kind == "chat" else "text_completion",
             "created": int(time.time()),
             "model": asked.task.model,
@@ -228,7 +237,9 @@ class ChoiceChunks:
                 if beside is not None:
                     beside.take(event)
                 reason = finish_reason_of(event, calls=self._calls)
-                frames.append(self._chunk(no_piece(self._kind) | more_of(event), reason))
+                # A text also here, as at vLLM's server: programs add up what each chunk has.
+                piece = no_piece(self._kind) if self._calls else piece_of_text(self._kind, "")
+                frames.append(self._chunk(piece | end_of(event), reason))
             elif beside is not None:
                 beside.take(event)
         return frames

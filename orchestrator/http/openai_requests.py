@@ -12,6 +12,7 @@ import msgspec
 
 from adapter_api import InvalidRequest, TaskRequest, Unsupported, new_job_id
 from adapter_kit.openai import requests
+from adapter_kit.openai.lax import as_meant, whole
 from adapter_kit.openai.requests import (
     CHAT,
     COMPLETION,
@@ -36,6 +37,8 @@ SAME = (*requests.SAME, *_OURS)
 
 _OWN_OF_COMPLETIONS = ("n", "best_of", "echo", "return_token_ids")
 """Fields that this host does itself, whatever the engine: several tasks of one request, the prompt before its text."""
+_NO_MODEL = "\0"
+_LONGEST_ID = 256
 _PROMPTS = ("prompt", "prompt_token_ids")
 MAX_CHOICES = 128
 """Answers to one request, as many as OpenAI's API gives."""
@@ -54,6 +57,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     echo: bool
     reasoning: bool
     """Whether thoughts are shown."""
+    ignored: tuple[str, ...]
+    """Fields that nobody knows."""
+    names_model: bool
+    """Whether it says which model; if not, `of_model` has to."""
+    request_id: str | None
+    """What the client calls it."""
 
     @property
     def role(self) -> str:
@@ -67,22 +76,33 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         """The first of them, which the answer has its id from."""
         return self.tasks[0]
 
+    def of_model(self, name: str) -> Asked:
+        """Return the same, asked of a model."""
+        tasks = tuple(task.model_copy(update={"model": name}) for task in self.tasks)
+        return msgspec.structs.replace(self, tasks=tasks, names_model=True)
+
 
 def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    common = common_fields(fields, headers, CHAT | {"n", "include_reasoning", "return_token_ids"})
-    return _asked([{**common, **chat_of(fields)}], fields)
+    fields = _with_model(as_meant(fields))
+    ignored: list[str] = []
+    common = common_fields(fields, headers, CHAT | {"n", "include_reasoning", "return_token_ids"}, ignored)
+    return _asked([{**common, **chat_of(fields, ignored)}], fields, ignored)
 
 
 def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
-    common = common_fields(fields, headers, COMPLETION | {*_OWN_OF_COMPLETIONS})
+    fields = _with_model(as_meant(fields, logprobs=whole))
+    ignored: list[str] = []
+    common = common_fields(fields, headers, COMPLETION | {*_OWN_OF_COMPLETIONS}, ignored)
     n, best = _count(fields, "n"), _count(fields, "best_of")
     if best not in (1, n):
         raise Unsupported("'best_of' is not supported here, unless it is 'n'; leave it out")
     if flag(fields, "echo") and fields.get("logprobs") is not None:
         raise Unsupported("'echo' with 'logprobs' is not supported here: the prompt's tokens have no scores")
     prompts = prompts_of(fields)
+    if "" in prompts:
+        raise InvalidRequest("'prompt' is empty: send at least one character")
     if flag(fields, "echo") and not isinstance(prompts[0], str):
         raise Unsupported("'echo' of token ids is not supported here, where nobody knows their text")
     _require_few(len(prompts) * n)
@@ -93,13 +113,18 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
         )
     first = completion_of({**fields, "prompt": prompts[0]})
     first = {name: value for name, value in first.items() if name not in ("prompt", "prompt_token_ids")}
-    return _asked([{**common, **first, **part_of_prompt(prompt)} for prompt in prompts], fields)
+    return _asked([{**common, **first, **part_of_prompt(prompt)} for prompt in prompts], fields, ignored)
 
 
-def common_fields(fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str]) -> dict[str, Any]:
-    """Return the parts of a task that every request may have; raises `Unsupported` for a field that nobody reads."""
-    task, engines = requests.common_of(fields, {*taken, *_OURS, "history"})
+def common_fields(
+    fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str], ignored: list[str]
+) -> dict[str, Any]:
+    """Return the parts of a task that every request may have; raises `Unsupported` for what nobody here can do.
+    `ignored` gets the names of fields that nobody knows."""
+    task, engines = requests.common_of(fields, {*taken, *_OURS, "history"}, ignored)
     task |= {name: fields[name] for name in _OURS if fields.get(name) is not None}
+    if task.get("session_id") == "":
+        del task["session_id"]  # none, says vLLM's server
     if isinstance(priority := task.get("priority"), int) and not isinstance(priority, bool):
         del task["priority"]  # a number orders an engine's own queue, and this host's line has two classes
     if engines:
@@ -108,10 +133,13 @@ def common_fields(fields: dict[str, Any], headers: Mapping[str, str], taken: fro
     return {**task, **trace_of(headers)}
 
 
-def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any]) -> Asked:
+def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[str]) -> Asked:
     n = _count(fields, "n")
     _require_few(len(prompts) * n)
-    include_usage = wants_usage(fields)
+    include_usage = wants_usage(fields, ignored)
+    request_id = fields.get("request_id")
+    if fields.get("stream_options") and not flag(fields, "stream"):
+        raise InvalidRequest("'stream_options' are for streams: leave them out, or say 'stream': true")
     if flag(fields, "return_token_ids"):
         prompts[0]["return_token_ids"] = True
     running_usage = flag(fields, "stream") and wants_running_usage(fields)
@@ -129,6 +157,9 @@ def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any]) -> Asked:
         history=history,
         echo=flag(fields, "echo"),
         reasoning=fields.get("include_reasoning") is None or flag(fields, "include_reasoning"),
+        ignored=tuple(ignored),
+        names_model=fields["model"] != _NO_MODEL,
+        request_id=request_id[:_LONGEST_ID] if isinstance(request_id, str) and request_id else None,
     )
 
 
@@ -147,6 +178,11 @@ def _choices(first: TaskRequest, prompts: list[dict[str, Any]], n: int) -> Itera
                 # Else all answers were the same. vLLM does likewise: v1/engine/parallel_sampling.py
                 changes["seed"] = (task.seed + number) % 2**63
             yield task.model_copy(update=changes) if changes else task
+
+
+def _with_model(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with something for a model, so that the rest can be looked at where none is named."""
+    return fields if fields.get("model") else {**fields, "model": _NO_MODEL}
 
 
 def _count(fields: Mapping[str, Any], name: str) -> int:

@@ -63,6 +63,13 @@ async def metrics(request: Request) -> Response:
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
+@router.get("/load")
+async def load(request: Request) -> Response:
+    """Return, as vLLM's server does, how many pieces of work wait or run."""
+    client_of(request).require_watch()
+    return _json({"server_load": service_of(request).orchestrator.load})
+
+
 @router.get("/v2/pools")
 async def pools(request: Request) -> Response:
     """Describe every pool and replica."""

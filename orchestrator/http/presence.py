@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Protocol, Self
 
 import anyio
 from starlette.types import Receive
 
 from orchestrator.http.problems import Refused
+
+EXTENSION = "worker_adapter.presence"
+"""Under this name in a scope's `extensions`, our own server gives the `Presence` of the request's `client`."""
+
+
+class Presence(Protocol):
+    """Knows whether a client is there, without anybody waiting for it to leave."""
+
+    @property
+    def has_message(self) -> bool:
+        """Whether something of the request is there to be received at once."""
+
+    def tell(self, on_gone: Callable[[], None]) -> None:
+        """Have `on_gone` called, once, when the client leaves; now, if it has left."""
+
+    def forget(self) -> None:
+        """Call nobody any more."""
 
 
 class WhileThere:
@@ -19,38 +36,49 @@ class WhileThere:
         with WhileThere(request.receive):
             response = await work()
 
-    A task of asyncio's in place of a group: each request has one of these, and errors of the block stay as they are.
+    The server tells when the client leaves, once the request has come whole. Where it does not, a task waits for that:
+    one of asyncio's in place of a group, so that errors of the block stay as they are.
 
     Args:
         receive: Tells when the client is gone.
-        watch: What finds that out by `receive`; returns when it is so.
     """
 
-    def __init__(self, receive: Receive, watch: Callable[[Receive], Coroutine[Any, Any, None]] | None = None) -> None:
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._watch = watch or until_gone
         self._scope = anyio.CancelScope()
         self._failure: Exception | None = None
+        self._presence: Presence | None = None
         self._watching: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
         self._scope.__enter__()
-        self._watching = asyncio.create_task(self._cancel_when_gone())
+        self._presence = getattr(self._receive, "presence", None)
+        if self._presence is not None:
+            self._presence.tell(self._scope.cancel)
+        else:
+            self._watching = asyncio.create_task(self._cancel_when_gone())
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        assert self._watching is not None
-        self._watching.cancel()
+        if self._presence is not None:
+            self._presence.forget()
+        if self._watching is not None:
+            self._watching.cancel()
         cancelled = bool(self._scope.__exit__(exc_type, exc, traceback))
         if self._failure is not None:
             raise self._failure
         return cancelled
 
+    def fail(self, exc: Exception) -> None:
+        """Cancel the block, and raise `exc` at its end."""
+        self._failure = exc
+        self._scope.cancel()
+
     async def _cancel_when_gone(self) -> None:
         try:
-            await self._watch(self._receive)
+            await until_gone(self._receive)
         except Exception as exc:  # a bug: it must not leave the client without an answer
             self._failure = exc
         self._scope.cancel()

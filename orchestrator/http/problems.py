@@ -125,13 +125,23 @@ def openai_body(error: Error) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": kind, "param": _param_in(error), "code": error.code}}
 
 
-_PARAM = re.compile(r"'([A-Za-z_][\w.]{0,63})'|invalid task: ([A-Za-z_][\w.]{0,63}):")
+_PARAM = re.compile(r"(?:invalid task: )?'([A-Za-z_][\w.]{0,63})'|invalid task: ([A-Za-z_][\w.]{0,63}):")
+
+
+_PARAM_OF_VLLM = re.compile(r"\(parameter=([A-Za-z_][\w.]{0,63})[,)]")
+"""Where vLLM tells it, in its server as in others'."""
 
 
 def _param_in(error: Error) -> str | None:
-    """Return the field at fault, which our messages begin with."""
-    found = _PARAM.match(error.message) if status_of(error.code) == 400 else None
-    return None if found is None else found[1] or found[2]
+    """Return the field at fault, which our messages begin with, or which an engine tells."""
+    if error.code == "model_not_found":
+        return "model"
+    if status_of(error.code) != 400:
+        return None
+    if (found := _PARAM.match(error.message)) is not None:
+        return found[1] or found[2]
+    named = _PARAM_OF_VLLM.search(error.message)
+    return named and named[1]
 
 
 def headers_of(error: Error, path: str = "") -> dict[str, str]:

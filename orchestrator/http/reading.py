@@ -16,7 +16,10 @@ from orchestrator.http.json_bounds import TEXTS_AND_LISTS, require_bounded
 from orchestrator.http.problems import Refused
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE = frozenset({b"traceparent", b"tracestate", b"baggage"})
 _MOST_DIGITS = 18
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Some shells begin every text with it: https://www.rfc-editor.org/rfc/rfc8259#section-8.1 lets it be ignored."""
 _ANY_ZLIB_HEADER = 32 + zlib.MAX_WBITS
 _ANY_RATIO_BYTES = 2**20
 _PIECE = 2**18
@@ -41,6 +44,7 @@ def parse_object(data: bytes, what: str = "the body", *, values: int = MAX_VALUE
 
 def parse_value(data: bytes, what: str, *, values: int = MAX_VALUES, numbers: int = 0) -> Any:
     """Return the JSON value that `data` is; raises like `parse_object`."""
+    data = data.removeprefix(_BYTE_ORDER_MARK)
     require_bounded(data, what, values=values + numbers)
     if numbers:
         require_bounded(data, what, values=values, depth=None, counted=TEXTS_AND_LISTS, noun="texts and lists")
@@ -54,10 +58,23 @@ def parse_value(data: bytes, what: str, *, values: int = MAX_VALUES, numbers: in
         raise InvalidRequest(f"{what} is not JSON: {exc}") from exc
 
 
-def require_coding(coding: str) -> None:
-    """Raise `InvalidRequest` when nobody here can unpack what `Content-Encoding` says, in lower case."""
-    if coding not in ("gzip", "deflate", "identity"):
+def coding_of(headers: Mapping[str, str]) -> str | None:
+    """Return how a body was packed, gzip or deflate; `None` when it was not.
+
+    Raises:
+        InvalidRequest: Nobody here can unpack what `Content-Encoding` says.
+    """
+    said = headers.get("content-encoding")
+    if said is None:
+        return None
+    codings = [coding for each in said.lower().split(",") if (coding := each.strip()) not in ("", "identity")]
+    if not codings:
+        return None
+    # https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.3
+    coding = codings[0].removeprefix("x-")
+    if len(codings) > 1 or coding not in ("gzip", "deflate"):
         raise InvalidRequest("Content-Encoding must be gzip, deflate or identity")
+    return coding
 
 
 def inflate(
@@ -67,7 +84,7 @@ def inflate(
 
     Args:
         body: What came.
-        coding: What `Content-Encoding` says, in lower case: gzip or deflate.
+        coding: gzip or deflate.
         limit: The most bytes of the result.
         ratio: How many times it may grow, beyond what is small anyway.
         take: Told the size of each piece before the next one is made; what it raises ends the work.
@@ -125,6 +142,8 @@ def trace_of(headers: Mapping[str, str]) -> dict[str, str]:
     What may come in several headers is one list (https://www.w3.org/TR/trace-context/#tracestate-header); a list
     that is too long, or no text, is ignored like a malformed `traceparent`.
     """
+    if isinstance(headers, Headers) and _TRACE.isdisjoint(dict(headers.raw)):
+        return {}
     found = {"traceparent": traceparent_of(headers)}
     for name, limit in (("tracestate", TRACESTATE_LIMIT), ("baggage", BAGGAGE_LIMIT)):
         each = headers.getlist(name) if isinstance(headers, Headers) else [headers.get(name, "")]

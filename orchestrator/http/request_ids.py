@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Awaitable
 
-from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.http.direct import Handler
 from orchestrator.observability.request_id import request_id
 
 HEADER = "X-Request-Id"
@@ -18,38 +16,35 @@ SANE = re.compile(r"[A-Za-z0-9._:/+=@,~-]{1,128}")
 """What may go into a log and a header: no space, no quote, no end of line."""
 
 
-class RequestIds:
-    """ASGI middleware, the outermost: refusals have an id too, and so has the answer to what broke, which `on_bug`
-    makes."""
+def sent_with(request: Request) -> str | None:
+    """Return the id that a request came with, if it is a sane one."""
+    sent = request.headers.get(HEADER, "")
+    return sent if SANE.fullmatch(sent) else None
 
-    def __init__(self, app: ASGIApp, on_bug: Handler) -> None:
+
+class RequestIds:
+    """ASGI middleware, the outermost: refusals have an id too, and so has the answer to what broke."""
+
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._on_bug = on_bug
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        asked = Headers(scope=scope).get(HEADER, "")
+        asked = next((value.decode("latin-1") for name, value in scope["headers"] if name == _HEADER), "")
         named = asked if SANE.fullmatch(asked) else os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = named
-        started = False
 
-        async def send_with_id(message: Message) -> None:
-            nonlocal started
+        def send_with_id(message: Message) -> Awaitable[None]:  # no coroutine of its own: each token comes by
             if message["type"] == "http.response.start":
-                started = True
                 headers = message["headers"]
-                if not any(name == _HEADER for name, _ in headers):
+                if _HEADER not in dict(headers):
                     message = {**message, "headers": [*headers, (_HEADER, named.encode())]}
-            await send(message)
+            return send(message)
 
         token = request_id.set(named)
         try:
             await self._app(scope, receive, send_with_id)
-        except Exception as exc:
-            if not started:
-                await (await self._on_bug(Request(scope), exc))(scope, receive, send_with_id)
-            raise  # the server's log has where it broke
         finally:
             request_id.reset(token)

@@ -15,8 +15,9 @@ from adapter_api import End, Error, InvalidRequest, TokenEvent
 from orchestrator.http import bodies
 from orchestrator.http.answers import StreamingAnswer, gather
 from orchestrator.http.problems import answer, openai_body
-from orchestrator.http.reading import whole_number
+from orchestrator.http.reading import coding_of, whole_number
 from orchestrator.http.responses_answer import ResponseAnswer
+from orchestrator.http.responses_items import items_in
 from orchestrator.http.responses_kept import PREFIX, items_named, require_response, response_before
 from orchestrator.http.responses_requests import AskedResponse, parse_response
 from orchestrator.http.service import AcceptedTask, Service, client_of, json_object, service_of, share_of
@@ -25,6 +26,9 @@ from orchestrator.http.sse import named_frame
 from orchestrator.sessions.responses import KeptResponse, Responses
 
 router = APIRouter(tags=["OpenAI-compatible"])
+
+_LISTED = 100
+"""Items of an input that are listed at a time, as OpenAI's API has it."""
 
 
 @router.post("/v1/responses", openapi_extra=bodies.RESPONSE)
@@ -39,6 +43,7 @@ async def create(request: Request) -> Response:
     asked = await service.beside(
         lambda: parse_response(fields, request.headers, past=past, named=named), _size_of(request)
     )
+    told = service.unknown_fields.headers(asked.ignored)
     task = asked.task
     if asked.store and task.session_id is None and session.get() is None:
         # Where its beginning is warm, if it is anywhere.
@@ -46,7 +51,7 @@ async def create(request: Request) -> Response:
         task = task.model_copy(update={"session_id": first})
     accepted = await service.accept(task, client, share=share_of(request))
     kept = service.responses.begin(client.name, PREFIX + task.job_id, asked.asked, before) if asked.store else None
-    writing = _Writing(service.responses, accepted, asked, kept)
+    writing = _Writing(service.responses, accepted, asked, kept, {**accepted.headers, **told})
     if asked.stream:
         return _Events(writing, service)
     return await _whole(request, writing)
@@ -59,6 +64,31 @@ async def retrieve(request: Request, response_id: str) -> Response:
         raise InvalidRequest("'stream' is not supported here: a response that is kept is read whole")
     kept = require_response(service_of(request).responses, client_of(request).name, response_id)
     return _json({**kept.body, "output": kept.items})
+
+
+@router.get("/v1/responses/{response_id}/input_items")
+async def input_items(request: Request, response_id: str) -> Response:
+    """List what a response that is kept was asked, without what was said before it; the newest first, unless `order` is
+    `asc`."""
+    kept = require_response(service_of(request).responses, client_of(request).name, response_id)
+    asked = request.query_params
+    limit, order, after = whole_number(asked.get("limit", "20")), asked.get("order", "desc"), asked.get("after")
+    if limit is None or not 1 <= limit <= _LISTED:
+        raise InvalidRequest(f"'limit' must be a whole number from 1 to {_LISTED}")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("'order' must be asc or desc")
+    items = items_in(kept.asked, response_id.removeprefix(PREFIX))
+    if order == "desc":
+        items.reverse()
+    ids = [item["id"] for item in items]
+    if after is not None and after not in ids:
+        raise InvalidRequest("'after' must be the id of an item of this list")
+    begin = 0 if after is None else ids.index(after) + 1
+    some = items[begin : begin + limit]
+    return _json({
+        "object": "list", "data": some, "has_more": begin + limit < len(items),
+        "first_id": some[0]["id"] if some else None, "last_id": some[-1]["id"] if some else None,
+    })  # fmt: skip
 
 
 @router.delete("/v1/responses/{response_id}")
@@ -88,9 +118,15 @@ class _Writing:
     """One response while it is written, and its place among those that are kept."""
 
     def __init__(
-        self, responses: Responses, accepted: AcceptedTask, asked: AskedResponse, kept: KeptResponse | None
+        self,
+        responses: Responses,
+        accepted: AcceptedTask,
+        asked: AskedResponse,
+        kept: KeptResponse | None,
+        headers: dict[str, str],
     ) -> None:
         self.accepted = accepted
+        self.headers = headers
         self.frames: list[bytes] = []
         self._responses = responses
         self._kept = kept
@@ -148,7 +184,7 @@ class _Events(StreamingAnswer):
     starts_at_once = False
 
     def __init__(self, writing: _Writing, service: Service) -> None:
-        super().__init__(writing.accepted.batches, writing.close, service.settings, writing.accepted.headers)
+        super().__init__(writing.accepted.batches, writing.close, service.settings, writing.headers)
         self._writing = writing
         self._begun = False
 
@@ -177,14 +213,14 @@ async def _whole(request: Request, writing: _Writing) -> Response:
         writing.read(events)
         if not isinstance(terminal, End):
             return Response(status_code=499)  # the client is gone; nobody reads this
-        return _json(writing.answer.response, accepted.headers)
+        return _json(writing.answer.response, writing.headers)
     finally:
         await writing.close()
 
 
 def _size_of(request: Request) -> int | None:
     """Return how many bytes of JSON were sent; `None` when nobody knows."""
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if coding_of(request.headers) is not None:
         return None
     return whole_number(request.headers.get("content-length", ""))
 

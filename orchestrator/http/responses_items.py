@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapter_api import InvalidRequest, Unsupported
+from adapter_api import ImagePart, InvalidRequest, Message, Unsupported
 from adapter_api.bounds import MAX_MESSAGES, MAX_PARTS
 
 _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
@@ -49,6 +49,40 @@ def messages_of(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "function_call_output, reasoning and item_reference are"
             )
     return messages
+
+
+def items_in(messages: Sequence[Message], name: str) -> list[dict[str, Any]]:
+    """Return messages as items of an input, of ids that end in `name` and their place."""
+    items: list[dict[str, Any]] = []
+
+    def add(prefix: str, item: dict[str, Any]) -> None:
+        items.append({"id": f"{prefix}_{name}_in{len(items)}", **item, "status": "completed"})
+
+    for message in messages:
+        if message.role == "tool":
+            call = {"type": "function_call_output", "call_id": message.tool_call_id}
+            add("fco", {**call, "output": _parts_of(message) if isinstance(message.content, tuple) else message.text})
+            continue
+        if message.content is not None and (message.content or not message.tool_calls):
+            add("msg", {"type": "message", "role": message.role, "content": _parts_of(message)})
+        for made in message.tool_calls:
+            called = {"call_id": made.id, "name": made.name, "arguments": made.arguments}
+            add("fc", {"type": "function_call", **called})
+    return items
+
+
+def _parts_of(message: Message) -> list[dict[str, Any]]:
+    parts = message.content if isinstance(message.content, tuple) else (message.text,)
+    text = "output_text" if message.role == "assistant" else "input_text"
+    found: list[dict[str, Any]] = []
+    for part in parts:
+        if isinstance(part, ImagePart):
+            url = part.url if part.url is not None else f"data:{part.media_type};base64,{part.data}"
+            found.append({"type": "input_image", "image_url": url, "detail": "auto"})
+        else:
+            said = part if isinstance(part, str) else part.text
+            found.append({"type": text, "text": said, **({"annotations": []} if text == "output_text" else {})})
+    return found
 
 
 def _add_message(messages: list[dict[str, Any]], item: Mapping[str, Any]) -> None:

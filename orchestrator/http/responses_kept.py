@@ -53,7 +53,8 @@ def items_named(responses: Responses, owner: str | None, fields: Mapping[str, An
 def _not_kept(responses: Responses, what: str, name: str) -> str:
     return (
         f"no {what} {name[:_SHOWN]!r} is kept here: it was not stored, or deleted, or not used for "
-        f"{responses.ttl_s:g} s, or there was no room for it any more; send the conversation as 'input'"
+        f"{responses.ttl_s:g} s (responses.ttl_s), or there was no room for it any more, or the host was started anew "
+        "without a file for it (retention.file); send the conversation as 'input'"
     )
 
 

@@ -9,8 +9,9 @@ import msgspec
 
 from adapter_api import InvalidRequest, Message, TaskRequest, Unsupported
 from adapter_api.bounds import MAX_MESSAGES
-from adapter_kit.openai.formats import constrain
-from adapter_kit.openai.messages import list_of
+from adapter_kit.openai.formats import constrain, require_schema
+from adapter_kit.openai.lax import as_meant
+from adapter_kit.openai.messages import TOOL, list_of
 from adapter_kit.openai.requests import flag, most_tokens, wants_usage
 from orchestrator.http.openai_requests import common_fields
 from orchestrator.http.responses_items import items_of, messages_of
@@ -42,6 +43,8 @@ class AskedResponse(msgspec.Struct, frozen=True, kw_only=True):
     store: bool
     head: dict[str, Any]
     """What the response repeats of its request."""
+    ignored: tuple[str, ...]
+    """Fields that nobody knows."""
 
 
 def previous_of(fields: Mapping[str, Any]) -> str | None:
@@ -81,7 +84,10 @@ def parse_response(
     """
     if fields.get("history"):
         raise Unsupported("'history' is not supported here: 'previous_response_id' goes on from a response")
-    task = common_fields({name: value for name, value in fields.items() if name not in _IGNORED}, headers, RESPONSE)
+    fields = as_meant(fields)
+    ignored: list[str] = []
+    given = {name: value for name, value in fields.items() if name not in _IGNORED}
+    task = common_fields(given, headers, RESPONSE, ignored)
     items = [(named or {})[each["id"]] if each.get("type") == "item_reference" else each for each in _input(fields)]
     asked = messages_of(items)
     instructions = fields.get("instructions")
@@ -100,7 +106,7 @@ def parse_response(
     _set_logprobs(task, fields)
     if fields.get("truncation") not in (None, "auto", "disabled"):
         raise InvalidRequest("'truncation' must be 'auto' or 'disabled'")
-    wants_usage(fields)
+    wants_usage(fields, ignored)
     made = TaskRequest.parse(task)
     assert made.messages is not None
     return AskedResponse(
@@ -109,6 +115,7 @@ def parse_response(
         stream=flag(fields, "stream"),
         store=fields.get("store") is None or flag(fields, "store"),
         head=_head(fields, made),
+        ignored=tuple(ignored),
     )
 
 
@@ -128,6 +135,7 @@ def _set_format(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
     elif kind == "json_schema":
         if not isinstance(asked.get("schema"), dict):
             raise InvalidRequest("'text.format' of type json_schema needs a 'schema', which is an object")
+        require_schema(asked["schema"], "text.format.schema")
         task["response_format"] = {"type": "json_schema", "json_schema": asked["schema"]}
     else:
         raise Unsupported(
@@ -164,7 +172,7 @@ def _tool(tool: Any) -> dict[str, Any]:
         )
     if "function" in tool and "name" not in tool:
         raise InvalidRequest("'tools': a function of a response has its name and parameters beside 'type'")
-    return {name: tool[name] for name in ("name", "description", "parameters") if tool.get(name) is not None}
+    return {name: tool[name] for name in TOOL if tool.get(name) is not None}
 
 
 def _allowed(tools: list[dict[str, Any]], choice: Mapping[str, Any]) -> list[dict[str, Any]]:

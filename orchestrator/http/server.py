@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -15,11 +15,14 @@ import anyio
 import msgspec
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from adapter_api import ConfigurationError
 from orchestrator.config import ServerSettings
 from orchestrator.http.garbage import Garbage, leave_to_us
+from orchestrator.http.limits import ONE_TOO_MANY
+from orchestrator.http.presence import EXTENSION
 from orchestrator.http.problems import Refused, body_of, status_of
 from orchestrator.http.request_ids import HEADER
 
@@ -76,6 +79,7 @@ def make_server(app: ASGIApp, settings: ServerSettings) -> Server:
         "write_timeout_s": limits.write_timeout_s,
         "max_header_bytes": limits.max_header_bytes,
         "garbage": Garbage(),
+        "cors_origins": frozenset(settings.cors_origins),
     }
     protocol = type("Protocol", (_Protocol,), bounds)
     config = uvicorn.Config(
@@ -131,11 +135,16 @@ class _Protocol(HttpToolsProtocol):
     header_timeout_s: float
     write_timeout_s: float
     garbage: Garbage
+    cors_origins: frozenset[str]
     max_header_bytes: int
     """What uvicorn would collect without end; a little more arrives with the read that goes over it."""
     _headers_due: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _reading_due: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None
+    """What is being answered. `cycle` is what came last, which waits if it was sent before the answer."""
+    _presence: _ClientPresence | None = None
+    """That of its client."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -144,7 +153,11 @@ class _Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._got_headers()
         self._stop_watching_the_reader()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
         super().connection_lost(exc)
+        if self._presence is not None:
+            self._presence.left()
 
     def data_received(self, data: bytes) -> None:
         were_due = self._headers_due is not None
@@ -182,8 +195,13 @@ class _Protocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if app is not self.app:  # uvicorn's own answer to one too many, which no client of a face could read
+            cycle.scope.setdefault("state", {})[ONE_TOO_MANY] = True
+            app = self.app
         if cycle.scope["http_version"] == "1.0":
             cycle.send = _UntilTheEnd(cycle)  # type: ignore[method-assign]
+        self._running, self._presence = cycle, _ClientPresence(cycle.message_event, cycle.flow)
+        cycle.scope["extensions"] = {EXTENSION: {"client": self._presence}}
         super()._start_asgi_task(cycle, app)
 
     def _refuse(self, refused: Refused) -> None:
@@ -196,10 +214,18 @@ class _Protocol(HttpToolsProtocol):
         body = msgspec.json.encode(body_of(refused.error, ""))
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n{HEADER}: {uuid4().hex}\r\nConnection: close\r\n\r\n"
+            f"Content-Length: {len(body)}\r\n{HEADER}: {uuid4().hex}\r\n{self._for_its_page()}Connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+    def _for_its_page(self) -> str:
+        """Return what lets the page of a listed origin read a refusal, as far as its headers had come."""
+        headers = cast("list[tuple[bytes, bytes]] | None", self.headers)  # none before the first request
+        origin = dict(headers or ()).get(b"origin", b"").decode("latin-1")
+        if "*" in self.cors_origins:
+            return "Access-Control-Allow-Origin: *\r\n"
+        return f"Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n" if origin in self.cors_origins else ""
 
     def _expect_headers(self) -> None:
         self._headers_due = self.loop.call_later(self.header_timeout_s, self.transport.close)
@@ -224,6 +250,39 @@ class _Protocol(HttpToolsProtocol):
             self._watch_the_reader()
         else:
             self.transport.abort()
+
+
+class _ClientPresence:
+    """The `Presence` of the client of one request."""
+
+    __slots__ = ("_flow", "_is_gone", "_message_event", "_on_gone")
+
+    def __init__(self, message_event: asyncio.Event, flow: FlowControl) -> None:
+        # Not the cycle itself, whose scope has this: what goes in a circle is freed late.
+        self._message_event = message_event
+        self._flow = flow
+        self._on_gone: Callable[[], None] | None = None
+        self._is_gone = False
+
+    @property
+    def has_message(self) -> bool:
+        return self._message_event.is_set()
+
+    def tell(self, on_gone: Callable[[], None]) -> None:
+        if self._is_gone:
+            on_gone()
+            return
+        self._on_gone = on_gone
+        self._flow.resume_reading()  # nobody sees that a client has left while nothing is read
+
+    def forget(self) -> None:
+        self._on_gone = None
+
+    def left(self) -> None:
+        self._is_gone = True
+        on_gone, self._on_gone = self._on_gone, None
+        if on_gone is not None:
+            on_gone()
 
 
 class _UntilTheEnd:

@@ -8,20 +8,22 @@ from typing import Any, TypeVar, cast
 
 import anyio
 import anyio.to_thread
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from adapter_api import TaskRequest, TokenEvent, TokenStream
 from orchestrator.config import HostSettings
 from orchestrator.host import Orchestrator
 from orchestrator.http.guard import Client, Guard
 from orchestrator.http.pending import Pending, Share
-from orchestrator.http.reading import inflate, parse_object, require_coding
+from orchestrator.http.reading import coding_of, inflate, parse_object
 from orchestrator.http.session_header import session
+from orchestrator.http.unknown_fields import UnknownFields
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.pools.prompts import Prompts
 from orchestrator.sessions.conversation import Conversations
 from orchestrator.sessions.responses import Responses
 from orchestrator.work.journal import Journal
+from orchestrator.work.journal_responses import ResponseFile
 from orchestrator.work.keep import KeptTasks
 
 T = TypeVar("T")
@@ -46,7 +48,9 @@ class Service:
         self.orchestrator = orchestrator
         self.settings = settings.server
         self.conversations = conversations
-        self.responses = Responses(settings.history, monotonic)
+        file = ResponseFile(journal) if journal is not None else None
+        self.responses = Responses(settings.responses, monotonic, file)
+        self.unknown_fields = UnknownFields(refuse=settings.server.unknown_fields == "refuse", clock=monotonic)
         self.guard = Guard(settings.server)
         limits = settings.server.limits
         self.kept = KeptTasks(
@@ -118,12 +122,14 @@ class AcceptedTask:
     @property
     def headers(self) -> dict[str, str]:
         """What is known on arrival, for the head of the answer: `started` comes with the first token only."""
-        status = self._service.orchestrator.task(self.task.job_id)
         headers = {"X-Job-Id": self.task.job_id}
-        if status is not None and status.queue_position is not None:
-            headers["X-Queue-Position"] = str(status.queue_position)
-        if status is not None and status.predicted_start_ms is not None:
-            headers["X-Predicted-Start-Ms"] = f"{status.predicted_start_ms:.0f}"
+        place = self._service.orchestrator.place_of(self.task.job_id)
+        if place is not None:
+            position, predicted_ms = place
+            if position is not None:
+                headers["X-Queue-Position"] = str(position)
+            if predicted_ms is not None:
+                headers["X-Predicted-Start-Ms"] = f"{predicted_ms:.0f}"
         return headers
 
     async def close(self) -> None:
@@ -170,12 +176,9 @@ async def read_body(request: Request, make: Callable[[bytes], T]) -> T:
         Refused: It is too large or too slow.
     """
     service = service_of(request)
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
-    require_coding(coding)
-    pieces = [piece async for piece in request.stream()]
-    body = b"".join(pieces)
-    pieces.clear()
-    if coding == "identity":
+    coding = coding_of(request.headers)
+    body = await _body_of(request)
+    if coding is None:
         return await service.beside(lambda: make(body), len(body))
     limits, share = service.settings.limits, share_of(request)
 
@@ -183,3 +186,17 @@ async def read_body(request: Request, make: Callable[[bytes], T]) -> T:
         return make(inflate(body, coding, limits.max_body_bytes, ratio=limits.max_inflation, take=share.take))
 
     return await service.beside(unpacked)
+
+
+async def _body_of(request: Request) -> bytes:
+    """Return the body; raises `ClientDisconnect` when the client leaves before its end."""
+    message = await request.receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        return cast(bytes, message.get("body", b""))
+    pieces: list[bytes] = []
+    while message["type"] == "http.request":
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(pieces)
+        message = await request.receive()
+    raise ClientDisconnect

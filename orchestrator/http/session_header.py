@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from contextvars import ContextVar
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter_api.bounds import MAX_NAME
@@ -27,16 +26,22 @@ class SessionHeaders:
 
     def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
         self._app = app
-        self._names = names
+        self._names = [name.lower().encode() for name in names]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        sent = (headers.get(name, "").strip() for name in self._names)
-        token = session.set(next((value for value in sent if _SANE.fullmatch(value)), None))
+        token = session.set(self._named(scope))
         try:
             await self._app(scope, receive, send)
         finally:
             session.reset(token)
+
+    def _named(self, scope: Scope) -> str | None:
+        sent: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            if name in self._names:
+                sent.setdefault(name, value)
+        values = (sent.get(name, b"").decode("latin-1").strip() for name in self._names if sent)
+        return next((value for value in values if _SANE.fullmatch(value)), None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from collections.abc import Collection, MutableMapping
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, TextIO
 
-import structlog
+import msgspec
 
 from orchestrator.config import LogSettings
 from orchestrator.observability.request_id import request_id
@@ -16,43 +19,59 @@ BLOT = "***"
 LONGEST_TEXT = 2000
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _FOREIGN = ("uvicorn", "uvicorn.error", "httpx", "httpcore", "asyncio")
+_OF_EVERY_RECORD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+_BARE = frozenset({type(None), bool, int, float})
+"""Kinds of values that hold no text."""
 
 
-class Redaction:
-    """A structlog processor that blots out every known secret, wherever it stands in a record."""
+class _Lines(logging.Formatter):
+    """Makes one line of a record. Each task has one, so nothing here is done twice.
 
-    def __init__(self, secrets: Collection[str]) -> None:
+    Args:
+        render: Makes a line of what a record says, by name.
+        secrets: What is blotted out, wherever it stands in a record.
+    """
+
+    def __init__(self, render: Callable[[dict[str, Any]], str], secrets: Collection[str]) -> None:
+        super().__init__()
+        self._render = render
         self._secrets = sorted(secrets, key=len, reverse=True)
+        self._second, self._second_said = 0, ""
 
-    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if self._secrets:
-            for key, value in event.items():
-                event[key] = self._clean(value)
-        return event
+    def format(self, record: logging.LogRecord) -> str:
+        said: dict[str, Any] = {"event": record.getMessage(), "level": record.levelname.lower(), "logger": record.name}
+        for name, value in record.__dict__.items():
+            if name not in _OF_EVERY_RECORD:
+                said[name] = value
+        _name_request(said)
+        said["timestamp"] = self._time_of(record.created)
+        if record.exc_info is not None and record.exc_info[0] is not None:
+            _tell_exception(said, record.exc_info[0], record.exc_info[2])
+        for name, value in said.items():
+            kind = type(value)
+            if kind is str and not self._secrets:
+                if len(value) > LONGEST_TEXT:
+                    said[name] = _shortened(value)
+            elif kind not in _BARE:
+                said[name] = self._clean(value)
+        return self._render(said)
 
-    def _clean(self, value: Any) -> Any:
+    def _time_of(self, created: float) -> str:
+        second = int(created)
+        if second != self._second:
+            self._second, self._second_said = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        return f"{self._second_said}.{int((created - second) * 1e6):06d}Z"
+
+    def _clean(self, value: Any, *, shorten: bool = True) -> Any:
         if isinstance(value, str):
             for secret in self._secrets:
                 value = value.replace(secret, BLOT)
-            return value
+            return _shortened(value) if shorten and len(value) > LONGEST_TEXT else value
         if isinstance(value, dict):
-            return {key: self._clean(each) for key, each in value.items()}
+            return {key: self._clean(each, shorten=False) for key, each in value.items()}
         if isinstance(value, list | tuple):
-            return [self._clean(each) for each in value]
+            return [self._clean(each, shorten=False) for each in value]
         return value
-
-
-def _shorten(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Cut long texts: a name that a client made up may have megabytes."""
-    for key, value in event.items():
-        if isinstance(value, str) and len(value) > LONGEST_TEXT:
-            event[key] = f"{value[:LONGEST_TEXT]}… ({len(value)} characters)"
-    return event
-
-
-def _on_one_line(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Spell out control characters, lest a name that a client made up look like a record or colour the terminal."""
-    return {key: value.translate(_CONTROLS) if isinstance(value, str) else value for key, value in event.items()}
 
 
 class _Forgiving(logging.StreamHandler[TextIO]):
@@ -65,28 +84,8 @@ class _Forgiving(logging.StreamHandler[TextIO]):
 def configure_logging(settings: LogSettings, secrets: Collection[str] = (), stream: TextIO | None = None) -> None:
     """Send all log records of this process to `stream` (standard error), as the settings say. Calling it again replaces
     what the last call set up."""
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        _name_request,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    as_json = settings.format == "json"
-    text = [_on_one_line, structlog.dev.ConsoleRenderer(colors=False)]
-    render: list[Any] = [structlog.processors.JSONRenderer()] if as_json else text
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _without_locals,
-            Redaction(secrets),
-            _shorten,
-            *render,
-        ],
-    )
     handler = _Forgiving(stream or sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(_Lines(_as_json if settings.format == "json" else _as_text(), secrets))
     root = logging.getLogger()
     before = [each for each in root.handlers if isinstance(each, _Forgiving)]
     root.addHandler(handler)  # first, so that no record of another thread is lost
@@ -97,25 +96,49 @@ def configure_logging(settings: LogSettings, secrets: Collection[str] = (), stre
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _name_request(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _as_json(said: dict[str, Any]) -> str:
+    try:
+        line = msgspec.json.encode(said, enc_hook=repr).decode()
+        if line.isascii():
+            return line
+    except (TypeError, ValueError, RecursionError):  # a name that is no text, or half a character
+        pass
+    return json.dumps(said, default=repr, skipkeys=True)  # in ASCII, which every terminal and file can take
+
+
+def _as_text() -> Callable[[dict[str, Any]], str]:
+    import structlog  # late: a host that logs JSON needs none of it
+
+    render = structlog.dev.ConsoleRenderer(colors=False)
+
+    def line(said: dict[str, Any]) -> str:
+        """Spell out control characters, lest a name that a client made up look like a record or colour the
+        terminal."""
+        shown = {name: value.translate(_CONTROLS) if isinstance(value, str) else value for name, value in said.items()}
+        return str(render(None, said["level"], shown))
+
+    return line
+
+
+def _name_request(said: dict[str, Any]) -> None:
     """Say during which request it was written, unless the record knows better: a task may end during another one."""
-    if event.get("request_id", "") is None:
-        del event["request_id"]
-    elif "request_id" not in event and (named := request_id.get()) is not None:
-        event["request_id"] = named
-    return event
+    if said.get("request_id", "") is None:
+        del said["request_id"]
+    elif "request_id" not in said and (named := request_id.get()) is not None:
+        said["request_id"] = named
 
 
-def _without_locals(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _tell_exception(said: dict[str, Any], kind: type[BaseException], traceback: TracebackType | None) -> None:
     """Tell an exception by its type and place: its text may quote what a client sent."""
-    exc_info = event.pop("exc_info", None)
-    if isinstance(exc_info, tuple) and exc_info[0] is not None:
-        event["exception"] = exc_info[0].__name__
-        frames = []
-        traceback = exc_info[2]
-        while traceback is not None:
-            code = traceback.tb_frame.f_code
-            frames.append(f"{traceback.tb_frame.f_globals.get('__name__', '?')}:{traceback.tb_lineno} {code.co_name}")
-            traceback = traceback.tb_next
-        event["traceback"] = frames
-    return event
+    said["exception"] = kind.__name__
+    frames = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        frames.append(f"{traceback.tb_frame.f_globals.get('__name__', '?')}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    said["traceback"] = frames
+
+
+def _shortened(text: str) -> str:
+    """Cut a long text: a name that a client made up may have megabytes."""
+    return f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"

@@ -117,13 +117,13 @@ class OrchestratorMetrics:
 
     def task_ended(self, ticket: Ticket, tokens: int, now: float) -> None:
         """Count everything of a task at once."""
-        labels = _labels(ticket)
-        self._tasks.labels(*labels, ticket.outcome).inc()
+        labels, outcome = _labels(ticket), ticket.outcome
+        self._tasks.labels(*labels, outcome).inc()
         self._duration.labels(*labels).observe(now - ticket.arrived)
         self._waited.labels(ticket.pool.id, ticket.work.priority).observe(ticket.waited_s)
         if ticket.granted_at is None:
-            self._unserved.labels(ticket.pool.id, ticket.work.priority, ticket.outcome).inc()
-        self._count_tokens(ticket, tokens)
+            self._unserved.labels(ticket.pool.id, ticket.work.priority, outcome).inc()
+        self._count_tokens(ticket, tokens, labels)
         if ticket.tokens_in:
             self._tokens_in.labels(*labels).inc(ticket.tokens_in)
         if ticket.first_token_at is not None:
@@ -143,7 +143,7 @@ class OrchestratorMetrics:
         """Count the tokens that live tasks have had so far, so that a long task does not count in one leap."""
         for ticket in tickets:
             if (stream := ticket.stream) is not None:
-                self._count_tokens(ticket, stream.outputs)
+                self._count_tokens(ticket, stream.outputs, _labels(ticket))
 
     def refresh(
         self, pools: Iterable[Pool], plugins: Iterable[PluginReport] = (), certificate_expires_at: float | None = None
@@ -185,11 +185,11 @@ class OrchestratorMetrics:
         for state in HealthState:
             self._state.labels(*labels, state.value).set(1 if replica.health.state is state else 0)
 
-    def _count_tokens(self, ticket: Ticket, tokens: int) -> None:
+    def _count_tokens(self, ticket: Ticket, tokens: int, labels: tuple[str, ...]) -> None:
         new = tokens - ticket.tokens_counted
         if new > 0:
             ticket.tokens_counted = tokens
-            self._tokens_out.labels(*_labels(ticket)).inc(new)
+            self._tokens_out.labels(*labels).inc(new)
             self.tokens_out += new
 
 

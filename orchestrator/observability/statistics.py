@@ -89,9 +89,9 @@ class ModelStatistics(msgspec.Struct, kw_only=True):
             self.batch_stats.append(batch)
         for each in (stats, batch):
             if each is not None:
-                each.compute_input.add(0)
+                each.compute_input.count += 1
                 each.compute_infer.add(ran_s)
-                each.compute_output.add(0)
+                each.compute_output.count += 1
 
 
 class Statistics:

@@ -9,6 +9,7 @@ import msgspec
 
 from adapter_api import Capability, ModelProps, TaskRequest, Unsupported
 from adapter_kit.chat_template import Template
+from adapter_kit.told_apart import calls_told, thoughts_by
 from adapter_kit.tool_choice import must_call
 from orchestrator.config.settings import PoolSettings
 
@@ -87,8 +88,8 @@ def offered(props: ModelProps, pool: PoolSettings, template: Template | None) ->
     calls = template is not None and template.takes_tools
     having = {
         Capability.MESSAGES: True,
-        Capability.TOOLS: calls and pool.tool_parser != "none",
-        Capability.REASONING: pool.reasoning_parser != "none",
+        Capability.TOOLS: calls and calls_told(pool.tool_parser, template).name is not None,
+        Capability.REASONING: thoughts_by(pool.reasoning_parser, template) is not None,
         Capability.CHAT_TEMPLATE_KWARGS: template is not None and template.takes_variables,
         Capability.CONTINUE_FINAL_MESSAGE: template is not None,
     }

@@ -36,12 +36,19 @@ def fit(
     if task.max_tokens is None and pool.default_max_tokens is not None:
         most = pool.default_max_tokens if props is None or props.max_tokens is None else props.max_tokens
         task = task.model_copy(update={"max_tokens": min(most, pool.default_max_tokens)})
-    if task.tools and task.tool_choice == "none":
+    as_messages = (
+        task.messages is None
+        or template is None
+        or props is None
+        or Capability.TEXT not in props.capabilities
+        or (Capability.MESSAGES in props.capabilities and pool.chat_template is None)
+    )
+    if task.tools and task.tool_choice == "none" and not (as_messages and _takes_tools(props)):
         task = task.model_copy(update={"tools": (), "tool_choice": None})
-    if task.messages is None or template is None or props is None or Capability.TEXT not in props.capabilities:
+    if as_messages:
         return task
-    if Capability.MESSAGES in props.capabilities and pool.chat_template is None:
-        return task
+    assert template is not None
+    assert props is not None
     missing = (task.needs & _IMAGES) - props.capabilities - props.uncertain
     if missing and _IMAGES.isdisjoint(props.capabilities | props.uncertain):
         raise Unsupported(f"model {task.model!r} takes text only, and the messages have an image")
@@ -69,6 +76,11 @@ def named_for(task: TaskRequest, adapter: str) -> TaskRequest:
     for key, value in task.parameters.items():
         named[f"{adapter}.{key[len(prefix) :]}" if key.startswith(prefix) else key] = value
     return task.model_copy(update={"parameters": MappingProxyType(named)})
+
+
+def _takes_tools(props: ModelProps | None) -> bool:
+    """Return whether the engine shows its model tools that are not to be called, as it sees fit."""
+    return props is not None and Capability.TOOLS in props.capabilities
 
 
 _IMAGES = frozenset({Capability.IMAGES, Capability.IMAGE_URLS})

@@ -22,6 +22,7 @@ from adapter_api import (
     UnknownAdapter,
 )
 from adapter_kit.chat_template import Template
+from adapter_kit.told_apart import calls_told, thoughts_told
 from orchestrator.config.settings import OrchestratorSettings, PoolSettings, ReplicaSettings
 from orchestrator.pools.fit import TemplateReader
 from orchestrator.pools.monitor import look, watch
@@ -240,7 +241,10 @@ class Fleet:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _pool(self, settings: PoolSettings, replicas: Iterable[Replica]) -> Pool:
-        return Pool(settings, replicas, self._affinity, self._template(settings))
+        template = self._template(settings)
+        if settings.chat_template is not None and template is not None:
+            _tell_how_calls_are_told(settings, template)
+        return Pool(settings, replicas, self._affinity, template)
 
     def _template(self, settings: PoolSettings) -> Template | None:
         if self._template_of is None:
@@ -319,6 +323,14 @@ def _treat_alike(one: PoolSettings, other: PoolSettings) -> bool:
     return (one.adapter, one.health, one.breaker, one.default_slots, one.served_as) == (
         other.adapter, other.health, other.breaker, other.default_slots, other.served_as,
     )  # fmt: skip
+
+
+def _tell_how_calls_are_told(pool: PoolSettings, template: Template) -> None:
+    calls = calls_told(pool.tool_parser, template)
+    tell = _log.info if calls.advice is None else _log.warning
+    tell("pool %s: tool calls in its models' text are read as %s", pool.id, calls)
+    _log.info("pool %s: thoughts in its models' text are read as %s", pool.id,
+              thoughts_told(pool.reasoning_parser, template))  # fmt: skip
 
 
 def plugin_for(plugins: PluginHost, pool: PoolSettings, replica: ReplicaSettings) -> AdapterPlugin:

@@ -49,30 +49,39 @@ class ServingPools:
         """Whether a pool is chosen for work for the model."""
         return bool(self._with_model(model, None))
 
-    def model_props(self, model: str) -> tuple[PoolSettings, ModelProps] | None:
-        """Return what replicas told of a model, with the settings of the first pool that has it; `None` when none told
-        anything.
+    def model_props(self, model: str, version: str | None = None) -> tuple[PoolSettings, ModelProps] | None:
+        """Return what replicas told of a model, with the settings of the pool whose tensors these are; `None` when none
+        told anything.
 
-        It is capable of what a task may ask for where any replica that gets tasks is, for each goes to one that is.
-        What no task asks for, as a hard cancel, must hold at all of them, and is uncertain otherwise.
+        Its tensors are those of a replica that gets work for it now, if one does. It is capable of what a task may ask
+        for where any replica that gets tasks is, for each goes to one that is. What no task asks for, as a hard cancel,
+        must hold at all of them, and is uncertain otherwise.
         """
-        told = self._told(model)
-        return (told[0][0].settings, _joined([props for _, props in told])) if told else None
+        told = self._told(model, version)
+        if not told:
+            return None
+        pool = next((pool for pool, props in told if props.inputs), told[0][0])
+        return pool.settings, _joined([props for _, props in told])
 
     def offer(self, model: str) -> ModelProps | None:
         """Return what `model_props` does, with what the pools make of a model: what can be asked of this host."""
         told = [offered(props, pool.settings, pool.template) for pool, props in self._told(model)]
         return _joined(told) if told else None
 
-    def _told(self, model: str) -> list[tuple[Pool, ModelProps]]:
+    def _told(self, model: str, version: str | None = None) -> list[tuple[Pool, ModelProps]]:
+        """Return what each replica told that gets work for the model, those that may get it now first."""
         told = [
-            (pool, props)
+            (pool, replica, props)
             for pool in self
             if pool.may_serve(model)
             for replica in pool.replicas.values()
             if (props := replica.model_props(model)) is not None
+            and (version is None or not props.versions or version in props.versions)
         ]
-        return [each for each in told if each[0].settings.weight] or told
+        told = [each for each in told if each[0].settings.weight] or told
+        if len(told) > 1:
+            told.sort(key=lambda each: _is_idle(each[0], each[1], model, version))
+        return [(pool, props) for pool, _, props in told]
 
     async def ask_for(self, model: str) -> ModelProps | None:
         """Return what an engine that does not list its models tells of one, asked for by its name.
@@ -103,12 +112,14 @@ class ServingPools:
     def that_may_have(self, model: str, version: str | None = None) -> list[Replica]:
         """Return the replicas that can be asked about a model; those that have it ready for work come first."""
         found = [
-            replica
+            (pool, replica)
             for pool in self._with_model(model, version)
             for replica in pool.replicas.values()
             if replica.adapter is not None and replica.may_have_model(model, version)
         ]
-        return sorted(found, key=lambda each: bool(each.why_no_work()) or not each.model_is_ready(model, version))
+        # Also one without weight can tell, if no other does.
+        found.sort(key=lambda each: (not each[0].settings.weight, _is_idle(each[0], each[1], model, version)))
+        return [replica for _, replica in found]
 
     def model_is_ready(self, model: str, version: str | None) -> bool:
         """Whether a replica takes work for the model now."""
@@ -185,6 +196,11 @@ class ServingPools:
         if work.model in known:
             return ModelNotFound(f"model {work.model!r} has no version {work.model_version!r} on any replica")
         return ModelNotFound(f"no replica has a model {work.model!r}; there are {', '.join(known) or 'none'}")
+
+
+def _is_idle(pool: Pool, replica: Replica, model: str, version: str | None) -> bool:
+    """Whether a replica gets no work for the model now."""
+    return bool(pool.why_no_work(replica)) or not replica.model_is_ready(model, version)
 
 
 def _joined(told: list[ModelProps]) -> ModelProps:

@@ -176,10 +176,10 @@ class Replica:
             return self.report is not None
         if not self.lists_models and all(model.name != name for model in self.report.models):
             return True
-        return any(
-            model.ready and model.name == name and version in (None, model.version if model.version else version)
-            for model in self.report.models
-        )
+        for model in self.report.models:
+            if model.name == name and model.ready and version in (None, model.version if model.version else version):
+                return True
+        return False
 
     def why_model_is_not_ready(self, name: str, version: str | None) -> str:
         """Return what the last probe said of a model that it did not find ready."""

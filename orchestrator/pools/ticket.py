@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -72,9 +73,15 @@ class Ticket(Claim):
         """The submitter's stream, unless the submitter dropped it."""
         return self._stream() if self._stream is not None else None
 
-    @stream.setter
-    def stream(self, stream: TokenStream) -> None:
-        self._stream = weakref.ref(stream)
+    def watch(self, stream: TokenStream, on_dropped: Callable[[Ticket], None]) -> None:
+        """Take the submitter's stream, and have `on_dropped` called when that is dropped before the task has ended."""
+        watched = weakref.ref(self)  # a ticket that held itself would be freed late
+
+        def dropped(stream: object) -> None:
+            if (ticket := watched()) is not None and not ticket.ended:
+                on_dropped(ticket)
+
+        self._stream = weakref.ref(stream, dropped)
 
     def go_to(self, pool: Pool) -> None:
         """Leave the pool, and take a slot or the first place in the line of another one."""

@@ -77,6 +77,8 @@ class Shadows:
         finally:
             for copy in copies:
                 copy.original.set_result(answer)
+                if answer.is_cut:
+                    copy.scope.cancel()  # there is nothing to compare with, and its engine works for nobody
 
     def _begin(self, task: TaskRequest, pool_id: str, shadow: PoolSettings, held: Held | None) -> _Copy | None:
         comparisons = self.comparisons(pool_id, shadow.id)
@@ -101,11 +103,12 @@ class Shadows:
         )
         answer = _Answer()
         try:
-            async with self._submit(twin, shadow_id, copy.held) as stream:
-                async for batch in stream.batches():
-                    answer.take(batch)
-            original = await copy.original.get()
-            original.compare(answer, copy)
+            with copy.scope:
+                async with self._submit(twin, shadow_id, copy.held) as stream:
+                    async for batch in stream.batches():
+                        answer.take(batch)
+                original = await copy.original.get()
+                original.compare(answer, copy)
         except AdapterError:
             pass  # the shadow pool refuses it: its own figures tell
         except Exception as exc:
@@ -131,6 +134,12 @@ class _Answer:
         if isinstance(batch[-1], End | Error):
             self._terminal = batch[-1]
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether nobody waited for its end."""
+        end = self._terminal
+        return end is None or (isinstance(end, End) and end.finish_reason == "cancelled")
+
     def compare(self, shadow: _Answer, copy: _Copy) -> None:
         """Compare with the shadow's answer, if both came to an end that nobody cut short."""
         mine, its = self._terminal, shadow._terminal
@@ -150,6 +159,7 @@ class _Copy:
         self.held = held
         self.compare = compare
         self.original = _Later()
+        self.scope = anyio.CancelScope()
 
 
 class _Later:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from sys import getsizeof
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import anyio
 import msgspec
 
 from adapter_api import Message
-from orchestrator.config import HistorySettings
+from orchestrator.config import ResponsesSettings
 from orchestrator.sessions.history import size_of
 
 Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -76,14 +76,25 @@ class KeptResponse:
         return each
 
 
-class Responses:
-    """The last responses of everybody, kept `ttl_s` after their last use within the bounds of histories; a conversation
-    is kept up to `session_bytes`. What was said before a response stays as long as the response does. Those of
-    different owners never meet, whatever their names."""
+class File(Protocol):
+    """Where responses are written to, beside the memory."""
 
-    def __init__(self, settings: HistorySettings, clock: Callable[[], float]) -> None:
+    def save(self, response: KeptResponse, left_s: float) -> None: ...
+    def prolong(self, response: KeptResponse, left_s: float) -> None: ...
+    def hide(self, response: KeptResponse) -> None: ...
+    def delete(self, response: KeptResponse) -> None: ...
+    async def load(self) -> list[tuple[KeptResponse, bool, float]]: ...
+
+
+class Responses:
+    """The last responses of everybody, kept `ttl_s` after their last use, within bounds of their own. What was said
+    before a response stays as long as the response does. Those of different owners never meet, whatever their names.
+    With a `file` they are in that, too, and `load` has them again."""
+
+    def __init__(self, settings: ResponsesSettings, clock: Callable[[], float], file: File | None = None) -> None:
         self._settings = settings
         self._clock = clock
+        self._file = file
         self._kept: OrderedDict[tuple[str | None, str], KeptResponse] = OrderedDict()
         self.bytes = 0
         """What all of them take, about."""
@@ -94,11 +105,34 @@ class Responses:
     @property
     def conversation_bytes(self) -> int:
         """The most that a conversation may take to be kept."""
-        return self._settings.session_bytes
+        return self._settings.conversation_bytes
 
     @property
     def ttl_s(self) -> float:
         return self._settings.ttl_s
+
+    async def load(self) -> None:
+        """Take in what the file has, within the bounds there are now. To be called once, before anything is kept."""
+        if self._file is None:
+            return
+        now = self._clock()
+        loaded = await self._file.load()
+        for response, is_kept, left_s in loaded:
+            response.bytes = _BYTES + size_of(response.asked) + _size_of_answer(response)
+            before = response.before
+            response.conversation_bytes = response.bytes + (before.conversation_bytes if before is not None else 0)
+            self.bytes += response.bytes
+            if before is not None:
+                before.followers += 1
+            response.is_kept = is_kept
+            response.expires = now + min(left_s, self._settings.ttl_s)
+        kept = [response for response, is_kept, _ in loaded if is_kept]
+        for response in sorted(kept, key=lambda each: each.expires):
+            self._kept[response.owner, response.id] = response
+        for response, _, _ in loaded:
+            self._free(response)  # what nobody goes on from any more
+        self.forget_old()
+        self._forget_too_many()
 
     def begin(
         self, owner: str | None, response_id: str, asked: Sequence[Message], before: KeptResponse | None
@@ -108,7 +142,7 @@ class Responses:
         response = KeptResponse(owner, response_id, asked, before)
         response.bytes = _BYTES + size_of(response.asked)
         response.conversation_bytes = response.bytes + (before.conversation_bytes if before is not None else 0)
-        if response.conversation_bytes > self._settings.session_bytes:
+        if response.conversation_bytes > self._settings.conversation_bytes:
             return None
         self.delete(owner, response_id)
         if before is not None:
@@ -133,15 +167,16 @@ class Responses:
         response.ended.set()
         if not response.is_kept:
             return False
-        more = len(msgspec.json.encode(body)) + sum(map(size_of_item, items))
-        more += size_of((answered,)) if answered is not None else 0
+        more = _size_of_answer(response)
         response.bytes += more
         response.conversation_bytes += more
         self.bytes += more
-        if response.conversation_bytes > self._settings.session_bytes:
+        if response.conversation_bytes > self._settings.conversation_bytes:
             self._drop(response)
             return False
         self._use(response)
+        if self._file is not None:
+            self._file.save(response, self._settings.ttl_s)
         self._forget_too_many()
         return response.is_kept
 
@@ -151,6 +186,8 @@ class Responses:
         found = self._kept.get((owner, response_id))
         if found is not None:
             self._use(found)
+            if self._file is not None:
+                self._file.prolong(found, self._settings.ttl_s)
         return found
 
     def delete(self, owner: str | None, response_id: str) -> bool:
@@ -179,12 +216,25 @@ class Responses:
     def _drop(self, response: KeptResponse) -> None:
         del self._kept[response.owner, response.id]
         response.is_kept = False
+        if response.followers and self._file is not None:
+            self._file.hide(response)
+        self._free(response)
+
+    def _free(self, response: KeptResponse) -> None:
+        """Let go of a response, and of those before it, that nobody reads nor goes on from."""
         last: KeptResponse | None = response
         while last is not None and not last.is_kept and not last.followers:
             self.bytes -= last.bytes
+            if self._file is not None:
+                self._file.delete(last)
             last = last.before
             if last is not None:
                 last.followers -= 1
+
+
+def _size_of_answer(response: KeptResponse) -> int:
+    size = len(msgspec.json.encode(response.body)) + sum(map(size_of_item, response.items))
+    return size + (size_of((response.answered,)) if response.answered is not None else 0)
 
 
 def _is_place(text: str) -> bool:

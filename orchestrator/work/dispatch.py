@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from random import Random
 from time import perf_counter
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import msgspec
@@ -38,6 +38,9 @@ from orchestrator.pools.replica import Replica
 from orchestrator.pools.ticket import Ticket
 from orchestrator.pools.told import tell, told
 from orchestrator.work.retry import backoff_s, may_move, may_stay
+
+_TELLING = Output | End | Error
+"""What cannot be taken back once it was shown."""
 
 
 class Dispatcher:
@@ -82,7 +85,7 @@ class Dispatcher:
                             continue
                         if not ticket.shown:
                             held += batch
-                            if not any(isinstance(event, Output | End | Error) for event in batch):
+                            if not _holds(batch, _TELLING):
                                 continue
                             failure = self._failure_to_move_on(ticket, held)
                             if failure is not None:
@@ -112,7 +115,7 @@ class Dispatcher:
     def _failure_to_move_on(self, ticket: Ticket, held: list[TokenEvent]) -> Error | None:
         """Return the error after which the task goes elsewhere; `None` when what is held may be shown."""
         last = held[-1]
-        if not isinstance(last, Error) or any(isinstance(event, Output) for event in held):
+        if not isinstance(last, Error) or _holds(held, Output):
             return None
         if not may_move(last, trial=bool(ticket.trials)) or ticket.attempts >= ticket.pool.settings.retry.attempts:
             return None
@@ -124,7 +127,7 @@ class Dispatcher:
 
     def _reveal(self, ticket: Ticket, replica: Replica, held: list[TokenEvent]) -> list[TokenEvent]:
         ticket.shown = True
-        if any(isinstance(event, Output) for event in held):
+        if _holds(held, Output):
             ticket.first_token_at = perf_counter()
         for position, event in enumerate(held):
             if isinstance(event, Started):
@@ -135,6 +138,13 @@ class Dispatcher:
                 self._on_started(ticket, started)
                 break
         return held
+
+
+def _holds(events: list[TokenEvent], kinds: Any) -> bool:
+    for event in events:
+        if isinstance(event, kinds):
+            return True
+    return False
 
 
 def _batches(stream: TokenStream) -> AsyncGenerator[list[TokenEvent]]:
@@ -174,7 +184,7 @@ def _reader(pool: Pool, task: TaskRequest, fitted: TaskRequest) -> AnswerReader 
         fitted.prompt if fitted.messages is None else None,
         calls=pool.settings.tool_parser,
         thoughts=pool.settings.reasoning_parser,
-        template="" if pool.template is None else pool.template.text,
+        template=pool.template,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 import anyio
@@ -66,10 +66,13 @@ class Embeddings:
         self._ledger = ledger
         self._pools = pools
 
-    async def embed(self, request: EmbeddingRequest, owner: str | None) -> EmbeddingAnswer:
+    async def embed(
+        self, request: EmbeddingRequest, owner: str | None, count: Callable[[int], None]
+    ) -> EmbeddingAnswer:
         told, plan = await self._look_up(request)
         each = TEXTS_EACH if plan is None else plan.rows_at_once(min(len(request.texts), TEXTS_EACH))
         parts = [request.texts[at : at + each] for at in range(0, len(request.texts), each)]
+        count(len(parts))
         found: dict[int, tuple[list[bytes], int | None]] = {}
         failures: list[Exception] = []
         deadline = None if request.timeout_s is None else perf_counter() + request.timeout_s

@@ -36,6 +36,8 @@ _WELL_AFTER_S = 10.0
 _LOOK_EVERY_S = 1.0
 _PATIENCE_S = 5.0
 """How long a task, or the end of the host, waits for a disk that hangs."""
+_START_S = 60.0
+"""How long the host waits for what it reads as it starts."""
 ResultT = TypeVar("ResultT")
 Step = Callable[[Store], Any]
 
@@ -143,6 +145,16 @@ class Journal:
         """Return an ended task with its events; `None` when the journal has none of that name."""
         return await self._run(lambda store: read_task(store.connection, job_id), otherwise=None, only_reads=True)
 
+    def put(self, step: Callable[[sqlite3.Connection], None]) -> None:
+        """Have a step done in one of the next transactions, and wait for nothing; one that fails is logged."""
+        if not self._stalled:
+            self._steps.put(_Asked(lambda store: step(store.connection), Future(), False))
+
+    async def read_with(self, step: Callable[[sqlite3.Connection], ResultT]) -> ResultT | None:
+        """Return what a step finds, after all that was put before it; `None` when the file cannot be read. The step
+        may take its time: it is for the start of the host."""
+        return await self._run(lambda store: step(store.connection), otherwise=None, patience_s=_START_S)
+
     async def aclose(self) -> None:
         """Write what is left and close the file; a disk that hangs is left alone."""
         self._steps.put(None)
@@ -152,14 +164,21 @@ class Journal:
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
-    async def _run(self, step: Callable[[Store], ResultT], *, otherwise: ResultT, only_reads: bool = False) -> ResultT:
+    async def _run(
+        self,
+        step: Callable[[Store], ResultT],
+        *,
+        otherwise: ResultT,
+        only_reads: bool = False,
+        patience_s: float = _PATIENCE_S,
+    ) -> ResultT:
         """Return what `step` returns once its transaction is written, or `otherwise` when it cannot be."""
         if self._stalled:  # what would be put behind the step that hangs would only fill the memory
             return otherwise
         done: Future[ResultT] = Future()
         self._steps.put(_Asked(step, done, only_reads))
         try:
-            with anyio.fail_after(_PATIENCE_S):
+            with anyio.fail_after(patience_s):
                 return await asyncio.wrap_future(done)
         except TimeoutError:
             self._stall()

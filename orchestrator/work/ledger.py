@@ -98,13 +98,13 @@ class Ledger:
             _log_end(ticket, tokens)
 
     def _remember(self, ticket: Ticket, tokens: int) -> None:
-        if ticket.outcome == "cancelled":
+        outcome, first = ticket.outcome, ticket.first_token_at
+        if outcome == "cancelled":
             return  # its times are the client's
-        first = ticket.first_token_at
         self.figures.add(
             ticket.pool.id,
             Outcome(
-                outcome=ticket.outcome,
+                outcome=outcome,
                 failed=isinstance(ticket.terminal, Error),
                 total_ms=(perf_counter() - ticket.arrived) * 1e3,
                 ttft_ms=None if first is None else (first - ticket.arrived) * 1e3,

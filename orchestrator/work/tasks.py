@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from math import inf
 from time import perf_counter
 
@@ -109,9 +109,8 @@ class Tasks:
             timeout_s=ticket.timeout_s,
             on_finished=lambda stream: self._intake.finish(ticket, stream.outputs, stream.terminal),
         )
-        ticket.stream = stream
         # A stream that is dropped unread never runs its generator, so that nothing else would free its place.
-        weakref.finalize(stream, _soon, asyncio.get_running_loop(), self._intake.finish, ticket).atexit = False
+        ticket.watch(stream, partial(_soon, asyncio.get_running_loop(), self._intake.finish))
         return stream
 
     async def cancel(self, job_id: str) -> CancelReceipt:
@@ -155,5 +154,5 @@ def _check(pool: Pool, task: TaskRequest, prompts: Prompts) -> None:
 def _soon(loop: asyncio.AbstractEventLoop, finish: Callable[[Ticket, int], None], ticket: Ticket) -> None:
     """Finish in the event loop: that a stream was dropped is noticed wherever the garbage collector runs, be it another
     thread, or the middle of something else."""
-    if not ticket.ended and not loop.is_closed():
+    if not loop.is_closed():
         loop.call_soon_threadsafe(finish, ticket, 0)

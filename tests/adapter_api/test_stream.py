@@ -93,6 +93,33 @@ async def test_batches_hand_out_together_what_was_ready_together() -> None:
     assert [len(batch) for batch in batches] == [1, 2, 1, 1]
 
 
+async def test_a_batch_stays_as_it_is_though_its_adapter_uses_the_list_again() -> None:
+    async def reusing() -> AsyncIterator[TokenEvent | list[TokenEvent]]:
+        said: list[TokenEvent] = [STARTED, Token(0, "a")]
+        yield said
+        for number in (1, 2):
+            said[:] = [Token(number, str(number))]
+            yield said
+        said[:] = [END]
+        yield said
+
+    batches = [batch async for batch in TokenStream(reusing(), job_id="j").batches()]
+
+    assert text_of([event for batch in batches for event in batch]) == "a12"
+
+
+@pytest.mark.spec("ORCH-3059-031")
+@pytest.mark.parametrize("late", [Token(2, "c"), [Token(2, "c")], [Token(1, "b"), Token(1, "b")], [None]])
+async def test_batches_are_looked_at_as_single_events_are(late: Any) -> None:
+    stream = stream_of(STARTED, Token(0, "a"), late)
+
+    events = [event async for batch in stream.batches() for event in batch]
+
+    assert isinstance(events[-1], Error)
+    assert events[-1].code == "protocol_violation"
+    assert stream.repairs == 1
+
+
 @pytest.mark.spec("ORCH-3059-038")
 async def test_the_end_gets_timings_when_the_adapter_leaves_them_out() -> None:
     events = await collect(stream_of(STARTED, Token(0, "a"), END))

@@ -23,6 +23,7 @@ from adapter_api import (
 )
 from adapter_api.testing import find_violation, reasoning_of, text_of
 from adapter_kit.answers import AnswerReader, reader_for
+from adapter_kit.chat_template import ChatTemplate
 
 TASK = TaskRequest(model="m", messages=(Message(role="user", content="hi"),), tools=(Tool(name="f"),))
 FITTED = TaskRequest(model="m", prompt="hi <think>\n")
@@ -30,8 +31,11 @@ CALL = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
 STARTED = Started(job_id="j", engine="e", model="m")
 
 
+TEMPLATE = ChatTemplate("{{ tools }}<tool_call>")
+
+
 def reader(task: TaskRequest = TASK, fitted: TaskRequest = FITTED, **settings: Any) -> AnswerReader:
-    ways: Any = {"calls": "auto", "thoughts": "none", "template": "{{ tools }}<tool_call>"} | settings
+    ways: Any = {"calls": "auto", "thoughts": "none", "template": TEMPLATE} | settings
     found = reader_for(task, fitted.prompt, **ways)
     assert found is not None
     return found

@@ -87,6 +87,15 @@ def test_arguments_are_the_objects_that_their_json_says_and_a_text_where_it_is_n
     assert template.render(calling(arguments)) == rendered
 
 
+@pytest.mark.parametrize("arguments, rendered", [('{"a": "<é"}', '> {"a": "<é"}'), ("", "> {}"), ("oops", "> oops")])
+def test_arguments_are_texts_for_a_template_that_adds_them_to_one(arguments: str, rendered: str) -> None:
+    template = ChatTemplate("{{ '> ' + messages[0].tool_calls[0].function.arguments }}")
+
+    assert template.render(calling(arguments)) == rendered
+    with pytest.raises(InvalidRequest):
+        ChatTemplate("{{ '> ' + messages[0].tool_calls }}").render(calling(arguments))
+
+
 def test_a_message_has_the_fields_that_it_was_given_and_no_others() -> None:
     template = ChatTemplate("{{ messages | tojson }}{# tool_calls #}")
     tool = {"role": "tool", "content": "4", "tool_call_id": "c", "name": "f"}
@@ -305,7 +314,7 @@ def test_the_plain_layout_has_a_block_for_each_message_and_invites_the_answer() 
 
 @pytest.mark.parametrize("fields", [
     {"tools": [{"name": "f"}]},
-    {"tool_choice": "required"},
+    {"tool_choice": "auto"},
     {"chat_template_kwargs": {"enable_thinking": False}},
     {"messages": [{"role": "assistant", "content": "", "tool_calls": [{"id": "1", "name": "f", "arguments": ""}]}]},
 ])  # fmt: skip

@@ -7,10 +7,11 @@ from random import Random
 import pytest
 
 from adapter_kit.reasoning import ReasoningParser
+from adapter_kit.thoughts import THOUGHTS, THOUGHTS_BY_NAME
 
 
-def split(pieces: list[str], *, begun: bool = False) -> tuple[str, str]:
-    parser = ReasoningParser(begun=begun)
+def split(pieces: list[str], *, begun: bool = False, how: str = "think") -> tuple[str, str]:
+    parser = ReasoningParser(begun=begun, how=THOUGHTS_BY_NAME[how])
     parts = [*map(parser.feed, pieces), parser.finish()]
     return "".join(part[0] for part in parts), "".join(part[1] for part in parts)
 
@@ -40,3 +41,52 @@ def test_thoughts_are_told_from_the_answer_wherever_it_is_cut(
     for _ in range(20):
         cuts = sorted(random.choices(range(len(text) + 1), k=4))
         assert split([text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)], begun=begun) == expected
+
+
+WRITTEN = [
+    (
+        "openai",
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary<|message|>I look.<|end|>"
+        "<|start|>assistant<|channel|>analysis<|message|> So.<|end|><|start|>assistant<|channel|>final<|message|>"
+        "It is <|end <b>.<|return|>",
+        ("Hm. So.", "I look.It is <|end <b>."),
+    ),
+    (
+        "openai",
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.f"
+        "<|message|>{}<|call|>",
+        ("Hm.", "<|start|>assistant<|channel|>commentary to=functions.f<|message|>{}<|call|>"),
+    ),
+    (
+        "cohere_command",
+        "<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>Yes.<|END_RESPONSE|>",
+        ("Hm.", "Yes."),
+    ),
+    ("cohere_command", "<|START_RESPONSE|>Yes.<|END_RESPONSE|>", ("", "Yes.")),
+    ("kimi_k3", "<|open|>think<|sep|>Hm.<|close|>think<|sep|><|open|>response<|sep|>Yes.", ("Hm.", "Yes.")),
+    ("seed_oss", "<seed:think>Hm.</seed:think>Yes.", ("Hm.", "Yes.")),
+    ("longcat", "<longcat_think>Hm.</longcat_think>Yes.", ("Hm.", "Yes.")),
+    ("mistral", "[THINK]Hm.[/THINK]Yes [THINK].", ("Hm.", "Yes [THINK].")),
+    ("apertus", "<|inner_prefix|>Hm.<|inner_suffix|>Yes.", ("Hm.", "Yes.")),
+    ("gemma4", "<|channel>thought\nHm.<channel|>Yes.", ("Hm.", "Yes.")),
+    ("hunyuan_a13b", "<think>\nHm.\n</think>\n<answer>\nYes.\n</answer>", ("\nHm.\n", "Yes.")),
+    ("ernie45", "<think>Hm.</think>\n<response>\nYes.\n</response>", ("Hm.", "Yes.")),
+    ("granite", "Here is my thought process: Hm. Here is my response: Yes.", (" Hm. ", " Yes.")),
+    ("think", "<think>Hm.</think>Yes.", ("Hm.", "Yes.")),
+    ("think", "<think>Hm.<|tool_calls_section_begin|>", ("Hm.", "<|tool_calls_section_begin|>")),
+]
+
+
+@pytest.mark.spec("ORCH-3073-005", "ORCH-3073-008")
+@pytest.mark.parametrize("how, text, expected", WRITTEN)
+def test_thoughts_of_every_family_are_told_wherever_the_text_is_cut(
+    how: str, text: str, expected: tuple[str, str]
+) -> None:
+    for at in range(len(text) + 1):
+        assert split([text[:at], text[at:]], how=how) == expected
+    assert split(list(text), how=how) == expected
+
+
+@pytest.mark.spec("ORCH-3073-005")
+def test_every_family_that_thinks_is_tried() -> None:
+    assert {how for how, *_ in WRITTEN} == {each.name for each in THOUGHTS}

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from openai_adapter.testing import FakeOpenAI
+from openai_adapter.testing import VLLM, FakeOpenAI
 from openai_adapter.wire.chunks import Function, ToolCallPiece
 from openai_adapter.wire.tool_calls import ToolCalls
 from tests.openai_adapter.running import calls_of, end_of, error_of, run, says, text_of, thought_of
-from tests.openai_adapter.test_bad_streams import DONE, data
+from tests.openai_adapter.test_bad_streams import DONE, data, frame
 
 pytestmark = pytest.mark.anyio
 
@@ -222,3 +222,37 @@ async def test_a_full_server_that_calls_itself_broken_is_known_by_its_words(engi
     error = error_of(await run(engine))
 
     assert (error.code, error.retry_after_s) == ("overloaded", 3.0)
+
+
+@pytest.mark.parametrize("engine", [VLLM], indirect=True)
+@pytest.mark.spec("ORCH-3077-006")
+async def test_a_stop_string_stays_where_it_is_asked_for_and_ends_nothing_before_its_time(engine: FakeOpenAI) -> None:
+    engine.stream_next(frame("do "), frame("it ###", "stop"), DONE)
+    wanted = await run(engine, stop=["###"], parameters={"openai.include_stop_str_in_output": True})
+    engine.stream_next(frame("a ### "), frame("b c", "stop"), DONE)
+    early = await run(engine, stop=["###"], min_tokens=5)
+    engine.stream_next(frame("a ### "), frame("b c", "stop"), DONE)
+    plain = await run(engine, stop=["###"])
+
+    assert [text_of(wanted), text_of(early), text_of(plain)] == ["do it ###", "a ### b c", "a "]
+
+
+@pytest.mark.parametrize("engine", [VLLM], indirect=True)
+@pytest.mark.spec("ORCH-3077-009")
+@pytest.mark.parametrize("told, heard", [("###", "###"), (7, 7), (None, None), (True, None), ([1], None)])
+async def test_what_ended_an_answer_is_told_where_the_engine_says_it(
+    engine: FakeOpenAI, told: object, heard: object
+) -> None:
+    last = {"choices": [{"index": 0, "text": "a", "finish_reason": "stop", "stop_reason": told}]}
+    engine.stream_next(data(last), DONE)
+
+    assert end_of(await run(engine)).stop_reason == heard
+
+
+@pytest.mark.parametrize("engine", [VLLM], indirect=True)
+@pytest.mark.spec("ORCH-3073-012")
+async def test_the_field_that_an_engine_finds_at_fault_is_in_the_message(engine: FakeOpenAI) -> None:
+    body = {"error": {"message": "Input should be less", "param": "body.top_p", "code": 400}}
+    engine.fail_next(400, json.dumps(body).encode())
+
+    assert error_of(await run(engine)).message.endswith("Input should be less (parameter=top_p)")

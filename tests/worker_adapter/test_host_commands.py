@@ -65,6 +65,27 @@ def test_check_tells_what_is_wrong(tmp_path: Path, more: str, said: str) -> None
     assert said in result.err.replace(str(tmp_path) + "/", "")
 
 
+@pytest.mark.spec("ORCH-3073-018")
+@pytest.mark.parametrize(
+    "call, said",
+    [
+        ("<function={{ c.function.name }}>{{ c.function.arguments | tojson }}</function>", "the chat template writes"),
+        ("!{{ c.function.name }} {{ c.function.arguments.town }}!", "not known; set tool_parser to"),
+    ],
+)
+def test_check_says_how_calls_will_be_told_from_text(tmp_path: Path, call: str, said: str) -> None:
+    each = f"{{{{ m.content or '' }}}}{{% for c in m.tool_calls or [] %}}{call}{{% endfor %}}|"
+    template = f"{{{{ tools }}}}{{% for m in messages %}}{each}{{% endfor %}}<think>"
+    path = config(tmp_path, GOOD.replace('adapter = "mock"', f'adapter = "mock"\nchat_template = "{template}"'))
+    people, program = run("check", "--config", path), run("check", "--config", path, "--json")
+
+    assert people.code == 0
+    assert said in " ".join(people.out.split())
+    (pool,) = program.document["pools"]
+    assert said in pool["tool_calls"]
+    assert "set reasoning_parser to 'think'" in pool["thoughts"]
+
+
 @pytest.mark.live
 @pytest.mark.spec("ORCH-3075-006")
 def test_check_asks_engines_for_the_tensors_of_embeddings(tmp_path: Path, triton: EmbeddedTriton) -> None:

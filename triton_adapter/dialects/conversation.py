@@ -11,6 +11,7 @@ from typing import Any
 
 from adapter_api import Capability, End, TaskRequest, TokenEvent, Unsupported
 from adapter_kit.answers import AnswerReader, as_one_text, reader_for
+from adapter_kit.told_apart import calls_told, thoughts_by
 from adapter_kit.tool_choice import must_call
 from triton_adapter.dialects.base import TaskDecoder
 from triton_adapter.schema import Reply, Run
@@ -19,11 +20,12 @@ from triton_adapter.settings import ModelOverride
 
 def capabilities_of(override: ModelOverride) -> frozenset[Capability]:
     """Return what the settings of a model add to what its dialect can do."""
-    template, calls = override.template, override.tool_parser != "none"
+    template = override.template
+    calls = calls_told(override.tool_parser, template).name is not None
     having = {
         Capability.CHAT_TEMPLATE_KWARGS: template.takes_variables,
         Capability.TOOLS: template.takes_tools and calls,
-        Capability.REASONING: override.reasoning_parser != "none",
+        Capability.REASONING: thoughts_by(override.reasoning_parser, template) is not None,
     }
     return frozenset(capability for capability, has in having.items() if has)
 
@@ -43,11 +45,14 @@ def as_prompt(task: TaskRequest, override: ModelOverride, capabilities: frozense
     """
     if task.messages is None or override.chat_template is None:
         return task
-    if task.tools and override.tool_parser == "none" and task.tool_choice != "none":
-        raise Unsupported(
-            f"model {task.model!r} takes no `tools`: `models.{task.model}.tool_parser` is 'none', so that nobody tells "
-            "its calls from its text; set it to 'auto', or to how the model writes them"
-        )
+    if task.tools and task.tool_choice != "none" and override.template.takes_tools:
+        told = calls_told(override.tool_parser, override.template)
+        if told.name is None:
+            raise Unsupported(
+                f"model {task.model!r} takes no `tools`, for nobody tells its calls from its text: "
+                f"`models.{task.model}.tool_parser` is {override.tool_parser!r}, and {told.why}; set it to what "
+                "the model writes"
+            )
     if not must_call(task):
         return as_one_text(task, override.template.render(task))
     if Capability.RESPONSE_FORMAT not in capabilities:
@@ -67,7 +72,7 @@ def listening(decoder: TaskDecoder, task: TaskRequest, given: TaskRequest, overr
         given.prompt if given.messages is None else None,
         calls=override.tool_parser,
         thoughts=override.reasoning_parser,
-        template=override.template.text,
+        template=override.template,
     )
     return decoder if reader is None else _Listening(decoder, reader)
 

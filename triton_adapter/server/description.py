@@ -158,6 +158,7 @@ def describe_model(engine: Engine, schema: ModelSchema, server: Server) -> Model
             mode=mode,
             traits=engine.transport.traits,
             shares_memory=engine.settings.shared_memory,
+            override=engine.override(schema.name),
         ),
     )
 

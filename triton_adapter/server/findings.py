@@ -11,10 +11,12 @@ from math import inf
 
 from adapter_api import CancelMode, Capability, Finding
 from adapter_api.tensors import ITEM_SIZE
+from adapter_kit.told_apart import calls_told
 from triton_adapter.schema import ModelSchema, Version, parse_version
-from triton_adapter.settings import TritonSettings
+from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.transports.base import Traits
 
+_NO_OVERRIDE = ModelOverride()
 _CANCELS_ARE_SAFE: Version = (2, 59)
 _READERS_SLOW_MODELS_DOWN: Version = (2, 56)
 _MODELS_NOTICE_DEAD_PROCESSES: Version = (2, 65)
@@ -86,6 +88,7 @@ def model_findings(
     mode: CancelMode,
     traits: Traits,
     shares_memory: bool = False,
+    override: ModelOverride = _NO_OVERRIDE,
 ) -> tuple[Finding, ...]:
     """Return what there is to say of a model.
 
@@ -98,16 +101,30 @@ def model_findings(
         mode: What cancelling a call to it does.
         traits: What the way to it can do.
         shares_memory: Whether shared memory is asked for.
+        override: What the settings say of it.
     """
     return (
         *_of_failure(failure),
         *_of_text(schema, capabilities, reason),
+        *_of_calls(override),
         *_of_cancels(schema, mode, traits),
         *_of_way(schema, capabilities, traits),
         *_of_determinism(schema),
         *_of_queue(schema),
         *(_of_open_outputs(schema) if shares_memory else ()),
         *_of_process(schema, parse_version(server_version)),
+    )
+
+
+def _of_calls(override: ModelOverride) -> Iterator[Finding]:
+    if override.chat_template is None or not override.template.takes_tools:
+        return
+    told = calls_told(override.tool_parser, override.template)
+    yield Finding(
+        severity="hint" if told.advice is None else "warning",
+        topic="model",
+        message=f"tool calls in its text are read as {told.name or 'none'}: {told.why}",
+        advice=told.advice or "",
     )
 
 

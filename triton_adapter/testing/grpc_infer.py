@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
@@ -22,6 +22,7 @@ from .script import Abort, Cut, Fail, Finish, GoAway, Outgoing, Raw, ResetStream
 
 _FINAL = "triton_final_response"
 _SETTLE_S = 1.0
+ErrorT = TypeVar("ErrorT", bound=Exception)
 
 
 class _EndOfCall(Exception):
@@ -68,6 +69,7 @@ class InferCalls:
         origin = origin_of("ModelStreamInfer", context)
         call = _StreamCall(self, self._core, origin, context)
         end: _EndOfCall | None = None
+        lost: grpc.aio.InternalError | None = None
         try:
             try:
                 self._core.enter(origin)
@@ -76,8 +78,14 @@ class InferCalls:
             await call.serve()
         except* _EndOfCall as ends:
             end = _first(ends)
+        except* grpc.aio.InternalError as ends:
+            lost = _first(ends)
         finally:
             call.cancel()
+        if lost is not None:
+            # The call ended while a message was on its way. By itself, for in a group grpc takes it for a bug of ours,
+            # and tries to send a status.
+            raise lost
         if end is not None:
             await context.abort(grpc.StatusCode[end.code], end.text)
 
@@ -238,6 +246,6 @@ def _end_in_the_way() -> NoReturn:
     raise _EndOfCall("UNAVAILABLE", "the fake's connection is gone")
 
 
-def _first(group: BaseExceptionGroup[_EndOfCall]) -> _EndOfCall:
+def _first(group: BaseExceptionGroup[ErrorT]) -> ErrorT:
     found = group.exceptions[0]
     return _first(found) if isinstance(found, BaseExceptionGroup) else found

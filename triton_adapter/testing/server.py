@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import anyio.to_thread
 import grpc
@@ -259,6 +260,7 @@ class FakeTriton:
 
     async def _make_grpc_server(self) -> grpc.aio.Server:
         sizes = [(f"grpc.max_{way}_message_length", _UNLIMITED) for way in ("send", "receive")]
+        asyncio.get_running_loop().set_exception_handler(_tell_unless_a_call_ended)
         return grpc.aio.server(options=[*sizes, ("grpc.so_reuseport", 0)])
 
     def _bind(self, server: grpc.aio.Server) -> int:
@@ -281,6 +283,13 @@ class FakeTriton:
             change()
         else:
             self._portal.start_task_soon(_call, change).result()
+
+
+def _tell_unless_a_call_ended(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Pass over what grpc's server raises in a task of its own when a call ends while a message or its status is on
+    the way: connections are cut here, and the server is stopped, with calls open. Nobody awaits that task."""
+    if not isinstance(context.get("exception"), grpc.aio.InternalError):
+        loop.default_exception_handler(context)
 
 
 async def _call(change: Callable[[], None]) -> None:

@@ -47,6 +47,10 @@ def check(
     print()
     pools = [(each.pool_id, *_traffic(each), ", ".join(each.models) or "all") for each in summary.pools]
     print_table(("POOL", "WEIGHT", "TRAFFIC", "MODELS"), pools)
+    for each in summary.pools:
+        if each.tool_calls is not None:
+            print(f"\npool {each.pool_id}, told from the text of its models:")
+            print_fields([("tool calls", each.tool_calls), ("thoughts", each.thoughts or "")])
     print()
     rows = [
         (each.pool_id, each.replica_id, each.adapter, each.options, _names(each.served_as)) for each in summary.replicas

@@ -106,7 +106,7 @@ def _engine(plugin: AdapterPlugin, more: dict[str, str]) -> AbstractAsyncContext
 
 def _announce(ready: Ready) -> None:
     note(f"serving {', '.join(ready.models) or 'no model yet'} on {ready.url}; Ctrl-C stops", "green")
-    note(f"  curl -N {ready.url}/v2/tasks -d '{_example(ready)}'")
+    note(f"  {ready.example}")
     if ready.admin_url != ready.url:
         note(f"  operations: {ready.admin_url}")
 
@@ -117,8 +117,3 @@ def _announce_as_json(ready: Ready) -> None:
     except OSError as exc:  # whoever reads the line will miss it, and whoever sends tasks will not
         abandon(sys.stdout)
         note(f"cannot write where the host is to standard output: {exc.strerror}; it is {ready.url}", "yellow")
-
-
-def _example(ready: Ready) -> str:
-    model = ready.text_models[0] if ready.text_models else "MODEL"
-    return f'{{"model": "{model}", "prompt": "Hello", "max_tokens": 20}}'

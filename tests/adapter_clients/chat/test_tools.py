@@ -25,7 +25,9 @@ async def test_tools_are_passed_through_in_every_form(form: object) -> None:
     async with ChatClient(adapter) as client:
         answer = await client.chat("How is the weather?", tools=[form], tool_choice="weather")  # type: ignore[list-item]
 
-    assert adapter.submitted[0].tools == (WEATHER,)
+    [sent] = adapter.submitted[0].tools
+    assert (sent.name, sent.description, sent.parameters) == (WEATHER.name, WEATHER.description, WEATHER.parameters)
+    assert sent.strict is (True if form is OPENAIS else None)
     assert adapter.submitted[0].tool_choice == "weather"
     assert answer.finish_reason == "tool_calls"
     assert [(call.id, call.name, call.arguments) for call in answer.tool_calls] == list(CALLS)

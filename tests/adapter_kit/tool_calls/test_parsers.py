@@ -6,19 +6,23 @@ import json
 from collections.abc import Iterable
 from random import Random
 from time import process_time
+from typing import Any
 
 import pytest
 
 from adapter_api import ToolCallDelta
 from adapter_api.bounds import MAX_PARTS
-from adapter_kit.tool_calls import GRAMMARS, Grammar, Part, grammar_of, tool_call_parser
+from adapter_kit.chat_template import ChatTemplate
+from adapter_kit.tool_calls import FAMILIES, Part, found_in, tool_call_parser
 from adapter_kit.tool_calls.parts import MOST_HELD
+from tests.adapter_kit.tool_calls import reading
+from tests.adapter_kit.tool_calls.reading import Joined, every_split, joined
 
-TOOLS = ["f", "add", "get_weather"]
-Joined = list[str | tuple[str, str]]
+TOOLS: dict[str, Any] = {"f": {}, "add": {}, "get_weather": {}}
+GRAMMARS = [grammar.name for grammar in FAMILIES]
 
 A, B = ("f", '{"a": "x}<\\"y", "b": [1,{}]}'), ("add", "{}")
-CALLS: list[tuple[Grammar, str, Joined]] = [
+CALLS: list[tuple[str, str, Joined]] = [
     (
         "hermes",
         f'I see <b>.\n<tool_call>\n{{"name": "f", "arguments": {A[1]}}}\n</tool_call>\n'
@@ -46,7 +50,7 @@ CALLS: list[tuple[Grammar, str, Joined]] = [
     ("pythonic", "<|python_start|>[f(a=True)]<|python_end|> End", [("f", '{"a": true}'), " End"]),
     ("pythonic", "[add(), and so on", [B, ", and so on"]),
 ]  # fmt: skip
-TEXTS: list[tuple[Grammar, str]] = [
+TEXTS: list[tuple[str, str]] = [
     ("hermes", "<tool_call>I call nobody</tool_call>"),
     ("hermes", '<tool_call>{"name": "f", "arguments'),
     ("hermes", '<tool_call>{"name": "", "arguments": {}}</tool_call>'),
@@ -76,53 +80,27 @@ TEXTS: list[tuple[Grammar, str]] = [
 ]
 
 
-def parts_of(grammar: Grammar, pieces: Iterable[str]) -> list[Part]:
-    parser = tool_call_parser(grammar, TOOLS)
-    return [*(part for piece in pieces for part in parser.feed(piece)), *parser.finish()]
-
-
-def joined(parts: Iterable[Part]) -> Joined:
-    found: Joined = []
-    for part in parts:
-        last = found[-1] if found else None
-        if isinstance(part, str):
-            found[-1:] = [last + part] if isinstance(last, str) else [*found[-1:], part]
-        elif part.name is not None:
-            assert part.call == sum(isinstance(each, tuple) for each in found)
-            found.append((part.name, part.arguments))
-        else:
-            assert isinstance(last, tuple)
-            found[-1] = (last[0], last[1] + part.arguments)
-    return found
-
-
-def every_split(text: str) -> Iterable[list[str]]:
-    yield list(text)
-    for at in range(len(text) + 1):
-        yield [text[:at], text[at:]]
-    for size in (2, 3, 5, 7):
-        yield [text[at : at + size] for at in range(0, len(text), size)]
+def parts_of(grammar: str, pieces: Iterable[str]) -> list[Part]:
+    return reading.parts_of(grammar, pieces, TOOLS)
 
 
 @pytest.mark.spec("ORCH-3073-001")
 @pytest.mark.parametrize("grammar, text, expected", CALLS)
-def test_calls_are_told_from_the_text_around_them_wherever_it_is_cut(
-    grammar: Grammar, text: str, expected: Joined
-) -> None:
+def test_calls_are_told_from_the_text_around_them_wherever_it_is_cut(grammar: str, text: str, expected: Joined) -> None:
     for pieces in every_split(text):
         assert joined(parts_of(grammar, pieces)) == expected
 
 
 @pytest.mark.spec("ORCH-3073-002")
 @pytest.mark.parametrize("grammar, text", TEXTS)
-def test_what_only_looks_like_a_call_stays_text_to_the_letter(grammar: Grammar, text: str) -> None:
+def test_what_only_looks_like_a_call_stays_text_to_the_letter(grammar: str, text: str) -> None:
     for pieces in every_split(text):
         assert joined(parts_of(grammar, pieces)) == [text]
 
 
 @pytest.mark.spec("ORCH-3073-001", "ORCH-3073-002")
 @pytest.mark.parametrize("grammar", GRAMMARS)
-def test_whatever_a_model_writes_comes_out_the_same_wherever_it_is_cut(grammar: Grammar) -> None:
+def test_whatever_a_model_writes_comes_out_the_same_wherever_it_is_cut(grammar: str) -> None:
     random = Random(grammar)
     scraps = [
         *("<tool_call>", "</tool_call>", "<|python_tag|>", '"', "\\", "\n", " "),
@@ -130,7 +108,7 @@ def test_whatever_a_model_writes_comes_out_the_same_wherever_it_is_cut(grammar: 
         *('{"name": "f"', '"arguments": {', '"parameters": {}', "{", "}", "[", "]", ",", ";", ":"),
         *("f", "add", "(", ")", "a=1", "'", "x", "é", '{"name": "add", "arguments": {}}', "f(a=1)", "<", "_", "."),
     ]  # fmt: skip
-    for _ in range(400):
+    for _ in range(100):
         text = "".join(random.choices(scraps, k=random.randint(1, 14)))
         whole = joined(parts_of(grammar, [text]))
         assert joined(parts_of(grammar, list(text))) == whole, text
@@ -150,7 +128,7 @@ def test_whatever_a_model_writes_comes_out_the_same_wherever_it_is_cut(grammar: 
         ("mistral", "[TOOL_CALLS]f[ARGS]"),
     ],
 )
-def test_arguments_come_as_the_model_writes_them_once_the_name_is_known(grammar: Grammar, before: str) -> None:
+def test_arguments_come_as_the_model_writes_them_once_the_name_is_known(grammar: str, before: str) -> None:
     parser = tool_call_parser(grammar, TOOLS)
     assert parser.feed(before) == []
     assert parser.feed('{"a": ') == [ToolCallDelta(call=0, name="f", arguments='{"a": ')]
@@ -172,7 +150,7 @@ def test_arguments_that_are_no_json_are_given_on_as_they_are() -> None:
 
 @pytest.mark.spec("ORCH-3073-002")
 def test_a_call_that_does_not_begin_is_not_held_back_for_ever() -> None:
-    beginnings: dict[Grammar, str] = {
+    beginnings: dict[str, str] = {
         "hermes": '<tool_call>{"name": "',
         "llama3_json": '{"x": "',
         "mistral": '[TOOL_CALLS][{"x": "',
@@ -196,11 +174,11 @@ def test_an_answer_has_at_most_as_many_calls_as_the_contract_allows() -> None:
 
 
 @pytest.mark.spec("ORCH-3073-002")
-@pytest.mark.parametrize("grammar", GRAMMARS)
+@pytest.mark.parametrize("grammar", ["hermes", "mistral", "qwen3_coder", "glm45", "gemma4", "pythonic"])
 @pytest.mark.parametrize(
     "piece", ["<tool_call>{", "[", "[{", '{"a":', "<tool_call", "\n[", "[TOOL_CALLS]f[", "f(", " ", "((("]
 )
-def test_reading_costs_the_same_per_character_however_long_a_text_is(grammar: Grammar, piece: str) -> None:
+def test_reading_costs_the_same_per_character_however_long_a_text_is(grammar: str, piece: str) -> None:
     def cost(count: int) -> float:
         parser = tool_call_parser(grammar, TOOLS)
         began = process_time()
@@ -222,12 +200,12 @@ def test_reading_costs_the_same_per_character_however_long_a_text_is(grammar: Gr
         ("Respond in the format {\"name\": function name, \"parameters\": dictionary of arguments}.", "llama3_json"),
         ("{{- '<|python_tag|>' + tool_call.name }}", "llama3_json"),
         ("[func_name1(params_name1=params_value1, params_name2=params_value2...), func_name2(params)]", "pythonic"),
-        ("<tool_call>\n<function=example_function_name>\n<parameter=x>", None),
-        ("{% for message in messages %}{{ message.content }}{% endfor %}", None),
+        ("<tool_call>\n<function=example_function_name>\n<parameter=x>", "qwen3_coder"),
+        ("{% for message in messages %}{{ message.content }}{% endfor %}", "hermes"),
     ],
 )  # fmt: skip
-def test_a_template_tells_the_grammar_that_it_teaches(template: str, grammar: Grammar | None) -> None:
-    assert grammar_of(template) == grammar
+def test_a_template_tells_the_grammar_that_it_teaches(template: str, grammar: str | None) -> None:
+    assert found_in(ChatTemplate("{{ tools }}{% raw %}" + template + "{% endraw %}")).grammar == grammar
 
 
 @pytest.mark.spec("ORCH-3073-001")

@@ -34,7 +34,7 @@ PLACES = {
 
 @pytest.mark.spec("ORCH-3064-054")
 @pytest.mark.parametrize("number, status", [
-    ("2", 200), ("2.0", 200), ("1E2", 200), ("2e0", 200), ("1.5", 400), ("1e400", 400), ("true", 400), ('"2"', 400),
+    ("2", 200), ("2.0", 200), ("1E2", 200), ("2e0", 200), ("1.5", 400), ("1e400", 400), ("true", 400),
     ("9007199254740993.0", 400), ("null", None),
 ])  # fmt: skip
 async def test_a_whole_number_is_one_however_it_is_written(serve: Serve, number: str, status: int | None) -> None:
@@ -49,14 +49,43 @@ async def test_a_whole_number_is_one_however_it_is_written(serve: Serve, number:
     assert found == dict.fromkeys(found, status)
 
 
+@pytest.mark.spec("ORCH-3064-054", "ORCH-3077-004")
+async def test_a_number_in_quotes_is_one_on_openai_s_faces_only(serve: Serve) -> None:
+    async with serve() as host:
+        found = {
+            path: (await host.client.post(path, content=body % '"2"')).status_code for path, body in PLACES.items()
+        }
+
+    assert [status for path, status in found.items() if path.startswith("/v1/")] == [200, 200]
+    assert [status for path, status in found.items() if path.startswith("/v2/")] == [400, 400]
+
+
 @pytest.mark.spec("ORCH-3064-041")
-@pytest.mark.parametrize("path", ["/v2/tasks/", "/v1/chat/completions/", "/v2/pools/", "/docs/"])
+@pytest.mark.parametrize("path", ["/v2/tasks/", "/v1/chat/completions/", "/v1/models/", "/v2/pools/", "/docs/"])
 async def test_a_slash_too_many_is_told_and_not_sent_elsewhere(serve: Serve, path: str) -> None:
     async with serve() as host:
         answer = await host.client.get(path)
 
     assert answer.status_code == 404
     assert "leave out the slash" in answer.text
+
+
+@pytest.mark.spec("ORCH-3064-041")
+@pytest.mark.parametrize(
+    "path, meant",
+    [
+        ("/chat/completions", "/v1/chat/completions"), ("/v1/v1/models", "/v1/models"),
+        ("/v1//embeddings", "/v1/embeddings"), ("/openai/v1/responses", "/v1/responses"), ("/v1/v2/tasks", "/v2/tasks"),
+    ],
+)  # fmt: skip
+async def test_a_base_url_that_is_not_quite_right_is_told_with_what_may_be_meant(
+    serve: Serve, path: str, meant: str
+) -> None:
+    async with serve() as host:
+        answer = await host.client.post(path, json={})
+
+    assert answer.status_code == 404
+    assert f"{meant} may be meant" in answer.json()["error"]["message"]
 
 
 class Reluctant(MockAdapter):

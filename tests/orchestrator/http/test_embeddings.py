@@ -341,3 +341,21 @@ async def test_names_that_no_model_has_are_in_the_log(serve: Serve, caplog: pyte
         "pool default cannot embed at replica r0: model 'mock' takes no texts by the input 'texts' that its pool's "
         "settings name: its inputs are text BYTES"
     ]
+
+
+@pytest.mark.spec("ORCH-3075-016")
+async def test_each_inference_is_counted_against_a_key(serve: Serve) -> None:
+    keys = [{**key("alice"), "requests_per_minute": 4}]
+    async with serve(**pool(), server={"api_keys": keys}) as host:
+
+        async def embed(texts: int) -> Any:
+            asked = {"model": "mock", "input": ["text"] * texts}
+            return await host.client.post("/v1/embeddings", json=asked, headers=bearer("alice"))
+
+        too_many, three, none = [await embed(texts) for texts in (4 * Embedder.most + 1, 2 * Embedder.most + 1, 1)]
+        run = len(engine(host).batches)
+
+    assert (too_many.status_code, three.status_code, none.status_code) == (429, 200, 429)
+    assert "asks for 5 inferences" in too_many.json()["error"]["message"]
+    assert too_many.headers["x-should-retry"] == "false"
+    assert run == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -79,10 +81,11 @@ async def test_what_would_change_the_answer_is_refused_by_its_name(serve: Serve,
 
 @pytest.mark.spec("ORCH-3073-010")
 @pytest.mark.parametrize("fields", [
-    {"ignore_eos": 123}, {"ignore_eos": "true"}, {"min_p": "0.5"}, {"min_p": True}, {"skip_special_tokens": 0},
+    {"ignore_eos": 123}, {"ignore_eos": "maybe"}, {"min_p": "half"}, {"min_p": True}, {"skip_special_tokens": 2},
     {"include_stop_str_in_output": [1]}, {"length_penalty": "x"}, {"truncate_prompt_tokens": 1.5}, {"bad_words": "x"},
-    {"thinking_token_budget": "9"}, {"logit_bias": [1]}, {"logit_bias": {"5": "x"}}, {"logit_bias": {"5": True}},
-    {"logit_bias": {"a b": 1}}, {"stop_token_ids": [1, "2"]}, {"stop_token_ids": 5}, {"allowed_token_ids": [True]},
+    {"thinking_token_budget": "9.5"}, {"cache_salt": "a/b"}, {"cache_salt": 5}, {"add_special_tokens": "maybe"},
+    {"logit_bias": [1]}, {"logit_bias": {"5": "x"}}, {"logit_bias": {"5": True}},
+    {"logit_bias": {"a b": 1}}, {"stop_token_ids": [1, "x"]}, {"stop_token_ids": 5}, {"allowed_token_ids": [True]},
     {"bad_words": [1]}, {"vllm_xargs": [1]}, {"kv_transfer_params": "x"}, {"truncation_side": "up"},
 ])  # fmt: skip
 def test_what_only_an_engine_can_honour_has_its_form_or_is_refused_by_its_name(fields: dict[str, Any]) -> None:
@@ -263,6 +266,49 @@ async def test_the_sdk_of_a_page_is_let_in_with_its_headers(serve: Serve) -> Non
     allowed = let_in.headers["access-control-allow-headers"].split(",")
     assert set(headers.split(",")) <= {each.strip() for each in allowed}
     assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.spec("ORCH-3073-012")
+async def test_a_model_is_described_in_vllms_words(serve: Serve) -> None:
+    async with serve({"models": ["org/m"]}) as host:
+        listed = (await host.client.get("/v1/models")).json()["data"]
+        named = [(await host.client.get(f"/v1/models/{name}")).json() for name in ("org/m", "org%2Fm")]
+
+    assert [*listed, *named] == [listed[0]] * 3
+    words = ("id", "object", "root", "parent", "max_model_len", "permission")
+    assert [listed[0][word] for word in words] == ["org/m", "model", "org/m", None, None, []]
+
+
+@pytest.mark.spec("ORCH-3073-012")
+async def test_the_load_is_what_waits_or_runs(serve: Serve) -> None:
+    async with serve({"slots": 1, "hang_after": 1}, server={"shutdown_grace_s": 0.01}) as host:
+        idle = (await host.client.get("/load")).json()
+        task = {"model": "mock", "prompt": "a"}
+        async with host.client.stream("POST", "/v2/tasks", json=task) as one:
+            async with host.client.stream("POST", "/v2/tasks", json=task) as other:
+                busy = (await host.client.get("/load")).json()
+                assert one.status_code == other.status_code == 200
+
+    assert (idle, busy) == ({"server_load": 0}, {"server_load": 2})
+
+
+@pytest.mark.spec("ORCH-3073-012")
+async def test_a_body_is_json_whatever_it_is_called(serve: Serve) -> None:
+    plain = json.dumps({"model": "mock", "prompt": "a"}).encode()
+    sent: list[tuple[dict[str, str], bytes]] = [
+        ({}, plain),
+        ({"Content-Type": "application/json; charset=utf-8"}, plain),
+        ({"Content-Type": "text/plain"}, plain),
+        ({"Content-Encoding": ""}, plain),
+        ({"Content-Encoding": "identity"}, plain),
+        ({"Content-Encoding": "X-GZIP, identity"}, gzip.compress(plain)),
+        ({}, b"\xef\xbb\xbf" + plain),
+    ]
+    path = "/v1/completions?api-version=1&api-version=2"
+    async with serve() as host:
+        found = [(await host.client.post(path, content=body, headers=headers)).status_code for headers, body in sent]
+
+    assert found == [200] * len(sent)
 
 
 @pytest.mark.spec("ORCH-3073-012")

@@ -30,6 +30,7 @@ from adapter_kit.chat_template import ChatTemplate
 from orchestrator.http.openai_choices import Choices
 from orchestrator.http.openai_requests import MAX_CHOICES, MAX_ECHOED, parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.pooling import adapter_of
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host
 
 pytestmark = [pytest.mark.anyio, pytest.mark.spec("ORCH-3073-015")]
@@ -144,8 +145,15 @@ class Endless:
 
 async def test_who_leaves_in_the_middle_of_several_answers_ends_their_reading_and_nothing_else() -> None:
     tasks = [Endless(), Endless()]
+    left = iter(tasks)
+
+    async def accept(task: TaskRequest) -> Any:
+        return next(left)
+
+    choices = Choices([TaskRequest(model="m", prompt="a")] * 2, accept)
+    await choices.begin()
     with anyio.CancelScope() as scope:
-        async with aclosing(cast(Any, Choices(cast(Any, tasks)).batches)) as batches:
+        async with aclosing(cast(Any, choices.batches)) as batches:
             async for _ in batches:
                 await asyncio.sleep(0)  # both have something for a reader who does not come again
                 scope.cancel()
@@ -164,21 +172,61 @@ async def test_who_leaves_cancels_all(seeds: Any) -> None:
         await eventually(lambda: Seeds.cancelled == 4)
 
 
-async def test_all_are_taken_in_or_none(serve: Serve) -> None:
-    Seeds.waiting = Seeds.cancelled = 0
-    async with (
-        serve(
-            {"slots": 1},
-            pool={"queue": {"limit": 1}},
-            plugins=plugin_host(mock="tests.orchestrator.http.test_openai_choices:Seeds"),
-        ) as host,
-        client_of(host) as client,
-    ):
-        with pytest.raises(openai.RateLimitError):
-            await client.completions.create(model="mock", prompt=["a", "b", "c", "d"])
-        answer = await client.completions.create(model="mock", prompt=["a", "b"])
+PLUGINS = plugin_host(mock="tests.orchestrator.http.test_openai_choices:Seeds")
 
-    assert [choice.text for choice in answer.choices] == ["a:None", "b:None"]
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("policy", ["reject", "drop-lru"])
+@pytest.mark.parametrize("limit", [0, 1, 3])
+async def test_more_answers_than_there_is_room_for_come_one_after_the_other(
+    serve: Serve, limit: int, policy: str, streamed: bool
+) -> None:
+    prompts = [f"p{number}" for number in range(20)]
+    queue = {"limit": limit, "policy": policy}
+    async with serve({"slots": 2}, pool={"queue": queue}, plugins=PLUGINS) as host, client_of(host) as client:
+        asked: Any = {"model": "mock", "prompt": prompts, "extra_body": {"timeout_s": 20}}
+        if streamed:
+            texts, reasons, usage = await streamed_completion(client, asked)
+        else:
+            answer = await client.completions.create(**asked)
+            texts = {choice.index: choice.text for choice in answer.choices}
+            reasons = {choice.index: choice.finish_reason for choice in answer.choices}
+            usage = answer.usage
+        left, pool = host.orchestrator.live_tasks, host.orchestrator.pools[0]
+
+    assert texts == {number: f"{prompt}:None" for number, prompt in enumerate(prompts)}
+    assert set(reasons.values()) == {"stop"}
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens) == (60, 40)
+    assert (left, pool.queue_depth, pool.in_flight) == ((), 0, 0)
+
+
+async def test_several_answers_are_refused_where_there_is_room_for_none(serve: Serve) -> None:
+    Seeds.waiting = Seeds.cancelled = 0
+    async with serve({"slots": 1}, pool={"queue": {"limit": 0}}, plugins=PLUGINS) as host, client_of(host) as client:
+        stream = await client.completions.create(model="mock", prompt="wait", stream=True)
+        with pytest.raises(openai.RateLimitError):
+            await client.completions.create(model="mock", prompt=["a", "b"])
+        await stream.close()
+
+
+async def test_an_engine_that_never_has_room_ends_several_answers_in_one_error(serve: Serve) -> None:
+    async with serve({"fail": "overloaded"}, pool={"retry": {"attempts": 1}}) as host:
+        with anyio.fail_after(5):
+            answer = await host.client.post("/v1/completions", json={"model": "mock", "prompt": ["a"] * 5})
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+
+
+async def test_the_time_of_those_that_follow_counts_from_the_requests_arrival(serve: Serve) -> None:
+    pool = {"queue": {"limit": 0}}
+    async with serve({"slots": 1, "delay_s": 0.15, "reply": "a"}, pool=pool) as host:
+        asked = {"model": "mock", "prompt": ["a"] * 20, "timeout_s": 0.5}
+        answer = await host.client.post("/v1/completions", json=asked)
+        run = len(cast(MockAdapter, adapter_of(host.orchestrator, "r0")).submitted)
+
+    assert answer.status_code == 504
+    assert run <= 4
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -198,7 +246,7 @@ async def test_the_prompt_stands_before_its_answer(seeds: Any, streamed: bool) -
     [
         ({"n": 0}, InvalidRequest, "'n'"),
         ({"n": True}, InvalidRequest, "'n'"),
-        ({"n": "2"}, InvalidRequest, "'n'"),
+        ({"n": "two"}, InvalidRequest, "'n'"),
         ({"n": MAX_CHOICES + 1}, InvalidRequest, "128"),
         ({"prompt": ["a"] * 65, "n": 2}, InvalidRequest, "128"),
         ({"prompt": []}, InvalidRequest, "'prompt'"),
@@ -305,7 +353,7 @@ async def test_thoughts_are_left_out_for_whom_does_not_want_them(serve: Serve) -
         )
 
     assert shown.json()["choices"][0]["message"]["reasoning_content"] == "Hm."
-    assert whole.json()["choices"][0]["message"] == {"role": "assistant", "content": "Yes."}
+    assert whole.json()["choices"][0]["message"] == {"role": "assistant", "content": "Yes.", "refusal": None}
     assert "Yes." in streamed.text
     assert "Hm." not in streamed.text
 

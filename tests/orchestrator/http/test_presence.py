@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -69,3 +70,51 @@ async def test_a_watch_that_breaks_ends_the_work_and_is_told() -> None:
         WhileThere(Client(RuntimeError("a bug")).receive),
     ):
         await asyncio.Event().wait()
+
+
+class Told(Client):
+    """A client of whose leaving the server tells."""
+
+    class Presence:
+        has_message = False
+
+        def __init__(self) -> None:
+            self.on_gone: Callable[[], None] | None = None
+            self.is_gone = False
+
+        def tell(self, on_gone: Callable[[], None]) -> None:
+            self.on_gone = on_gone
+            if self.is_gone:
+                on_gone()
+
+        def forget(self) -> None:
+            self.on_gone = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.presence = self.Presence()
+
+    async def __call__(self) -> Any:
+        return await self.receive()
+
+
+async def test_where_the_server_tells_of_it_nobody_waits_for_the_client_to_leave() -> None:
+    client = Told()
+    before = asyncio.all_tasks()
+    with anyio.fail_after(5), WhileThere(client):
+        assert asyncio.all_tasks() == before
+        assert client.presence.on_gone is not None
+        asyncio.get_running_loop().call_soon(client.presence.on_gone)
+        await asyncio.Event().wait()
+
+    assert client.presence.on_gone is None
+
+
+async def test_work_for_a_client_that_has_left_already_is_not_begun() -> None:
+    client, begun = Told(), False
+    client.presence.is_gone = True
+    with anyio.fail_after(5), WhileThere(client):
+        await asyncio.sleep(0)
+        begun = True
+
+    assert not begun

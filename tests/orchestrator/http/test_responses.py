@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import httpx
@@ -229,7 +230,7 @@ async def test_an_item_may_stand_for_itself_by_its_id(serve: Serve) -> None:
 
 @pytest.mark.spec("ORCH-3075-010")
 async def test_few_bytes_do_not_name_a_conversation_without_end(serve: Serve) -> None:
-    async with serve({"reply": "x" * 300_000}, history={"session_bytes": 1_000_000}) as host:
+    async with serve({"reply": "x" * 300_000}, responses={"conversation_bytes": 1_000_000}) as host:
         [item] = (await create(host)).json()["output"]
         refused = await create(host, input=[{"type": "item_reference", "id": item["id"]}] * 4)
 
@@ -270,9 +271,83 @@ async def test_a_response_can_be_read_and_deleted(serve: Serve) -> None:
     assert (refused.value.code, refused.value.param) == ("previous_response_not_found", "previous_response_id")
 
 
+@pytest.mark.spec("ORCH-3075-017")
+async def test_what_was_asked_is_listed_as_items(serve: Serve) -> None:
+    image = {"type": "input_image", "image_url": URL}
+    told = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Add."}, image]}
+    call = {"type": "function_call", "call_id": "c", "name": "add", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": "3"}
+    plugins = plugin_host(mock="tests.orchestrator.http.test_responses:Constrained")
+    async with serve(CALLING, plugins=plugins) as host, client_of(host) as client:
+        made = await client.responses.create(
+            model="mock", input=cast(Any, [told, call, result]), tools=[ADD], instructions="Be brief."
+        )
+        went_on = await client.responses.create(model="mock", input="And now?", previous_response_id=made.id)
+        listed = [item async for item in client.responses.input_items.list(made.id, order="asc")]
+        pages = [item async for item in client.responses.input_items.list(made.id, limit=1)]
+        later = [item async for item in client.responses.input_items.list(went_on.id)]
+        bad = [
+            (await host.client.get(f"/v1/responses/{made.id}/input_items?{query}")).json()["error"]["param"]
+            for query in ("limit=0", "limit=x", "order=up", "after=msg_nope")
+        ]
+        none = await host.client.get("/v1/responses/resp_nope/input_items")
+
+    found = [item.model_dump(exclude_none=True, exclude={"id", "status"}) for item in listed]
+    assert found == [{**told, "content": [told["content"][0], {**image, "detail": "auto"}]}, call, result]
+    assert [item.id for item in pages] == [item.id for item in reversed(listed)]
+    assert [cast(Any, item).content[0].text for item in later] == ["And now?"]
+    assert bad == ["limit", "limit", "order", "after"]
+    assert none.status_code == 404
+
+
+@pytest.mark.spec("ORCH-3075-018")
+async def test_responses_survive_a_host_that_has_a_file_for_them(serve: Serve, tmp_path: Path) -> None:
+    retention = {"file": str(tmp_path / "kept.db")}
+    async with serve(CALLING, retention=retention) as host, client_of(host) as client:
+        first = await client.responses.create(model="mock", input="Add 1 and 2.", tools=[ADD], instructions="Add.")
+        calls = [item for item in first.output if item.type == "function_call"]
+        outputs: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "3"} for call in calls]
+        second = await client.responses.create(model="mock", input=outputs, previous_response_id=first.id)
+        third = await client.responses.create(model="mock", input="Thanks.", previous_response_id=second.id)
+        gone = await client.responses.create(model="mock", input="Forget this.")
+        await client.responses.delete(first.id)
+        await client.responses.delete(gone.id)
+
+    async with serve(CALLING, retention=retention) as host, client_of(host) as client:
+        kept = host.serving.service.responses
+        read = [await client.responses.retrieve(each.id) for each in (second, third)]
+        items = [item.type async for item in client.responses.input_items.list(second.id)]
+        fourth = await client.responses.create(model="mock", input="Again.", previous_response_id=third.id)
+        asked = mock(host).submitted[-1].messages
+        absent = [await host.client.get(f"/v1/responses/{each.id}") for each in (first, gone)]
+        for each in (second, third, fourth):
+            await client.responses.delete(each.id)
+        left = len(kept), kept.bytes
+
+    async with serve(CALLING, retention=retention) as host:
+        nothing = await host.client.get(f"/v1/responses/{third.id}")
+
+    assert read == [second, third]
+    assert items == ["function_call_output"]
+    assert asked is not None
+    assert [message.role for message in asked] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+    ]
+    assert asked[1].tool_calls[0].name == "add"
+    assert [each.status_code for each in absent] == [404, 404]
+    assert left == (0, 0)
+    assert nothing.status_code == 404
+
+
 @pytest.mark.spec("ORCH-3075-011")
 async def test_what_is_not_to_be_stored_is_not(serve: Serve) -> None:
-    async with serve(history={"session_bytes": 50_000}) as host:
+    async with serve(responses={"conversation_bytes": 50_000}) as host:
         asked_not = (await create(host, store=False)).json()
         too_large = (await create(host, input="x" * 100_000)).json()
         last = (await streamed(host, instructions="x" * 100_000))[-1].data["response"]
@@ -440,7 +515,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "response_format"),
     ({"metadata": {"a": 1}}, "'metadata' must be"),
     ({"metadata": {str(n): "" for n in range(17)}}, "'metadata' must be"),
-    ({"store": "no"}, "'store' must be true or false"),
+    ({"store": "maybe"}, "'store' must be true or false"),
     ({"stream": 1}, "'stream' must be true or false"),
     ({"previous_response_id": 3}, "'previous_response_id' must be"),
     ({"instructions": ["a"]}, "'instructions' must be a text"),
@@ -516,7 +591,7 @@ async def test_sampling_reaches_the_engine(serve: Serve) -> None:
 
 @pytest.mark.spec("ORCH-3075-010")
 async def test_a_conversation_of_too_many_messages_is_refused(serve: Serve) -> None:
-    async with serve(history={"session_bytes": 2**25}) as host:
+    async with serve(responses={"conversation_bytes": 2**25}) as host:
         kept = host.serving.service.responses
         response = kept.begin(None, "resp_long", [Message(role="user", content="q")] * MAX_MESSAGES, None)
         assert response is not None

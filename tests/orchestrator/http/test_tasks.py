@@ -142,6 +142,20 @@ async def test_a_client_that_goes_away_while_its_task_waits_leaves_the_queue(ser
         await running.aclose()
 
 
+@pytest.mark.spec("ORCH-3064-004")
+async def test_a_client_that_has_sent_the_next_request_already_goes_away_like_any_other(serve: Serve) -> None:
+    async with serve({"hang_after": 1}) as host:
+        address, _, port = host.url.removeprefix("http://").partition(":")
+        body = json.dumps(TASK).encode()
+        asked = b"POST /v2/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        async with await anyio.connect_tcp(address, int(port)) as stream:
+            await stream.send(asked + asked)
+            await eventually(lambda: bool(mock(host).running))
+        await eventually(lambda: not host.orchestrator.live_tasks)
+
+        assert host.orchestrator.pools[0].in_flight == 0
+
+
 @pytest.mark.spec("ORCH-3064-005")
 async def test_silence_is_filled_with_heartbeats(serve: Serve) -> None:
     async with serve({"hang_after": 1}, server={"heartbeat_s": 0.02}) as host:

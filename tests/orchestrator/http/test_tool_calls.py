@@ -83,6 +83,7 @@ async def test_a_whole_chat_completion_has_tool_calls_and_no_content(serve: Serv
     assert message == {
         "role": "assistant",
         "content": None,
+        "refusal": None,
         "reasoning_content": "let me see",
         "reasoning": "let me see",
         "tool_calls": [

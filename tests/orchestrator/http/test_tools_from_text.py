@@ -200,6 +200,61 @@ async def test_a_model_that_cannot_be_made_to_call_a_tool_says_so(serve: Serve) 
     assert "response_format" in answer["error"]["message"]
 
 
+UNKNOWN: Any = {"type": "function", "function": {"name": "multiply"}}
+NO_SCHEMA: Any = [{"type": "function", "function": {"name": "add", "parameters": {"properties": {"a": "number"}}}}]
+
+
+@pytest.mark.spec("ORCH-3073-007")
+@pytest.mark.parametrize("template", ["plain", "guided"])
+@pytest.mark.parametrize(
+    "fields, param, said",
+    [
+        ({"tool_choice": UNKNOWN}, "tool_choice", "not among 'tools'"),
+        ({"tool_choice": "multiply"}, "tool_choice", "not among 'tools'"),
+        ({"tool_choice": UNKNOWN, "tools": []}, "tool_choice", "there are none"),
+        ({"tool_choice": "required", "tools": []}, "tool_choice", "there are none"),
+        ({"tool_choice": "required", "tools": None}, "tool_choice", "there are none"),
+    ],
+)
+async def test_a_choice_among_tools_that_are_not_there_is_the_requests_fault(
+    serve: Serve, template: str, fields: dict[str, Any], param: str, said: str
+) -> None:
+    async with serve({}, **(pool() if template == "plain" else pool(template))) as host:
+        answer = await chat(host, **fields)
+
+    assert answer["status"] == 400
+    assert (answer["error"]["code"], answer["error"]["param"]) == ("invalid_request", param)
+    assert said in answer["error"]["message"]
+
+
+@pytest.mark.spec("ORCH-3073-007")
+async def test_parameters_that_are_no_schema_matter_where_an_answer_is_held_to_them(serve: Serve) -> None:
+    async with serve({}, **pool("guided")) as host:
+        free = await chat(host, tools=NO_SCHEMA)
+        held = await chat(host, tools=NO_SCHEMA, tool_choice="required")
+        format_ = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "strin"}}}
+        formatted = await chat(host, tools=None, response_format=format_)
+
+    assert free["choices"][0]["finish_reason"] == "tool_calls"
+    assert (held["status"], held["error"]["param"]) == (400, "tools")
+    assert "the parameters of 'add' are no JSON Schema: properties.a must be a schema" in held["error"]["message"]
+    assert (formatted["status"], formatted["error"]["param"]) == (400, "response_format.json_schema.schema")
+
+
+@pytest.mark.spec("ORCH-3073-007")
+async def test_a_task_chooses_among_its_tools(serve: Serve) -> None:
+    async with serve() as host:
+        task = {"model": "mock", "prompt": "a", "tools": [{"name": "add"}], "tool_choice": "multiply"}
+        refused = await host.client.post("/v2/tasks", json=task)
+        created = {"model": "mock", "input": "a", "tools": [{"type": "function", "name": "add", "parameters": {}}]}
+        choice = {"type": "function", "name": "multiply"}
+        response = await host.client.post("/v1/responses", json={**created, "tool_choice": choice})
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
+    assert "tool_choice: names a tool that is not among 'tools'" in refused.json()["error"]["message"]
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "tool_choice")
+
+
 @pytest.mark.spec("ORCH-3073-007")
 async def test_no_tool_is_called_where_none_shall_be(serve: Serve) -> None:
     async with serve({}, **pool()) as host:
@@ -246,6 +301,29 @@ async def test_what_a_model_writes_is_never_lost_and_never_a_fault_of_the_host(
     assert "".join(each.get("content") or "" for each in said) == (reply if content is None else content)
     assert list(found.values()) == calls
     assert reason == ("tool_calls" if calls else "stop")
+
+
+@pytest.mark.spec("ORCH-3073-004", "ORCH-3073-018")
+async def test_calls_that_nobody_can_read_stay_text_and_the_log_says_what_to_set(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = "!{{ c.function.name }} {{ c.function.arguments | tojson }}!"
+    template = TEMPLATE.replace("<tool_call>{{ c.function | tojson }}</tool_call>", own).replace("<tool_call> and ", "")
+    reply = '<tool_call>{"name": "add", "arguments": {}}</tool_call>'
+    with caplog.at_level("INFO"):
+        async with serve({"reply": reply}, **pool("saying", chat_template=template)) as host:
+            answer = await chat(host)
+            (listed,) = (await host.client.get("/v1/models")).json()["data"]
+        async with serve({"reply": reply}, **pool("saying")) as host:
+            read = await chat(host)
+
+    assert answer["choices"][0]["message"]["content"] == reply
+    assert "tools" in listed["uncertain"]
+    assert read["choices"][0]["finish_reason"] == "tool_calls"
+    told = [(each.levelname, each.getMessage()) for each in caplog.records if "tool calls in" in each.getMessage()]
+    assert [level for level, _ in told] == ["WARNING", "INFO"]
+    assert "set tool_parser to" in told[0][1]
+    assert "hermes" in told[1][1]
 
 
 @pytest.mark.spec("ORCH-3073-006")

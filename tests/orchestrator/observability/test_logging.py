@@ -124,3 +124,20 @@ def test_one_record_is_one_line_also_as_text(log: io.StringIO) -> None:
     assert log.getvalue().count("\n") == 1
     assert "\x1b" not in log.getvalue()
     assert "a\\x0ab" in log.getvalue()
+
+
+@pytest.mark.parametrize("odd", ["né", "\ud800", float("nan"), {1: object}, object()])
+def test_what_json_has_no_word_for_is_logged_all_the_same_and_in_ascii(log: io.StringIO, odd: object) -> None:
+    logging.getLogger("x").warning("odd", extra={"odd": odd})
+
+    assert log.getvalue().isascii()
+    assert records(log)[0]["event"] == "odd"
+
+
+def test_times_are_those_of_the_records_in_utc(log: io.StringIO) -> None:
+    for created in (1_000_000_000.25, 1_000_000_000.5, 1_000_000_001.0):
+        logging.getLogger("x").handle(logging.makeLogRecord({"msg": "m", "levelno": 20, "created": created}))
+
+    assert [record["timestamp"] for record in records(log)] == [
+        "2001-09-09T01:46:40.250000Z", "2001-09-09T01:46:40.500000Z", "2001-09-09T01:46:41.000000Z",
+    ]  # fmt: skip

@@ -90,6 +90,16 @@ def test_messages_become_text_where_the_model_or_the_settings_want_it(
     assert (fitted.messages is None) == (prompt is not None)
 
 
+@pytest.mark.spec("ORCH-3073-007")
+def test_tools_that_are_not_to_be_called_are_shown_by_an_engine_that_takes_tools_and_by_nobody_else() -> None:
+    task = chat(tools=({"name": "add"},), tool_choice="none")
+    offers = [(MESSAGES, Capability.TOOLS), (MESSAGES,), (TEXT,)]
+
+    fitted = [fit(task, model(*each), pool(), read_chat_template(None), Prompts(task)) for each in offers]
+
+    assert [(len(each.tools), each.tool_choice) for each in fitted] == [(1, "none"), (0, None), (0, None)]
+
+
 @pytest.mark.spec("ORCH-3064-031")
 def test_images_go_beside_the_prompt_with_marks_in_their_places_or_are_refused(template: Path) -> None:
     task, plain = picture(), read_chat_template(None)

@@ -19,11 +19,13 @@ from urllib.request import Request, urlopen
 import pytest
 from real_clients import CLIENTS, environment_of, is_made
 
+import triton_adapter.embedded
 from tests.worker_adapter.program import Running
 from triton_adapter.embedded import EmbeddedTriton
 
 HERE = Path(__file__).parent
 MODEL = "toolcaller"
+EMBEDDER = Path(triton_adapter.embedded.__file__).parent / "models" / "embedder"
 GRAMMARS = ("hermes", "llama3_json", "mistral", "pythonic")
 """Each has a pool, whose template teaches it: `toolcaller-mistral`. The first one's model is just `toolcaller`."""
 TWO_STEPS = [["get_price", {"item": "lamp"}], ["multiply", {"a": 12.5, "b": 3}]]
@@ -76,7 +78,11 @@ class Shop:
 def shop_of(folder: Path, *, cors_origins: Sequence[str] = ()) -> Iterator[Shop]:
     """Run a Triton with the model, and a host in front of it."""
     key, limited = (f"sk-{secrets.token_hex(16)}" for _ in range(2))
-    with EmbeddedTriton(HERE / "models") as triton:
+    models = folder / "models"
+    models.mkdir()
+    for each in (*(HERE / "models").iterdir(), EMBEDDER):
+        (models / each.name).symlink_to(each, target_is_directory=True)  # its code is looked for from where it is
+    with EmbeddedTriton(models) as triton:
         config = folder / "host.toml"
         config.write_text(_settings(triton.grpc_url, key, limited, cors_origins), encoding="utf-8")
         with Running("serve", "--config", str(config), "--json") as host:

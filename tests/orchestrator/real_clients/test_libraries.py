@@ -18,6 +18,8 @@ UNKNOWN = {"model": [404, "model_not_found"], "long": [400, "context_length_exce
 STREAM = {"text": COUNTED, "pieces": 30}
 TOOLS = {"text": "The answer is 37.5.", "called": TWO_STEPS}
 LEFT = {"left": True}
+ITEMS = ["function_call_output"]
+EMBEDDED = {"vectors": 3, "size": 64, "alike": True}
 
 
 def client(name: str, driver: str, *arguments: str, **found: Any) -> Any:
@@ -25,7 +27,15 @@ def client(name: str, driver: str, *arguments: str, **found: Any) -> Any:
     return pytest.param(name, driver, arguments, found, marks=needs_client(name), id=label)
 
 
-@pytest.mark.spec("ORCH-3073-006", "ORCH-3073-007", "ORCH-3073-009", "ORCH-3073-012", "ORCH-3075-008", "ORCH-3075-009")
+@pytest.mark.spec(
+    "ORCH-3073-006",
+    "ORCH-3073-007",
+    "ORCH-3073-009",
+    "ORCH-3073-012",
+    "ORCH-3075-001",
+    "ORCH-3075-008",
+    "ORCH-3075-009",
+)
 @pytest.mark.parametrize("name, driver, arguments, found", [
     client(
         "openai", "openai_python.py",
@@ -43,11 +53,12 @@ def client(name: str, driver: str, *arguments: str, **found: Any) -> Any:
             "calls": [["get_weather", {"city": "Paris"}], ["get_weather", {"city": "Rome"}]], "ids differ": True,
             "finish": "tool_calls", "done": 2,
         },
-        responded={"stream": COUNTED, "pieces": 30, **TOOLS}, impatient=LEFT,
+        responded={"stream": COUNTED, "pieces": 30, **TOOLS}, embedded=EMBEDDED, impatient=LEFT,
     ),
     client(
         "openai-node", "openai_node.mjs",
-        chat={"text": HELLO, "finish": "stop"}, stream=STREAM, tools=TOOLS, cancel=LEFT,
+        chat={"text": HELLO, "finish": "stop"}, stream=STREAM, tools=TOOLS, cancel=LEFT, embedded=EMBEDDED,
+        responded={"stream": COUNTED, "pieces": 30, **TOOLS, "read": True, "items": ITEMS},
         errors={
             "model": ["NotFoundError", 404, "model_not_found", True],
             "long": ["BadRequestError", 400, "context_length_exceeded", True],
@@ -58,7 +69,7 @@ def client(name: str, driver: str, *arguments: str, **found: Any) -> Any:
         client(
             "ai-sdk", "ai_sdk.mjs", provider,
             **{"chat": {"text": HELLO, "finish": "stop", "tokens": 9}, "stream": STREAM | {"finish": "stop"},
-               "tools": TOOLS, "tools streamed": TOOLS, "cancel": LEFT,
+               "tools": TOOLS, "tools streamed": TOOLS, "cancel": LEFT, "embedded": EMBEDDED,
                "errors": {"model": ["AI_APICallError", 404, False], "long": ["AI_APICallError", 400, False]}},
             **({} if provider == "compatible" else {"object": JOHN}),
         )
@@ -67,7 +78,8 @@ def client(name: str, driver: str, *arguments: str, **found: Any) -> Any:
     client(
         "langchain", "langchain_agent.py",
         chat={"text": HELLO, "finish": "stop", "tokens": 9}, stream=STREAM, tools=TOOLS, parsed=JOHN, by_calling=JOHN,
-        errors=UNKNOWN | {"long streamed": UNKNOWN["long"]}, cancel=LEFT,
+        errors=UNKNOWN | {"long streamed": UNKNOWN["long"]}, cancel=LEFT, embedded=EMBEDDED,
+        responded={"chat": HELLO, "stream": COUNTED, "pieces": 30, **TOOLS},
     ),
     client(
         "litellm", "litellm_library.py",

@@ -9,9 +9,12 @@ import pytest
 
 from adapter_api import TaskRequest
 from adapter_kit.chat_template import ChatTemplate
-from adapter_kit.tool_calls import grammar_of, tool_call_parser
+from adapter_kit.reasoning import ReasoningParser
+from adapter_kit.told_apart import thoughts_by
+from adapter_kit.tool_calls import found_in, tool_call_parser
 from tests.orchestrator.real_clients.shop import GRAMMARS, HERE
 from tests.orchestrator.real_clients.tool_model.answer import answer
+from tests.orchestrator.real_clients.tool_model.layouts import CALLS, template_of
 
 NUMBER, TEXT = {"type": "number"}, {"type": "string"}
 
@@ -34,8 +37,9 @@ class Agent:
     """Goes on with the model until it needs no tool."""
 
     def __init__(self, grammar: str, tools: list[dict[str, Any]]) -> None:
-        self._template = ChatTemplate((HERE / "templates" / f"{grammar}.jinja").read_text())
-        found = grammar_of(self._template.text)
+        path = HERE / "templates" / f"{grammar}.jinja"
+        self._template = ChatTemplate(path.read_text() if path.exists() else template_of(grammar))
+        found = found_in(self._template).grammar
         assert found == grammar
         self._grammar = found
         self._tools = tools
@@ -58,8 +62,11 @@ class Agent:
 
     def _turn(self, messages: list[dict[str, Any]]) -> tuple[str, list[tuple[str, str]]]:
         task = TaskRequest.parse({"model": "m", "messages": messages, "tools": self._tools})
-        parser = tool_call_parser(self._grammar, [each["name"] for each in self._tools])
-        parts = [*parser.feed(answer(self._template.render(task))), *parser.finish()]
+        parser = tool_call_parser(self._grammar, {each["name"]: each["parameters"] for each in self._tools})
+        how = thoughts_by("auto", self._template)
+        said = answer(self._template.render(task))
+        _, said = (said, said) if how is None else ReasoningParser(how=how).feed(said)
+        parts = [*parser.feed(said), *parser.finish()]
         calls: dict[int, list[str]] = {}
         for part in parts:
             if not isinstance(part, str):
@@ -68,7 +75,7 @@ class Agent:
 
 
 @pytest.mark.spec("ORCH-3073-004", "ORCH-3073-006")
-@pytest.mark.parametrize("grammar", GRAMMARS)
+@pytest.mark.parametrize("grammar", [*GRAMMARS, *CALLS])
 def test_two_steps_are_taken_one_after_the_other(grammar: str) -> None:
     called, said = Agent(grammar, TOOLS).ask(
         "Look up the price of a lamp, then multiply it by 3.", get_price=12.5, multiply=37.5

@@ -83,6 +83,21 @@ async def test_a_copy_that_hangs_has_a_time_limit_though_its_original_has_none()
     assert getattr(twin, "job_id") != "j" * 128  # noqa: B009
 
 
+async def test_a_copy_of_a_task_that_is_cancelled_is_cancelled() -> None:
+    gray = {"id": "gray", "adapter": "mock", "shadow_of": "blue"}
+    hanging = [{"id": "r0", "options": {"hang_after": 1}}]
+    pools = [{"id": "blue", "adapter": "mock", "replicas": hanging}, {**gray, "replicas": hanging}]
+    async with Orchestrator(OrchestratorSettings.parse({"pools": pools}), plugins=mock_host()) as host:
+        stream = host.submit(task())
+        async for event in stream:
+            if isinstance(event, Token):
+                break
+        await eventually(lambda: [pool.in_flight for pool in host.pools] == [1, 1])
+        await host.cancel(stream.job_id)
+        await eventually(lambda: [pool.in_flight for pool in host.pools] == [0, 0])
+
+
+@pytest.mark.spec("ORCH-3065-001")
 async def test_a_shadow_that_a_reload_takes_away_takes_nothing_with_it() -> None:
     pools = [
         {"id": "green", "adapter": "mock", "replicas": [{"id": "r0"}]},

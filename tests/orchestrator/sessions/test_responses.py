@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from adapter_api import Message
-from orchestrator.config import HistorySettings
+from orchestrator.config import ResponsesSettings
 from orchestrator.sessions.responses import KeptResponse, Responses
 from tests.orchestrator.fake_clock import FakeClock
 
 
 def responses(**settings: float) -> Responses:
-    return Responses(HistorySettings.model_validate(settings), FakeClock())
+    return Responses(ResponsesSettings.model_validate(settings), FakeClock())
 
 
 def said(
@@ -107,7 +107,7 @@ def test_all_together_take_no_more_than_they_may() -> None:
 
 @pytest.mark.spec("ORCH-3075-011")
 def test_a_conversation_that_is_too_large_is_not_kept() -> None:
-    kept = responses(session_bytes=200_000)
+    kept = responses(conversation_bytes=200_000)
     first = said(kept, "a", text="x" * 50_000)
 
     assert kept.begin(None, "b", [Message(role="user", content="x" * 200_000)], first) is None
@@ -120,7 +120,7 @@ def test_a_conversation_that_is_too_large_is_not_kept() -> None:
 @pytest.mark.spec("ORCH-3075-011")
 def test_one_is_forgotten_when_it_was_not_used_for_its_time() -> None:
     clock = FakeClock()
-    kept = Responses(HistorySettings(ttl_s=10), clock)
+    kept = Responses(ResponsesSettings(ttl_s=10), clock)
     for name in ("a", "b"):
         said(kept, name)
     clock.advance(6)

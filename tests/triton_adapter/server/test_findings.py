@@ -12,7 +12,7 @@ from adapter_api import Capability, Finding
 from triton_adapter.engine.cancellation import cancel_mode
 from triton_adapter.schema import ModelSchema, TensorSpec, parse_version
 from triton_adapter.server.findings import model_findings, server_findings
-from triton_adapter.settings import TritonSettings
+from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.transports.base import Traits
 from triton_adapter.transports.ways import GRPC, HTTP
 
@@ -189,3 +189,28 @@ def test_an_output_that_cannot_go_by_shared_memory_unless_its_shape_is_stated_is
     )  # fmt: skip
 
     assert any("boxes" in finding.message and "shape=" in finding.advice for finding in found) is said
+
+
+@pytest.mark.spec("ORCH-3073-018")
+@pytest.mark.parametrize(
+    "call, severity, said",
+    [
+        ("<tool_calls>{{ c.function | tojson }}</tool_calls>", "hint", "read as tool_calls"),
+        ("!{{ c.function.name }} {{ c.function.arguments.town }}!", "warning", "not known"),
+        (None, None, ""),
+    ],
+)
+def test_how_the_calls_of_a_model_with_a_template_are_told_is_said(
+    call: str | None, severity: str | None, said: str
+) -> None:
+    turn = f"{{{{ m.content or '' }}}}{{% for c in m.tool_calls or [] %}}{call}{{% endfor %}}|"
+    template = None if call is None else f"{{{{ tools }}}}{{% for m in messages %}}{turn}{{% endfor %}}"
+    schema = ModelSchema(name="m", inputs=MappingProxyType({}), outputs=MappingProxyType({}), backend="python")
+    found = model_findings(
+        schema, frozenset({Capability.TEXT, Capability.USAGE}), "2.73.0", reason="", failure=None,
+        mode=cancel_mode(schema, GRPC), traits=GRPC, override=ModelOverride(chat_template=template),
+    )  # fmt: skip
+
+    told = [each for each in found if "tool calls" in each.message]
+    assert [each.severity for each in told] == ([] if severity is None else [severity])
+    assert all(said in each.message and bool(each.advice) == (severity == "warning") for each in told)

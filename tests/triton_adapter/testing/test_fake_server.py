@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from grpc._cython import cygrpc
 from tritonclient.grpc import service_pb2 as pb
 
 from adapter_api import AdapterClosed, ConfigurationError
@@ -49,6 +52,25 @@ def index(client: V2Client) -> dict[str, tuple[str, str, str]]:
 
 
 # ---- life
+
+
+@pytest.mark.parametrize("error, told", [(cygrpc.ExecuteBatchError("batch"), 0), (RuntimeError("a bug"), 1)])
+def test_a_call_that_ends_under_the_servers_hands_is_no_news(
+    fake: FakeTriton, caplog: pytest.LogCaptureFixture, error: Exception, told: int
+) -> None:
+    async def fail() -> None:
+        raise error
+
+    async def forget() -> None:
+        forgotten = asyncio.get_running_loop().create_task(fail())
+        await asyncio.wait([forgotten])
+        del forgotten
+        gc.collect()
+
+    assert fake._portal is not None
+    fake._portal.call(forget)
+
+    assert len([record for record in caplog.records if record.name == "asyncio"]) == told
 
 
 def test_everything_is_gone_after_a_stop() -> None:

@@ -1,7 +1,7 @@
 // Vercel's AI SDK. PROVIDER is `compatible` (chat completions), `openai` (responses, its default) or `openai.chat`.
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateObject, generateText, stepCountIs, streamText, tool } from "ai";
+import { embedMany, generateObject, generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
 const [name, provider, ...wanted] = process.argv.slice(2);
@@ -56,6 +56,15 @@ const does = {
       model, schema: z.object({ name: z.string(), age: z.number() }), prompt: "Extract: John Doe is 25 years old.",
     });
     return object;
+  },
+  async embedded() {
+    const vectors = provider === "compatible" ? createOpenAICompatible({ name: "ours", ...given }) : createOpenAI(given);
+    const values = ["a red lamp", "a green lamp", "Paris"];
+    const { embeddings: found } = await embedMany({ model: vectors.embeddingModel("embedder"), values });
+    const near = (a, b) => a.reduce((sum, each, at) => sum + each * b[at], 0);
+    return {
+      vectors: found.length, size: found[0].length, alike: near(found[0], found[1]) > near(found[0], found[2]),
+    };
   },
   async errors() {
     const found = {};

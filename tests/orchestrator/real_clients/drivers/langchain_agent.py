@@ -6,7 +6,7 @@ import sys
 import openai
 from langchain.agents import create_agent
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
 MODEL = sys.argv[1]
@@ -53,6 +53,25 @@ def tools():
     return {"called": called, "text": state["messages"][-1].content}
 
 
+def responded():
+    """The newer API, whole, streamed, and for an agent."""
+    newer = ChatOpenAI(model=MODEL, use_responses_api=True)
+    pieces = [chunk.text for chunk in newer.stream("Please count to 30") if chunk.text]
+    called.clear()
+    question = {"role": "user", "content": "Look up the price of a lamp, then multiply it by 3."}
+    state = create_agent(model=newer, tools=[get_price, multiply]).invoke({"messages": [question]})
+    return {"chat": newer.invoke("Say hello").text, "stream": "".join(pieces), "pieces": len(pieces),
+            "called": called, "text": state["messages"][-1].text}  # fmt: skip
+
+
+def embedded():
+    """As texts: token ids, which it would cut them into, are another model's."""
+    embeddings = OpenAIEmbeddings(model="embedder", check_embedding_ctx_length=False)
+    found = embeddings.embed_documents(["a red lamp", "a green lamp", "Paris"])
+    near, far = (sum(a * b for a, b in zip(found[0], other, strict=True)) for other in found[1:])
+    return {"vectors": len(found), "size": len(found[0]), "alike": near > far}
+
+
 def parsed():
     return model.with_structured_output(Person).invoke("Extract: John Doe is 25 years old.").model_dump()
 
@@ -83,6 +102,19 @@ def cancel():
     return {"left": True}
 
 
+LAST = ("errors", "cancel")
+
+
 if __name__ == "__main__":
-    for what in sys.argv[2:] or ["chat", "stream", "tools", "parsed", "by_calling", "errors", "cancel"]:
+    for what in sys.argv[2:] or [
+        "chat",
+        "stream",
+        "tools",
+        "responded",
+        "embedded",
+        "parsed",
+        "by_calling",
+        "errors",
+        "cancel",
+    ]:
         print(json.dumps({what: globals()[what]()}), flush=True)

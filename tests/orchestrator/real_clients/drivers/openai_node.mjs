@@ -38,6 +38,39 @@ const does = {
     });
     return { text: await runner.finalContent(), called };
   },
+  async responded() {
+    let stream = "", pieces = 0;
+    for await (const event of client.responses.stream({ model, input: "Please count to 30" })) {
+      if (event.type === "response.output_text.delta") { stream += event.delta; pieces += 1; }
+    }
+    const flat = tools.map(({ function: f }) => ({ type: "function", ...f, strict: false }));
+    const called = [];
+    let kept = null, input = "Look up the price of a lamp, then multiply it by 3.", answer;
+    for (let turn = 0; turn < 5; turn += 1) {
+      answer = await client.responses.create({ model, input, tools: flat, previous_response_id: kept });
+      const calls = answer.output.filter((item) => item.type === "function_call");
+      if (!calls.length) break;
+      kept = answer.id;
+      input = calls.map((call) => {
+        const given = JSON.parse(call.arguments);
+        called.push([call.name, given]);
+        return { type: "function_call_output", call_id: call.call_id, output: String(have[call.name](given)) };
+      });
+    }
+    const read = await client.responses.retrieve(answer.id);
+    const items = [];
+    for await (const item of client.responses.inputItems.list(answer.id)) items.push(item.type);
+    await client.responses.delete(answer.id);
+    return { stream, pieces, called, text: answer.output_text, read: read.output_text === answer.output_text, items };
+  },
+  async embedded() {
+    const answer = await client.embeddings.create({ model: "embedder", input: ["a red lamp", "a green lamp", "Paris"] });
+    const found = answer.data.map((each) => each.embedding);
+    const near = (a, b) => a.reduce((sum, each, at) => sum + each * b[at], 0);
+    return {
+      vectors: found.length, size: found[0].length, alike: near(found[0], found[1]) > near(found[0], found[2]),
+    };
+  },
   async errors() {
     const found = {};
     const tries = {

@@ -145,6 +145,14 @@ def responded():
     return {"stream": "".join(pieces), "pieces": len(pieces), "called": called, "text": answer.output_text}
 
 
+def embedded():
+    """By default as base64, which the library unpacks."""
+    answer = client.embeddings.create(model="embedder", input=["a red lamp", "a green lamp", "Paris"])
+    found = [each.embedding for each in answer.data]
+    near, far = (sum(a * b for a, b in zip(found[0], other, strict=True)) for other in found[1:])
+    return {"vectors": len(found), "size": len(found[0]), "alike": near > far}
+
+
 def impatient():
     """A whole answer that the client does not wait for."""
     hasty = client.with_options(timeout=1.0, max_retries=0)
@@ -207,8 +215,8 @@ def retries():
 
 
 ALL = [
-    "chat", "stream", "tools", "forced", "parsed", "errors", "cancel", "several", "responded", "impatient", "listed",
-    "side_by_side", "legacy",
+    "chat", "stream", "tools", "forced", "parsed", "errors", "cancel", "several", "responded", "embedded", "impatient",
+    "listed", "side_by_side", "legacy",
 ]  # fmt: skip
 
 

@@ -8,13 +8,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from .filling import Filler
+from .layouts import SIGNS
 from .planning import Step, is_final, score, stems, steps_of
 from .prompts import Prompt, Tool, read
 from .writing import ONE_AT_A_TIME, written
 
 
 def answer(text: str, schema: Any = None) -> str:
-    """Return what comes after a prompt.
+    """Return what comes after a prompt, with the thoughts that it asks for."""
+    said = _answer(text, schema)
+    if text.rstrip().endswith("<think>"):
+        return f"I have to look.\n</think>\n\n{said}"
+    if schema is None and SIGNS["openai"] in text:
+        final = said if said.startswith("<|") else f"<|start|>assistant<|channel|>final<|message|>{said}<|return|>"
+        return f"<|channel|>analysis<|message|>I have to look.<|end|>{final}"
+    return said
+
+
+def _answer(text: str, schema: Any) -> str:
+    """Return the answer itself.
 
     Args:
         text: The whole prompt.

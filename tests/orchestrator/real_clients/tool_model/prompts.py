@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .layouts import SIGNS
+
 _TURNS = (
     re.compile(r"<\|im_start\|>(?P<role>\w+)\n?(?P<text>.*?)(?=<\|im_end\|>|<\|im_start\|>|\Z)", re.DOTALL),
     re.compile(
@@ -34,6 +36,7 @@ _OBSERVED = re.compile(r"Observation:\s*(.*)", re.DOTALL)
 """Some frameworks bring what a tool said as a user's words."""
 _ASKS_FOR_JSON = re.compile(r"\s*Return the correct JSON")
 _GRAMMARS = (
+    *((name, re.compile(re.escape(sign))) for name, sign in SIGNS.items()),
     ("mistral", re.compile(r"\[AVAILABLE_TOOLS\]|\[TOOL_CALLS\]")),
     ("hermes", re.compile(r"<tool_call>")),
     ("pythonic", re.compile(r"<\|python_start\|>|\[\s*\w+\(\w+\s*=")),

@@ -122,8 +122,9 @@ class Wire:
         return self.seen[before:]
 
     def send(self, *parts: bytes) -> None:
-        """Send bytes."""
-        self.writer.write(b"".join(parts))
+        """Send bytes, to whoever is still there."""
+        if not self.writer.transport.is_closing():  # uvloop raises where asyncio's own loop throws them away
+            self.writer.write(b"".join(parts))
 
 
 Script = Callable[[Wire], Awaitable[None]]

@@ -1,0 +1,137 @@
+"""Families whose calls are objects in JSON, name and arguments in one."""
+
+from __future__ import annotations
+
+import re
+
+from adapter_kit.tool_calls.grammar import Grammar, JsonObject
+
+_HF = "https://huggingface.co/"
+LLAMA3 = Grammar(
+    names=("llama3_json", "llama4_json"),
+    families="Llama 3.1 to 3.3",
+    source="https://www.llama.com/docs/model-cards-and-prompt-formats/llama3_1/",
+    sign=re.compile(r"""<\|python_tag\|>|["']name\\?["']\s*:[^{}]{0,80}["']parameters\\?["']"""),
+    begin=("<|python_tag|>",),
+    how=(JsonObject(),),
+    bare=True,
+    fenced=True,
+)
+"""It is what objects without any mark look like."""
+IN_JSON: tuple[Grammar, ...] = (
+    Grammar(
+        names=("cohere_command", "cohere_command3"),
+        families="Command R7B, Command A",
+        source=_HF + "CohereLabs/c4ai-command-r7b-12-2024",
+        sign=re.compile(r"<\|START_ACTION\|>"),
+        begin=("<|START_ACTION|>",),
+        end=("<|END_ACTION|>",),
+        how=(JsonObject(),),
+        bare=True,
+        silent=("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    ),
+    Grammar(
+        names=("command_r",),
+        families="Command R, Command R+",
+        source=_HF + "CohereLabs/c4ai-command-r-v01",
+        sign=re.compile(r"Action:(?:\s|\\n)*```json"),
+        begin=("Action:",),
+        how=(JsonObject(),),
+    ),
+    Grammar(
+        names=("apertus",),
+        families="Apertus",
+        source=_HF + "swiss-ai/Apertus-8B-Instruct-2509",
+        sign=re.compile(r"<\|tools_prefix\|>"),
+        begin=("<|tools_prefix|>",),
+        end=("<|tools_suffix|>",),
+        how=(JsonObject(name_is_key=True),),
+        bare=True,
+    ),
+    Grammar(
+        names=("internlm",),
+        families="InternLM 2.5",
+        source=_HF + "internlm/internlm2_5-7b-chat",
+        sign=re.compile(r"<\|action_start\|>"),
+        begin=("<|action_start|>",),
+        between=("<|plugin|>",),
+        end=("<|action_end|>",),
+        how=(JsonObject(),),
+        bare=True,
+    ),
+    Grammar(
+        names=("longcat",),
+        families="LongCat Flash",
+        source=_HF + "meituan-longcat/LongCat-Flash-Chat",
+        sign=re.compile(r"<longcat_tool_call>"),
+        begin=("<longcat_tool_call>",),
+        end=("</longcat_tool_call>",),
+        how=(JsonObject(),),
+    ),
+    Grammar(
+        names=("hermes", "ernie45", "granite4", "qwen"),
+        families="Hermes 2 and 3, Qwen 2.5 and 3, QwQ, ERNIE 4.5, Granite 4, SmolLM 3",
+        source="https://github.com/NousResearch/Hermes-Function-Calling",
+        sign=re.compile(r"<tool_call>"),
+        begin=("<tool_call>",),
+        end=("</tool_call>",),
+        how=(JsonObject(),),
+    ),
+    Grammar(
+        names=("granite", "phi4_mini_json"),
+        families="Granite 3, Phi-4-mini",
+        source=_HF + "ibm-granite/granite-3.1-8b-instruct",
+        sign=re.compile(r"<\|tool_call\|>|functools"),
+        begin=("<|tool_call|>", "<tool_call>", "functools"),
+        end=("<|/tool_call|>", "</tool_call>"),
+        how=(JsonObject(),),
+        bare=True,
+    ),
+    Grammar(
+        names=("granite-20b-fc",),
+        families="Granite 20B function calling",
+        source=_HF + "ibm-granite/granite-20b-functioncalling",
+        sign=re.compile(r"<function_call>"),
+        begin=("<function_call>",),
+        how=(JsonObject(),),
+    ),
+    Grammar(
+        names=("nemotron",),
+        families="Nemotron Nano 2, Llama Nemotron",
+        source=_HF + "nvidia/NVIDIA-Nemotron-Nano-9B-v2",
+        sign=re.compile(r"<TOOLCALL>"),
+        begin=("<TOOLCALL>",),
+        end=("</TOOLCALL>",),
+        how=(JsonObject(),),
+    ),
+    Grammar(
+        names=("tool_calls", "hunyuan_a13b", "jamba", "minimax"),
+        families="Hunyuan A13B, Jamba 1.5, MiniMax M1, Apriel",
+        source=_HF + "tencent/Hunyuan-A13B-Instruct",
+        sign=re.compile(r"<tool_calls>"),
+        begin=("<tool_calls>",),
+        end=("</tool_calls>",),
+        how=(JsonObject(),),
+    ),
+    Grammar(
+        names=("gigachat3",),
+        families="GigaChat 3",
+        source=_HF + "ai-sage/GigaChat3-10B-A1.8B",
+        sign=re.compile(r"function call.{0,2000}<\|role_sep\|>|<\|role_sep\|>.{0,2000}function call", re.DOTALL),
+        begin=("function call<|role_sep|>",),
+        end=("<|message_sep|>",),
+        how=(JsonObject(),),
+        bare=True,
+    ),
+    Grammar(
+        names=("xlam",),
+        families="xLAM 1 and 2",
+        source=_HF + "Salesforce/Llama-xLAM-2-8b-fc-r",
+        sign=re.compile(r"""\[\s*\{\\*["'](?:name|tool)\\*["']\s*:[^{}]{0,80}["']arguments\\*["']"""),
+        begin=("[TOOL_CALLS]", "<tool_call>"),
+        end=("</tool_call>",),
+        how=(JsonObject(),),
+        bare=True,
+        fenced=True,
+    ),
+)

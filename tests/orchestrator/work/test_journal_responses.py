@@ -1,0 +1,130 @@
+"""Responses in the journal's file: there after a restart, within the bounds there are then, and gone when they are."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from adapter_api import ImagePart, Message, ToolCall
+from orchestrator.config import ResponsesSettings
+from orchestrator.sessions.responses import KeptResponse, Responses
+from orchestrator.work.journal import Journal
+from orchestrator.work.journal_responses import ResponseFile
+from tests.orchestrator.fake_clock import FakeClock
+
+pytestmark = [pytest.mark.anyio, pytest.mark.spec("ORCH-3075-018")]
+
+
+@asynccontextmanager
+async def responses(path: Path, **settings: float) -> AsyncIterator[Responses]:
+    """Those of a host that runs while the block does."""
+    journal = Journal.open(path, max_bytes=2**20, max_age_s=60, events=10)
+    kept = Responses(ResponsesSettings.model_validate(settings), FakeClock(), ResponseFile(journal))
+    await kept.load()
+    try:
+        yield kept
+    finally:
+        await journal.aclose()
+
+
+def said(kept: Responses, name: str, before: KeptResponse | None = None, owner: str | None = None) -> KeptResponse:
+    found = kept.begin(owner, name, [Message(role="user", content=f"ask {name}")], before)
+    assert found is not None
+    item = {"id": f"msg_{name}_0", "type": "message", "content": [{"type": "output_text", "text": f"to {name}"}]}
+    call = ToolCall(id="c", name="f", arguments="{}")
+    answered = Message(role="assistant", content=f"to {name}", tool_calls=(call,))
+    assert kept.end(found, "completed", {"id": name, "usage": None}, [item], answered)
+    return found
+
+
+def names_in(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute("SELECT name FROM responses ORDER BY name")]
+
+
+async def test_all_of_a_response_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "kept.db"
+    image = ImagePart.model_validate({"type": "image", "data": b"\x89PNG"})
+    async with responses(path) as kept:
+        first = said(kept, "a", owner="alice")
+        second = said(kept, "b", first, owner="alice")
+        pictured = kept.begin(None, "c", [Message(role="user", content=(image,))], None)
+        assert pictured is not None
+        kept.end(pictured, "incomplete", {"id": "c"}, [], None)
+        size, one = kept.bytes, second.conversation_bytes
+
+    async with responses(path) as kept:
+        again = kept.get("alice", "b")
+        assert again is not None
+        assert again.conversation == second.conversation
+        assert (again.body, again.items, again.status) == (second.body, second.items, "completed")
+        assert again.ended.is_set()
+        assert again.item("msg_b_0") == second.item("msg_b_0")
+        assert (kept.bytes, again.conversation_bytes) == (size, one)
+        seen = kept.get(None, "c")
+        assert seen is not None
+        assert (seen.asked, seen.status, seen.answered) == (pictured.asked, "incomplete", None)
+        assert kept.get(None, "b") is None
+
+
+async def test_what_was_said_before_stays_as_long_as_somebody_goes_on_from_it(tmp_path: Path) -> None:
+    path = tmp_path / "kept.db"
+    async with responses(path) as kept:
+        first = said(kept, "a")
+        said(kept, "b", first)
+        said(kept, "c", first)
+        kept.delete(None, "a")
+    assert len(names_in(path)) == 3
+
+    async with responses(path) as kept:
+        assert kept.get(None, "a") is None
+        kept.delete(None, "b")
+    assert len(names_in(path)) == 2
+
+    async with responses(path) as kept:
+        went_on = kept.get(None, "c")
+        assert went_on is not None
+        assert [message.text for message in went_on.conversation] == ["ask a", "to a", "ask c", "to c"]
+        kept.delete(None, "c")
+        assert (len(kept), kept.bytes) == (0, 0)
+    assert names_in(path) == []
+
+
+async def test_the_bounds_are_those_of_the_host_that_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "kept.db"
+    async with responses(path) as kept:
+        for number in range(5):
+            said(kept, f"r{number}")
+
+    async with responses(path, limit=2) as kept:
+        found = [name for number in range(5) if kept.get(None, name := f"r{number}") is not None]
+    assert len(found) == 2
+    assert len(names_in(path)) == 2
+
+    async with responses(path, ttl_s=0.001) as kept:
+        clock = kept._clock
+        assert isinstance(clock, FakeClock)
+        clock.advance(1)
+        kept.forget_old()
+        assert len(kept) == 0
+    assert names_in(path) == []
+
+
+async def test_a_damaged_row_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "kept.db"
+    async with responses(path) as kept:
+        first = said(kept, "a")
+        said(kept, "b", first)
+        said(kept, "c")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE responses SET response = x'7b' WHERE name LIKE '%\"a\"%'")
+
+    async with responses(path) as kept:
+        left = [name for name in "abc" if kept.get(None, name) is not None]
+
+    assert left == ["c"]
+    assert names_in(path) == ['[null, "c"]']
