@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -173,7 +174,12 @@ async def heard(transport: H2Transport, *, in_runs: bool) -> tuple[list[bytes], 
     final = False
     try:
         while True:
-            replies: list[Reply | Run] = list(await (call.read_runs() if in_runs else call.read()))
+            replies: Sequence[Reply | Run] | None
+            if not in_runs:
+                replies = await call.read()
+            else:
+                while (replies := call.take_runs()) is None:
+                    await call.arrival()
             if not replies:
                 return found, final
             for reply in replies:
