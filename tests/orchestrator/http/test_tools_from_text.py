@@ -387,4 +387,4 @@ async def test_the_list_of_models_says_what_each_can_do_with_what_the_host_does_
     assert await told() == (rendered | {"tools"}, set())
     assert "reasoning" in (await told(reasoning_parser="think"))[0]
     assert await told(tool_parser="none") == (rendered, {"tools"})
-    assert await told(chat_template=None) == ({"text", "messages"}, set())
+    assert await told(chat_template=None) == ({"text", "messages", "continue_final_message"}, set())
