@@ -168,7 +168,7 @@ def _model(name: str, request: Request) -> dict[str, Any]:
     able = {"capabilities": sorted(told.capabilities), "uncertain": sorted(told.uncertain)} if told else {}
     return {
         "id": name, "object": "model", "created": _SINCE, "owned_by": "worker-adapter",
-        # As vLLM's server has it, for programs that fit their prompts by it: nothing here is finer than a key's `models`.
+        # As vLLM's server has it, for programs that fit their prompts by it: nothing is finer than a key's `models`.
         "root": name, "parent": None, "max_model_len": told.max_tokens if told else None, "permission": [],
         "ready": orchestrator.model_is_ready(name), **able,
     }  # fmt: skip

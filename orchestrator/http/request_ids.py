@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Awaitable
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.observability.request_id import request_id

@@ -205,7 +205,7 @@ async def test_the_pools_template_leaves_the_end_open(serve: Serve, fields: dict
     async with serve(pool={"adapter": "templated", "chat_template": CHATML}, plugins=plugins) as host:
         answer = await host.client.post("/v1/chat/completions", json={"model": "mock", "messages": TURNS, **fields})
 
-    assert answer.json()["choices"][0]["message"] == {"role": "assistant", "content": prompt}
+    assert answer.json()["choices"][0]["message"] == {"role": "assistant", "content": prompt, "refusal": None}
 
 
 @pytest.mark.spec("ORCH-3076-011")

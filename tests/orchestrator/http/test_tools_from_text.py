@@ -383,7 +383,8 @@ async def test_the_list_of_models_says_what_each_can_do_with_what_the_host_does_
             assert (await host.client.get("/v1/models/mock")).json() == listed
         return set(listed["capabilities"]), set(listed["uncertain"])
 
-    assert await told() == ({"text", "messages", "tools", "chat_template_kwargs"}, set())
+    rendered = {"text", "messages", "chat_template_kwargs", "continue_final_message"}
+    assert await told() == (rendered | {"tools"}, set())
     assert "reasoning" in (await told(reasoning_parser="think"))[0]
-    assert await told(tool_parser="none") == ({"text", "messages", "chat_template_kwargs"}, {"tools"})
-    assert await told(chat_template=None) == ({"text", "messages"}, set())
+    assert await told(tool_parser="none") == (rendered, {"tools"})
+    assert await told(chat_template=None) == ({"text", "messages", "continue_final_message"}, set())
