@@ -68,6 +68,7 @@ async def test_the_last_message_is_left_open(subject: Subject) -> None:
     """Send the echoing model a conversation whose last message is to be continued, and the same one as it is."""
     turns = (Message(role="user", content="foxtrot-5309"), Message(role="assistant", content=_LAST))
     task = subject.harness.echo_task(prompt=None, messages=turns, continue_final_message=True)
+    subject.only_with(Capability.MESSAGES, task.model)
     subject.only_with(Capability.CONTINUE_FINAL_MESSAGE, task.model)
     async with subject.open() as adapter:
         plain = read_echo(subject, await subject.run(adapter, subject.harness.echo_task(prompt=None, messages=turns)))
