@@ -458,7 +458,12 @@ class TokenStream:
             self._ready.clear()
             terminal = self._stopped()
         if type(terminal) is End and terminal.timings is None:
-            terminal = End(finish_reason=terminal.finish_reason, usage=terminal.usage, timings=self._timings())
+            terminal = End(
+                finish_reason=terminal.finish_reason,
+                usage=terminal.usage,
+                timings=self._timings(),
+                stop_reason=terminal.stop_reason,
+            )
         if terminal is not None:
             self._ready.insert(0, terminal)
         self.terminal = terminal

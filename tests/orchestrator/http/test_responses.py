@@ -516,7 +516,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"metadata": {"a": 1}}, "'metadata' must be"),
     ({"metadata": {str(n): "" for n in range(17)}}, "'metadata' must be"),
     ({"store": "maybe"}, "'store' must be true or false"),
-    ({"stream": 1}, "'stream' must be true or false"),
+    ({"stream": 2}, "'stream' must be true or false"),
     ({"previous_response_id": 3}, "'previous_response_id' must be"),
     ({"instructions": ["a"]}, "'instructions' must be a text"),
     ({"max_output_tokens": 0}, "max_output_tokens"),

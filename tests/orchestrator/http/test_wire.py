@@ -308,7 +308,7 @@ async def test_a_body_that_is_declared_and_never_sent_does_not_end_a_stream_in_a
     ],
 )
 async def test_no_refusal_is_as_long_as_what_was_sent(serve: Serve, path: str, body: dict[str, object]) -> None:
-    async with serve() as host:
+    async with serve(server={"unknown_fields": "refuse"}) as host:
         response = await host.client.post(path, json=body)
 
     assert response.status_code in (400, 404)
