@@ -155,9 +155,9 @@ class MockAdapter(WorkerAdapter):
                 job_id=task.job_id, engine=self.engine, engine_version="1.0", model=task.model, model_version="1",
                 seed=task.seed,
             )  # fmt: skip
-            tokens_in = _ids_of(task)
+            tokens_in = len(task.prompt_token_ids or _prompt(task).split())
             if task.return_token_ids:
-                yield TokenIds(prompt=tokens_in)
+                yield TokenIds(prompt=_ids_of(task))
             for at, event in enumerate(output):
                 if failure is not None and at == settings.fail_after:
                     raise failure
@@ -165,7 +165,7 @@ class MockAdapter(WorkerAdapter):
                     await anyio.sleep_forever()
                 await anyio.sleep(settings.delay_s)
                 if task.running_usage:
-                    yield Metrics(tokens_in=len(tokens_in), tokens_out=at + 1)
+                    yield Metrics(tokens_in=tokens_in, tokens_out=at + 1)
                 if task.return_token_ids:
                     yield TokenIds(
                         output=(_id_of(event.arguments if isinstance(event, ToolCallDelta) else event.text),)
@@ -175,7 +175,7 @@ class MockAdapter(WorkerAdapter):
                 raise failure
             if settings.hang_after is not None:
                 await anyio.sleep_forever()
-            usage = Usage(tokens_in=len(tokens_in), tokens_out=len(output))
+            usage = Usage(tokens_in=tokens_in, tokens_out=len(output))
             yield Metrics(tokens_in=usage.tokens_in, tokens_out=usage.tokens_out)
             yield End(finish_reason=reason, usage=usage)
         finally:

@@ -28,6 +28,7 @@ no_spec = "no requirement names the clock: each that has a time is meant"
 SHOWN = {
     "work/jobs.py": "when a task ended",
     "work/journal_store.py": "when a task ended, which a host that is started anew has to know",
+    "work/journal_responses.py": "when a response is too old, which a host that is started anew has to know",
     "pools/monitor.py": "when a probe was made",
     "http/openai.py": "when an answer was made",
     "http/openai_chunks.py": "when an answer was made",
