@@ -129,7 +129,7 @@ def _has_begun(task: TaskRequest, prompt: str, how: Thoughts) -> bool:
     """Whether the prompt ends with the first mark, or a message that is continued breaks off within its thoughts."""
     said = task.messages[-1].text if task.continue_final_message and task.messages else ""
     return prompt.rstrip().endswith(tuple(mark.rstrip() for mark in how.begin)) or (
-        max(map(said.rfind, how.begin)) > said.rfind(how.end)
+        max(map(said.rfind, how.begin)) > max(map(said.rfind, how.end))
     )
 
 

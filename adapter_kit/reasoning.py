@@ -62,7 +62,7 @@ class ReasoningParser:
 
     def _read(self) -> Reading[None]:
         source, how = self._source, self._how
-        begin, end, ends = Words(*how.begin), Words(how.end), Words(how.end, *how.ended_by)
+        begin, end, ends = Words(*how.begin), Words(*how.end), Words(*how.end, *how.ended_by)
         silent = Words(*how.silent, *(how.begin if how.again else ()))
         blank = yield from self._blank()
         found = yield from word(source, begin)

@@ -11,12 +11,17 @@ class Thoughts(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...]
     """What settings call it; the first is its own, the others are what vLLM's parsers of the same are called."""
     families: str
+    source: str = ""
+    """Where the marks were read; nothing where they were written down from memory."""
+    checked: str = ""
+    """The day that the source was opened and compared with these."""
     begin: tuple[str, ...]
     """What stands before thoughts: any of these."""
-    end: str
-    """What stands behind them."""
+    end: tuple[str, ...]
+    """What stands behind them: any of these."""
     ended_by: tuple[str, ...] = ()
-    """Marks of calls that end thoughts, too: models forget their end before them."""
+    """What calls begin with and ends thoughts, too: models forget their end before them. Long enough that it is no
+    mere mention of a mark."""
     again: bool = False
     """Whether there may be more of them after text."""
     silent: tuple[str, ...] = ()
@@ -27,12 +32,18 @@ class Thoughts(msgspec.Struct, frozen=True, kw_only=True):
         return self.names[0]
 
 
+_READ = "2026-11-29"
+"""When the sources here were opened last."""
+_VLLM = "https://github.com/vllm-project/vllm/blob/"
+_SGLANG = "https://github.com/sgl-project/sglang/blob/002e9bfc90a0/python/sglang/srt/parser/reasoning_parser.py"
 THOUGHTS: tuple[Thoughts, ...] = (
     Thoughts(
         names=("openai", "openai_gptoss", "harmony"),
         families="gpt-oss",
+        source=_SGLANG,
+        checked=_READ,
         begin=("<|channel|>analysis<|message|>", "<|start|>assistant<|channel|>analysis<|message|>"),
-        end="<|end|>",
+        end=("<|end|>",),
         again=True,
         silent=(
             "<|start|>assistant<|channel|>final<|message|>",
@@ -44,50 +55,125 @@ THOUGHTS: tuple[Thoughts, ...] = (
         ),
     ),
     Thoughts(
-        names=("cohere_command", "cohere_command3"),
-        families="Command R7B, Command A",
+        names=("cohere_command", "cohere_command3", "cohere_command4"),
+        families="Command R7B, Command A, Command A+",
+        source=_SGLANG,
+        checked=_READ,
         begin=("<|START_THINKING|>",),
-        end="<|END_THINKING|>",
-        silent=("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+        end=("<|END_THINKING|>",),
+        ended_by=("<|START_ACTION|>", "<|START_TEXT|>"),
+        silent=("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
     ),
     Thoughts(
         names=("kimi_k3",),
         families="Kimi K3",
+        source=_SGLANG,
+        checked=_READ,
         begin=("<|open|>think<|sep|>",),
-        end="<|close|>think<|sep|>",
-        silent=("<|open|>response<|sep|>", "<|close|>response<|sep|>"),
+        end=("<|close|>think<|sep|>",),
+        ended_by=("<|open|>tools<|sep|>", "<|open|>response<|sep|>"),
+        silent=("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>message<|sep|>"),
     ),
-    Thoughts(names=("seed_oss",), families="Seed-OSS", begin=("<seed:think>",), end="</seed:think>"),
-    Thoughts(names=("longcat",), families="LongCat Flash", begin=("<longcat_think>",), end="</longcat_think>"),
-    Thoughts(names=("mistral",), families="Magistral", begin=("[THINK]",), end="[/THINK]"),
-    Thoughts(names=("apertus",), families="Apertus", begin=("<|inner_prefix|>",), end="<|inner_suffix|>"),
-    Thoughts(names=("gemma4",), families="Gemma 4", begin=("<|channel>thought\n",), end="<channel|>"),
+    Thoughts(
+        names=("kimi",),
+        families="Kimi-VL Thinking",
+        source=_SGLANG,
+        checked=_READ,
+        begin=("◁think▷",),
+        end=("◁/think▷",),
+    ),
+    Thoughts(
+        names=("minimax_m3",),
+        families="MiniMax M3",
+        source=_SGLANG,
+        checked=_READ,
+        begin=("<mm:think>",),
+        end=("</mm:think>",),
+    ),
+    Thoughts(
+        names=("seed_oss",),
+        families="Seed-OSS",
+        source=_VLLM + "39d74e713bc3/vllm/reasoning/seed_oss_reasoning_parser.py",
+        checked=_READ,
+        begin=("<seed:think>",),
+        end=("</seed:think>",),
+    ),
+    Thoughts(
+        names=("longcat",),
+        families="LongCat Flash",
+        source=_VLLM + "86c6857c47d6/vllm/reasoning/longcat_reasoning_parser.py",
+        checked=_READ,
+        begin=("<longcat_think>",),
+        end=("</longcat_think>",),
+    ),
+    Thoughts(
+        names=("mistral",),
+        families="Magistral, Mistral Small 4",
+        source=_SGLANG,
+        checked=_READ,
+        begin=("[THINK]",),
+        end=("[/THINK]",),
+    ),
+    Thoughts(
+        names=("apertus",),
+        families="Apertus",
+        source=_SGLANG,
+        checked=_READ,
+        begin=("<|inner_prefix|>",),
+        end=("<|inner_suffix|>",),
+        ended_by=("<|tools_prefix|>[",),
+        again=True,
+        silent=("<|inner_suffix|>",),
+    ),
+    Thoughts(
+        names=("gemma4",),
+        families="Gemma 4",
+        source=_VLLM + "109eefd64636/vllm/reasoning/gemma4_reasoning_parser.py",
+        checked=_READ,
+        begin=("<|channel>thought\n", "<|channel>"),
+        end=("<channel|>",),
+        ended_by=("<|tool_call>",),
+    ),
     Thoughts(
         names=("hunyuan_a13b",),
         families="Hunyuan A13B",
+        source=_VLLM + "0011c7437d0d/vllm/reasoning/hunyuan_a13b_reasoning_parser.py",
+        checked=_READ,
         begin=("<think>",),
-        end="</think>",
+        end=("</think>",),
         silent=("\n<answer>\n", "\n</answer>", "<answer>", "</answer>"),
     ),
     Thoughts(
         names=("ernie45",),
         families="ERNIE 4.5 Thinking, Granite 3.3",
+        source=_VLLM + "391c1585d8ae/vllm/reasoning/ernie45_reasoning_parser.py",
+        checked=_READ,
         begin=("<think>",),
-        end="</think>",
+        end=("</think>",),
         silent=("\n<response>\n", "\n</response>", "<response>", "</response>"),
     ),
     Thoughts(
         names=("granite",),
         families="Granite 3.2",
+        source=_VLLM + "04dbd8f32c4d/vllm/reasoning/granite_reasoning_parser.py",
+        checked=_READ,
         begin=("Here is my thought process:", "Here's my thought process:"),
-        end="Here is my response:",
+        end=("Here is my response:", "Here's my response:"),
     ),
     Thoughts(
-        names=("think", "deepseek_r1", "qwen3", "glm45", "minimax_m2", "kimi_k2", "olmo3"),
-        families="DeepSeek R1, Qwen 3, QwQ, GLM 4.5, MiniMax, Kimi K2, OLMo 3, Nemotron and most others",
+        names=(
+            *("think", "deepseek_r1", "qwen3", "glm45", "minimax_m2", "kimi_k2", "olmo3", "deepseek_v3", "deepseek_v4"),
+            *("glm47", "holo2", "mimo", "nemotron_v3", "step3", "step3p5", "poolside_v1"),
+        ),
+        families="DeepSeek R1, Qwen 3, QwQ, GLM 4.5, MiniMax M2, Kimi K2, OLMo 3, Nemotron 3 and most others",
+        source=_SGLANG,
+        checked=_READ,
         begin=("<think>",),
-        end="</think>",
-        ended_by=("<|tool_calls_section_begin|>", "<｜tool▁calls▁begin｜>"),
+        end=("</think>",),
+        ended_by=(
+            *("<|tool_calls_section_begin|>", "<｜tool▁calls▁begin｜>"),
+            *('<tool_call>\n{"name":', "<tool_call>\n<function="),
+        ),
     ),
 )
 THOUGHTS_BY_NAME = {name: thoughts for thoughts in THOUGHTS for name in thoughts.names}
@@ -100,7 +186,10 @@ def thoughts_in(template: str) -> str | None:
         (
             each.name
             for each in THOUGHTS
-            if (any(mark in template for mark in each.begin) or (each.end in template and not each.again))
+            if (
+                any(mark in template for mark in each.begin)
+                or (not each.again and any(mark in template for mark in each.end))
+            )
             and (not each.silent or each.again or any(mark in template for mark in each.silent))
         ),
         None,

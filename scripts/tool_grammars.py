@@ -37,6 +37,14 @@ def code(text: str) -> str:
     return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
 
 
+def where(source: str) -> str:
+    """Return a link to where a format was read."""
+    if not source:
+        return "from memory, not checked"
+    parts = source.removeprefix("https://").split("/")
+    return f"[{parts[2] if parts[0] == 'github.com' else parts[0]}: {parts[-1]}]({source})"
+
+
 def marks(grammar: Grammar) -> str:
     said = [code(grammar.begin[0])] if grammar.begin else []
     said += ["…", code((*grammar.end, *grammar.after)[0])] if grammar.end or grammar.after else ["…"]
@@ -45,17 +53,23 @@ def marks(grammar: Grammar) -> str:
 
 def rows() -> Iterator[str]:
     """Yield the lines of both tables."""
-    yield from ("| `tool_parser` | also | models | marks | a call is | see |", "|---|---|---|---|---|---|")
+    yield from (
+        "| `tool_parser` | also | models | marks | a call is | see | checked |",
+        "|---|---|---|---|---|---|---|",
+    )
     for each in sorted(FAMILIES, key=lambda grammar: grammar.name):
         also = ", ".join(map(code, each.names[1:]))
         how = "; or ".join(map(shape, each.how))
-        where = each.source.removeprefix("https://").removeprefix("huggingface.co/")
-        yield f"| {code(each.name)} | {also} | {each.families} | {marks(each)} | {how} | [{where}]({each.source}) |"
-    yield from ("", "| `reasoning_parser` | also | models | marks |", "|---|---|---|---|")
+        said = f"{code(each.name)} | {also} | {each.families} | {marks(each)} | {how}"
+        yield f"| {said} | {where(each.source)} | {each.checked} |"
+    yield from ("", "| `reasoning_parser` | also | models | marks | see | checked |", "|---|---|---|---|---|---|")
     for thoughts in sorted(THOUGHTS, key=lambda each: each.name):
         also = ", ".join(map(code, thoughts.names[1:]))
-        shown = f"{code(thoughts.begin[0])} … {code(thoughts.end)}"
-        yield f"| {code(thoughts.name)} | {also} | {thoughts.families} | {shown} |"
+        shown = f"{code(thoughts.begin[0])} … {code(thoughts.end[0])}"
+        yield (
+            f"| {code(thoughts.name)} | {also} | {thoughts.families} | {shown} | {where(thoughts.source)} | "
+            f"{thoughts.checked} |"
+        )
 
 
 def fresh(page: str) -> str:

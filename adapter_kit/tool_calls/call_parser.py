@@ -39,6 +39,8 @@ class CallParser:
         self._source.add(grammar.prompted)
         self._prompted = grammar.prompted
         """What was read first and is none of the answer's text."""
+        self._bare = grammar.bare
+        """Whether a call without a mark may still come."""
         self._to_close = False
         """Whether there was a mark before calls that had none behind them yet."""
         self._reading = self._read()
@@ -64,9 +66,9 @@ class CallParser:
     def _read(self) -> Reading[None]:
         """Read the whole answer."""
         grammar, source, parts = self._grammar, self._source, self._parts
-        at_line = grammar.bare
+        at_line = self._bare
         while True:
-            if at_line and (yield from self._attempt("")):
+            if at_line and self._bare and (yield from self._attempt("")):
                 continue
             at_line = False
             found = yield from until(source, self._marks.in_text, parts.text)
@@ -103,7 +105,8 @@ class CallParser:
         finally:
             self._prompted = ""
         source.release()
-        return self._grammar.bare
+        self._bare = self._bare and not (mark and self._grammar.echoes)
+        return self._bare
 
     def _calls(self, *, marked: bool) -> Reading[None]:
         """Read calls and what stands between them, and the mark behind them. What was read and is no call is held;

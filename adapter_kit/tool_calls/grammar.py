@@ -51,6 +51,10 @@ class Tagged(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a line break at either end of a value is layout."""
     guesses: bool = False
     """Whether a value of which the schema says nothing is JSON, if it can be."""
+    escapes: bool = False
+    """Whether quotes in names and keys are `&quot;`."""
+    or_json: bool = False
+    """Whether an object in JSON may stand in place of the tags."""
 
 
 class PythonCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +81,10 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
     """What settings call it; the first is its own, the others are what vLLM's parsers of the same are called."""
     families: str
     """The models that write so."""
-    source: str
-    """Where it says so."""
+    source: str = ""
+    """Where it was read; nothing where it was written down from memory."""
+    checked: str = ""
+    """The day that the source was opened and compared with this."""
     sign: re.Pattern[str]
     """What shows in a chat template that it teaches this grammar."""
     how: tuple[How, ...]
@@ -97,6 +103,8 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
     """Whether that which is bare may stand in a fence of Markdown."""
     silent: tuple[str, ...] = ()
     """Marks around the text of an answer, which are no text themselves."""
+    echoes: bool = False
+    """Whether models write calls once more behind their mark: nothing behind marks is a call without its mark."""
     prompted: str = ""
     """A mark that the prompt ends with, so that it is missing in the answer."""
 

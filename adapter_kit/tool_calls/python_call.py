@@ -13,10 +13,11 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from adapter_api.bounds import MAX_NAME
-from adapter_kit.tool_calls.name_then_json import LETTERS
+from adapter_kit.tool_calls.grammar import NAME_LETTER
 from adapter_kit.tool_calls.parts import Parts
 from adapter_kit.tool_calls.source import NoCall, Reading, Source, letter, run
 
+_NAME_LETTERS = re.compile(rf"(?:{NAME_LETTER}|[ ])*")
 _NEXT = re.compile(r"""["'()\[\]{}]""")
 _IN_STRING = {'"': re.compile(r'["\\]'), "'": re.compile(r"['\\]")}
 _DEEPEST = 32
@@ -38,8 +39,10 @@ def read_python_call(
     Raises:
         NoCall: It is none, or has arguments that are no values.
     """
-    name = yield from run(source, LETTERS, limit=MAX_NAME)
+    name = (yield from run(source, _NAME_LETTERS, limit=MAX_NAME)).rstrip()
     if not name or (known is not None and name not in known) or (yield from letter(source)) != "(":
+        raise NoCall
+    if " " in name and name not in tools:
         raise NoCall
     text = yield from _in_brackets(source)
     arguments = arguments_in(text, list(_properties(tools.get(name, {}))))

@@ -8,6 +8,8 @@ from typing import Any
 
 from adapter_api.bounds import MAX_NAME
 from adapter_kit.tool_calls.grammar import Tagged
+from adapter_kit.tool_calls.json_object import Broken
+from adapter_kit.tool_calls.json_text import nested
 from adapter_kit.tool_calls.name_then_json import LETTERS
 from adapter_kit.tool_calls.parts import Parts
 from adapter_kit.tool_calls.source import NoCall, Reading, Source, Words, letter, run, space, until, word
@@ -45,7 +47,7 @@ class TaggedReader:
 
     def read(self, known: Container[str] | None) -> Reading[None]:
         """Read one call; `known` are the tools there are, where it is one by its name only. Raises `NoCall` where it
-        is none."""
+        is none, and `Broken` where it is one whose JSON is none."""
         how, source, parts = self._how, self._source, self._parts
         name = yield from self._head()
         if known is not None and name not in known:
@@ -65,6 +67,9 @@ class TaggedReader:
                 if not whole:
                     return
                 continue
+            if how.or_json and not begun and not found and (yield from letter(source)) == "{":
+                yield from self._json(name)
+                return
             if not begun:
                 if not found and (how.end or not (yield from self._stands(self._ends))):
                     raise NoCall
@@ -73,6 +78,18 @@ class TaggedReader:
             parts.arguments("}" if begun else "{}")
             parts.end()
             return
+
+    def _json(self, name: str) -> Reading[None]:
+        """Give an object on that stands in place of the tags."""
+        self._source.release()
+        self._parts.begin(name)
+        try:
+            yield from nested(self._source, self._parts.arguments)
+        except NoCall:
+            raise Broken from None
+        self._parts.end()
+        yield from space(self._source)
+        yield from word(self._source, Words(self._how.end))
 
     def _head(self) -> Reading[str]:
         how, source = self._how, self._source
@@ -85,7 +102,7 @@ class TaggedReader:
         found = how.head.fullmatch(head.strip())
         if found is None or len(found["name"]) > MAX_NAME:
             raise NoCall
-        return found["name"]
+        return self._plain(found["name"])
 
     def _key(self) -> Reading[tuple[str, frozenset[str] | None]]:
         """Return a key, and what the tag says that its value is."""
@@ -97,10 +114,13 @@ class TaggedReader:
         found = self._how.key.fullmatch(text.strip())
         if found is None:
             raise NoCall
-        said = found.groupdict()
+        said, key = found.groupdict(), self._plain(found["key"])
         if said.get("string"):
-            return found["key"], STRING if said["string"] == "true" else frozenset()
-        return found["key"], frozenset({said["type"]}) if said.get("type") else None
+            return key, STRING if said["string"] == "true" else frozenset()
+        return key, frozenset({said["type"]}) if said.get("type") else None
+
+    def _plain(self, text: str) -> str:
+        return text.replace("&quot;", '"').replace("&amp;", "&") if self._how.escapes else text
 
     def _upto(self, end: str) -> Reading[str]:
         """Read up to a word, and past it."""

@@ -64,6 +64,34 @@ WRITTEN = [
     ),
     ("cohere_command", "<|START_RESPONSE|>Yes.<|END_RESPONSE|>", ("", "Yes.")),
     ("kimi_k3", "<|open|>think<|sep|>Hm.<|close|>think<|sep|><|open|>response<|sep|>Yes.", ("Hm.", "Yes.")),
+    (
+        "kimi_k3",
+        "<|open|>think<|sep|>Hm.<|open|>tools<|sep|><|open|>call",
+        ("Hm.", "<|open|>tools<|sep|><|open|>call"),
+    ),
+    (
+        "cohere_command4",
+        "<|START_THINKING|>Hm.<|END_THINKING|><|START_TEXT|>Yes.<|END_TEXT|>",
+        ("Hm.", "Yes."),
+    ),
+    ("kimi", "◁think▷Hm.◁/think▷Yes.", ("Hm.", "Yes.")),
+    ("minimax_m3", "<mm:think>Hm.</mm:think>Yes.", ("Hm.", "Yes.")),
+    ("apertus", "<|inner_prefix|>Hm.<|inner_suffix|>Yes.<|inner_prefix|> So.<|inner_suffix|>", ("Hm. So.", "Yes.")),
+    (
+        "apertus",
+        "<|inner_prefix|>Hm.<|tools_prefix|>[{}]<|tools_suffix|><|inner_suffix|>Yes.",
+        ("Hm.", "<|tools_prefix|>[{}]<|tools_suffix|>Yes."),
+    ),
+    ("gemma4", "<|channel>Hm.<channel|>Yes.", ("Hm.", "Yes.")),
+    ("gemma4", "<|channel>thought\nHm.<|tool_call>call:f{}<tool_call|>", ("Hm.", "<|tool_call>call:f{}<tool_call|>")),
+    ("granite", "Here's my thought process: Hm. Here's my response: Yes.", (" Hm. ", " Yes.")),
+    ("qwen3", '<think>Hm.<tool_call>\n{"name": "f"}', ("Hm.", '<tool_call>\n{"name": "f"}')),
+    ("qwen3", "<think>Hm.<tool_call>\n<function=f>", ("Hm.", "<tool_call>\n<function=f>")),
+    (
+        "qwen3",
+        "<think>I write <tool_call>\n</tool_call> then.</think>Yes",
+        ("I write <tool_call>\n</tool_call> then.", "Yes"),
+    ),
     ("seed_oss", "<seed:think>Hm.</seed:think>Yes.", ("Hm.", "Yes.")),
     ("longcat", "<longcat_think>Hm.</longcat_think>Yes.", ("Hm.", "Yes.")),
     ("mistral", "[THINK]Hm.[/THINK]Yes [THINK].", ("Hm.", "Yes [THINK].")),
@@ -89,4 +117,4 @@ def test_thoughts_of_every_family_are_told_wherever_the_text_is_cut(
 
 @pytest.mark.spec("ORCH-3073-005")
 def test_every_family_that_thinks_is_tried() -> None:
-    assert {how for how, *_ in WRITTEN} == {each.name for each in THOUGHTS}
+    assert {THOUGHTS_BY_NAME[how].name for how, *_ in WRITTEN} == {each.name for each in THOUGHTS}

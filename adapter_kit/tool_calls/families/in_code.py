@@ -6,12 +6,16 @@ import re
 
 from adapter_kit.tool_calls.grammar import Grammar, JsonObject, LooseObject, PythonCall
 
-_HF = "https://huggingface.co/"
+_READ = "2026-11-29"
+"""When the sources here were opened last."""
+_VLLM = "https://github.com/vllm-project/vllm/blob/"
+_SGLANG = "https://github.com/sgl-project/sglang/blob/"
 IN_CODE: tuple[Grammar, ...] = (
     Grammar(
         names=("functiongemma",),
         families="FunctionGemma",
-        source=_HF + "google/functiongemma-270m-it",
+        source=_VLLM + "fe3771baa0a0/vllm/tool_parsers/functiongemma_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<start_function_call>"),
         begin=("<start_function_call>",),
         end=("<end_function_call>",),
@@ -20,7 +24,8 @@ IN_CODE: tuple[Grammar, ...] = (
     Grammar(
         names=("gemma4",),
         families="Gemma 4",
-        source=_HF + "google/gemma-4-31B-it",
+        source=_SGLANG + "008b79d2358b/python/sglang/srt/function_call/gemma4_detector.py",
+        checked=_READ,
         sign=re.compile(r"<\|tool_call>"),
         begin=("<|tool_call>",),
         end=("<tool_call|>",),
@@ -28,8 +33,7 @@ IN_CODE: tuple[Grammar, ...] = (
     ),
     Grammar(
         names=("gemma3",),
-        families="Gemma 3",
-        source="https://ai.google.dev/gemma/docs/capabilities/function-calling",
+        families="Gemma 3, told to write `tool_code`",
         sign=re.compile(r"```tool_code"),
         begin=("```tool_code",),
         end=("```",),
@@ -38,17 +42,20 @@ IN_CODE: tuple[Grammar, ...] = (
     Grammar(
         names=("lfm2",),
         families="LFM 2",
-        source=_HF + "LiquidAI/LFM2-1.2B",
+        source=_VLLM + "011cde7c177a/vllm/tool_parsers/lfm2_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<\|tool_call_start\|>"),
         begin=("<|tool_call_start|>",),
         end=("<|tool_call_end|>",),
         how=(PythonCall(listed=True), JsonObject()),
         bare=True,
+        echoes=True,
     ),
     Grammar(
         names=("olmo3",),
         families="OLMo 3",
-        source=_HF + "allenai/Olmo-3-7B-Instruct",
+        source=_VLLM + "2ca253f2ef2f/vllm/entrypoints/openai/tool_parsers/olmo3_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<function_calls>"),
         begin=("<function_calls>",),
         end=("</function_calls>",),
@@ -56,8 +63,9 @@ IN_CODE: tuple[Grammar, ...] = (
     ),
     Grammar(
         names=("pythonic", "llama4_pythonic"),
-        families="Llama 4, Llama 3.2, ToolACE",
-        source="https://www.llama.com/docs/model-cards-and-prompt-formats/llama4/",
+        families="Llama 4, Llama 3.2, ToolACE, Gemma 3",
+        source=_VLLM + "e2fc92ec91d7/vllm/tool_parsers/llama4_pythonic_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<\|python_start\|>|\[\s*\w+\(\w+\s*="),
         begin=("<|python_start|>",),
         end=("<|python_end|>",),

@@ -6,11 +6,15 @@ import re
 
 from adapter_kit.tool_calls.grammar import Grammar, JsonObject
 
-_HF = "https://huggingface.co/"
+_READ = "2026-11-29"
+"""When the sources here were opened last."""
+_VLLM = "https://github.com/vllm-project/vllm/blob/"
+_SGLANG = "https://github.com/sgl-project/sglang/blob/"
 LLAMA3 = Grammar(
     names=("llama3_json", "llama4_json"),
     families="Llama 3.1 to 3.3",
-    source="https://www.llama.com/docs/model-cards-and-prompt-formats/llama3_1/",
+    source=_VLLM + "13e48c2bd449/vllm/tool_parsers/llama_tool_parser.py",
+    checked=_READ,
     sign=re.compile(r"""<\|python_tag\|>|["']name\\?["']\s*:[^{}]{0,80}["']parameters\\?["']"""),
     begin=("<|python_tag|>",),
     how=(JsonObject(),),
@@ -20,20 +24,22 @@ LLAMA3 = Grammar(
 """It is what objects without any mark look like."""
 IN_JSON: tuple[Grammar, ...] = (
     Grammar(
-        names=("cohere_command", "cohere_command3"),
-        families="Command R7B, Command A",
-        source=_HF + "CohereLabs/c4ai-command-r7b-12-2024",
+        names=("cohere_command", "cohere_command3", "cohere_command4"),
+        families="Command R7B, Command A, Command A+",
+        source=_SGLANG + "0ff0d3e3844c/python/sglang/srt/function_call/cohere_command4_detector.py",
+        checked=_READ,
         sign=re.compile(r"<\|START_ACTION\|>"),
         begin=("<|START_ACTION|>",),
         end=("<|END_ACTION|>",),
         how=(JsonObject(),),
         bare=True,
-        silent=("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+        silent=("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
     ),
     Grammar(
         names=("command_r",),
         families="Command R, Command R+",
-        source=_HF + "CohereLabs/c4ai-command-r-v01",
+        source="https://registry.ollama.ai/library/command-r-plus:104b-q4_0/blobs/c90176f4de00",
+        checked=_READ,
         sign=re.compile(r"Action:(?:\s|\\n)*```json"),
         begin=("Action:",),
         how=(JsonObject(),),
@@ -41,7 +47,8 @@ IN_JSON: tuple[Grammar, ...] = (
     Grammar(
         names=("apertus",),
         families="Apertus",
-        source=_HF + "swiss-ai/Apertus-8B-Instruct-2509",
+        source=_VLLM + "afe7dba8006d/vllm/tool_parsers/apertus_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<\|tools_prefix\|>"),
         begin=("<|tools_prefix|>",),
         end=("<|tools_suffix|>",),
@@ -51,7 +58,8 @@ IN_JSON: tuple[Grammar, ...] = (
     Grammar(
         names=("internlm",),
         families="InternLM 2.5",
-        source=_HF + "internlm/internlm2_5-7b-chat",
+        source=_VLLM + "000fc94b754f/vllm/tool_parsers/internlm2_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<\|action_start\|>"),
         begin=("<|action_start|>",),
         between=("<|plugin|>",),
@@ -62,7 +70,8 @@ IN_JSON: tuple[Grammar, ...] = (
     Grammar(
         names=("longcat",),
         families="LongCat Flash",
-        source=_HF + "meituan-longcat/LongCat-Flash-Chat",
+        source=_VLLM + "1c11b2b8f698/vllm/entrypoints/openai/tool_parsers/longcat_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<longcat_tool_call>"),
         begin=("<longcat_tool_call>",),
         end=("</longcat_tool_call>",),
@@ -71,16 +80,28 @@ IN_JSON: tuple[Grammar, ...] = (
     Grammar(
         names=("hermes", "ernie45", "granite4", "qwen"),
         families="Hermes 2 and 3, Qwen 2.5 and 3, QwQ, ERNIE 4.5, Granite 4, SmolLM 3",
-        source="https://github.com/NousResearch/Hermes-Function-Calling",
+        source=_VLLM + "00854322d230/vllm/entrypoints/openai/tool_parsers/hermes_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<tool_call>"),
         begin=("<tool_call>",),
         end=("</tool_call>",),
         how=(JsonObject(),),
     ),
     Grammar(
+        names=("qwen2_5_coder",),
+        families="Qwen2.5-Coder, which answers in the marks of its list of tools",
+        sign=re.compile(r"(?!)"),
+        begin=("<tools>", "<tool_call>"),
+        end=("</tools>", "</tool_call>"),
+        how=(JsonObject(),),
+        bare=True,
+        fenced=True,
+    ),
+    Grammar(
         names=("granite", "phi4_mini_json"),
         families="Granite 3, Phi-4-mini",
-        source=_HF + "ibm-granite/granite-3.1-8b-instruct",
+        source=_VLLM + "03715c1a19cf/vllm/entrypoints/openai/tool_parsers/granite_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<\|tool_call\|>|functools"),
         begin=("<|tool_call|>", "<tool_call>", "functools"),
         end=("<|/tool_call|>", "</tool_call>"),
@@ -90,7 +111,8 @@ IN_JSON: tuple[Grammar, ...] = (
     Grammar(
         names=("granite-20b-fc",),
         families="Granite 20B function calling",
-        source=_HF + "ibm-granite/granite-20b-functioncalling",
+        source=_VLLM + "1a7f9e3b75fc/examples/tool_chat_template_granite_20b_fc.jinja",
+        checked=_READ,
         sign=re.compile(r"<function_call>"),
         begin=("<function_call>",),
         how=(JsonObject(),),
@@ -98,7 +120,8 @@ IN_JSON: tuple[Grammar, ...] = (
     Grammar(
         names=("nemotron",),
         families="Nemotron Nano 2, Llama Nemotron",
-        source=_HF + "nvidia/NVIDIA-Nemotron-Nano-9B-v2",
+        source=_VLLM + "719d683d6bfa/vllm/tool_parsers/nemotron_nano_v2_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<TOOLCALL>"),
         begin=("<TOOLCALL>",),
         end=("</TOOLCALL>",),
@@ -107,7 +130,8 @@ IN_JSON: tuple[Grammar, ...] = (
     Grammar(
         names=("tool_calls", "hunyuan_a13b", "jamba", "minimax"),
         families="Hunyuan A13B, Jamba 1.5, MiniMax M1, Apriel",
-        source=_HF + "tencent/Hunyuan-A13B-Instruct",
+        source=_VLLM + "41c5903d049b/vllm/tool_parsers/minimax_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<tool_calls>"),
         begin=("<tool_calls>",),
         end=("</tool_calls>",),
@@ -116,17 +140,20 @@ IN_JSON: tuple[Grammar, ...] = (
     Grammar(
         names=("gigachat3",),
         families="GigaChat 3",
-        source=_HF + "ai-sage/GigaChat3-10B-A1.8B",
+        source=_VLLM + "11c3997a3b2a/vllm/entrypoints/openai/tool_parsers/gigachat3_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"function call.{0,2000}<\|role_sep\|>|<\|role_sep\|>.{0,2000}function call", re.DOTALL),
         begin=("function call<|role_sep|>",),
         end=("<|message_sep|>",),
         how=(JsonObject(),),
         bare=True,
+        silent=("<|message_sep|>\n\n", "<|message_sep|>"),
     ),
     Grammar(
         names=("xlam",),
         families="xLAM 1 and 2",
-        source=_HF + "Salesforce/Llama-xLAM-2-8b-fc-r",
+        source=_VLLM + "01d3ce8c0e53/vllm/entrypoints/openai/tool_parsers/xlam_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"""\[\s*\{\\*["'](?:name|tool)\\*["']\s*:[^{}]{0,80}["']arguments\\*["']"""),
         begin=("[TOOL_CALLS]", "<tool_call>"),
         end=("</tool_call>",),

@@ -6,12 +6,17 @@ import re
 
 from adapter_kit.tool_calls.grammar import NAME, Grammar, JsonObject, NameThenJson
 
-_HF = "https://huggingface.co/"
+_READ = "2026-11-29"
+"""When the sources here were opened last."""
+_VLLM = "https://github.com/vllm-project/vllm/blob/"
+_SGLANG = "https://github.com/sgl-project/sglang/blob/"
+_FUNCTIONARY = "https://github.com/MeetKai/functionary/blob/25fa129527c1/functionary/prompt_template/jinja_templates/"
 _PLAIN_NAME = r"[\w.\-/]+"
 _MISTRAL = Grammar(
     names=("mistral",),
     families="Mistral, Mixtral, Magistral, Devstral",
-    source="https://github.com/mistralai/mistral-common",
+    source=_VLLM + "021235c55cb8/vllm/entrypoints/openai/tool_parsers/mistral_tool_parser.py",
+    checked=_READ,
     sign=re.compile(r"\[TOOL_CALLS\]"),
     begin=("[TOOL_CALLS]",),
     how=(
@@ -28,7 +33,8 @@ NAMED: tuple[Grammar, ...] = (
     Grammar(
         names=("deepseek_v3", "deepseek_v31"),
         families="DeepSeek R1, V3, V3.1",
-        source=_HF + "deepseek-ai/DeepSeek-V3.1",
+        source=_VLLM + "061b11ddf138/vllm/entrypoints/openai/tool_parsers/deepseekv3_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<｜tool▁call"),
         begin=("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"),
         after=("<｜tool▁call▁end｜>",),
@@ -44,7 +50,8 @@ NAMED: tuple[Grammar, ...] = (
     Grammar(
         names=("kimi_k2",),
         families="Kimi K2",
-        source=_HF + "moonshotai/Kimi-K2-Instruct",
+        source=_VLLM + "c853e15405fb/vllm/tool_parsers/kimi_k2_tool_parser.py",
+        checked=_READ,
         sign=re.compile(r"<\|tool_calls_section_begin\|>|<\|tool_call_argument_begin\|>"),
         begin=("<|tool_calls_section_begin|>", "<|tool_call_section_begin|>", "<|tool_call_begin|>"),
         after=("<|tool_call_end|>",),
@@ -62,7 +69,8 @@ NAMED: tuple[Grammar, ...] = (
     Grammar(
         names=("openai", "harmony", "gptoss"),
         families="gpt-oss",
-        source="https://github.com/openai/harmony",
+        source=_SGLANG + "006359c45321/python/sglang/srt/function_call/gpt_oss_detector.py",
+        checked=_READ,
         sign=re.compile(r"<\|channel\|>"),
         begin=(
             "<|start|>assistant<|channel|>commentary to=functions.",
@@ -91,7 +99,8 @@ NAMED: tuple[Grammar, ...] = (
     Grammar(
         names=("functionary",),
         families="Functionary v3.1, Llama 3.1 with tools of its user",
-        source="https://github.com/MeetKai/functionary",
+        source=_FUNCTIONARY + "v3-llama3.1.txt",
+        checked=_READ,
         sign=re.compile(r"<function="),
         begin=("<function=",),
         after=("</function>",),
@@ -100,7 +109,8 @@ NAMED: tuple[Grammar, ...] = (
     Grammar(
         names=("functionary_v32",),
         families="Functionary v3.2",
-        source="https://github.com/MeetKai/functionary",
+        source=_FUNCTIONARY + "v3.llama3.txt",
+        checked=_READ,
         sign=re.compile(r">>>(?:all|\$\{)|['\"]>>>"),
         begin=(">>>",),
         how=(NameThenJson(head=re.compile(rf"(?P<name>{NAME})\n\s*+")),),

@@ -27,6 +27,7 @@ TOOLS: dict[str, Any] = {
     },
     "add": {"type": "object", "properties": {"a": INTEGER, "b": INTEGER}},
     "org/my-tool": {"type": "object", "properties": {}},
+    "Find It": {"type": "object", "properties": {"what": STRING}},
     "code.run": {"type": "object", "properties": {"source": STRING}},
 }
 W, A = ("get_weather", {"city": "Rome", "days": 3}), ("add", {"a": 1, "b": -2})
@@ -65,6 +66,16 @@ WRITTEN: list[tuple[str, str, list[Any]]] = [
     ("tool_calls", 'Hm.\n<tool_calls>\n[{"name": "add", "arguments": {"a": 1, "b": -2}}]\n</tool_calls>', ["Hm.\n", A]),
     ("tool_calls", '<tool_calls>\n{"name": "add", "arguments": {"a": 1, "b": -2}}\n{"name": "add", "arguments": {}}\n'
                    "</tool_calls>", [A, ("add", NO)]),
+    # As the sources of those that stand for several families have it
+    ("jamba", ' I look.<tool_calls>[\n    {"name": "add", "arguments": {"a": 1, "b": -2}},\n    {"name": "add", '
+              '"arguments": {}}\n]</tool_calls>', [" I look.", A, ("add", NO)]),
+    ("hunyuan_a13b", '<tool_calls>[{"name": "add", "arguments": {"a": 1, "b": -2}}]</tool_calls>', [A]),
+    ("ernie45", '\n\n\n<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": -2}}\n</tool_call>\n', [A]),
+    ("phi4_mini_json", 'functools[{"name": "add", "arguments": {"a": 1, "b": -2}}]', [A]),
+    ("qwen2_5_coder", '<tools>\n{"name": "add", "arguments": {"a": 1, "b": -2}}\n</tools>', [A]),
+    ("qwen2_5_coder", '<tools>\n[{"name": "add", "arguments": {"a": 1, "b": -2}}, {"name": "add", "arguments": {}}]\n'
+                      "</tools>", [A, ("add", NO)]),
+    ("qwen2_5_coder", '```json\n{"name": "add", "arguments": {"a": 1, "b": -2}}\n```', [A]),
     ("granite", '<|tool_call|>[{"name": "add", "arguments": {"a": 1, "b": -2}}]', [A]),
     ("granite", '<tool_call>[{"arguments": {"a": 1, "b": -2}, "name": "add"}]', [A]),
     ("granite", 'functools[{"name": "add", "arguments": {"a": 1, "b": -2}}, {"name": "add", "arguments": {}}]',
@@ -83,13 +94,15 @@ WRITTEN: list[tuple[str, str, list[Any]]] = [
                        '{"a": 1, "b": -2}},\n    {"tool_call_id": "1", "tool_name": "add", "parameters": {}}\n]'
                        "<|END_ACTION|>", [A, ("add", NO)]),
     ("cohere_command", "<|START_RESPONSE|>It is 3.<|END_RESPONSE|>", ["It is 3."]),
+    ("cohere_command4", "<|START_TEXT|>It is 3.<|END_TEXT|>", ["It is 3."]),
     ("command_r", 'Action: ```json\n[\n  {"tool_name": "add", "parameters": {"a": 1, "b": -2}}\n]```', [A]),
     ("apertus", '<|tools_prefix|>[{"add": {"a": 1, "b": -2}}, {"get_weather": {"city": "Rome", "days": 3}}]'
                 "<|tools_suffix|>", [A, W]),
     ("apertus", '[{"add": {"a": 1, "b": -2}}]', [A]),
     ("apertus", '{"anybody": {"a": 1}}', ['{"anybody": {"a": 1}}']),
     ("gigachat3", 'Hm.<|message_sep|>\n\nfunction call<|role_sep|>\n{"name": "add", "arguments": {"a": 1, "b": -2}}'
-                  "<|message_sep|>", ["Hm.<|message_sep|>\n", A]),
+                  "<|message_sep|>", ["Hm.", A]),
+    ("gigachat3", "Hm.<|message_sep|>\n\n", ["Hm."]),
     # A name, then JSON
     ("deepseek_v3",
      "Let me see.\n\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>add\n```json\n"
@@ -137,6 +150,7 @@ WRITTEN: list[tuple[str, str, list[Any]]] = [
     ("qwen3_coder", "<function=add>\n<parameter=a>\n1</function>", [("add", {"a": 1})]),
     ("seed_oss", "<seed:tool_call>\n<function=add>\n<parameter=a>1</parameter>\n<parameter=b>-2</parameter>\n"
                  "</function>\n</seed:tool_call>", [A]),
+    ("seed_oss", "<function=add>\n<parameter=a>1</parameter>\n<parameter=b>-2</parameter>\n</function>", [A]),
     ("minimax_m2", '\n<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Rome</parameter>\n'
                    '<parameter name="days">3</parameter>\n</invoke>\n<invoke name="add">\n<parameter name="a">1'
                    '</parameter><parameter name="b">-2</parameter>\n</invoke>\n</minimax:tool_call>', [W, A]),
@@ -151,6 +165,20 @@ WRITTEN: list[tuple[str, str, list[Any]]] = [
                      '<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" '
                      'string="true">Rome</｜DSML｜parameter>\n<｜DSML｜parameter name="days" string="false">3'
                      "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>", [W]),
+    ("deepseek_v32", '<｜DSML｜function_calls>\n<｜DSML｜invoke name="add">\n{"a": 1, "b": -2}\n</｜DSML｜invoke>\n'
+                     '<｜DSML｜invoke name="add">\n</｜DSML｜invoke>\n</｜DSML｜function_calls>x',
+     [A, ("add", NO), "x"]),
+    ("deepseek_v4", '<｜DSML｜tool_calls>\n<｜DSML｜invoke name="add">\n<｜DSML｜parameter name="a" string="false">1'
+                    '</｜DSML｜parameter>\n<｜DSML｜parameter name="b" string="false">-2</｜DSML｜parameter>\n'
+                    "</｜DSML｜invoke>\n</｜DSML｜tool_calls>", [A]),
+    ("step3", '<｜tool_calls_begin｜>\n<｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name="add">\n'
+              '<steptml:parameter name="a">1</steptml:parameter>\n<steptml:parameter name="b">-2</steptml:parameter>\n'
+              "</steptml:invoke><｜tool_call_end｜>\n<｜tool_calls_end｜>", [A]),
+    ("kimi_k3", '<|open|>response<|sep|>I look.<|close|>response<|sep|><|open|>tools<|sep|><|open|>call tool="f" '
+                'index="1"<|sep|><|open|>argument key="a&quot;b &amp;amp;" type="string"<|sep|>x &quot;'
+                '<|close|>argument<|sep|><|open|>argument key="o" type="object"<|sep|>{"a":1}<|close|>argument<|sep|>'
+                "<|close|>call<|sep|><|close|>tools<|sep|><|close|>message<|sep|>",
+     ["I look.", ("f", {'a"b &amp;': "x &quot;", "o": {"a": 1}})]),
     ("step3", '<｜tool_calls_begin｜><｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name="add">'
               '<steptml:parameter name="a">1</steptml:parameter><steptml:parameter name="b">-2</steptml:parameter>'
               "</steptml:invoke><｜tool_call_end｜><｜tool_calls_end｜>", [A]),
@@ -168,6 +196,11 @@ WRITTEN: list[tuple[str, str, list[Any]]] = [
     ("pythonic", "[add(1, a=2)]", ["[add(1, a=2)]"]),
     ("pythonic", "<|python_start|>[nobody(a=1)]<|python_end|>", [("nobody", {"a": 1})]),
     ("pythonic", '<|python_start|>{"name": "add", "parameters": {"a": 1, "b": -2}}<|python_end|>', [A]),
+    ("pythonic", "[Find It(what='x'), add(a=1, b=-2)]", [("Find It", {"what": "x"}), A]),
+    ("pythonic", "[Find Me(what='x')]", ["[Find Me(what='x')]"]),
+    ("lfm2", "<|tool_call_start|>[add(a=1, b=-2)]<|tool_call_end|>[add(a=1, b=-2)]<|tool_call_end|>",
+     [A, "[add(a=1, b=-2)]<|tool_call_end|>"]),
+    ("lfm2", "[add(a=1, b=-2)]\nDone", [A, "\nDone"]),
     ("lfm2", '<|tool_call_start|>[add(a=1, b=-2)]<|tool_call_end|>It comes.', [A, "It comes."]),
     ("olmo3", "<function_calls>\nadd(a=1, b=-2)\norg/my-tool()\n</function_calls>", [A, ("org/my-tool", NO)]),
     ("gemma3", "```tool_code\nadd(a=1, b=-2)\n```", [A]),

@@ -14,6 +14,8 @@ _TURNS = (
     "{{ tools | tojson if tools else '' }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"
     "{% for c in m.tool_calls or [] %}CALL{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
 )
+NAMED_ONLY = {"qwen2_5_coder"}
+"""Templates of these models teach another grammar than they write: only settings can name theirs."""
 _JSON = '{"name": "{{ c.function.name }}", "KEY": {{ c.function.arguments | tojson }}}'
 
 
@@ -59,7 +61,7 @@ def test_the_grammar_that_leaves_least_of_what_a_template_writes_is_its_own(call
 
 
 @pytest.mark.spec("ORCH-3073-004")
-@pytest.mark.parametrize("name", [each.name for each in FAMILIES])
+@pytest.mark.parametrize("name", [each.name for each in FAMILIES if each.name not in NAMED_ONLY])
 def test_a_template_that_only_tells_of_a_grammar_s_mark_is_known_by_it(name: str) -> None:
     grammar = BY_NAME[name]
     marks = {
