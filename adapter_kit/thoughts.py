@@ -22,6 +22,9 @@ class Thoughts(msgspec.Struct, frozen=True, kw_only=True):
     ended_by: tuple[str, ...] = ()
     """What calls begin with and ends thoughts, too: models forget their end before them. Long enough that it is no
     mere mention of a mark."""
+    special: bool = False
+    """Whether the marks are tokens that engines leave out of their text unless they are asked for them, and can be
+    asked for in safety."""
     again: bool = False
     """Whether there may be more of them after text."""
     silent: tuple[str, ...] = ()
@@ -42,6 +45,7 @@ THOUGHTS: tuple[Thoughts, ...] = (
         families="gpt-oss",
         source=_SGLANG,
         checked=_READ,
+        special=True,
         begin=("<|channel|>analysis<|message|>", "<|start|>assistant<|channel|>analysis<|message|>"),
         end=("<|end|>",),
         again=True,
@@ -59,6 +63,7 @@ THOUGHTS: tuple[Thoughts, ...] = (
         families="Command R7B, Command A, Command A+",
         source=_SGLANG,
         checked=_READ,
+        special=True,
         begin=("<|START_THINKING|>",),
         end=("<|END_THINKING|>",),
         ended_by=("<|START_ACTION|>", "<|START_TEXT|>"),
@@ -69,6 +74,7 @@ THOUGHTS: tuple[Thoughts, ...] = (
         families="Kimi K3",
         source=_SGLANG,
         checked=_READ,
+        special=True,
         begin=("<|open|>think<|sep|>",),
         end=("<|close|>think<|sep|>",),
         ended_by=("<|open|>tools<|sep|>", "<|open|>response<|sep|>"),
@@ -119,6 +125,7 @@ THOUGHTS: tuple[Thoughts, ...] = (
         families="Apertus",
         source=_SGLANG,
         checked=_READ,
+        special=True,
         begin=("<|inner_prefix|>",),
         end=("<|inner_suffix|>",),
         ended_by=("<|tools_prefix|>[",),
@@ -130,6 +137,7 @@ THOUGHTS: tuple[Thoughts, ...] = (
         families="Gemma 4",
         source=_VLLM + "109eefd64636/vllm/reasoning/gemma4_reasoning_parser.py",
         checked=_READ,
+        special=True,
         begin=("<|channel>thought\n", "<|channel>"),
         end=("<channel|>",),
         ended_by=("<|tool_call>",),

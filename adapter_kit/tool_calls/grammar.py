@@ -96,6 +96,9 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
     """What stands between calls, and says nothing."""
     after: tuple[str, ...] = ()
     """What stands behind each call."""
+    special: bool = False
+    """Whether the marks are tokens that engines leave out of their text unless they are asked for them, and can be
+    asked for in safety."""
     bare: bool = False
     """Whether a call of a known tool is one without its mark, where an answer or a line of it begins: engines leave
     marks out that are tokens of their own, and some models have none."""

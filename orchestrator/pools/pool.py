@@ -20,6 +20,7 @@ from adapter_api import (
     judge,
 )
 from adapter_kit.chat_template import Template
+from adapter_kit.special_tokens import keeping_marks
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.admission import WaitingLine
 from orchestrator.pools.claim import Claim
@@ -170,8 +171,17 @@ class Pool:
         return max(told) if told and len(told) == len(limits) else None
 
     def _fit(self, task: TaskRequest, replica: Replica, prompts: Prompts) -> TaskRequest:
-        fitted = fit(task, replica.model_props(task.model), self.settings, self.template, prompts)
-        fitted = named_for(fitted, replica.plugin.name)
+        props = replica.model_props(task.model)
+        fitted = fit(task, props, self.settings, self.template, prompts)
+        fitted = keeping_marks(
+            task,
+            named_for(fitted, replica.plugin.name),
+            namespace=replica.plugin.name,
+            dialect=None if props is None else props.dialect,
+            calls=self.settings.tool_parser,
+            thoughts=self.settings.reasoning_parser,
+            template=self.template,
+        )
         own = replica.names.own(task.model)
         return fitted if own in (None, task.model) else fitted.model_copy(update={"model": own})
 

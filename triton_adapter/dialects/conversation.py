@@ -11,6 +11,7 @@ from typing import Any
 
 from adapter_api import Capability, End, TaskRequest, TokenEvent, Unsupported
 from adapter_kit.answers import AnswerReader, as_one_text, reader_for
+from adapter_kit.special_tokens import keeping_marks
 from adapter_kit.told_apart import calls_told, thoughts_by
 from adapter_kit.tool_choice import must_call
 from triton_adapter.dialects.base import TaskDecoder
@@ -62,6 +63,21 @@ def as_prompt(task: TaskRequest, override: ModelOverride, capabilities: frozense
         )
     # That a tool has to be called is not the template's to say: the format of the answer is.
     return as_one_text(task, override.template.render(task.model_copy(update={"tool_choice": None})))
+
+
+def keeping_its_marks(task: TaskRequest, given: TaskRequest, override: ModelOverride, dialect: str) -> TaskRequest:
+    """Return the task as its model gets it, asking for the marks by which calls and thoughts are told."""
+    if task.messages is None or override.chat_template is None:
+        return given
+    return keeping_marks(
+        task,
+        given,
+        namespace="triton",
+        dialect=dialect,
+        calls=override.tool_parser,
+        thoughts=override.reasoning_parser,
+        template=override.template,
+    )
 
 
 def listening(decoder: TaskDecoder, task: TaskRequest, given: TaskRequest, override: ModelOverride) -> TaskDecoder:

@@ -16,7 +16,7 @@ from adapter_api import Capability, RequestedOutput, Started, TaskRequest, Tenso
 from adapter_kit.chat_template import prompt_of
 from triton_adapter.codec import pack_texts
 from triton_adapter.dialects import Dialect, TaskDecoder, choose_dialect
-from triton_adapter.dialects.conversation import as_prompt, listening
+from triton_adapter.dialects.conversation import as_prompt, keeping_its_marks, listening
 from triton_adapter.schema import EncodedTask, ModelSchema
 from triton_adapter.settings import ModelOverride, TritonSettings
 from triton_adapter.tasks.texts import Texts
@@ -199,7 +199,7 @@ def make_plan(task: TaskRequest, schema: ModelSchema, override: ModelOverride) -
     choice = choose_dialect(schema, override)
     dialect = choice.dialect
     capabilities = dialect.capabilities(schema)
-    given = as_prompt(task, choice.override, capabilities)
+    given = keeping_its_marks(task, as_prompt(task, choice.override, capabilities), choice.override, dialect.name)
     if missing := sorted(given.needs_heed - capabilities):
         raise Unsupported(f"model {task.model!r} takes no {' and no '.join(missing)}")
     encoded = dialect.encode(given, schema)

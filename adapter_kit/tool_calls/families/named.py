@@ -12,6 +12,7 @@ _VLLM = "https://github.com/vllm-project/vllm/blob/"
 _SGLANG = "https://github.com/sgl-project/sglang/blob/"
 _FUNCTIONARY = "https://github.com/MeetKai/functionary/blob/25fa129527c1/functionary/prompt_template/jinja_templates/"
 _PLAIN_NAME = r"[\w.\-/]+"
+# Its marks are special tokens, too; vLLM asks no Mistral tokenizer to keep them, for that cannot. Calls are found bare.
 _MISTRAL = Grammar(
     names=("mistral",),
     families="Mistral, Mixtral, Magistral, Devstral",
@@ -71,6 +72,7 @@ NAMED: tuple[Grammar, ...] = (
         families="gpt-oss",
         source=_SGLANG + "006359c45321/python/sglang/srt/function_call/gpt_oss_detector.py",
         checked=_READ,
+        special=True,
         sign=re.compile(r"<\|channel\|>"),
         begin=(
             "<|start|>assistant<|channel|>commentary to=functions.",

@@ -143,10 +143,17 @@ class Seeing(_Capable):
     capabilities = frozenset({TEXT, MESSAGES, IMAGES})
 
 
+class OfVllm(_Capable):
+    async def _props(self) -> EngineProps:
+        props = await super()._props()
+        models = tuple(msgspec.structs.replace(each, dialect="vllm") for each in props.models)
+        return msgspec.structs.replace(props, models=models)
+
+
 def host(*pools: dict[str, Any]) -> Orchestrator:
     plugins = plugin_host(
         text="tests.orchestrator.pools.test_fit:TextOnly", seeing="tests.orchestrator.pools.test_fit:Seeing",
-        mock="adapter_api.testing:MockAdapter",
+        mock="adapter_api.testing:MockAdapter", vllm="tests.orchestrator.pools.test_fit:OfVllm",
     )  # fmt: skip
     fields = [{"replicas": [{"id": "r0"}], **each} for each in pools]
     settings = OrchestratorSettings.parse({"pools": fields, "read_environment": False})
@@ -228,3 +235,18 @@ async def test_messages_that_the_template_refuses_are_refused_on_arrival_in_word
         assert "hi" not in refused.value.message
         assert orchestrator.task("j") is None
         assert orchestrator.pools[0].in_flight == 0
+
+
+@pytest.mark.spec("ORCH-3073-019")
+@pytest.mark.parametrize("adapter, parser, kept", [
+    ("vllm", "lfm2", {"vllm.skip_special_tokens": False}), ("vllm", "hermes", {}), ("text", "lfm2", {}),
+])  # fmt: skip
+async def test_vllm_is_asked_for_marks_of_calls_that_are_special_tokens(
+    template: Path, adapter: str, parser: str, kept: dict[str, Any]
+) -> None:
+    write(template, "{{ tools }}" + TEMPLATE)
+    pool = {"id": "p", "adapter": adapter, "chat_template": template, "tool_parser": parser}
+    tools: Any = ({"name": "add", "parameters": {"type": "object"}},)
+    async with host(pool) as orchestrator:
+        await collect(orchestrator.submit(chat(tools=tools)))
+        assert dict(asked(orchestrator, "p").parameters) == kept

@@ -67,6 +67,16 @@ async def test_a_call_in_the_text_comes_as_a_call(signature: str) -> None:
     assert request.value("text_input") == "[add]<user>add 20 22<assistant>"
 
 
+@pytest.mark.spec("ORCH-3073-019")
+@pytest.mark.parametrize("asked, parser, kept", [(AUTO, "lfm2", False), (AUTO, "hermes", None), ({}, "lfm2", None)])
+async def test_vllm_is_asked_for_marks_that_are_special_tokens(asked: Any, parser: str, kept: bool | None) -> None:
+    said = "Hm.<|tool_call_start|>[add(a=20, b=22)]<|tool_call_end|>"
+    events, request = await answer(said, task(**asked), tool_parser=parser)
+
+    assert json.loads(request.value("sampling_parameters")).get("skip_special_tokens") is kept
+    assert any(isinstance(event, ToolCallDelta) for event in events) == (kept is False)
+
+
 @pytest.mark.spec("ORCH-3070-019")
 @pytest.mark.parametrize(
     "said, asked, override",
