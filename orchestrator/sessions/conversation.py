@@ -70,9 +70,17 @@ class Conversations:
                 and asked.session_id is not None
                 and asked.messages
             ):
-                turn = Turn(asked.messages, "".join(texts), _whole_calls(calls, last))
-                self.histories.add(owner, asked.session_id, turn)
+                self.histories.add(owner, asked.session_id, _turn_of(asked, "".join(texts), _whole_calls(calls, last)))
             yield batch
+
+
+def _turn_of(asked: TaskRequest, answer: str, calls: tuple[ToolCall, ...]) -> Turn:
+    messages = asked.messages or ()
+    if not asked.continue_final_message:
+        return Turn(messages, answer, calls)
+    # The answer is the rest of the last message: one message together, as templates have turns take turns.
+    *before, begun = messages
+    return Turn(tuple(before), begun.text + answer, (*begun.tool_calls, *calls))
 
 
 def _whole_calls(pieces: Sequence[ToolCallDelta], end: End) -> tuple[ToolCall, ...]:
