@@ -283,3 +283,23 @@ async def test_a_session_remembers_a_continued_message_and_its_rest_as_one(serve
 
     begun = "<user>Hello</e><assistant>I say"  # and so it goes on with all that it was shown
     assert answer.json()["choices"][0]["message"]["content"] == f"{begun}{begun}</e><user>Hello</e><assistant>"
+
+
+@pytest.mark.spec("ORCH-3059-070", "ORCH-3076-011")
+@pytest.mark.parametrize("begun, kept", [("<think>so I", "Yes"), ("Well. <think>so I", "Well. Yes")])
+async def test_a_session_forgets_the_thoughts_that_a_continued_message_broke_off_within(
+    serve: Serve, begun: str, kept: str
+) -> None:
+    pool = {"chat_template": CHATML, "reasoning_parser": "think"}
+    asked = {
+        "model": "mock", "session_id": "s", "history": True, "continue_final_message": True,
+        "add_generation_prompt": False, "messages": [*USER, {"role": "assistant", "content": begun}],
+    }  # fmt: skip
+    mock = plugin_host(mock="tests.orchestrator.pools.test_fit:TextOnly")
+    async with serve({"reply": "do</think>Yes"}, plugins=mock, pool=pool) as host:
+        answer = await host.client.post("/v1/chat/completions", json=asked)
+        (turn,) = host.serving.service.conversations.histories.turns(None, "s")
+
+    message = answer.json()["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("do", "Yes")
+    assert (turn.answer, [each.text for each in turn.asked]) == (kept, ["Hello"])
