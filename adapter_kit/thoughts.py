@@ -202,3 +202,9 @@ def thoughts_in(template: str) -> str | None:
         ),
         None,
     )
+
+
+def without_open_thoughts(text: str) -> str:
+    """Return a text up to the thoughts that it breaks off within, by the marks of any family."""
+    places = (place for each in THOUGHTS for mark in each.begin if (place := text.rfind(mark)) > text.rfind(each.end))
+    return text[: min(places, default=len(text))]

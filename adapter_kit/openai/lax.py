@@ -41,6 +41,13 @@ def _whole_list(value: Any) -> Any:
     return [_whole(each) for each in value] if isinstance(value, list) else value
 
 
+def _flags_of_stream(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    flags = {name: _flag(value[name]) for name in ("include_usage", "continuous_usage_stats") if name in value}
+    return value if all(flags[name] is value[name] for name in flags) else {**value, **flags}
+
+
 _MEANT: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys((
         "temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty",
@@ -48,13 +55,15 @@ _MEANT: Mapping[str, Callable[[Any], Any]] = {
     ), _number),
     **dict.fromkeys((
         "top_k", "seed", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens",
-        "top_logprobs", "truncate_prompt_tokens", "thinking_token_budget",
+        "top_logprobs", "truncate_prompt_tokens", "thinking_token_budget", "dimensions",
     ), _whole),
     **dict.fromkeys((
         "stream", "echo", "store", "history", "ignore_eos", "skip_special_tokens", "include_stop_str_in_output",
         "include_reasoning", "add_special_tokens", "use_beam_search", "spaces_between_special_tokens",
+        "return_token_ids", "continue_final_message", "add_generation_prompt",
     ), _flag),
     **dict.fromkeys(("stop_token_ids", "allowed_token_ids"), _whole_list),
+    "stream_options": _flags_of_stream,
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from adapter_api import InvalidRequest, Unsupported
 from adapter_api.bounds import MAX_NAME, MAX_TIMEOUT_S
 from adapter_kit.openai.formats import is_empty
+from adapter_kit.openai.lax import as_meant
 from orchestrator.http import bodies
 from orchestrator.http.guard import Client
 from orchestrator.http.presence import WhileThere
@@ -70,6 +71,7 @@ async def embeddings(request: Request) -> Response:
 
 def parse(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a request asks for; raises `InvalidRequest` or `Unsupported`."""
+    fields = as_meant(fields)
     ignored = [
         name
         for name, value in fields.items()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
+_AHEAD = 16
+"""Requests that a connection may send before it has its answer and still be read from."""
 _NO_HTTP = Refused("invalid_request", "these bytes are no HTTP/1.1 request")
 _HEADERS_TOO_LARGE = Refused(
     "headers_too_many", "the headers are too large: the limit is server.limits.max_header_bytes"
@@ -180,6 +182,9 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._got_headers()
         super().on_headers_complete()
+        # uvicorn reads no more behind a request that has to wait: then nobody would see the client leave.
+        if self._presence is not None and 0 < len(self.pipeline) <= _AHEAD:
+            self._presence.listen()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -273,7 +278,12 @@ class _ClientPresence:
             on_gone()
             return
         self._on_gone = on_gone
-        self._flow.resume_reading()  # nobody sees that a client has left while nothing is read
+        self.listen()
+
+    def listen(self) -> None:
+        """Read from the client, if somebody is to be told when it leaves: nobody sees that while nothing is read."""
+        if self._on_gone is not None:
+            self._flow.resume_reading()
 
     def forget(self) -> None:
         self._on_gone = None

@@ -68,10 +68,17 @@ class _Lines(logging.Formatter):
                 value = value.replace(secret, BLOT)
             return _shortened(value) if shorten and len(value) > LONGEST_TEXT else value
         if isinstance(value, dict):
-            return {key: self._clean(each, shorten=False) for key, each in value.items()}
+            return {
+                self._clean(key if isinstance(key, str | int | float) else _described(key)): self._clean(
+                    each, shorten=False
+                )
+                for key, each in value.items()
+            }
         if isinstance(value, list | tuple):
             return [self._clean(each, shorten=False) for each in value]
-        return value
+        if value is None or isinstance(value, int | float):
+            return value
+        return self._clean(_described(value), shorten=shorten)
 
 
 class _Forgiving(logging.StreamHandler[TextIO]):
@@ -137,6 +144,14 @@ def _tell_exception(said: dict[str, Any], kind: type[BaseException], traceback: 
         frames.append(f"{traceback.tb_frame.f_globals.get('__name__', '?')}:{traceback.tb_lineno} {code.co_name}")
         traceback = traceback.tb_next
     said["traceback"] = frames
+
+
+def _described(value: Any) -> str:
+    """Return what stands in a line for a value that has no form there. It must not cost the line, nor hide a secret."""
+    try:
+        return repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 def _shortened(text: str) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from adapter_api import (
     End,
     InvalidRequest,
+    Reasoning,
     TaskRequest,
     Token,
     TokenEvent,
@@ -17,6 +18,7 @@ from adapter_api import (
     ToolCallDelta,
     gather_tool_calls,
 )
+from adapter_kit.thoughts import without_open_thoughts
 from orchestrator.sessions.history import Histories, Turn, size_of
 
 _PIECE_BYTES = 128
@@ -54,6 +56,7 @@ class Conversations:
         texts: list[str] = []
         calls: list[ToolCallDelta] = []
         size = 0
+        thinks_on = False
         async for batch in batches:
             if size <= self.histories.session_bytes:  # no more of it is remembered than that
                 for event in batch:
@@ -63,6 +66,8 @@ class Conversations:
                     elif isinstance(event, ToolCallDelta):
                         calls.append(event)
                         size += _PIECE_BYTES + getsizeof(event.arguments)
+                    elif isinstance(event, Reasoning) and not texts and not calls:
+                        thinks_on = asked.continue_final_message
             last = batch[-1]
             if (
                 isinstance(last, End)
@@ -70,9 +75,19 @@ class Conversations:
                 and asked.session_id is not None
                 and asked.messages
             ):
-                turn = Turn(asked.messages, "".join(texts), _whole_calls(calls, last))
+                turn = _turn_of(asked, "".join(texts), _whole_calls(calls, last), thinks_on=thinks_on)
                 self.histories.add(owner, asked.session_id, turn)
             yield batch
+
+
+def _turn_of(asked: TaskRequest, answer: str, calls: tuple[ToolCall, ...], *, thinks_on: bool) -> Turn:
+    messages = asked.messages or ()
+    if not asked.continue_final_message:
+        return Turn(messages, answer, calls)
+    # The answer is the rest of the last message: one message together, as templates have turns take turns.
+    *before, begun = messages
+    said = without_open_thoughts(begun.text) if thinks_on else begun.text
+    return Turn(tuple(before), said + answer, (*begun.tool_calls, *calls))
 
 
 def _whole_calls(pieces: Sequence[ToolCallDelta], end: End) -> tuple[ToolCall, ...]:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from sys import getsizeof
 from typing import Any, Literal, Protocol
+from uuid import uuid4
 
 import anyio
 import msgspec
@@ -30,6 +31,8 @@ class KeptResponse:
     ) -> None:
         self.owner = owner
         self.id = response_id
+        self.key = uuid4().hex
+        """Its own: a client may give a later response the same id."""
         self.asked = tuple(asked)
         self.answered: Message | None = None
         self.before = before
@@ -44,6 +47,8 @@ class KeptResponse:
         """What it takes with all those before it."""
         self.expires = 0.0
         self.is_kept = False
+        self.is_gone = False
+        """Whether nobody could read it nor go on from it any more."""
         self.followers = 0
         self.ended = anyio.Event()
         """Set when nothing more is written to it."""
@@ -128,6 +133,9 @@ class Responses:
             response.expires = now + min(left_s, self._settings.ttl_s)
         kept = [response for response, is_kept, _ in loaded if is_kept]
         for response in sorted(kept, key=lambda each: each.expires):
+            older = self._kept.pop((response.owner, response.id), None)
+            if older is not None:  # that it was replaced was not written any more
+                older.is_kept = False
             self._kept[response.owner, response.id] = response
         for response, _, _ in loaded:
             self._free(response)  # what nobody goes on from any more
@@ -144,9 +152,9 @@ class Responses:
         response.conversation_bytes = response.bytes + (before.conversation_bytes if before is not None else 0)
         if response.conversation_bytes > self._settings.conversation_bytes:
             return None
-        self.delete(owner, response_id)
         if before is not None:
-            before.followers += 1
+            self._go_on_from(before)
+        self.delete(owner, response_id)
         self._kept[owner, response_id] = response
         response.is_kept = True
         response.expires = self._clock() + self._settings.ttl_s
@@ -220,10 +228,25 @@ class Responses:
             self._file.hide(response)
         self._free(response)
 
+    def _go_on_from(self, before: KeptResponse) -> None:
+        """Hold what was said before, some of which may have been forgotten since the request was read."""
+        each: KeptResponse | None = before
+        while each is not None:
+            each.followers += 1
+            if not each.is_gone:
+                return
+            each.is_gone = False
+            self.bytes += each.bytes
+            if self._file is not None:
+                self._file.save(each, self._settings.ttl_s)
+                self._file.hide(each)
+            each = each.before
+
     def _free(self, response: KeptResponse) -> None:
         """Let go of a response, and of those before it, that nobody reads nor goes on from."""
         last: KeptResponse | None = response
         while last is not None and not last.is_kept and not last.followers:
+            last.is_gone = True
             self.bytes -= last.bytes
             if self._file is not None:
                 self._file.delete(last)

@@ -84,7 +84,7 @@ class ResponseFile:
 
 
 def _name(response: KeptResponse) -> str:
-    return json.dumps([response.owner, response.id])
+    return json.dumps([response.owner, response.id, response.key])
 
 
 def _encoded(response: KeptResponse) -> bytes:
@@ -128,13 +128,14 @@ def _unmade(name: str | None, rows: dict[str, Any], made: dict[str, KeptResponse
 
 def _decoded(name: str, blob: bytes, before: KeptResponse | None) -> KeptResponse | None:
     try:
-        owner, id = json.loads(name)
+        owner, id, key = json.loads(name)
         told = msgspec.json.decode(blob, type=_Row)
         response = KeptResponse(owner, id, _MESSAGES.validate_json(bytes(told.asked)), before)
         answered = _MESSAGES.validate_json(bytes(told.answered))
     except (msgspec.MsgspecError, ValidationError, ValueError):
         _log.warning("what the journal has of a response is damaged: it is forgotten")
         return None
+    response.key = key
     response.status, response.body, response.items = cast(Status, told.status), told.body, told.items
     response.answered = answered[0] if answered else None
     response.ended.set()

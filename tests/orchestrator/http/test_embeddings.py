@@ -198,6 +198,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"input": {"a": 1}}, 400, "'input' must be a text"),
     ({"input": ["a"] * (MAX_TEXTS + 1)}, 400, "there may be 2048"),
     ({"dimensions": 3}, 400, "'dimensions' is 3, and model 'mock' gives 2"),
+    ({"dimensions": "3"}, 400, "'dimensions' is 3, and model 'mock' gives 2"),
     ({"dimensions": True}, 400, "'dimensions' must be"),
     ({"encoding_format": "int8"}, 400, "'encoding_format' must be"),
     ({"timeout_s": 0}, 400, "'timeout_s' must be"),

@@ -143,14 +143,22 @@ async def test_a_client_that_goes_away_while_its_task_waits_leaves_the_queue(ser
 
 
 @pytest.mark.spec("ORCH-3064-004")
-async def test_a_client_that_has_sent_the_next_request_already_goes_away_like_any_other(serve: Serve) -> None:
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_client_that_has_sent_the_next_request_already_goes_away_like_any_other(
+    serve: Serve, later: bool
+) -> None:
     async with serve({"hang_after": 1}) as host:
         address, _, port = host.url.removeprefix("http://").partition(":")
         body = json.dumps(TASK).encode()
         asked = b"POST /v2/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
         async with await anyio.connect_tcp(address, int(port)) as stream:
-            await stream.send(asked + asked)
+            await stream.send(asked if later else asked + asked)
             await eventually(lambda: bool(mock(host).running))
+            if later:
+                with anyio.fail_after(5):
+                    while b"event: token" not in await stream.receive():
+                        pass
+                await stream.send(asked)
         await eventually(lambda: not host.orchestrator.live_tasks)
 
         assert host.orchestrator.pools[0].in_flight == 0

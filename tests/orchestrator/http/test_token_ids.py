@@ -223,8 +223,9 @@ async def test_the_role_is_that_of_the_last_message_where_no_answer_is_begun(ser
 @pytest.mark.spec("ORCH-3076-011")
 @pytest.mark.parametrize(
     "fields",
-    [{"continue_final_message": True, "add_generation_prompt": True}, {"continue_final_message": 1},
-     {"add_generation_prompt": "no"}, {"messages": [{"role": "user", "content": ""}], "continue_final_message": True}],
+    [{"continue_final_message": True, "add_generation_prompt": True}, {"continue_final_message": 2},
+     {"add_generation_prompt": "maybe"},
+     {"messages": [{"role": "user", "content": ""}], "continue_final_message": True}],
 )  # fmt: skip
 def test_what_vllm_refuses_of_it_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=r"generation_prompt|continue_final_message"):
@@ -267,3 +268,38 @@ def test_what_changes_the_answer_goes_to_the_engine_and_what_asks_for_nothing_is
 def test_scores_of_the_prompt_are_refused_also_those_of_no_alternatives(value: int) -> None:
     with pytest.raises(Unsupported, match="'prompt_logprobs'"):
         parse_completion({"model": "m", "prompt": "a", "prompt_logprobs": value}, {})
+
+
+@pytest.mark.spec("ORCH-3076-011")
+async def test_a_session_remembers_a_continued_message_and_its_rest_as_one(serve: Serve) -> None:
+    mock = plugin_host(mock="tests.orchestrator.http.test_token_ids:Repeating")
+    asked = {"model": "mock", "session_id": "s", "history": True}
+    async with serve(plugins=mock, pool={"chat_template": CHATML}) as host:
+        await host.client.post(
+            "/v1/chat/completions",
+            json={**asked, "messages": TURNS, "continue_final_message": True, "add_generation_prompt": False},
+        )
+        answer = await host.client.post("/v1/chat/completions", json={**asked, "messages": USER})
+
+    begun = "<user>Hello</e><assistant>I say"  # and so it goes on with all that it was shown
+    assert answer.json()["choices"][0]["message"]["content"] == f"{begun}{begun}</e><user>Hello</e><assistant>"
+
+
+@pytest.mark.spec("ORCH-3059-070", "ORCH-3076-011")
+@pytest.mark.parametrize("begun, kept", [("<think>so I", "Yes"), ("Well. <think>so I", "Well. Yes")])
+async def test_a_session_forgets_the_thoughts_that_a_continued_message_broke_off_within(
+    serve: Serve, begun: str, kept: str
+) -> None:
+    pool = {"chat_template": CHATML, "reasoning_parser": "think"}
+    asked = {
+        "model": "mock", "session_id": "s", "history": True, "continue_final_message": True,
+        "add_generation_prompt": False, "messages": [*USER, {"role": "assistant", "content": begun}],
+    }  # fmt: skip
+    mock = plugin_host(mock="tests.orchestrator.pools.test_fit:TextOnly")
+    async with serve({"reply": "do</think>Yes"}, plugins=mock, pool=pool) as host:
+        answer = await host.client.post("/v1/chat/completions", json=asked)
+        (turn,) = host.serving.service.conversations.histories.turns(None, "s")
+
+    message = answer.json()["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("do", "Yes")
+    assert (turn.answer, [each.text for each in turn.asked]) == (kept, ["Hello"])

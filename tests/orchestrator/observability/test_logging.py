@@ -6,7 +6,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -76,6 +76,31 @@ def test_known_secrets_are_blotted_out_wherever_they_stand(log: io.StringIO) -> 
     record = records(log)[0]
     assert record["event"] == "token ***"
     assert record["nested"] == {"list": ["Bearer ***"]}
+
+
+@pytest.mark.spec("ORCH-3062-010")
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize(
+    "value", [{SECRET}, {"a": {SECRET: 1}}, {(SECRET,): 1}, ValueError(SECRET), SECRET.encode(), [{"a": [{SECRET}]}]]
+)
+def test_no_kind_of_value_hides_a_secret(log: io.StringIO, value: object, form: Literal["json", "text"]) -> None:
+    configure_logging(LogSettings(format=form), [SECRET], log)
+
+    logging.getLogger("x").warning("odd", extra={"value": value})
+
+    assert SECRET not in log.getvalue()
+    assert "***" in log.getvalue()
+
+
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_a_value_that_cannot_be_told_does_not_cost_the_record(log: io.StringIO) -> None:
+    logging.getLogger("x").warning("odd", extra={"value": Unspeakable()})
+
+    assert records(log)[0]["value"] == "<Unspeakable>"
 
 
 @pytest.mark.spec("ORCH-3062-010")

@@ -163,3 +163,35 @@ def test_one_that_was_pushed_out_while_it_ran_ends_without_a_trace() -> None:
     assert kept.get(None, "a") is None
     kept.delete(None, "b")
     assert kept.bytes == 0
+
+
+@pytest.mark.spec("ORCH-3075-010", "ORCH-3075-011")
+def test_one_that_takes_the_id_of_what_it_goes_on_from_takes_nothing_else_of_it() -> None:
+    kept = responses()
+    first = said(kept, "a", text="1")
+    second = said(kept, "b", first, text="2")
+    third = said(kept, "a", second, text="3")
+
+    assert kept.get(None, "a") is third
+    assert texts(third) == ["1", "to 1", "2", "to 2", "3", "to 3"]
+    kept.delete(None, "b")
+    kept.delete(None, "a")
+    assert (len(kept), kept.bytes) == (0, 0)
+
+
+@pytest.mark.spec("ORCH-3075-010", "ORCH-3075-011")
+def test_what_is_forgotten_while_a_request_goes_on_from_it_is_counted_again() -> None:
+    kept = responses()
+    first = said(kept, "a", text="1")
+    second = said(kept, "b", first, text="2")
+    kept.delete(None, "a")
+    size = kept.bytes
+    kept.delete(None, "b")
+    assert kept.bytes == 0
+
+    third = said(kept, "c", second, text="3")
+
+    assert kept.bytes > size
+    assert texts(third)[:4] == ["1", "to 1", "2", "to 2"]
+    kept.delete(None, "c")
+    assert (len(kept), kept.bytes) == (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -127,4 +128,39 @@ async def test_a_damaged_row_costs_no_other(tmp_path: Path) -> None:
         left = [name for name in "abc" if kept.get(None, name) is not None]
 
     assert left == ["c"]
-    assert names_in(path) == ['[null, "c"]']
+    assert [json.loads(name)[:2] for name in names_in(path)] == [[None, "c"]]
+
+
+async def test_an_id_that_is_used_again_does_not_change_what_others_go_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "kept.db"
+    async with responses(path) as kept:
+        second = said(kept, "b", said(kept, "a"))
+        said(kept, "a", second)
+        other = said(kept, "c", second)
+        said(kept, "b")
+    assert len(names_in(path)) == 5
+
+    async with responses(path) as kept:
+        found = [kept.get(None, name) for name in "abc"]
+        assert [len(each.conversation) if each is not None else 0 for each in found] == [6, 2, 6]
+        assert found[2] is not None
+        assert found[2].conversation == other.conversation
+        for name in "abc":
+            kept.delete(None, name)
+        assert kept.bytes == 0
+    assert names_in(path) == []
+
+
+async def test_what_was_deleted_while_a_request_goes_on_from_it_comes_back_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "kept.db"
+    async with responses(path) as kept:
+        second = said(kept, "b", said(kept, "a"))
+        kept.delete(None, "a")
+        kept.delete(None, "b")
+        third = said(kept, "c", second)
+
+    async with responses(path) as kept:
+        again = kept.get(None, "c")
+        assert again is not None
+        assert again.conversation == third.conversation
+        assert [kept.get(None, name) for name in "ab"] == [None, None]
