@@ -210,7 +210,8 @@ class SourceReader:
         # `_cancels_before`: a reader that was cancelled before it began to read may hear of it only now.
         if is_the_readers(exc, task, cancelled=cancelled or self._cancels_before > 0):
             return None
-        return Raised(exc)
+        # Without the frame of who caught it, which gets this to hold: a circle around all that the source has open.
+        return Raised(exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next))
 
     def forget(self) -> None:
         """Have no deadline any more. It is all that closing does to a source that is `over`."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+from whole_runs import run_whole
 
 REQUIREMENTS = {
     "mlserver": ("mlserver==1.7.1",),
@@ -46,19 +47,11 @@ def make(name: str) -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the processes that share the tests may want it at once
         if not done.exists():
-            _run(sys.executable, "-m", "venv", str(folder))
-            _run(str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS[name])
+            run_whole([sys.executable, "-m", "venv", str(folder)], limit_s=_INSTALL_S)
+            pip = [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS[name]]
+            run_whole(pip, limit_s=_INSTALL_S)
             done.touch()
     return python
-
-
-def _run(*command: str) -> None:
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_S)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"it took longer than {_INSTALL_S:g} s") from None
-    if ended.returncode:
-        raise RuntimeError((ended.stderr.strip().splitlines() or ["pip failed"])[-1])
 
 
 def main(names: list[str]) -> int:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from whole_runs import run_whole
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,7 @@ def _make_node(folder: Path, client: Client) -> None:
 
 
 def _run(*command: str) -> None:
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_S)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"it took longer than {_INSTALL_S:g} s") from None
-    if ended.returncode:
-        raise RuntimeError("\n".join(ended.stderr.strip().splitlines()[-3:]) or f"{command[0]} failed")
+    run_whole(command, limit_s=_INSTALL_S)
 
 
 def main(names: list[str]) -> int:

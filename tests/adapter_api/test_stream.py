@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -513,3 +514,31 @@ async def test_an_adapter_may_use_a_cancel_scope_after_its_end() -> None:
 
     assert [type(event) for event in await collect(stream)] == [Started, End]
     assert stream.repairs == 0
+
+
+@pytest.mark.parametrize("read", ["one by one", "in batches"])
+async def test_what_an_adapter_raised_is_in_no_circle(read: str) -> None:
+    class Connection:
+        """What an adapter has open."""
+
+    async def source() -> AsyncIterator[TokenEvent]:
+        connection = Connection()
+        opened.append(weakref.ref(connection))
+        yield STARTED
+        yield Token(0, "a")
+        raise NotReady("it is gone")
+
+    opened: list[weakref.ref[Connection]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        stream = TokenStream(source(), job_id="j")
+        if read == "one by one":
+            last = (await collect(stream))[-1]
+        else:
+            last = [batch async for batch in stream.batches()][-1][-1]
+        del stream
+        assert isinstance(last, Error)
+        assert opened[0]() is None, "it would be open until the collector of cycles comes by"
+    finally:
+        gc.enable()
