@@ -35,10 +35,20 @@ INTERRUPTED: Final[Any] = object()
 class Raised:
     """What the source raised, apart from what it yielded."""
 
-    __slots__ = ("exc",)
+    __slots__ = ("_exc",)
 
     def __init__(self, exc: BaseException) -> None:
-        self.exc = exc
+        self._exc = exc
+
+    def take(self) -> BaseException:
+        """Return it, and hold it no longer: once.
+
+        Readers have this as a local in frames that the traceback leads to (by itself, and since Python 3.12 by
+        `f_back` of the source's frame too): a circle around all that the source has open.
+        """
+        exc = self._exc
+        del self._exc
+        return exc
 
 
 class _Expiry(weakref.ref["SourceReader"]):
@@ -210,8 +220,7 @@ class SourceReader:
         # `_cancels_before`: a reader that was cancelled before it began to read may hear of it only now.
         if is_the_readers(exc, task, cancelled=cancelled or self._cancels_before > 0):
             return None
-        # Without the frame of who caught it, which gets this to hold: a circle around all that the source has open.
-        return Raised(exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next))
+        return Raised(exc)
 
     def forget(self) -> None:
         """Have no deadline any more. It is all that closing does to a source that is `over`."""

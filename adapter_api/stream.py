@@ -288,6 +288,8 @@ class TokenStream:
                 await self._conclude(outcome)
             while not self._ready:
                 if self._stop is not None:
+                    if type(item) is Raised:
+                        item.take()
                     await self._finish(self._stopped())
                     break
                 if item is NOTHING:
@@ -298,6 +300,8 @@ class TokenStream:
                         await self._take(item)
                     elif (outcome := self._admit(item)) is not None:
                         await self._conclude(outcome)
+                elif type(item) is Raised:
+                    item.take()
                 item = NOTHING
         except BaseException as exc:
             await self._broken_off(exc)
@@ -333,7 +337,7 @@ class TokenStream:
     async def _take(self, item: Any) -> None:
         """Take what a read came to that brought nothing."""
         if type(item) is Raised:
-            await self._take_raised(item.exc)
+            await self._take_raised(item.take())
         elif item is INTERRUPTED:
             await self._finish_late()
         else:

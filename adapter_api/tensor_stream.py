@@ -94,7 +94,8 @@ def _error_of(item: Any) -> AdapterError | None:
         return None
     if not isinstance(item, Raised):
         return ProtocolViolation(f"the adapter's _infer_stream yielded {type(item).__name__} and not an InferResponse")
-    error = contract_error(item.exc, "the adapter's _infer_stream")
-    if error is not item.exc:
-        error.__cause__ = item.exc
+    exc = item.take()
+    error = contract_error(exc, "the adapter's _infer_stream")
+    if error is not exc:
+        error.__cause__ = exc
     return error
