@@ -50,7 +50,10 @@ class TensorStream:
         error = None if self._source.interrupted else _error_of(item)
         if error is None:
             raise StopAsyncIteration
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # or this frame, to which its traceback leads, would hold it: a circle
 
     async def aclose(self) -> None:
         """Stop the inference and release it. Closing twice does nothing; never raises what the adapter raises."""

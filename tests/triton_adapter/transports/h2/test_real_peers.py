@@ -77,7 +77,7 @@ def go_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "worker-adapter" / "go"
     cache.mkdir(parents=True, exist_ok=True)
     variables = os.environ | {"GO111MODULE": "off", "GOPATH": str(sources), "GOCACHE": str(cache), "GOMAXPROCS": "2"}
-    command = [go, "build", "-p", "2", "-o", program, source]
+    command: list[str | Path] = [go, "build", "-p", "2", "-o", program, source]
     began = time.monotonic()
     try:
         # The processes that share the tests want it at once: one compiles all of grpc-go, the others find it compiled.
