@@ -206,5 +206,10 @@ def thoughts_in(template: str) -> str | None:
 
 def without_open_thoughts(text: str) -> str:
     """Return a text up to the thoughts that it breaks off within, by the marks of any family."""
-    places = (place for each in THOUGHTS for mark in each.begin if (place := text.rfind(mark)) > text.rfind(each.end))
+    places = (
+        place
+        for each in THOUGHTS
+        for mark in each.begin
+        if (place := text.rfind(mark)) > max(text.rfind(end) for end in each.end)
+    )
     return text[: min(places, default=len(text))]
