@@ -30,7 +30,7 @@ from orchestrator.http.service import AcceptedTask, Service
 from orchestrator.pools.prompts import Prompts
 
 Accept = Callable[[TaskRequest], Awaitable[AcceptedTask]]
-_Ready = asyncio.Queue[tuple[int, list[TokenEvent] | BaseException | None]]
+_Ready = asyncio.Queue[tuple[int, AcceptedTask, list[TokenEvent] | BaseException | None]]
 
 
 async def accept_all(
@@ -97,22 +97,23 @@ class Choices:
         # One batch at a time: while nobody reads this, nothing is read from the engines either.
         ready: _Ready = asyncio.Queue(1)
         readers: list[asyncio.Task[None]] = []
-        running: set[int] = set()
+        # Not places: one that was driven out may have its place again before its first reader has ended.
+        running: set[AcceptedTask] = set()
         shown: set[int] = set()
 
         def read(places: Iterable[int]) -> None:
             for place in places:
-                running.add(place)
+                running.add(self._taken[place])
                 readers.append(asyncio.create_task(_read(place, self._taken[place], ready)))
 
         try:
             read(list(self._taken))
             while running:
-                place, batch = await ready.get()
+                place, task, batch = await ready.get()
                 if batch is None:
-                    running.discard(place)
+                    running.discard(task)
                     # Who was driven out makes no room: it waits for one that ended.
-                    if self._left and (place in self._taken or not running):
+                    if self._left and (self._taken.get(place) is task or not running):
                         try:
                             read(await self._follow(alone=not running))
                         except AdapterError as exc:
@@ -125,7 +126,7 @@ class Choices:
                 if any(isinstance(event, Output) for event in batch):
                     shown.add(place)
                 last = batch[-1]
-                if _has_no_room(last) and place not in shown and running != {place}:
+                if _has_no_room(last) and place not in shown and running != {task}:
                     self._drive_out(place)
                     continue
                 self.index = place
@@ -175,10 +176,10 @@ async def _read(index: int, task: AcceptedTask, ready: _Ready) -> None:
     try:
         async with aclosing(cast(Any, task.batches)) as batches:
             async for batch in batches:
-                await ready.put((index, batch))
+                await ready.put((index, task, batch))
     except Exception as exc:
         last = exc
-    await ready.put((index, last))
+    await ready.put((index, task, last))
 
 
 def _has_no_room(event: TokenEvent) -> bool:

@@ -14,7 +14,9 @@ import pytest
 
 from adapter_api import (
     Capability,
+    Error,
     InvalidRequest,
+    Overloaded,
     Reasoning,
     Started,
     TaskRequest,
@@ -216,6 +218,39 @@ async def test_an_engine_that_never_has_room_ends_several_answers_in_one_error(s
             answer = await host.client.post("/v1/completions", json={"model": "mock", "prompt": ["a"] * 5})
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+
+
+class Scripted:
+    """A task that was taken in, with what comes of it."""
+
+    def __init__(self, *batches: list[TokenEvent]) -> None:
+        self._batches = batches
+        self.closed = False
+
+    @property
+    async def batches(self) -> AsyncIterator[list[TokenEvent]]:
+        for batch in self._batches:
+            yield batch
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_one_that_was_driven_out_is_heard_though_its_first_reader_ends_late() -> None:
+    no_room, end = Error.from_exception(Overloaded("no room")), End(finish_reason="stop", usage=Usage())
+    scripts = [Scripted([Token(0, "a")], [end]), Scripted([no_room]), Scripted([Token(0, "a")], [end])]
+    given = list(scripts)
+
+    async def accept(task: TaskRequest) -> Any:
+        return given.pop(0)
+
+    choices = Choices([TaskRequest(model="m", prompt="x")] * 2, accept)
+    await choices.begin()
+    heard = [(choices.index, batch[0]) async for batch in choices.batches]
+    await choices.close()
+
+    assert heard == [(0, Token(0, "a")), (0, end), (1, Token(0, "a")), (1, end)]
+    assert all(script.closed for script in scripts)
 
 
 async def test_the_time_of_those_that_follow_counts_from_the_requests_arrival(serve: Serve) -> None:
