@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Literal
 
-from adapter_api.errors import ConfigurationError
+from adapter_api.errors import ConfigurationError, EngineFailed
 
 from .demo import demo_repository
 from .diagnose import LostPort, log_size
@@ -20,11 +21,11 @@ from .layout import Layout, lay_out
 from .one_core import keep_to_one_core
 from .ports import LOOPBACK, choose_ports
 from .process import ServerProcess
-from .readiness import server_version
 from .startup import Startup
 
 ModelControlMode = Literal["none", "explicit", "poll"]
 _PORT_ATTEMPTS = 3
+_ABORTED = 128 + signal.SIGABRT
 
 
 @dataclass(frozen=True)
@@ -92,20 +93,28 @@ class Launch:
             progress=order.progress,
         )
         deadline = time.monotonic() + order.startup_timeout_s
+        has_aborted = False
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self.ports = choose_ports(order.ports)
             try:
-                self._start(layout, deadline)
+                self.version = self._start(layout, deadline)
             except LostPort as error:
                 if self.process is not None:
                     self.process.kill()
                 if attempt == _PORT_ATTEMPTS or error.port in order.ports.values():
                     raise
+            except EngineFailed:
+                # Triton 2.51 aborts now and then while several models of the Python backend begin on a busy machine
+                # (boost::interprocess::lock_exception). Whoever aborts twice has a reason of their own.
+                if self.process is None or self.process.exit_code != _ABORTED or has_aborted:
+                    raise
+                has_aborted = True
+                order.progress("tritonserver aborted while it started; starting it once more")
+                self.process.kill()
             else:
-                break
-        self.version = server_version(self.ports["HTTP"])
+                return
 
-    def _start(self, layout: Layout, deadline: float) -> None:
+    def _start(self, layout: Layout, deadline: float) -> str:
         order = self._order
         log_start = log_size(self._log_file)
         shm_prefix = f"worker_adapter_{uuid.uuid4().hex[:12]}_"
@@ -120,7 +129,7 @@ class Launch:
             python_only=layout.python_only,
         )
         metrics_off = any(argument.startswith("--allow-metrics") for argument in order.extra_args)
-        Startup(
+        version = Startup(
             process=self.process,
             http_port=self.ports["HTTP"],
             metrics_port=None if metrics_off else self.ports["metrics"],
@@ -138,6 +147,7 @@ class Launch:
         # Not before, because loading models in parallel is faster; and other backends compute in the server itself.
         if layout.python_only and not order.all_cores:
             keep_to_one_core(self.process.pid)
+        return version
 
     def _repository(self) -> Path:
         repository, link = self._order.repository, self._work_dir / "models"

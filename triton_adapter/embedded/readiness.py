@@ -27,8 +27,14 @@ def serves_metrics(port: int, *, timeout_s: float = 2.0) -> bool:
     return status == 200 and b"nv_" in body
 
 
-def server_version(port: int, *, timeout_s: float = 5.0) -> str:
-    _, body = _request("GET", port, "/v2", timeout_s=timeout_s)
+def version_if_ready(port: int) -> str | None:
+    """Return the version of a server that is ready, as `is_ready` has it; `None` while it is not, or no more."""
+    if not is_ready(port):
+        return None
+    try:
+        _, body = _request("GET", port, "/v2", timeout_s=5.0)
+    except (OSError, http.client.HTTPException):
+        return None
     return str(json.loads(body)["version"])
 
 

@@ -12,7 +12,7 @@ from adapter_api.errors import AdapterClosed, AdapterError, DeadlineExceeded, En
 
 from .diagnose import StartupLog
 from .process import ServerProcess
-from .readiness import is_ready, serves_metrics
+from .readiness import serves_metrics, version_if_ready
 
 _POLL_S = 0.05
 _STUB_CHECK_S = 1.0
@@ -44,8 +44,8 @@ class Startup:
     abort: Event
     progress: Callable[[str], None]
 
-    def wait(self) -> None:
-        """Return when the server and all its models are ready.
+    def wait(self) -> str:
+        """Return the server's version when it and all its models are ready.
 
         Raises:
             LostPort: Another program took one of the ports.
@@ -56,7 +56,7 @@ class Startup:
         """
         reporter = _Reporter(self.progress, self.models)
         stubs = _StubWatch(self.process)
-        while not is_ready(self.http_port):
+        while (version := version_if_ready(self.http_port)) is None:
             log = self._log()
             if self.process.exit_code is not None:
                 # Once more: what it said last may have come after we looked.
@@ -78,6 +78,7 @@ class Startup:
                 raise AdapterClosed("the embedded Triton was stopped before it was ready")
         self._check_ports()
         reporter.done()
+        return version
 
     def _log(self) -> StartupLog:
         log = StartupLog.read(self.log_file, self.log_start)

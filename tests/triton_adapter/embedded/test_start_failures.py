@@ -230,6 +230,20 @@ def test_a_binary_that_ends_at_once_is_reported_with_what_it_said(tmp_path: Path
     _forget_log(error)
 
 
+@pytest.mark.parametrize("aborts, status", [(1, 1), (2, 134)])
+def test_a_server_that_aborts_while_it_starts_is_started_once_more(tmp_path: Path, aborts: int, status: int) -> None:
+    binary, starts, told = tmp_path / "tritonserver", tmp_path / "starts", list[str]()
+    binary.write_text(f"#!/bin/sh\necho no luck\necho >>{starts}\n[ $(wc -l <{starts}) -gt {aborts} ] || kill -ABRT $$\nexit 1\n")
+    binary.chmod(0o755)
+
+    error = failure(add_model(tmp_path / "models", "echo"), server_binary=binary, on_progress=told.append)
+
+    assert f"ended with status {status}" in str(error)
+    assert len(starts.read_text().splitlines()) == 2
+    assert sum("once more" in each for each in told) == 1
+    _forget_log(error)
+
+
 def test_a_binary_that_cannot_be_executed_is_named_with_the_reason(tmp_path: Path) -> None:
     binary = tmp_path / "tritonserver"
     binary.write_bytes(b"\x7fELF is not enough")
