@@ -233,7 +233,9 @@ def test_a_binary_that_ends_at_once_is_reported_with_what_it_said(tmp_path: Path
 @pytest.mark.parametrize("aborts, status", [(1, 1), (2, 134)])
 def test_a_server_that_aborts_while_it_starts_is_started_once_more(tmp_path: Path, aborts: int, status: int) -> None:
     binary, starts, told = tmp_path / "tritonserver", tmp_path / "starts", list[str]()
-    binary.write_text(f"#!/bin/sh\necho no luck\necho >>{starts}\n[ $(wc -l <{starts}) -gt {aborts} ] || kill -ABRT $$\nexit 1\n")
+    binary.write_text(
+        f"#!/bin/sh\necho no luck\necho >>{starts}\n[ $(wc -l <{starts}) -gt {aborts} ] || kill -ABRT $$\nexit 1\n"
+    )
     binary.chmod(0o755)
 
     error = failure(add_model(tmp_path / "models", "echo"), server_binary=binary, on_progress=told.append)
