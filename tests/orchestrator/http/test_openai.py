@@ -117,7 +117,7 @@ async def test_sampling_options_reach_the_engine(serve: Serve) -> None:
         ({"logprobs": 2}, "'logprobs' must be true or false"),
         ({"history": "maybe"}, "'history' must be true or false"),
         (
-            {"stream": True, "stream_options": {"include_usage": 1}},
+            {"stream": True, "stream_options": {"include_usage": 2}},
             "'stream_options.include_usage' must be true or false",
         ),
         ({"stream_options": {"include_usage": True}}, "'stream_options' are for streams"),
