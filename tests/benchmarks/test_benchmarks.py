@@ -40,6 +40,7 @@ def test_the_journal_is_measured_beside_the_same_run_without_it() -> None:
     assert all({name.rpartition(", ")[2] for name in row} == {"with", "without"} for row in found.values())
 
 
+@pytest.mark.long
 def test_all_clients_get_every_token_of_the_cannon() -> None:
     found = run("tokens.py", "--no-triton", "--rounds", "1", "--scale", "0.02")
 

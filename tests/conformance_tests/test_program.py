@@ -21,6 +21,7 @@ no_spec = "it is about the program that runs the suite"
         (["--help"], 0, "--deviations FILE"),
     ],
 )
+@pytest.mark.long
 def test_the_program_runs_the_suite_with_its_exit_codes(arguments: list[str], exit_code: int, told: str) -> None:
     program = Path(sys.executable).with_name("worker-adapter")
 

@@ -123,6 +123,7 @@ def test_foreign_options_and_fixtures_of_the_same_names_are_left_alone(foreign: 
     assert foreign.report().verdict == "conformant"
 
 
+@pytest.mark.long
 def test_a_deselected_test_is_not_run_and_the_verdict_incomplete(foreign: Foreign) -> None:
     foreign.write("test_conformance.py", TWO_LINES_AND_A_FIXTURE)
 
@@ -133,6 +134,7 @@ def test_a_deselected_test_is_not_run_and_the_verdict_incomplete(foreign: Foreig
     assert [r.id for r in foreign.report().results if r.status == "not_run"] == ["ORCH-3060-014"]
 
 
+@pytest.mark.long
 def test_a_skipped_proof_is_incomplete_for_pytest_too(foreign: Foreign) -> None:
     skips = """
     class Skips(HurryingHarness):
@@ -149,6 +151,7 @@ def test_a_skipped_proof_is_incomplete_for_pytest_too(foreign: Foreign) -> None:
     assert "Declared and not proved: images (ORCH-3059-025)" in ran.stdout
 
 
+@pytest.mark.long
 def test_a_failure_beside_the_suite_keeps_the_exit_status_of_pytest(foreign: Foreign) -> None:
     foreign.write("test_conformance.py", TWO_LINES_AND_A_FIXTURE)
     foreign.write("test_theirs.py", "def test_theirs():\n    assert not 'mine'\n")
@@ -170,6 +173,7 @@ def test_an_overridden_test_fails_the_run(foreign: Foreign) -> None:
     assert "missing or overridden in it (ORCH-3060-014)" in ran.stdout
 
 
+@pytest.mark.long
 def test_a_test_that_poses_as_one_of_the_suite_does_not_count(foreign: Foreign) -> None:
     override = """
     def _pose(conformance):
@@ -186,6 +190,7 @@ def test_a_test_that_poses_as_one_of_the_suite_does_not_count(foreign: Foreign) 
     assert foreign.report().verdict == "incomplete"
 
 
+@pytest.mark.long
 def test_a_deleted_test_fails_the_run(foreign: Foreign) -> None:
     foreign.write("test_conformance.py", TWO_LINES_AND_A_FIXTURE + "\n    del test_a_stream_begins_with_started\n")
 
@@ -195,6 +200,7 @@ def test_a_deleted_test_fails_the_run(foreign: Foreign) -> None:
     assert [r.id for r in foreign.report().results if r.status == "not_run"] == ["ORCH-3059-001"]
 
 
+@pytest.mark.long
 def test_several_processes_of_xdist_make_one_report(foreign: Foreign) -> None:
     foreign.write("test_conformance.py", TWO_LINES_AND_A_FIXTURE)
 
@@ -205,6 +211,7 @@ def test_several_processes_of_xdist_make_one_report(foreign: Foreign) -> None:
     assert "# reference: conformant" in ran.stdout
 
 
+@pytest.mark.long
 def test_an_overridden_test_fails_the_run_of_several_processes_too(foreign: Foreign) -> None:
     override = "\n    def test_a_cancelled_task_leaves_the_engine(conformance):\n        pass\n"
     foreign.write("test_conformance.py", TWO_LINES_AND_A_FIXTURE + override)

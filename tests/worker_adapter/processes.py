@@ -26,6 +26,7 @@ _OF_THE_INTERPRETER = ("PYTHON", "LC_", "LANG")
 class Process(Protocol):
     """What is used of `subprocess.Popen`."""
 
+    pid: int
     stdin: IO[bytes] | None
     stdout: IO[bytes] | None
     stderr: IO[bytes] | None
@@ -72,8 +73,8 @@ class Forked:
         ours.sendall(json.dumps({"arguments": [*arguments], "environment": {**environment}}).encode() + b"\n")
         self._said = ours.makefile("rb")
         ours.close()
-        self._pid = int(self._said.readline())
-        self._end = os.pidfd_open(self._pid)
+        self.pid = int(self._said.readline())
+        self._end = os.pidfd_open(self.pid)
 
     def poll(self) -> int | None:
         """Return the exit code if the process has ended."""

@@ -14,6 +14,7 @@ import time
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from adapter_api import Error, TokenEvent, decode_event
@@ -95,7 +96,7 @@ class Running:
             assert found, f"the program ended: {said.decode()}"
             said += found
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
     def hang_up(self) -> None:
@@ -115,6 +116,23 @@ class Running:
             # Nobody tells when a pipe is full, so look now and then.
             select.select([], [], [], 0.01)
             fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+
+    def signal_in_its_write(self, number: int) -> None:
+        """Send a signal to a program that is stuck in a write, and return when it has taken it and is stuck anew.
+
+        Python takes a signal between two system calls: of one that comes just before the second it hears with the next.
+        """
+        before = self._pauses()
+        self.signal(number)
+        deadline = time.monotonic() + DEADLINE_S
+        while self._pauses() == before:
+            assert time.monotonic() < deadline, "the program did not take the signal in time"
+            select.select([], [], [], 0.01)
+
+    def _pauses(self) -> str:
+        """How often the main thread has waited for something, as the kernel counts."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return next(line for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))
 
     def exit_code(self) -> int:
         """Wait for the end without reading what the program wrote."""

@@ -138,6 +138,7 @@ def test_ctrl_c_shows_what_was_measured() -> None:
     assert report.clients[0].tasks == 2 * report.rounds
 
 
+@pytest.mark.long
 def test_a_picture_is_drawn_of_the_ratios(tmp_path: Path) -> None:
     picture = tmp_path / "ratios.png"
 

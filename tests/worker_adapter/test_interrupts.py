@@ -69,7 +69,7 @@ def test_a_signal_before_the_task_was_sent_still_gives_a_last_event(
 def test_a_second_signal_ends_the_program_at_once_even_if_nobody_reads_its_output() -> None:
     with Running("submit", "--adapter", "mock", "--max-tokens", "1000", "--json", "hello") as program:
         program.wait_until_its_output_is_stuck()
-        program.signal(signal.SIGINT)
+        program.signal_in_its_write(signal.SIGINT)
         program.signal(signal.SIGTERM)
         code = program.exit_code()
 

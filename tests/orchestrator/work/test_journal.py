@@ -438,6 +438,7 @@ async def test_whoever_asks_for_a_task_that_is_being_written_down_waits_for_that
 
 
 @pytest.mark.spec("ORCH-3064-027")
+@pytest.mark.long
 async def test_a_disk_that_hangs_costs_the_journal_and_no_task(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,6 +466,7 @@ async def test_a_disk_that_hangs_costs_the_journal_and_no_task(
     assert after is not None
 
 
+@pytest.mark.long
 async def test_a_disk_that_hangs_does_not_keep_the_host_from_ending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def test_it_serves_anybodys_own_models_and_submit_reaches_them(tmp_path: Path) -
     assert answer.out == "hello from outside\n"
 
 
+@pytest.mark.long
 def test_it_listens_on_the_port_it_is_given() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -77,6 +78,7 @@ def test_it_listens_on_the_port_it_is_given() -> None:
     assert is_gone(ready["pid"])
 
 
+@pytest.mark.long
 def test_a_server_that_crashes_ends_the_program_with_its_last_words() -> None:
     with Running("triton", "--json") as program:
         ready = json.loads(program.line())

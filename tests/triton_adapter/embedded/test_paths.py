@@ -15,6 +15,7 @@ from .repositories import QUICK, add_model
 pytestmark = pytest.mark.live
 
 
+@pytest.mark.long
 def test_the_path_of_a_repository_may_hold_what_a_shell_would_not_take_literally(tmp_path: Path) -> None:
     repository = add_model(tmp_path / "my $models; (new)", "echo")
 

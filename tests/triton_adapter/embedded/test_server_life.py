@@ -106,6 +106,7 @@ def test_a_crashed_server_refuses_connections_though_its_models_had_its_sockets(
     [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)],
     ids=lambda number: number.name,
 )
+@pytest.mark.long
 def test_the_server_does_not_outlive_the_program_that_started_it(repository: Path, number: signal.Signals) -> None:
     program = (
         "import signal, sys, threading\n"
@@ -165,6 +166,7 @@ def test_a_paused_server_can_be_stopped(repository: Path) -> None:
     assert not any(traces.left().values()), traces.left()
 
 
+@pytest.mark.long
 def test_a_stop_lets_a_running_request_end() -> None:
     with EmbeddedTriton(model_control_mode="explicit", load_models=["slow"]) as triton:
         parameters = {"max_tokens": 20, "delay_ms": 100}
@@ -227,6 +229,7 @@ def test_asked_before_its_start_it_says_so() -> None:
     assert triton.log_tail() == ""
 
 
+@pytest.mark.long
 def test_given_ports_are_used_and_urls_stay_readable_after_the_stop(repository: Path) -> None:
     with EmbeddedTriton(repository, extra_args=QUICK) as first:
         port = Traces.of(first).ports[0]

@@ -197,6 +197,7 @@ def test_an_empty_repository_is_refused_with_what_belongs_into_it(tmp_path: Path
     assert "config.pbtxt" in str(error)
 
 
+@pytest.mark.long
 def test_a_failed_start_can_be_followed_by_one_that_works(tmp_path: Path) -> None:
     add_model(tmp_path, "echo", "raise ValueError")
     triton = EmbeddedTriton(tmp_path)
@@ -293,6 +294,7 @@ def test_a_model_of_a_backend_that_is_not_there_says_how_to_give_one(tmp_path: P
     assert "--backend-directory" in error.message
 
 
+@pytest.mark.long
 def test_a_backend_of_the_users_runs_its_models(tmp_path: Path) -> None:
     backend = tmp_path / "backends" / "echoing"
     backend.mkdir(parents=True)
