@@ -154,9 +154,13 @@ class Terminal:
         return before + text
 
     def read_until_prompt(self) -> str:
-        """Return what is on the screen up to the prompt, once a key or a signal is waited for: one that comes between
-        the prompt and that is noticed with the next only."""
-        found = self.read_until("> ")
+        """Return what is on the screen up to the prompt, as `read_until_it_waits` does."""
+        return self.read_until_it_waits("> ")
+
+    def read_until_it_waits(self, text: str) -> str:
+        """Return what is on the screen up to a text, once a key or a signal is waited for: a signal that comes between
+        the text and that is noticed with the next only."""
+        found = self.read_until(text)
         deadline = time.monotonic() + DEADLINE_S
         while not self._sleeps():
             assert time.monotonic() < deadline, "the program does not wait for a line"
@@ -203,7 +207,9 @@ def test_ctrl_c_cancels_the_answer_and_not_the_program_and_ctrl_d_ends_it() -> N
 def test_ctrl_c_at_the_prompt_drops_the_line_and_the_second_ends_the_program() -> None:
     with Terminal(*MOCK, *REPLY) as terminal:
         terminal.read_until_prompt()
-        terminal.type("half a line\x03")
+        terminal.type("half a line")
+        terminal.read_until_it_waits("half a line")
+        terminal.type("\x03")
         terminal.read_until("Ctrl-C once more")
         terminal.read_until_prompt()
         terminal.type("hello\r")
