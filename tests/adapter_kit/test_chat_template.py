@@ -237,6 +237,7 @@ def test_one_image_of_many_that_would_be_dropped_is_found() -> None:
         ChatTemplate(source).render(chat(*turns, picture("a", "", "", "")))
 
 
+@pytest.mark.long
 def test_images_beyond_what_can_be_looked_at_are_refused_and_not_dropped() -> None:
     turns = [picture("a", "") for _ in range(1500)]
 

@@ -162,6 +162,7 @@ def test_a_failure_beside_the_suite_keeps_the_exit_status_of_pytest(foreign: For
     assert foreign.report().verdict == "conformant"
 
 
+@pytest.mark.long
 def test_an_overridden_test_fails_the_run(foreign: Foreign) -> None:
     override = "\n    def test_a_cancelled_task_leaves_the_engine(conformance):\n        pass\n"
     foreign.write("test_conformance.py", TWO_LINES_AND_A_FIXTURE + override)
@@ -236,6 +237,7 @@ def test_a_failure_shows_the_requirement_and_no_traceback_of_ours(foreign: Forei
     assert foreign.report().counts["failed"] == 1
 
 
+@pytest.mark.long
 def test_deviations_are_expected_failures(foreign: Foreign) -> None:
     foreign.write("deviations.toml", '[deviations]\n"ORCH-3059-003" = "known"\n"ORCH-3059-001" = "not true"\n')
     mutant = TWO_LINES_AND_A_FIXTURE.replace("HurryingHarness()", "HurryingHarness(adapter_class=CountsFromOne)")

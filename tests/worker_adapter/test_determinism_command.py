@@ -120,6 +120,7 @@ def test_a_real_language_model_repeats_itself_and_keeps_to_its_seed(triton: Embe
 
 
 @pytest.mark.live
+@pytest.mark.long
 async def test_a_real_model_that_draws_lots_diverges_and_its_instances_are_warned_of(triton: EmbeddedTriton) -> None:
     code = """
         def execute(self, requests):

@@ -135,6 +135,7 @@ def test_what_was_written_in_vain_does_not_set_the_exit_status(stream: str) -> N
 @full
 @pytest.mark.live
 @pytest.mark.parametrize("with_json", [True, False], ids=["json", "people"])
+@pytest.mark.long
 def test_the_server_runs_on_when_nobody_can_be_told_where_it_is(tmp_path: Path, with_json: bool) -> None:
     command = [PROGRAM, "triton", "--log-file", str(tmp_path / "log"), *(["--json"] if with_json else [])]
     with full_disk() as disk, subprocess.Popen(

@@ -54,6 +54,7 @@ def test_the_first_line_is_the_server_as_json_and_a_signal_stops_it_with_exit_co
     assert is_gone(ready["pid"])
 
 
+@pytest.mark.long
 def test_it_serves_anybodys_own_models_and_submit_reaches_them(tmp_path: Path) -> None:
     with Running("triton", "--json", "--model-repository", str(repository(tmp_path, ECHO_MODEL))) as program:
         ready = json.loads(program.line())

@@ -149,6 +149,7 @@ def test_the_server_dies_with_its_supervisor(repository: Path) -> None:
     assert traces.all_gone()
 
 
+@pytest.mark.long
 def test_a_paused_server_is_silent_and_goes_on_when_resumed(repository: Path) -> None:
     with EmbeddedTriton(repository, extra_args=QUICK) as triton:
         triton.pause()

@@ -67,6 +67,7 @@ async def test_a_call_over_grpc_keeps_no_tensors_of_its_request(kind: str) -> No
             await transport.aclose()
 
 
+@pytest.mark.long
 async def test_nothing_of_a_task_is_left_to_the_collector_of_cycles(way: Way) -> None:
     with FakeTriton() as fake:
         fake.model("m").respond_with_tokens(["a"])

@@ -101,6 +101,7 @@ async def rest(stream: TokenStream) -> list[object]:
     "ending",
     [to_its_end, left_early, left_to_the_close, cancelled, with_its_reader_cancelled, failed, too_late, cut_off],
 )
+@pytest.mark.long
 async def test_a_closed_adapter_has_no_connection_left_after_a_task(
     ending: Callable[[TritonAdapter, FakeTriton, Way], Awaitable[None]], way: Way, no_collector: None
 ) -> None:
