@@ -130,13 +130,19 @@ async def test_a_server_that_is_killed_under_load_costs_only_the_answers_it_had_
     async with orchestrating(doomed.grpc_url, other.grpc_url, default_slots=20) as host:
 
         async def run() -> None:
-            outcomes.append(await collect(host.submit(slow(max_tokens=60)), timeout_s=60))
+            # Each runs for more than a second, so that others are far from their ends when one has its third token.
+            events: list[TokenEvent] = []
+            with anyio.fail_after(60):
+                async for event in host.submit(slow(max_tokens=24, parameters={"triton.delay_ms": 50})):
+                    events.append(event)
+                    started = events[0]
+                    if isinstance(started, Started) and started.replica_id == "r0" and len(events) == 4:
+                        doomed.kill()
+            outcomes.append(events)
 
         async with anyio.create_task_group() as group:
             for _ in range(80):
                 group.start_soon(run)
-            await eventually(lambda: any(task.replica_id == "r0" and task.tokens_out >= 3 for task in host.live_tasks))
-            await anyio.to_thread.run_sync(doomed.kill)
         after = host.pools[0]
 
     assert len(outcomes) == 80
