@@ -182,6 +182,8 @@ def _take_terminal() -> None:
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # A shell starts what it runs in the background without Ctrl-C, and the tests may be such a thing.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.spec("ORCH-3070-016")
