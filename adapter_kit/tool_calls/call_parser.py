@@ -212,7 +212,6 @@ class _Marks:
         }
         self.stops = Words("{", *grammar.begin, *closers)
 
-
     def between_calls(self, *, marked: bool, called: bool) -> Words:
         """Return what may stand before a call; behind another one, also what text may begin with."""
         return self._between[marked, called]
