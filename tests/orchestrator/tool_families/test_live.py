@@ -1,4 +1,4 @@
-"""Calls in every family's grammar, from a model in a real Triton to OpenAI's client: on both faces, streamed and whole."""
+"""Calls in every family's grammar, from a model in a real Triton to OpenAI's client: on both faces, in every way."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCHEMAS: dict[str, Any] = {
 }
 TOOLS: Any = [{"type": "function", "function": {"name": name, "parameters": each}} for name, each in SCHEMAS.items()]
 RESPONSE_TOOLS: Any = [{"type": "function", "strict": False, **each["function"]} for each in TOOLS]
-WORDS = "\"Größe\" L\\XL, 5 < 6 & {it's} 🙂 日本!"
+WORDS = '"Größe" L\\XL, 5 < 6 & {it\'s} 🙂 日本!'
 QUESTION = f'Zuerst: ja?\nnote.it: {WORDS}\nsend: Zoë\nThen I go on.\norg/now: \nsend: "x" y\nDone, all of it.'
 SAID = "Zuerst: ja?Then I go on.Done, all of it."
 CALLED: list[tuple[str, Any]] = [
@@ -118,7 +118,9 @@ async def test_calls_of_a_real_model_are_read_whole_and_streamed_on_both_faces(
     async with cooking(writer, family) as client:
         for streamed in (False, True):
             said = await chat(client, family, asked, streamed=streamed)
-            results: Any = [{"role": "tool", "tool_call_id": id, "content": f"<{n}> ü"} for n, id in enumerate(said.ids)]
+            results: Any = [
+                {"role": "tool", "tool_call_id": id, "content": f"<{n}> ü"} for n, id in enumerate(said.ids)
+            ]
             then = await chat(client, family, [*asked, *said.kept, *results], streamed=streamed)
             response = await respond(client, family, asked, streamed=streamed)
             items: Any = [
@@ -147,7 +149,9 @@ async def test_a_real_model_calls_as_it_is_told_to(writer: EmbeddedTriton, famil
         auto = await chat(client, family, asked, streamed=streamed, tool_choice="auto")
         required = await chat(client, family, asked, streamed=streamed, tool_choice="required")
         one = await chat(client, family, asked, streamed=streamed, tool_choice=named)
-        answered = await respond(client, family, asked, streamed=streamed, tool_choice={"type": "function", "name": "send"})
+        answered = await respond(
+            client, family, asked, streamed=streamed, tool_choice={"type": "function", "name": "send"}
+        )
 
     assert (none.text, none.raw, none.reason) == ("send: Zoëorg/now: ", [], "stop")
     assert auto.calls == required.calls == [("send", {"to": "Zoë"}), ("org/now", {})]
@@ -188,9 +192,7 @@ async def test_what_is_no_call_comes_from_a_real_model_as_its_text(writer: Embed
 async def test_an_answer_that_is_cut_anywhere_keeps_what_came(writer: EmbeddedTriton, streamed: bool) -> None:
     asked = [{"role": "user", "content": f"First.\nsend: {'é' * 20}"}]
     async with cooking(writer, "hermes") as client:
-        found = [
-            await chat(client, "hermes", asked, streamed=streamed, max_tokens=limit) for limit in range(1, 40, 3)
-        ]
+        found = [await chat(client, "hermes", asked, streamed=streamed, max_tokens=limit) for limit in range(1, 40, 3)]
 
     whole = next(said for said in found if said.reason == "tool_calls")
     assert whole.calls == [("send", {"to": "é" * 20})]

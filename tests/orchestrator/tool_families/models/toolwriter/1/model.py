@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[6]
-sys.path[:0] = [str(ROOT), str(ROOT / "triton_adapter" / "embedded" / "model_code")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[6]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[6] / "triton_adapter" / "embedded" / "model_code"))
 
 from tiny import serving
 
