@@ -285,9 +285,13 @@ class _Flow(FlowControl):
             self.forget()
             super().resume_reading()
         elif self._watched < 0 and not self._transport.is_closing():
-            # A connection that is closed for writing, or broken, is closed for us too, as when it is read from.
+            # A connection that is closed for writing, or broken, is closed for us too, as when it is read from. TLS
+            # would wait for an answer to its good-bye, which nobody reads.
+            leave = (
+                self._transport.close if self._transport.get_extra_info("sslcontext") is None else self._transport.abort
+            )
             self._watched = self._transport.get_extra_info("socket").fileno()
-            self._hangups.watch(self._watched, self._transport.close)
+            self._hangups.watch(self._watched, leave)
 
     def forget(self) -> None:
         self._hangups.forget(self._watched)

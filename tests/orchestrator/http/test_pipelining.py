@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -11,6 +14,8 @@ import pytest
 
 from orchestrator.http import server as module
 from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.http.test_certificate import AUTHORITY, write
+from tests.orchestrator.observability.test_metrics import ON_R0, value
 from tests.orchestrator.pools.test_monitor import eventually
 
 pytestmark = pytest.mark.anyio
@@ -24,9 +29,9 @@ def chat(**fields: Any) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
-async def connected(host: Host) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    address = host.url.removeprefix("http://").split(":")
-    return await asyncio.open_connection(address[0], int(address[1]))
+async def connected(host: Host, tls: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    name, _, port = host.url.rpartition("/")[2].partition(":")
+    return await asyncio.open_connection(name, int(port), ssl=tls)
 
 
 def in_flight(host: Host) -> int:
@@ -42,6 +47,24 @@ def in_flight(host: Host) -> int:
 async def test_a_client_that_leaves_ends_its_task_whatever_it_has_sent_behind(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, behind: int, streamed: bool
 ) -> None:
+    await leaves(serve, monkeypatch, behind, streamed=streamed)
+
+
+@pytest.mark.spec("ORCH-3064-058")
+@pytest.mark.parametrize("behind", [4, 100, 101])
+async def test_a_client_that_leaves_through_tls_is_seen_as_soon(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, behind: int
+) -> None:
+    write(tmp_path, days=30)
+    client = ssl.create_default_context(cadata=AUTHORITY.cert_pem.bytes().decode())
+    files = {"certificate": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    await leaves(serve, monkeypatch, behind, streamed=False, tls=client, server={"tls": files})
+
+
+async def leaves(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, behind: int, *, streamed: bool,
+    tls: ssl.SSLContext | None = None, **settings: Any,
+) -> None:  # fmt: skip
     read = 0
     completed = module._Protocol.on_headers_complete
 
@@ -51,19 +74,25 @@ async def test_a_client_that_leaves_ends_its_task_whatever_it_has_sent_behind(
         read = len(self.pipeline)
 
     monkeypatch.setattr(module._Protocol, "on_headers_complete", one_more)
-    async with serve({"delay_s": 0.02, "reply": "x " * 5000}) as host:
-        _, writer = await connected(host)
+    async with serve({"delay_s": 0.02, "reply": "x " * 5000}, **settings) as host:
+        _, writer = await connected(host, tls)
         writer.write(chat(stream=streamed))
         await eventually(lambda: in_flight(host) == 1)
         writer.write(LIVE * behind)
         await eventually(lambda: read >= min(behind, 17))
-        writer.transport.abort() if behind % 2 else writer.close()
+        if (
+            tls is not None and behind % 2 == 0
+        ):  # asyncio's own close says good-bye in TLS first, and waits for an answer
+            writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        elif behind % 2:
+            writer.transport.abort()
+        else:
+            writer.close()
 
         with anyio.fail_after(10):
             await eventually(lambda: in_flight(host) == 0)
 
-        metrics = (await host.client.get("/metrics")).text
-    assert any("worker_adapter_tasks_total{" in line and '"cancelled"' in line for line in metrics.splitlines())
+        assert value(host.orchestrator, "tasks_total", **ON_R0, model_id="mock", outcome="cancelled") == 1
 
 
 @pytest.mark.spec("ORCH-3064-059")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import Any
 
 import openai
 import pytest
 
+from adapter_kit.tool_calls import BY_NAME
+from tests.adapter_kit.tool_calls.reading import joined, parts_of
+from tests.adapter_kit.tool_calls.test_attacks import MARKS, SCRAPS
 from tests.orchestrator.tool_families.asked import RAW
 from tests.orchestrator.tool_families.kitchen import NAMES, THINKING, cooking
 from triton_adapter.embedded import EmbeddedTriton
@@ -185,6 +189,24 @@ async def test_what_is_no_call_comes_from_a_real_model_as_its_text(writer: Embed
                     await respond(client, family, asked, streamed=streamed),
                 ):
                     assert (said.text, said.raw) == (text.replace("\n", ""), [])
+
+
+@pytest.mark.spec("ORCH-3073-001", "ORCH-3073-002", "ORCH-3073-006")
+@pytest.mark.long
+@pytest.mark.parametrize("family", NAMES)
+async def test_whatever_a_real_model_writes_arrives_as_a_parser_reads_it(writer: EmbeddedTriton, family: str) -> None:
+    random = Random(family)
+    grammar = BY_NAME[family]
+    scraps = [*MARKS, *SCRAPS, *(grammar.begin * 20), *(grammar.end * 10), 'send{"to": "a"}', "send(to='a')",
+              '{"name": "send", "arguments": {"to": "a"}}' * 3]  # fmt: skip
+    async with cooking(writer, family) as client:
+        for streamed in (False, True) * 6:
+            text = "a" + "".join(random.choices(scraps, k=random.randint(1, 9)))
+            parts = joined(parts_of(family, [text], SCHEMAS))
+            said = await chat(client, family, [{"role": "user", "content": RAW + text}], streamed=streamed)
+
+            assert said.raw == [part for part in parts if not isinstance(part, str)], text
+            assert said.text == "".join(part for part in parts if isinstance(part, str)).replace("\n", ""), text
 
 
 @pytest.mark.spec("ORCH-3073-002", "ORCH-3073-003", "ORCH-3073-006")
