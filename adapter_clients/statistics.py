@@ -12,11 +12,16 @@ _REMEMBERED = 1024
 
 
 class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts since the client was made. Percentiles are of the last 1,024 that succeeded; `None` before the first."""
+    """Counts since the client was made. Percentiles are of the last 1,024 that succeeded; `None` before the first.
+
+    Each request ends once, as succeeded, failed or cancelled; those that run yet are what is left of `requests`.
+    """
 
     requests: int
     succeeded: int
     failed: int
+    cancelled: int
+    """Left by whoever asked, as by a time-out of their own or Ctrl-C."""
     retries: int
     failures: Mapping[str, int]
     """How many failed with which code."""
@@ -26,7 +31,7 @@ class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def success_rate(self) -> float | None:
-        """Succeeded of all that ended, 0 to 1; `None` before the first."""
+        """Succeeded of those that succeeded or failed, 0 to 1; `None` before the first."""
         ended = self.succeeded + self.failed
         return self.succeeded / ended if ended else None
 
@@ -39,6 +44,7 @@ class StatisticsKeeper:
         self._failures: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self.requests = 0
+        self.cancelled = 0
         self.retries = 0
 
     def note_success(self, seconds: float) -> None:
@@ -51,7 +57,8 @@ class StatisticsKeeper:
     def read(self) -> ClientStatistics:
         ordered = sorted(self._latencies)
         return ClientStatistics(
-            requests=self.requests, succeeded=self._succeeded, failed=self._failures.total(), retries=self.retries,
+            requests=self.requests, succeeded=self._succeeded, failed=self._failures.total(),
+            cancelled=self.cancelled, retries=self.retries,
             failures=dict(self._failures), latency_p50_s=_percentile(ordered, 0.50),
             latency_p95_s=_percentile(ordered, 0.95), latency_p99_s=_percentile(ordered, 0.99),
         )  # fmt: skip

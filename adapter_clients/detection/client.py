@@ -14,6 +14,7 @@ from anyio import to_thread
 
 from adapter_api import (
     AdapterError,
+    AdapterFailed,
     Capability,
     ConfigurationError,
     DeadlineExceeded,
@@ -140,6 +141,12 @@ class DetectionClient:
             result = await self._detect(image, model, Thresholds(_share(confidence), _share(iou)), timeout_s, began)
         except AdapterError as exc:
             self._kept.note_failure(exc.code)
+            raise
+        except Exception:  # a bug of somebody's: it is no answer
+            self._kept.note_failure(AdapterFailed.code)
+            raise
+        except BaseException:
+            self._kept.cancelled += 1
             raise
         self._kept.note_success(result.timings.total_s)
         return result

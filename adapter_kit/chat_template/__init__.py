@@ -15,7 +15,7 @@ template is made.
 from adapter_kit.chat_template.beside import render_at_once, render_beside, rendered
 from adapter_kit.chat_template.bounds import TakesLong
 from adapter_kit.chat_template.plain import PlainLayout
-from adapter_kit.chat_template.source import TemplateSource, read_chat_template, read_source
+from adapter_kit.chat_template.source import TemplateSource, place_of, read_chat_template, read_source
 from adapter_kit.chat_template.template import ChatTemplate, Template, prompt_of
 from adapter_kit.chat_template.values import plain
 
@@ -25,6 +25,7 @@ __all__ = [
     "TakesLong",
     "Template",
     "TemplateSource",
+    "place_of",
     "plain",
     "prompt_of",
     "read_chat_template",

@@ -50,9 +50,14 @@ def read_chat_template(setting: str | Path | None, variables: Mapping[str, Any] 
     return ChatTemplate(source.text, tool_use=source.tool_use, variables={**source.tokens, **(variables or {})})
 
 
+def place_of(setting: str | Path) -> str | None:
+    """Return where the template is that a setting names; `None` where it is the setting itself."""
+    return None if isinstance(setting, str) and _A_TEXT.search(setting) else str(setting)
+
+
 def read_source(setting: str | Path) -> TemplateSource:
     """Return the template that a setting names, as it is written; raises `ConfigurationError` when it cannot."""
-    if isinstance(setting, str) and _A_TEXT.search(setting):
+    if isinstance(setting, str) and place_of(setting) is None:
         return TemplateSource(setting)
     if not str(setting).strip():
         raise ConfigurationError("the chat template is empty: leave the setting out, or name a template")

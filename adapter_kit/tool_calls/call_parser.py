@@ -112,12 +112,16 @@ class CallParser:
         """Read calls and what stands between them, and the mark behind them. What was read and is no call is held;
         raises `NoCall` where no call stands, be it the first or a further one."""
         grammar, source = self._grammar, self._source
+        closers = {*grammar.end, *grammar.after}
         called = in_list = fenced = False
         while True:
             yield from space(source)
-            found = yield from word(source, self._marks.between if marked else self._marks.between_bare)
+            found = yield from word(source, self._marks.between_calls(marked=marked, called=called))
+            if called and found in grammar.silent and found not in closers:
+                source.hold()  # text begins behind it
+                return
             if found:
-                closes = found in grammar.end or found in grammar.after
+                closes = found in closers
                 if closes and not called:
                     raise NoCall
                 if found in grammar.end:
@@ -200,9 +204,17 @@ class _Marks:
         self.ends = Words(*grammar.end)
         self.closers = Words(*closers)
         self.in_text = Words(*grammar.begin, *closers, *grammar.silent, "\n" if grammar.bare else "")
-        self.between = Words(*between, *_FENCES)
-        self.between_bare = Words(*between, *(_FENCES if grammar.fenced else ()))
+        fences = _FENCES if grammar.fenced else ()
+        self._between = {
+            (marked, called): Words(*between, *(_FENCES if marked else fences), *(grammar.silent if called else ()))
+            for marked in (False, True)
+            for called in (False, True)
+        }
         self.stops = Words("{", *grammar.begin, *closers)
+
+    def between_calls(self, *, marked: bool, called: bool) -> Words:
+        """Return what may stand before a call; behind another one, also what text may begin with."""
+        return self._between[marked, called]
 
 
 @lru_cache(maxsize=256)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable, Generator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from adapter_api import ConfigurationError
 from orchestrator.config import ServerSettings
 from orchestrator.http.garbage import Garbage, leave_to_us
+from orchestrator.http.hangups import Hangups
 from orchestrator.http.limits import ONE_TOO_MANY
 from orchestrator.http.presence import EXTENSION
 from orchestrator.http.problems import Refused, body_of, status_of
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
 _AHEAD = 16
-"""Requests that a connection may send before it has its answer and still be read from."""
+"""Requests that a connection may send before it has its answer and still be read from. One read, of 256 KiB at most,
+may bring more of them; then nothing is read until they are answered, and `Hangups` tells of a client that leaves."""
 _NO_HTTP = Refused("invalid_request", "these bytes are no HTTP/1.1 request")
 _HEADERS_TOO_LARGE = Refused(
     "headers_too_many", "the headers are too large: the limit is server.limits.max_header_bytes"
@@ -81,6 +84,7 @@ def make_server(app: ASGIApp, settings: ServerSettings) -> Server:
         "write_timeout_s": limits.write_timeout_s,
         "max_header_bytes": limits.max_header_bytes,
         "garbage": Garbage(),
+        "hangups": Hangups(),
         "cors_origins": frozenset(settings.cors_origins),
     }
     protocol = type("Protocol", (_Protocol,), bounds)
@@ -137,6 +141,7 @@ class _Protocol(HttpToolsProtocol):
     header_timeout_s: float
     write_timeout_s: float
     garbage: Garbage
+    hangups: Hangups
     cors_origins: frozenset[str]
     max_header_bytes: int
     """What uvicorn would collect without end; a little more arrives with the read that goes over it."""
@@ -150,11 +155,14 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline, self.hangups)
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._got_headers()
         self._stop_watching_the_reader()
+        if isinstance(self.flow, _Flow):
+            self.flow.forget()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
         super().connection_lost(exc)
@@ -162,9 +170,9 @@ class _Protocol(HttpToolsProtocol):
             self._presence.left()
 
     def data_received(self, data: bytes) -> None:
-        were_due = self._headers_due is not None
+        due = self._headers_due
         super().data_received(data)
-        if were_due and self._headers_due is not None:
+        if due is not None and self._headers_due is due:  # of the same request: others may have come whole in between
             self._header_bytes += len(data)
             if self._header_bytes > self.max_header_bytes:
                 self._got_headers()
@@ -183,7 +191,7 @@ class _Protocol(HttpToolsProtocol):
         self._got_headers()
         super().on_headers_complete()
         # uvicorn reads no more behind a request that has to wait: then nobody would see the client leave.
-        if self._presence is not None and 0 < len(self.pipeline) <= _AHEAD:
+        if self._presence is not None and self.pipeline:
             self._presence.listen()
 
     def pause_writing(self) -> None:
@@ -255,6 +263,39 @@ class _Protocol(HttpToolsProtocol):
             self._watch_the_reader()
         else:
             self.transport.abort()
+
+
+class _Flow(FlowControl):
+    """Reads nothing from a client that is far ahead of its answers, and still hears of its leaving.
+
+    uvicorn reads on after each answer: each read brings thousands of small requests, which would pile up.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, pipeline: deque[tuple[RequestResponseCycle, ASGI3Application]],
+        hangups: Hangups,
+    ) -> None:  # fmt: skip
+        super().__init__(transport)
+        self._pipeline = pipeline
+        self._hangups = hangups
+        self._watched = -1
+
+    def resume_reading(self) -> None:
+        if len(self._pipeline) <= _AHEAD:
+            self.forget()
+            super().resume_reading()
+        elif self._watched < 0 and not self._transport.is_closing():
+            # A connection that is closed for writing, or broken, is closed for us too, as when it is read from. TLS
+            # would wait for an answer to its good-bye, which nobody reads.
+            leave = (
+                self._transport.close if self._transport.get_extra_info("sslcontext") is None else self._transport.abort
+            )
+            self._watched = self._transport.get_extra_info("socket").fileno()
+            self._hangups.watch(self._watched, leave)
+
+    def forget(self) -> None:
+        self._hangups.forget(self._watched)
+        self._watched = -1
 
 
 class _ClientPresence:

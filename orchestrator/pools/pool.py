@@ -19,8 +19,9 @@ from adapter_api import (
     Unsupported,
     judge,
 )
-from adapter_kit.chat_template import Template
+from adapter_kit.chat_template import Template, place_of
 from adapter_kit.special_tokens import keeping_marks
+from adapter_kit.told_apart import calls_told, thoughts_told
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.admission import WaitingLine
 from orchestrator.pools.claim import Claim
@@ -347,12 +348,18 @@ class Pool:
 
     def status(self) -> PoolStatus:
         replicas = tuple(replica.status(self.why_no_work(replica)) for replica in self.replicas.values())
+        settings = self.settings
+        template = None if settings.chat_template is None else self.template
+        shown = None if settings.chat_template is None else place_of(settings.chat_template) or "in the settings"
         return PoolStatus(
             pool_id=self.id, ready=any(r.takes_work for r in replicas), draining=self.draining,
             weight=self.settings.weight, models=self.models, queue_depth=len(self.line),
             queue_interactive=self.line.depth("interactive"), queue_batch=self.line.depth("batch"),
             queue_limit=self.settings.queue.limit, in_flight=sum(r.in_flight for r in replicas), slots=self.slots,
-            mean_task_s=self._mean_task_s, engine_version=self._pinned_version, replicas=replicas,
+            mean_task_s=self._mean_task_s, engine_version=self._pinned_version, chat_template=shown,
+            tool_calls=None if template is None else str(calls_told(settings.tool_parser, template)),
+            thoughts=None if template is None else str(thoughts_told(settings.reasoning_parser, template)),
+            replicas=replicas,
         )  # fmt: skip
 
     def why_not_ready(self) -> str:

@@ -68,6 +68,12 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     mean_task_s: float | None
     engine_version: str | None
     """The version that work is pinned to, if it is."""
+    chat_template: str | None
+    """Where the template is that makes prompts of messages; `None` where the pool makes none."""
+    tool_calls: str | None
+    """How tool calls are told from its models' text, and what that was found from; `None` as above."""
+    thoughts: str | None
+    """The same of thoughts."""
     replicas: tuple[ReplicaStatus, ...]
 
 

@@ -12,6 +12,7 @@ import logging
 import os
 import queue
 import sqlite3
+import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
@@ -36,6 +37,8 @@ _WELL_AFTER_S = 10.0
 _LOOK_EVERY_S = 1.0
 _PATIENCE_S = 5.0
 """How long a task, or the end of the host, waits for a disk that hangs."""
+_ERASE_AFTER_S = 2.0
+"""How long what was deleted may still stand in the write-ahead log."""
 _START_S = 60.0
 """How long the host waits for what it reads as it starts."""
 ResultT = TypeVar("ResultT")
@@ -69,6 +72,7 @@ class Journal:
         self._stalled = False
         """Whether a step has hung for so long that nobody waits for the file; until the next transaction is done."""
         self._failed_at: float | None = None
+        self._erase_at: float | None = monotonic() + _ERASE_AFTER_S  # a host that was killed may have left a log
         self.failures = 0
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
 
@@ -86,7 +90,9 @@ class Journal:
             ConfigurationError: It cannot be opened, another host has it open, or it is no journal.
         """
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+            os.close(descriptor)
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
         except (OSError, sqlite3.Error) as exc:
             raise ConfigurationError(f"retention.file {str(path)!r} cannot be opened: {reason(exc)}") from exc
@@ -101,6 +107,10 @@ class Journal:
         except ConfigurationError:
             connection.close()
             raise
+        if mode & 0o077:
+            _log.warning(
+                "others can read what is kept in %s (its mode is %o): make it the host's own, by chmod 600", path, mode
+            )
         journal._thread.start()
         return journal
 
@@ -145,10 +155,20 @@ class Journal:
         """Return an ended task with its events; `None` when the journal has none of that name."""
         return await self._run(lambda store: read_task(store.connection, job_id), otherwise=None, only_reads=True)
 
-    def put(self, step: Callable[[sqlite3.Connection], None]) -> None:
-        """Have a step done in one of the next transactions, and wait for nothing; one that fails is logged."""
+    def put(self, step: Callable[[sqlite3.Connection], None], *, deletes: bool = False) -> None:
+        """Have a step done in one of the next transactions, and wait for nothing; one that fails is logged.
+
+        Args:
+            step: What to do.
+            deletes: Whether it deletes something, which then has to go from the write-ahead log, too.
+        """
+
+        def on(store: Store) -> None:
+            step(store.connection)
+            store.has_deleted |= deletes
+
         if not self._stalled:
-            self._steps.put(_Asked(lambda store: step(store.connection), Future(), False))
+            self._steps.put(_Asked(on, Future(), False))
 
     async def read_with(self, step: Callable[[sqlite3.Connection], ResultT]) -> ResultT | None:
         """Return what a step finds, after all that was put before it; `None` when the file cannot be read. The step
@@ -201,7 +221,7 @@ class Journal:
         while open_:
             steps: list[_Asked] = []
             try:
-                step = self._steps.get(timeout=pause_s)
+                step = self._steps.get(timeout=self._until_erased(pause_s))
                 while step is not None:
                     steps.append(step)
                     if len(steps) == _AT_ONCE:
@@ -212,6 +232,24 @@ class Journal:
             except queue.Empty:
                 pass
             self._commit(steps)
+            self._erase()
+
+    def _until_erased(self, pause_s: float) -> float:
+        return pause_s if self._erase_at is None else max(0.0, min(pause_s, self._erase_at - monotonic()))
+
+    def _erase(self) -> None:
+        """Empty the write-ahead log some time after something was deleted: `secure_delete` is for the file only, and
+        the log has what stood in it until other pages are written over that, which may be never."""
+        now = monotonic()
+        if self._store.has_deleted and self._erase_at is None:
+            self._erase_at = now + _ERASE_AFTER_S
+        if self._erase_at is None or now < self._erase_at:
+            return
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._store.has_deleted, self._erase_at = False, None
+        except sqlite3.Error:  # a full disk, which transactions tell of
+            self._erase_at = now + _ERASE_AFTER_S
 
     def _commit(self, steps: list[_Asked]) -> None:
         """Take the steps that write as one transaction, then those that only read."""

@@ -65,7 +65,7 @@ class ResponseFile:
     def delete(self, response: KeptResponse) -> None:
         name = _name(response)
         if self._written.pop(name, None) is not None:
-            self._put(lambda file: file.execute("DELETE FROM responses WHERE name = ?", (name,)))
+            self._put(lambda file: file.execute("DELETE FROM responses WHERE name = ?", (name,)), deletes=True)
 
     async def load(self) -> list[tuple[KeptResponse, bool, float]]:
         """Return what the file has: each response after the one before it, whether it is kept for itself, and for how
@@ -75,12 +75,12 @@ class ResponseFile:
         self._written = {_name(response): now + left_s for response, _, left_s in found}
         return found
 
-    def _put(self, step: Any) -> None:
+    def _put(self, step: Any, *, deletes: bool = False) -> None:
         def with_table(connection: sqlite3.Connection) -> None:
             connection.execute(_SCHEMA)
             step(connection)
 
-        self._journal.put(with_table)
+        self._journal.put(with_table, deletes=deletes)
 
 
 def _name(response: KeptResponse) -> str:

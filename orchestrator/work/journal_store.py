@@ -41,6 +41,8 @@ class Store:
         """Tasks that the last host left, for as long as their end cannot be written."""
         self.bytes = 0
         """How much it holds, as of this transaction."""
+        self.has_deleted = False
+        """Whether something was deleted that may still stand in the write-ahead log."""
         self.recovered = Recovered(0, 0)
 
     def begin(self, job_id: str, owner: str | None, status: TaskStatus) -> bool:
@@ -84,12 +86,14 @@ class Store:
     def _forget(self, job_id: str) -> None:
         size = "SELECT coalesce(sum(length(events)), 0) FROM batches WHERE job_id = ?"
         self.bytes -= _TASK_BYTES + self.connection.execute(size, (job_id,)).fetchone()[0]
+        self.has_deleted = True
         self.connection.execute("DELETE FROM batches WHERE job_id = ?", (job_id,))
         self.connection.execute("DELETE FROM tasks WHERE job_id = ?", (job_id,))
 
     def _forget_batches(self, job_id: str, *, before: int) -> None:
         gone = "FROM batches WHERE job_id = ? AND first + count <= ?"
         size = self.connection.execute(f"SELECT coalesce(sum(length(events)), 0) {gone}", (job_id, before)).fetchone()
+        self.has_deleted = True
         self.connection.execute(f"DELETE {gone}", (job_id, before))
         self.bytes -= size[0]
 
@@ -97,6 +101,7 @@ class Store:
         row = self.connection.execute("SELECT number, length(events) FROM batches ORDER BY number LIMIT 1").fetchone()
         if row is None:
             return False
+        self.has_deleted = True
         self.connection.execute("DELETE FROM batches WHERE number = ?", row[:1])
         self.bytes -= row[1]
         return True

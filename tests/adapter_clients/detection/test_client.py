@@ -253,6 +253,63 @@ async def test_statistics_count(adapter: DetectorAdapter) -> None:
     assert 0 < found.latency_p50_s <= found.latency_p99_s
 
 
+@pytest.mark.spec("ORCH-3069-019")
+@pytest.mark.usefixtures("short_pauses")
+async def test_each_picture_is_counted_once_however_it_ends(
+    adapter: DetectorAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Exception):
+        pass
+
+    def broken(*_: object) -> object:
+        raise Broken
+
+    async with client_of(adapter, max_retries=2) as client:
+        await client.detect(PLAIN)
+        adapter.failures = [NotReady("x")] * 2  # well in the end
+        await client.detect(PLAIN)
+        adapter.failures = [NotReady("x")] * 3
+        with pytest.raises(NotReady):
+            await client.detect(PLAIN)
+        adapter.hold = asyncio.Event()
+        with pytest.raises(DeadlineExceeded):
+            await client.detect(PLAIN, timeout_s=0.05)
+        with pytest.raises(TimeoutError):  # the caller's own
+            async with asyncio.timeout(0.05):
+                await client.detect(PLAIN)
+        waiting = asyncio.ensure_future(client.detect(PLAIN))
+        adapter.failures = [NotReady("x")]
+        retried = asyncio.ensure_future(client.detect(PLAIN))
+        await adapter.until_at_work(2)
+        running = client.statistics()
+        for each in (waiting, retried):
+            each.cancel()
+        ended = await asyncio.gather(waiting, retried, return_exceptions=True)
+        early = asyncio.ensure_future(client.detect(PLAIN))
+        early.cancel()  # before it began
+        await asyncio.gather(early, return_exceptions=True)
+        leaving = client.detect_each([PLAIN] * 3)
+        first = asyncio.ensure_future(anext(leaving))
+        await adapter.until_at_work(3)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await leaving.aclose()  # type: ignore[attr-defined]
+        adapter.hold = None
+        monkeypatch.setattr(client._plans, "get", broken)
+        with pytest.raises(Broken):
+            await client.detect(PLAIN)
+        found = client.statistics()
+
+    assert [type(each) for each in ended] == [asyncio.CancelledError] * 2
+    assert (running.requests, running.succeeded, running.failed, running.cancelled) == (7, 2, 2, 1)
+    assert found.succeeded == 2
+    assert found.failures == {"not_ready": 1, "deadline_exceeded": 1, "adapter_failed": 1}
+    assert found.retries == 2 + 2 + 1
+    assert (found.requests, found.cancelled) == (11, 6)
+    assert found.requests == found.succeeded + found.failed + found.cancelled
+    assert found.success_rate == 2 / 5
+
+
 @pytest.mark.spec("ORCH-3069-020")
 def test_settings_are_read_from_the_environment() -> None:
     client = DetectionClient.from_env(

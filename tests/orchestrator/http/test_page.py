@@ -47,7 +47,10 @@ FAINT = """(() => {
 @pytest.mark.spec("ORCH-3064-017")
 @needs("chromium")
 async def test_people_see_pools_tasks_and_errors_and_see_them_change(serve: Serve, tmp_path: Path) -> None:
-    async with serve({"delay_s": 0.01}, {"state": "unreachable"}) as host, browser(tmp_path) as page:
+    template = tmp_path / "own.jinja"
+    template.write_text("{{ tools }}<tool_call>{% for m in messages %}{{ m.content }}{% endfor %}", encoding="utf-8")
+    pool = {"chat_template": str(template)}
+    async with serve({"delay_s": 0.01}, {"state": "unreachable"}, pool=pool) as host, browser(tmp_path) as page:
         await submit(host, model="mock", job_id="failing", timeout_s=0.001, max_tokens=100)
         running = host.orchestrator.submit(task(job_id="shown", max_tokens=1000))
         await anext(running)
@@ -61,6 +64,9 @@ async def test_people_see_pools_tasks_and_errors_and_see_them_change(serve: Serv
         await page.until("document.getElementById('tasks')?.textContent.includes('No task')")
 
     assert "it is unreachable" in shown
+    assert f"chat template: {template}" in shown
+    assert "tool calls: hermes: the chat template has " in shown
+    assert "thoughts: none: " in shown
     assert "failing" in shown
     assert "deadline_exceeded" in shown
 

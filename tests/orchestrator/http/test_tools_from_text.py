@@ -314,8 +314,12 @@ async def test_calls_that_nobody_can_read_stay_text_and_the_log_says_what_to_set
         async with serve({"reply": reply}, **pool("saying", chat_template=template)) as host:
             answer = await chat(host)
             (listed,) = (await host.client.get("/v1/models")).json()["data"]
+            (unread,) = (await host.client.get("/v2/pools")).json()["pools"]
         async with serve({"reply": reply}, **pool("saying")) as host:
             read = await chat(host)
+            (known,) = (await host.client.get("/v2/pools")).json()["pools"]
+        async with serve({"reply": reply}) as host:
+            (plain,) = (await host.client.get("/v2/pools")).json()["pools"]
 
     assert answer["choices"][0]["message"]["content"] == reply
     assert "tools" in listed["uncertain"]
@@ -324,6 +328,11 @@ async def test_calls_that_nobody_can_read_stay_text_and_the_log_says_what_to_set
     assert [level for level, _ in told] == ["WARNING", "INFO"]
     assert "set tool_parser to" in told[0][1]
     assert "hermes" in told[1][1]
+    assert unread["tool_calls"].startswith("none: the chat template writes calls in a way that is not known; set ")
+    assert known["tool_calls"] == "hermes: the chat template writes calls so"
+    assert known["chat_template"] == "in the settings"
+    assert known["thoughts"].startswith("none: ")
+    assert plain["chat_template"] is plain["tool_calls"] is plain["thoughts"] is None
 
 
 @pytest.mark.spec("ORCH-3073-006")

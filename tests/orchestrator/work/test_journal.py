@@ -206,6 +206,22 @@ async def test_what_was_deleted_is_nowhere_in_the_file(tmp_path: Path, monkeypat
     assert not holding(tmp_path, b"telling")
 
 
+@pytest.mark.spec("ORCH-3064-057")
+async def test_what_was_deleted_is_nowhere_in_the_file_while_the_host_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ERASE_AFTER_S", 0.01)
+    async with opened(tmp_path / "j", max_bytes=3000) as journal:
+        await finish(journal, "a", text="a telling answer")
+        before = holding(tmp_path, b"telling")
+        for name in "bcd":
+            await finish(journal, name)
+        await eventually(lambda: not holding(tmp_path, b"telling"))
+        assert await journal.status("d") is not None
+
+    assert before, "it was there"
+
+
 def holding(folder: Path, words: bytes) -> list[Path]:
     return [path for path in folder.iterdir() if words in path.read_bytes()]
 
@@ -220,6 +236,18 @@ async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
         await finish(journal, "a")
 
         assert modes(tmp_path) == {0o600}
+
+
+@pytest.mark.spec("ORCH-3064-057")
+async def test_a_file_that_others_can_read_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "j"
+    path.touch()
+    path.chmod(0o640)
+    async with opened(path):
+        pass
+
+    assert "others can read" in caplog.text
+    assert "chmod 600" in caplog.text
 
 
 async def test_two_hosts_cannot_have_one_file(tmp_path: Path) -> None:

@@ -13,9 +13,13 @@ import pytest
 from adapter_api import ImagePart, Message, ToolCall
 from orchestrator.config import ResponsesSettings
 from orchestrator.sessions.responses import KeptResponse, Responses
+from orchestrator.work import journal as journal_module
 from orchestrator.work.journal import Journal
 from orchestrator.work.journal_responses import ResponseFile
 from tests.orchestrator.fake_clock import FakeClock
+from tests.orchestrator.http.conftest import Serve
+from tests.orchestrator.http.conftest import serve as serve
+from tests.orchestrator.pools.test_monitor import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.spec("ORCH-3075-018")]
 
@@ -45,6 +49,10 @@ def said(kept: Responses, name: str, before: KeptResponse | None = None, owner: 
 def names_in(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
         return [row[0] for row in connection.execute("SELECT name FROM responses ORDER BY name")]
+
+
+def contents(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
 
 
 async def test_all_of_a_response_comes_back(tmp_path: Path) -> None:
@@ -164,3 +172,48 @@ async def test_what_was_deleted_while_a_request_goes_on_from_it_comes_back_with_
         assert again is not None
         assert again.conversation == third.conversation
         assert [kept.get(None, name) for name in "ab"] == [None, None]
+
+
+@pytest.mark.spec("ORCH-3064-057")
+async def test_what_was_asked_is_nowhere_in_the_file_once_it_was_deleted_or_its_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "_ERASE_AFTER_S", 0.01)
+
+    def there() -> list[str]:
+        found = contents(tmp_path)
+        return [name for name in ("deleted", "old", "kept") if f"ask {name}".encode() in found]
+
+    journal = Journal.open(tmp_path / "kept.db", max_bytes=2**20, max_age_s=60, events=10)
+    clock = FakeClock()
+    kept = Responses(ResponsesSettings(ttl_s=60), clock, ResponseFile(journal))
+    try:
+        said(kept, "deleted")
+        said(kept, "old")
+        clock.now += 30
+        said(kept, "kept")
+        await eventually(lambda: there() == ["deleted", "old", "kept"])
+
+        kept.delete(None, "deleted")
+        await eventually(lambda: there() == ["old", "kept"])
+        clock.now += 31
+        kept.forget_old()
+        await eventually(lambda: there() == ["kept"])
+    finally:
+        await journal.aclose()
+
+
+@pytest.mark.spec("ORCH-3064-057", "ORCH-3075-018")
+async def test_a_response_that_is_not_to_be_stored_is_never_in_the_file(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "kept.db"
+    async with serve({}, retention={"file": str(path)}) as host:
+        for store, words in ((False, "unstored words"), (True, "stored words")):
+            for stream in (False, True):
+                body = {"model": "mock", "input": words, "store": store, "stream": stream}
+                answer = await host.client.post("/v1/responses", json=body)
+                assert answer.status_code == 200
+        await eventually(lambda: b"stored words" in contents(tmp_path))
+        running = contents(tmp_path)
+
+    assert b"unstored words" not in running + path.read_bytes()
+    assert b"stored words" in path.read_bytes()
