@@ -13,8 +13,9 @@ _PLACE = (
     r"|unix(?:-abstract)?:[^\s'\",;()]+"
     r"|(?:ipv[46]:)?(?:%5B|\[)[0-9a-f:.]*:[0-9a-f:.]+(?:%\w+)?(?:%5D|\])(?::\d+)?"  # IPv6
     r"|(?:ipv4:)?\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b"
-    r"|\b(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z-]{2,}|[a-z][a-z0-9-]*-\d+):\d{2,5}\b"  # a name and a port
-    r"|\b[a-z][a-z0-9-]*:\d{4,5}\b)"
+    # A name and a port; what ends in .toml is a file of settings, and the number its line.
+    r"|\b(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?!toml:)[a-z-]{2,}|[a-z][a-z0-9-]*-\d+):\d{2,5}\b"
+    r"|\b(?!toml:)[a-z][a-z0-9-]*:\d{4,5}\b)"
 )
 _JOINT = r"(?P<joint>\s(?:on|at|from|to|with|of|behind)\s(?:address(?:es)?\s|host\s|server\s)?)?"
 _FILE = re.compile(r"(?<![\w/$.])(?!/v[12]\b|/docs\b)/(?:[\w.+@~-]+/)+[\w.+@~-]*")

@@ -21,6 +21,7 @@ from orchestrator.pools.fleet import plugin_for
 from orchestrator.pools.names import Names
 
 _ASKED_S = 10.0
+_SHOWN = 20
 
 
 class ReplicaSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,11 +93,12 @@ def check_settings(loaded: Loaded, plugins: PluginHost) -> Summary:
 
 
 async def engine_faults(loaded: Loaded, plugins: PluginHost) -> list[str]:
-    """Return what the settings say of engines that these deny, each of which is asked: that it answers, and has the
-    tensors that `embeddings` names."""
+    """Return what the settings say of engines that these deny, each of which is asked: that it answers, has the tensors
+    that `embeddings` names, and that each of a pool's `models` is one of an engine's."""
     faults: list[str] = []
     settings = loaded.settings
     for pool in settings.pools:
+        told: list[set[str]] = []
         for replica in pool.replicas:
             place = f"replica {replica.id!r} of pool {pool.id!r}"
             try:
@@ -110,10 +112,21 @@ async def engine_faults(loaded: Loaded, plugins: PluginHost) -> list[str]:
             except TimeoutError:
                 faults.append(f"{place}: it did not answer within {_ASKED_S:g} s")
                 continue
+            told.append({model.name for model in props.models})
             served = [model for model in props.models if not pool.models or model.name in pool.models]
             if (fault := embeddings_fault(served, pool.embeddings)) is not None:
                 faults.append(f"{place}, embeddings: {fault}")
+        if len(told) == len(pool.replicas) and all(told):  # an engine that lists no models may have any
+            known = set().union(*told)
+            if missing := [name for name in pool.models if name not in known]:
+                lacking = ", ".join(missing)
+                faults.append(f"pool {pool.id!r}, models: no replica has {lacking}; there are {_some(known)}")
     return faults
+
+
+def _some(names: set[str]) -> str:
+    known = sorted(names)
+    return ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
 
 
 def _create(plugin: AdapterPlugin, replica: ReplicaSettings, read_environment: bool) -> WorkerAdapter:
@@ -161,11 +174,12 @@ def _access(server: ServerSettings) -> str:
 def _tls_faults(server: ServerSettings) -> list[str]:
     if server.tls is None:
         return []
-    files = (server.tls.certificate, server.tls.key)
-    if faults := [f"server.tls: {path} is no file that can be read" for path in files if not os.access(path, os.R_OK)]:
-        return faults
+    files = {"certificate": server.tls.certificate, "key": server.tls.key}
+    unread = {name: path for name, path in files.items() if not os.access(path, os.R_OK)}
+    if unread:
+        return [f"server.tls.{name}: {path} is no file that can be read" for name, path in unread.items()]
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(server.tls.certificate, server.tls.key)
     except OSError as exc:  # ssl.SSLError is one
         return [f"server.tls: the certificate or key cannot be used: {exc.strerror or exc}"]
     return []

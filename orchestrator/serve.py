@@ -242,6 +242,7 @@ class _Run:
                 with _garbage_looked_for_less():
                     self._on_ready(self._host.ready)
                     await self._stop.wait()
+        _log.info("stopped: what was opened is closed")
 
     async def obey(self, signals: AsyncIterable[signal.Signals], everything: anyio.abc.TaskGroup) -> None:
         async for received in signals:
@@ -252,6 +253,7 @@ class _Run:
                 # Beside: a reload waits for engines, and SIGTERM must not wait for the reload.
                 everything.start_soon(_reload_on_signal, self._host.service)
             elif self._stop.is_set():
+                _log.info("got %s again: not waiting any longer for what runs", received.name)
                 self._host.service.hurry.set()
             else:
                 _log.info("got %s: refusing new tasks, finishing those that run", received.name)

@@ -34,6 +34,7 @@ from orchestrator.http import (
 )
 from orchestrator.http.bugs import Bugs
 from orchestrator.http.direct import DirectRoutes, Handler
+from orchestrator.http.guard import Client
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
 from orchestrator.http.request_ids import RequestIds
@@ -43,6 +44,7 @@ from orchestrator.http.session_header import AFFINITY, SessionHeaders
 
 _log = logging.getLogger("orchestrator.http")
 
+_LONGEST_ORIGIN = 200
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 V2: Sequence[APIRouter] = (
@@ -135,9 +137,11 @@ class _LetIn:
         connection = HTTPConnection(scope)
         try:
             self._service.guard.require_known_host(connection)
-            connection.state.client = self._service.guard.client_of(connection)
             self._require_own_page(scope["method"], connection.headers)
+            connection.state.client = self._service.guard.client_of(connection)
         except Refused as exc:
+            client: Client | None = getattr(connection.state, "client", None)
+            self._service.turned_away.tell(exc, connection, client.name if client is not None else None)
             await problems.answer(connection, exc.error)(scope, receive, send)
             return
         if scope["method"] == "HEAD":  # the server sends the head only
@@ -148,19 +152,28 @@ class _LetIn:
         """Refuse what a page of another origin makes its reader's browser send.
 
         Browsers send simple POSTs without asking first, with the password they know, and only keep the answer from the
-        page; by then a pool would be drained. Programs send no Origin.
+        page; by then a pool would be drained. Programs send no Origin. Before others they ask whether they may, without
+        a key: that is answered the same, for those who wonder why their page cannot call.
         """
         origin = headers.get("origin")
+        if method == "OPTIONS":
+            method = headers.get("access-control-request-method", method)
         if method in _HARMLESS or origin is None or "*" in self._origins or origin in self._origins:
             return
         if origin.partition("://")[2] != headers.get("host"):
-            raise Refused("forbidden", "pages of this origin may not call: server.cors_origins lists those that may")
+            raise Refused(
+                "forbidden",
+                "pages of this origin may not call: server.cors_origins lists those that may",
+                untold=f"pages of {origin[:_LONGEST_ORIGIN]} may not call: server.cors_origins lists those that may",
+            )
 
 
 async def _on_error(request: Request, exc: Exception) -> Response:
-    error = problems.error_of(exc)
+    error, service = problems.error_of(exc), cast(Service, request.app.state.service)
     if error.code == "rate_limited":
-        cast(Service, request.app.state.service).orchestrator.tell_rate_limited(error, client_of(request).name)
+        service.orchestrator.tell_rate_limited(error, client_of(request).name)
+    if isinstance(exc, Refused):
+        service.turned_away.tell(exc, request, client_of(request).name)
     return problems.answer(request, error)
 
 

@@ -24,6 +24,8 @@ OPEN_PATHS = frozenset({
 
 
 _LONGEST_SHOWN = 64
+_SHOWN_OF_DIGEST = 8
+"""Tells one key from another, and not what either is."""
 
 
 class Bucket:
@@ -87,7 +89,9 @@ class Client:
         for bucket, what in ((self._requests, "requests"), (self._tokens, "tokens")):
             if bucket is not None and (wait_s := bucket.wait_s()) > 0:
                 raise Refused(
-                    "rate_limited", f"this API key has used its {what} per minute; wait", retry_after_s=wait_s
+                    "rate_limited",
+                    f"this API key has used its {bucket.most} {what} per minute; wait {wait_s:.0f} s",
+                    retry_after_s=wait_s,
                 )
         if self._requests is not None:
             self._requests.take(1)
@@ -163,7 +167,11 @@ class Guard:
             if hmac.compare_digest(known, digest):
                 found = client
         if found is None:
-            raise Refused("api_key_unknown", "this API key is not known here")
+            raise Refused(
+                "api_key_unknown",
+                "this API key is not known here",
+                untold=f"its API key is not known here; the key's sha256 begins with {digest.hex()[:_SHOWN_OF_DIGEST]}",
+            )
         return found
 
 

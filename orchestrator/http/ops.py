@@ -52,7 +52,9 @@ async def ready(request: Request) -> Response:
     orchestrator = service_of(request).orchestrator
     if orchestrator.ready:
         return Response("ready\n", media_type="text/plain")
-    return Response("no replica is ready\n", 503, RETRY_SOON, "text/plain")
+    drained = all(pool.draining for pool in orchestrator.pools)
+    why = "draining: nothing new is taken\n" if drained else "no replica is ready\n"
+    return Response(why, 503, RETRY_SOON, "text/plain")
 
 
 @router.get("/metrics")

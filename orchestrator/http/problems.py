@@ -75,10 +75,14 @@ RETRY_SOON = {"Retry-After": f"{RETRY_AFTER_S:.0f}"}
 
 
 class Refused(Exception):
-    """The host itself refuses a request. `code` is a key of `STATUS_OF_CODE`."""
+    """The host itself refuses a request. `code` is a key of `STATUS_OF_CODE`; `untold` is the message of the log, where
+    that may say more than the client's."""
 
-    def __init__(self, code: str, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, *, retry_after_s: float | None = None, untold: str | None = None
+    ) -> None:
         super().__init__(message)
+        self.untold = untold
         self.error = Error(code=code, message=message, retryable=retry_after_s is not None, retry_after_s=retry_after_s)
 
 
@@ -128,6 +132,14 @@ def openai_body(error: Error) -> dict[str, Any]:
 _PARAM = re.compile(r"(?:invalid task: )?'([A-Za-z_][\w.]{0,63})'|invalid task: ([A-Za-z_][\w.]{0,63}):")
 
 
+_LACKING = re.compile(r"""model (?:'[^']*'|"[^"]*") takes no ([a-z_]+)""")
+_PARAM_OF_LACKING = {
+    "more": "max_tokens", "text": "model", "tensors": "model", "images": "messages", "image_urls": "messages",
+    "prompt_token_ids": "prompt", "token_ids": "return_token_ids",
+}  # fmt: skip
+"""The field that asks for what a model is not capable of, where it has another name; `more` than so many tokens."""
+
+
 _PARAM_OF_VLLM = re.compile(r"\(parameter=([A-Za-z_][\w.]{0,63})[,)]")
 """Where vLLM tells it, in its server as in others'."""
 
@@ -140,6 +152,8 @@ def _param_in(error: Error) -> str | None:
         return None
     if (found := _PARAM.match(error.message)) is not None:
         return found[1] or found[2]
+    if error.code == "unsupported" and (found := _LACKING.match(error.message)) is not None:
+        return _PARAM_OF_LACKING.get(found[1], found[1])
     named = _PARAM_OF_VLLM.search(error.message)
     return named and named[1]
 

@@ -45,6 +45,8 @@ def parse_object(data: bytes, what: str = "the body", *, values: int = MAX_VALUE
 def parse_value(data: bytes, what: str, *, values: int = MAX_VALUES, numbers: int = 0) -> Any:
     """Return the JSON value that `data` is; raises like `parse_object`."""
     data = data.removeprefix(_BYTE_ORDER_MARK)
+    if not data:
+        raise InvalidRequest(f"{what} is empty, and has to be JSON")
     require_bounded(data, what, values=values + numbers)
     if numbers:
         require_bounded(data, what, values=values, depth=None, counted=TEXTS_AND_LISTS, noun="texts and lists")

@@ -17,6 +17,7 @@ from orchestrator.http.guard import Client, Guard
 from orchestrator.http.pending import Pending, Share
 from orchestrator.http.reading import coding_of, inflate, parse_object
 from orchestrator.http.session_header import session
+from orchestrator.http.turned_away import TurnedAway
 from orchestrator.http.unknown_fields import UnknownFields
 from orchestrator.pools.fleet import ReloadReport
 from orchestrator.pools.prompts import Prompts
@@ -52,6 +53,7 @@ class Service:
         self.responses = Responses(settings.responses, monotonic, file)
         self.unknown_fields = UnknownFields(refuse=settings.server.unknown_fields == "refuse", clock=monotonic)
         self.guard = Guard(settings.server)
+        self.turned_away = TurnedAway(orchestrator.metrics)
         limits = settings.server.limits
         self.kept = KeptTasks(
             tasks=limits.keep_tasks,

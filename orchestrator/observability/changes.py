@@ -54,6 +54,8 @@ class Changes:
         self._metrics = metrics
         self._replicas: WeakKeyDictionary[Replica, _Seen] = WeakKeyDictionary()
         self._own_certificate: tuple[float, str] | None = None
+        self._missing: dict[str, tuple[str, ...]] = {}
+        """By pool, the models that it shall serve and cannot have, as they were told last."""
 
     def tell(
         self, change: str, text: str, *, level: int = logging.INFO, pool_id: str = "", replica_id: str = "", **more: str
@@ -69,6 +71,7 @@ class Changes:
         seen = self._replicas.setdefault(replica, _Seen())
         self._look_at_state(pool, replica, seen)
         self._look_at_models(replica, seen)
+        self._look_at_missing(pool)
         if replica.props is not None:
             self._look_at_version(replica, seen)
             if replica.props is not seen.described:
@@ -85,6 +88,14 @@ class Changes:
         if fault not in (None, seen.embeddings):
             _log.warning("pool %s cannot embed at replica %s: %s", pool.id, replica.id, fault)
         seen.embeddings = fault
+
+    def _look_at_missing(self, pool: Pool) -> None:
+        """Warn of models that the settings name and no engine has: their clients are told that there is no such
+        model."""
+        missing = pool.models_missing
+        if missing and missing != self._missing.get(pool.id):
+            _log.warning("pool %s shall serve %s, which none of its replicas has", pool.id, _names(missing))
+        self._missing[pool.id] = missing
 
     def look_at_plugins(self, reports: Iterable[PluginReport]) -> None:
         """Tell which plugins cannot be used, and why."""

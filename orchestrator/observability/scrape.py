@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from http.client import HTTPException
 from time import monotonic
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import anyio
@@ -61,6 +61,7 @@ class EngineMetrics(Collector):
     async def watch(self, replica: Replica, url: str) -> None:
         """Read `url` until the replica retires. An engine that cannot be read is left out, and nothing else."""
         told: str | None = None
+        failed, where = False, f"replica {replica.pool_id}/{replica.id}"
         # The first probe tells the version and the models that are among the labels: without it these would be others.
         while not (replica.probed.is_set() or replica.retired.is_set()):
             with anyio.move_on_after(self._interval_s):
@@ -71,11 +72,15 @@ class EngineMetrics(Collector):
                     # Parsing too: a large engine's metrics would hold up every task for a second.
                     read = await anyio.to_thread.run_sync(_read, url, _origin(replica), abandon_on_cancel=True)
                 except (OSError, URLError, HTTPException, ValueError) as exc:
-                    news = f"cannot read the metrics of replica {replica.pool_id}/{replica.id}: {type(exc).__name__}"
+                    news = f"cannot read the metrics of {where}: {_why(exc)} (look at its metrics_url)"
+                    failed = True
                 else:
                     self._read[replica] = (monotonic(), read)
                     replica.waiting_in_engine = read.waiting
                     news = _left_out(replica, read)
+                    if failed:
+                        _log.info("the metrics of %s are read again", where)
+                    failed = False
                 if news and news != told:
                     _log.warning("%s", news)
                 told = news
@@ -83,6 +88,15 @@ class EngineMetrics(Collector):
                     await replica.retired.wait()
         finally:
             self._read.pop(replica, None)
+
+
+def _why(exc: Exception) -> str:
+    """Return why metrics could not be read, without the URL, which may hold a secret."""
+    if isinstance(exc, HTTPError):
+        return f"it answers {exc.code}"
+    cause = exc.reason if isinstance(exc, URLError) else exc
+    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    return text or type(exc).__name__
 
 
 def _origin(replica: Replica) -> Origin:
@@ -110,7 +124,15 @@ def _left_out(replica: Replica, read: Relabelled) -> str:
 
 
 def _read(url: str, origin: Origin) -> Relabelled:
-    return relabelled(_fetch(url), origin)
+    try:
+        text = _fetch(url)
+    except HTTPError as exc:
+        exc.close()  # it is the answer, too
+        raise
+    try:
+        return relabelled(text, origin)
+    except ValueError as exc:  # its own text quotes what was read
+        raise ValueError("what is told there are no metrics") from exc
 
 
 def _fetch(url: str) -> str:

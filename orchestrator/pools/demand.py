@@ -104,10 +104,21 @@ def takes_no(lacking: Sequence[str], whom: str) -> str:
     return f"{whom} takes no {' and no '.join(lacking)}"
 
 
-def unsupported(pool_id: str, demand: Demand, lacking: Mapping[str, Sequence[str]]) -> Unsupported:
+def unsupported(pool: PoolSettings, demand: Demand, lacking: Mapping[str, Sequence[str]]) -> Unsupported:
     """Return the error of a demand that no replica of a pool can meet; `lacking` says what each is not capable of."""
+    remedy = _remedy(pool, lacking)
     if len(set(lacking.values())) == 1:
         said = takes_no(next(iter(lacking.values())), f"model {demand.model!r}")
-        return Unsupported(f"{said} on any replica of pool {pool_id!r}")
+        return Unsupported(f"{said} on any replica of pool {pool.id!r}{remedy}")
     each = "; ".join(takes_no(words, replica_id) for replica_id, words in lacking.items())
-    return Unsupported(f"no replica of pool {pool_id!r} can do all that this asks of model {demand.model!r}: {each}")
+    said = f"no replica of pool {pool.id!r} can do all that this asks of model {demand.model!r}: {each}"
+    return Unsupported(f"{said}{remedy}")
+
+
+def _remedy(pool: PoolSettings, lacking: Mapping[str, Sequence[str]]) -> str:
+    """Return what would give a pool's models that take text the tools that they lack; empty where they lack none."""
+    if not any("tools" in words and "messages" not in words for words in lacking.values()):
+        return ""
+    if pool.chat_template is None:
+        return "; a chat_template of the pool that has a place for tools gives it them"
+    return "; the pool's chat_template has no place for them"

@@ -95,6 +95,15 @@ class Pool:
         """Whether the settings let the model be served here."""
         return not self.settings.models or name in self.settings.models
 
+    @property
+    def models_missing(self) -> tuple[str, ...]:
+        """The models of the settings that no replica has; none while a replica has not told, or cannot tell, which it
+        has."""
+        wanted, replicas = self.settings.models, self.replicas.values()
+        if not wanted or not all(replica.models and replica.lists_models for replica in replicas):
+            return ()
+        return tuple(name for name in wanted if not any(replica.knows(name) for replica in replicas))
+
     def why_no_work(self, replica: Replica) -> str:
         """Return why `replica` gets no new task now; empty when it may get one."""
         return "its pool is draining" if self.draining else self._why_not_served_by(replica)
@@ -436,7 +445,8 @@ class Pool:
         return all(replica.retired.is_set() for replica in self.replicas.values())
 
     def _unsupported(self, demand: Demand) -> Unsupported:
-        return unsupported(self.id, demand, {each.id: self._unmet(demand, each) for each in self._with_model(demand)})
+        lacking = {each.id: self._unmet(demand, each) for each in self._with_model(demand)}
+        return unsupported(self.settings, demand, lacking)
 
     def _waited_in_vain(self, claim: Claim) -> Exception:
         if not self._can_serve:

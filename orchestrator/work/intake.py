@@ -67,7 +67,7 @@ class Intake:
             ticket.request_id = request_id.get()
             pool.admit(ticket)
         except AdapterError as exc:
-            self._ledger.refused(work, pool.id if pool is not None else "", exc)
+            self._ledger.refused(work, pool.id if pool is not None else "", exc, owner)
             raise
         self._jobs.add(ticket)
         return ticket

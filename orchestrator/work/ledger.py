@@ -39,11 +39,17 @@ class Ledger:
         self.figures = Figures()
         """The last tasks of each pool, to put pools side by side."""
 
-    def refused(self, work: Work, pool_id: str, exc: AdapterError) -> None:
+    def refused(self, work: Work, pool_id: str, exc: AdapterError, owner: str | None = None) -> None:
         self._metrics.task_rejected(pool_id, exc.code)
         if self._tracing is not None:
             self._tracing.refused(work, pool_id, exc.code)
-        _log.info("refused job %s: %s", work.job_id, exc.message, extra={"job_id": work.job_id, "code": exc.code})
+        _log.info(
+            "refused job %s: %s", work.job_id, exc.message,
+            extra={
+                "job_id": work.job_id, "code": exc.code, "owner": owner, "model_id": work.model, "pool_id": pool_id,
+                "session_id": work.session_id,
+            },
+        )  # fmt: skip
 
     def rate_limited(self, error: Error, owner: str | None) -> None:
         """Count a task whose sender has had their share; it has no name yet."""
@@ -133,7 +139,8 @@ def _log_end(ticket: Ticket, tokens: int) -> None:
         "job %s ended (%s) while it waited, after %d tokens%s", work.job_id, ticket.outcome, tokens, reason,
         extra={
             "job_id": work.job_id, "request_id": ticket.request_id, "session_id": work.session_id,
-            "model_id": work.model, "engine_model": replica.names.own(work.model) if replica else None,
+            "owner": ticket.owner, "model_id": work.model,
+            "engine_model": replica.names.own(work.model) if replica else None,
             "outcome": ticket.outcome,
             "engine": replica.engine if replica else None,
             "engine_version": replica.engine_version if replica else None,

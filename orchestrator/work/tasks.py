@@ -64,7 +64,7 @@ class Tasks:
                 f"the messages were not a prompt within {longest:g} s: many large ones came at once; try again later",
                 stage="queue",
             )
-            self._ledger.refused(task, pool.id, late)
+            self._ledger.refused(task, pool.id, late, owner)
             raise late from exc
 
     def accept(

@@ -26,6 +26,8 @@ from adapter_kit.addresses import host_names, without_addresses
             "GET /v1/models lists them; /docs and /v2/tasks/x too",
         ),
         ("no model 'org/name', and/or 3:45 at 12:30:10, 1.2.3", "no model 'org/name', and/or 3:45 at 12:30:10, 1.2.3"),
+        ("settings:\n  orchestrator.toml:27: a key", "settings:\n  orchestrator.toml:27: a key"),
+        ("/etc/host/orchestrator.toml:1234: a key", "…:1234: a key"),
         ("max_tokens is 9 and model 'm' takes at most 8", "max_tokens is 9 and model 'm' takes at most 8"),
     ],
 )

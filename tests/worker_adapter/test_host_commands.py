@@ -54,7 +54,7 @@ def test_check_describes_settings_that_are_good(tmp_path: Path) -> None:
         ("[log]\nlevle = 1\n", "orchestrator.toml:10: log.levle: unknown key"),
         ('[[pools]]\nid = "b"\nadapter = "acme"\n[[pools.replicas]]\nid = "r1"\n', "no adapter named 'acme'"),
         ('[[pools]]\nid = "b"\nadapter = "mock"\nreplicas = [{ id = "x", options = { nope = 1 } }]\n', "nope"),
-        ('[server.tls]\ncertificate = "/nope"\nkey = "/nope"\n', "server.tls: /nope is no file"),
+        ('[server.tls]\ncertificate = "/nope"\nkey = "/nope"\n', "server.tls.key: /nope is no file"),
         (f'[server.tls]\ncertificate = "{__file__}"\nkey = "{__file__}"\n', "certificate or key cannot be used"),
     ],
 )
@@ -106,6 +106,15 @@ def test_check_asks_engines_for_the_tensors_of_embeddings(tmp_path: Path, triton
     assert first.startswith("  replica 'r0' of pool 'default', embeddings: model ")
     assert "by the input 'texts' that its pool's settings name" in first
     assert second.startswith("  replica 'r1' of pool 'default': ")
+
+
+def test_check_asks_engines_for_the_models_that_a_pool_names(tmp_path: Path) -> None:
+    path = config(tmp_path, GOOD.replace('adapter = "mock"', 'adapter = "mock"\nmodels = ["mock", "moc"]'))
+
+    unasked, asked = run("check", "--config", path), run("check", "--engines", "--config", path)
+
+    assert (unasked.code, asked.code) == (0, 2)
+    assert "pool 'default', models: no replica has moc; there are mock" in asked.err
 
 
 MIXED = """

@@ -44,11 +44,13 @@ async def test_pools_are_described(serve: Serve) -> None:
 async def test_a_pool_is_drained_and_resumed(serve: Serve) -> None:
     async with serve() as host:
         drained = await host.client.post("/v2/pools/default/drain", json={"timeout_s": 1})
+        probed = await host.client.get("/readyz")
         refused = await host.client.post("/v2/tasks", json=TASK)
         resumed = await host.client.post("/v2/pools/default/drain", json={"resume": True})
         _, found = await submit(host)
 
     assert drained.json() == {"pool_id": "default", "replica_id": None, "drained": True, "in_flight": 0}
+    assert (probed.status_code, probed.text) == (503, "draining: nothing new is taken\n")
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_ready")
     assert resumed.json()["draining"] is False
     assert found[-1].event == "end"

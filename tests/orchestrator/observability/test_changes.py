@@ -141,6 +141,17 @@ async def test_a_breaker_that_opens_half_opens_and_closes(told: Told) -> None:
     assert "after 1 failure, the last one connection_lost" in found[0][1]
 
 
+async def test_a_model_that_a_pool_shall_serve_and_no_engine_has_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with orchestrator({}, models=["mock", "moc"], health=QUICK_HEALTH) as host:
+        probed = host.pools[0].replicas[0].checked_at
+        await eventually(lambda: host.pools[0].replicas[0].checked_at != probed)
+
+    told = [each.getMessage() for each in caplog.records if "shall serve" in each.getMessage()]
+    assert told == ["pool default shall serve model moc, which none of its replicas has"]
+
+
 async def test_drains_and_what_takes_them_back(told: Told) -> None:
     async with orchestrator({}) as host:
         await host.drain("default", "r0")

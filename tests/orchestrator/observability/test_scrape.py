@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -163,11 +165,12 @@ def test_what_is_no_exposition_is_refused() -> None:
 
 class Metrics(BaseHTTPRequestHandler):
     body = EXPOSITION
+    status = 200
     reads = 0
 
     def do_GET(self) -> None:
         Metrics.reads += 1
-        self.send_response(200)
+        self.send_response(Metrics.status)
         self.end_headers()
         self.wfile.write(Metrics.body.encode())
 
@@ -177,7 +180,7 @@ class Metrics(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def engine_metrics_url() -> Iterator[str]:
-    Metrics.body = EXPOSITION
+    Metrics.body, Metrics.status = EXPOSITION, 200
     server = ThreadingHTTPServer(("127.0.0.1", 0), Metrics)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -235,15 +238,43 @@ async def test_what_is_left_out_is_told_once_and_counted(
     assert "'request_id'" in caplog.text
 
 
-@pytest.mark.parametrize("body", ["x" * (FETCH_LIMIT + 1), "a{"], ids=["too large", "no exposition"])
+@pytest.mark.parametrize(
+    "body, why",
+    [("x" * (FETCH_LIMIT + 1), f"more than {FETCH_LIMIT} bytes"), ("a{", "what is told there are no metrics")],
+    ids=["too large", "no exposition"],
+)
 async def test_metrics_that_are_too_large_or_none_at_all_are_left_out(
-    engine_metrics_url: str, body: str, caplog: pytest.LogCaptureFixture
+    engine_metrics_url: str, body: str, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     Metrics.body = body
     async with with_metrics(engine_metrics_url) as host:
-        await eventually(lambda: "cannot read the metrics of replica default/r0: ValueError" in caplog.text)
+        await eventually(lambda: f"cannot read the metrics of replica default/r0: {why}" in caplog.text)
 
         assert host.ready
+
+
+async def test_the_log_says_why_metrics_cannot_be_read_and_when_they_can_again(
+    engine_metrics_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    Metrics.body, Metrics.status = EXPOSITION, 404
+    async with with_metrics(engine_metrics_url) as host:
+        await eventually(lambda: "replica default/r0: it answers 404 (look at its metrics_url)" in caplog.text)
+
+        Metrics.status = 200
+        await eventually(lambda: "the metrics of replica default/r0 are read again" in caplog.text)
+
+        assert host.ready
+    assert caplog.text.count("it answers 404") == 1
+
+
+async def test_the_log_says_that_nothing_listens_where_metrics_should_be(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with with_metrics(f"http://127.0.0.1:{port}/metrics?key=secret"):
+        await eventually(lambda: "replica default/r0: Connection refused" in caplog.text)
+
+    assert "secret" not in caplog.text
 
 
 @pytest.mark.spec("ORCH-3062-012")

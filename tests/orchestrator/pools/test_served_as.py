@@ -310,7 +310,7 @@ async def test_a_replica_without_a_limit_takes_what_is_too_much_for_the_other() 
 @pytest.mark.spec("ORCH-3064-049")
 async def test_what_no_replica_is_capable_of_is_refused_with_what_each_lacks() -> None:
     async with mixed({"replicas": [BLUE, GREEN]}) as host:
-        with pytest.raises(Unsupported, match="takes no tools on any replica"):
+        with pytest.raises(Unsupported, match="takes no tools on any replica of pool 'default'; a chat_template of"):
             host.accept(chat(tools=[{"name": "f"}]))
         tools = chat(tools=[{"name": "f"}], logprobs=1)
         with pytest.raises(Unsupported, match="b takes no logprobs and no tools; g takes no tools"):
