@@ -14,7 +14,10 @@ from tests.orchestrator.pools.test_monitor import plugin_host
 
 pytestmark = [pytest.mark.anyio, pytest.mark.spec("ORCH-3077-010")]
 
-PICKY = "{% for m in messages %}{{ m.content if m.role == 'user' else raise_exception('Only questions are taken.') }}{% endfor %}"
+PICKY = (
+    "{% for m in messages %}{{ m.content if m.role == 'user' else raise_exception('Only questions are taken.') }}"
+    "{% endfor %}"
+)
 
 
 @pytest.mark.parametrize("role", ["document", "ipython", "function", "developer", "tool_response", "critic-2"])
