@@ -282,7 +282,7 @@ async def test_a_completion_says_where_each_token_begins_streamed_or_whole(serve
     assert (told.tokens, told.text_offset) == (["Hé", "", " there", "!"], [0, 2, 2, 8])
     assert told.token_logprobs == [-0.5] * 4
     # The token itself is always among them, and makes one more where it is none of the likeliest.
-    assert told.top_logprobs == [{token: -0.5, "x": -1.0} for token in told.tokens]
+    assert told.top_logprobs == [{token: -0.5, "x": -1.0} for token in told.tokens or ()]
     assert [offset for chunk in chunks if chunk for offset in chunk.text_offset or ()] == told.text_offset
     assert [token for chunk in chunks if chunk for token in chunk.tokens or ()] == told.tokens
 
