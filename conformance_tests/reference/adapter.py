@@ -189,8 +189,8 @@ class ReferenceAdapter(WorkerAdapter):
     def _prompt_logprobs(self, task: TaskRequest, job: Job) -> list[PromptLogprobs]:
         if task.prompt_logprobs is None:
             return []
-        first, *rest = job.prompt_ids
-        return [PromptLogprobs(tokens=(self._prompt_token(task, first, None), *self._scored(task, rest)))]
+        first = [self._prompt_token(task, id, None) for id in job.prompt_ids[:1]]  # none of a prompt without a word
+        return [PromptLogprobs(tokens=(*first, *self._scored(task, list(job.prompt_ids[1:]))))]
 
     def _scored(self, task: TaskRequest, ids: list[int]) -> list[PromptToken]:
         return [self._prompt_token(task, id, -math.log(2 + place % 7)) for place, id in enumerate(ids)]
