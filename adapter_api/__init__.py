@@ -58,6 +58,8 @@ if TYPE_CHECKING:
         FinishReason,
         Metrics,
         Output,
+        PromptLogprobs,
+        PromptToken,
         Reasoning,
         Started,
         Terminal,
@@ -101,9 +103,9 @@ __all__ = [
     # tasks
     "TaskRequest", "Message", "TextPart", "ImagePart", "Tool", "ToolCall", "ResponseFormat", "Priority", "new_job_id",
     # events
-    "TokenEvent", "Started", "Token", "Alternative", "Reasoning", "ToolCallDelta", "TokenIds", "Metrics", "End",
-    "Error", "Output", "Terminal", "FinishReason", "Timings", "Usage", "UnknownEvent", "decode_event", "encode_event",
-    "event_schema", "event_type", "gather_tool_calls",
+    "TokenEvent", "Started", "Token", "Alternative", "Reasoning", "ToolCallDelta", "TokenIds", "PromptLogprobs",
+    "PromptToken", "Metrics", "End", "Error", "Output", "Terminal", "FinishReason", "Timings", "Usage", "UnknownEvent",
+    "decode_event", "encode_event", "event_schema", "event_type", "gather_tool_calls",
     # tensors
     "Datatype", "InferRequest", "InferResponse", "RequestedOutput", "Sequence", "Tensor",
     # health and properties
@@ -132,9 +134,9 @@ _HOMES = {
         "Unsupported", "WorkerError",
     ),
     "events": (
-        "Alternative", "End", "Error", "FinishReason", "Metrics", "Output", "Reasoning", "Started", "Terminal",
-        "Timings", "Token", "TokenEvent", "TokenIds", "ToolCallDelta", "UnknownEvent", "Usage", "decode_event",
-        "encode_event", "event_schema", "event_type",
+        "Alternative", "End", "Error", "FinishReason", "Metrics", "Output", "PromptLogprobs", "PromptToken",
+        "Reasoning", "Started", "Terminal", "Timings", "Token", "TokenEvent", "TokenIds", "ToolCallDelta",
+        "UnknownEvent", "Usage", "decode_event", "encode_event", "event_schema", "event_type",
     ),
     "health": ("Capacity", "HealthReport", "HealthState", "ModelHealth"),
     "hookspecs": ("hookimpl",),

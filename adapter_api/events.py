@@ -1,7 +1,7 @@
 """What a task says while it runs: `started`, then its output and `metrics`, then `end` or `error`.
 
 Output is of three kinds: `token` (the answer's text), `reasoning` (thinking apart from the answer), `tool_call`. Beside
-it a task that asks for them gets `token_ids`.
+it a task that asks for them gets `token_ids`, and `prompt_logprobs`.
 
 Events are msgspec structs rather than pydantic models because one is made per token: about 0.08 µs against
 1 µs (measured; see `benchmarks/`). Their JSON form is one object with `"type"`; the JSON Schema is committed in
@@ -56,11 +56,13 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
 
 
 class Alternative(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A token that the engine could have chosen in a place; `logprob` is the natural logarithm of its probability."""
+    """A token that the engine could have chosen in a place; `logprob` is the natural logarithm of its probability, and
+    `rank` its place among all tokens, the likeliest being 1."""
 
     text: str
     logprob: float
     token_id: int | None = None
+    rank: int | None = None
 
 
 class Token(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="token"):
@@ -125,6 +127,32 @@ class TokenIds(
     choice: int = 0
 
 
+class PromptToken(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A token of a prompt: how likely the model found it, behind those before it.
+
+    The first has no `logprob`, for nothing is before it, and its `text` is empty where the engine does not tell it.
+    `alternatives` are the likeliest tokens in its place, likeliest first, this one among them where it is one of these.
+    """
+
+    text: str
+    logprob: float | None = None
+    token_id: int | None = None
+    rank: int | None = None
+    alternatives: tuple[Alternative, ...] = ()
+
+
+class PromptLogprobs(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="prompt_logprobs"
+):
+    """How likely each token of the prompt is, for a task that asks for it (`prompt_logprobs`).
+
+    `tokens` are all of them, in their order. It is told once, and before any output.
+    """
+
+    tokens: tuple[PromptToken, ...]
+    choice: int = 0
+
+
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="metrics"):
     """Figures about the running task; `engine` holds the engine's own under the engine's own names.
 
@@ -174,7 +202,7 @@ class Error(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="er
         )
 
 
-TokenEvent = Started | Token | Reasoning | ToolCallDelta | TokenIds | Metrics | End | Error
+TokenEvent = Started | Token | Reasoning | ToolCallDelta | TokenIds | PromptLogprobs | Metrics | End | Error
 Output = Token | Reasoning | ToolCallDelta
 """What the engine generates. A task that has said some of it is not tried again."""
 Terminal = End | Error
@@ -188,7 +216,9 @@ class _Tagged(msgspec.Struct):
     type: str
 
 
-_TYPES = frozenset({"started", "token", "reasoning", "tool_call", "token_ids", "metrics", "end", "error"})
+_TYPES = frozenset({
+    "started", "token", "reasoning", "tool_call", "token_ids", "prompt_logprobs", "metrics", "end", "error",
+})  # fmt: skip
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[TokenEvent] = msgspec.json.Decoder(TokenEvent)
 

@@ -20,6 +20,8 @@ from adapter_api.events import (
     End,
     FinishReason,
     Metrics,
+    PromptLogprobs,
+    PromptToken,
     Reasoning,
     Started,
     Timings,
@@ -41,6 +43,7 @@ _COUNTS = frozenset(
         "call",
         "choice",
         "token_id",
+        "rank",
         "index",
         "queue_position",
         "slots_total",
@@ -140,6 +143,43 @@ def _is_plain_token_ids(event: TokenIds) -> bool:
     return event.choice == 0 and _are_ids(event.prompt) and _are_ids(event.output)
 
 
+def _is_plain_prompt_logprobs(event: PromptLogprobs) -> bool:
+    """Token by token and without making any JSON of it: there may be a hundred thousand, with alternatives each."""
+    return (
+        event.choice == 0
+        and type(event.tokens) is tuple
+        and all(
+            type(token) is PromptToken
+            and _is_scored(token)
+            and type(token.alternatives) is tuple
+            and all(
+                type(other) is Alternative and type(other.logprob) is float and _is_scored(other)
+                for other in token.alternatives
+            )
+            for token in event.tokens
+        )
+    )
+
+
+def _is_scored(token: PromptToken | Alternative) -> bool:
+    logprob = token.logprob
+    return (
+        type(token.text) is str
+        and (token.text.isascii() or _is_text(token.text))
+        and (logprob is None or (type(logprob) is float and isfinite(logprob)))
+        and _is_plain_count(token.token_id)
+        and _is_plain_count(token.rank)
+    )
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeError:
+        return False
+    return True
+
+
 def _are_ids(ids: object) -> bool:
     if type(ids) is not tuple:
         return False
@@ -171,6 +211,7 @@ def _is_plain_timings(timings: Timings) -> bool:
 
 _PLAIN: dict[type, Any] = {
     Started: _is_plain_started, Metrics: _is_plain_metrics, TokenIds: _is_plain_token_ids, End: _is_plain_end,
+    PromptLogprobs: _is_plain_prompt_logprobs,
 }  # fmt: skip
 _FINISH_REASONS = frozenset(get_args(FinishReason))
 _MOST = 2**63

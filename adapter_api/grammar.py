@@ -1,12 +1,12 @@
 """The law of a task's stream, as a state machine without I/O.
 
-    stream := started (token | reasoning | tool_call | token_ids | metrics)* (end | error)
+    stream := started (token | reasoning | tool_call | token_ids | prompt_logprobs | metrics)* (end | error)
             | error             the engine never accepted the task
             | end(cancelled)    the task was cancelled before it started
 
 Tokens count 0, 1, 2, …, and reasoning and tool calls do so for themselves. A tool call's first piece has its name; a
-piece belongs to the call before it or begins the next one. The ids of the prompt come once, before any output. Nothing
-follows `end` or `error`.
+piece belongs to the call before it or begins the next one. The ids of the prompt come once, before any output, and so
+does how likely its tokens are. Nothing follows `end` or `error`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from adapter_api.events import (
     End,
     Error,
     Metrics,
+    PromptLogprobs,
     Reasoning,
     Started,
     Token,
@@ -36,7 +37,9 @@ from adapter_api.events import (
 class StreamGrammar:
     """Admits the events of one stream in order, or says which rule the next one breaks."""
 
-    __slots__ = ("_calls", "_prompt_told", "ended", "next_index", "next_reasoning", "running", "started")
+    __slots__ = (
+        "_calls", "_prompt_told", "_scores_told", "ended", "next_index", "next_reasoning", "running", "started",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.started = False
@@ -46,7 +49,7 @@ class StreamGrammar:
         self.next_index = 0
         self.next_reasoning = 0
         self._calls: _ToolCalls | None = None
-        self._prompt_told = False
+        self._prompt_told = self._scores_told = False
 
     @property
     def outputs(self) -> int:
@@ -85,11 +88,13 @@ class StreamGrammar:
             self.started = True
         elif isinstance(event, Error):
             self.ended = True
-        elif isinstance(event, Metrics | TokenIds | End):
+        elif isinstance(event, Metrics | TokenIds | PromptLogprobs | End):
             if not self.started and not _never_started(event):
                 raise ProtocolViolation(f"{event_type(event)} before started")
             if isinstance(event, TokenIds) and event.prompt:
                 self._admit_prompt()
+            elif isinstance(event, PromptLogprobs):
+                self._admit_scores()
             self.ended = isinstance(event, End)
         else:
             raise ProtocolViolation(f"{type(event).__name__} is not a TokenEvent")
@@ -101,6 +106,13 @@ class StreamGrammar:
         if self.outputs:
             raise ProtocolViolation("the ids of the prompt after output")
         self._prompt_told = True
+
+    def _admit_scores(self) -> None:
+        if self._scores_told:
+            raise ProtocolViolation("prompt_logprobs a second time")
+        if self.outputs:
+            raise ProtocolViolation("prompt_logprobs after output")
+        self._scores_told = True
 
     def _admit_output(self, event: Token | Reasoning | ToolCallDelta) -> TokenEvent:
         if not self.started:
@@ -181,5 +193,5 @@ def find_violation(events: Iterable[TokenEvent]) -> str | None:
     return None if grammar.ended else "the stream has no end and no error"
 
 
-def _never_started(event: Metrics | TokenIds | End) -> bool:
+def _never_started(event: Metrics | TokenIds | PromptLogprobs | End) -> bool:
     return isinstance(event, End) and event.finish_reason == "cancelled"

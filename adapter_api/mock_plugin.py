@@ -11,6 +11,7 @@ _CAPABILITIES = frozenset(
         Capability.TEXT, Capability.MESSAGES, Capability.STREAMING, Capability.CANCEL_HARD, Capability.STOP,
         Capability.SEED, Capability.USAGE, Capability.FINISH_REASON, Capability.TENSORS, Capability.TENSOR_STREAM,
         Capability.TOOLS, Capability.REASONING, Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS,
+        Capability.LOGPROBS, Capability.PROMPT_LOGPROBS,
     }
 )  # fmt: skip
 

@@ -43,6 +43,8 @@ class Capability(StrEnum):
     """Text tasks by `prompt_token_ids`."""
     TOKEN_IDS = "token_ids"
     """`token_ids` events tell the ids of prompt and answer, where a task asks for them."""
+    PROMPT_LOGPROBS = "prompt_logprobs"
+    """A `prompt_logprobs` event tells how likely each token of the prompt is, where a task asks for it."""
     CONTINUE_FINAL_MESSAGE = "continue_final_message"
     """The answer goes on from a conversation's last message, or begins without the template's invitation to it."""
     USAGE = "usage"

@@ -46,7 +46,9 @@ from adapter_api.bounds import (
 from adapter_api.errors import InvalidRequest
 from adapter_api.props import Capability
 
-Role = Literal["system", "developer", "user", "assistant", "tool"]
+Role = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+"""Who speaks: `system`, `developer`, `user`, `assistant`, `tool`, or a word that the model's chat template knows beside
+these, as `document` or `ipython`; a template refuses what it does not know."""
 Priority = Literal["interactive", "batch"]
 ParameterValue = bool | int | float | str
 
@@ -329,7 +331,7 @@ StopString = Annotated[Text, AfterValidator(_not_blank)]
 TokenId = Annotated[int, Field(strict=True, ge=0, le=MAX_TOKEN_ID)]
 _NONE: frozenset[Capability] = frozenset()
 _BROUGHT_BY_1_2 = frozenset({
-    Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE,
+    Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE, Capability.PROMPT_LOGPROBS,
 })  # fmt: skip
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 
@@ -394,6 +396,11 @@ class TaskRequest(_Frozen):
     repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False), _NUMBER] | None = None
     logprobs: Annotated[int, Field(ge=0, le=100), _NUMBER] | None = Field(
         default=None, description="alternatives to tell per token, the likeliest; 0: the chosen one only"
+    )
+    prompt_logprobs: Annotated[int, Field(ge=0, le=100), _NUMBER] | None = Field(
+        default=None,
+        description="tell how likely each token of the prompt is, and as many of the likeliest in its place; an engine "
+        "may tell the whole answer at once then",
     )
     response_format: ResponseFormat | None = Field(default=None, repr=False)
     tools: tuple[Tool, ...] = Field(default=(), repr=False, fail_fast=True)
@@ -598,6 +605,8 @@ class TaskRequest(_Frozen):
             asked.add(Capability.CHAT_TEMPLATE_KWARGS)
         if self.return_token_ids:
             asked.add(Capability.TOKEN_IDS)
+        if self.prompt_logprobs is not None:
+            asked.add(Capability.PROMPT_LOGPROBS)
         if self.continue_final_message or self.add_generation_prompt is False:
             asked.add(Capability.CONTINUE_FINAL_MESSAGE)
         return frozenset(asked)

@@ -20,10 +20,13 @@ from adapter_api.adapter import WorkerAdapter
 from adapter_api.cancel import CancelReceipt
 from adapter_api.errors import AdapterError, DeadlineExceeded, InvalidRequest, ModelNotFound
 from adapter_api.events import (
+    Alternative,
     End,
     FinishReason,
     Metrics,
     Output,
+    PromptLogprobs,
+    PromptToken,
     Reasoning,
     Started,
     Token,
@@ -110,6 +113,9 @@ class MockSettings(BaseModel):
     token_ids: bool = Field(
         default=False, description="take prompts as token ids, and tell ids: of each word its checksum"
     )
+    logprobs: bool = Field(
+        default=False, description="tell how likely the words of its replies are, and those of prompts"
+    )
     echo: str | None = Field(
         default=None, description="one more model, which answers each task with its own JSON form, whole"
     )
@@ -124,7 +130,7 @@ class MockAdapter(WorkerAdapter):
     """
 
     engine = "mock"
-    heeds = frozenset({Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS})
+    heeds = frozenset({Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.PROMPT_LOGPROBS})
 
     def __init__(self, settings: MockSettings | None = None) -> None:
         self.settings = settings or MockSettings()
@@ -158,6 +164,8 @@ class MockAdapter(WorkerAdapter):
             tokens_in = len(task.prompt_token_ids or _prompt(task).split())
             if task.return_token_ids:
                 yield TokenIds(prompt=_ids_of(task))
+            if task.prompt_logprobs is not None:
+                yield PromptLogprobs(tokens=_scored_prompt(task))
             for at, event in enumerate(output):
                 if failure is not None and at == settings.fail_after:
                     raise failure
@@ -170,7 +178,7 @@ class MockAdapter(WorkerAdapter):
                     yield TokenIds(
                         output=(_id_of(event.arguments if isinstance(event, ToolCallDelta) else event.text),)
                     )
-                yield event
+                yield event if task.logprobs is None else _scored(event, task.logprobs)
             if failure is not None:
                 raise failure
             if settings.hang_after is not None:
@@ -241,7 +249,8 @@ class MockAdapter(WorkerAdapter):
             raise ModelNotFound(f"no version {task.model_version!r} of model {task.model!r} here; there is 1")
         for field, given in (
             ("images", task.images),
-            ("logprobs", task.logprobs is not None),
+            ("logprobs", task.logprobs is not None and not self.settings.logprobs),
+            ("prompt_logprobs", task.prompt_logprobs is not None and not self.settings.logprobs),
             ("response_format", task.response_format),
             ("tools", task.tools and not self.settings.tool_calls),
             ("chat_template_kwargs", task.chat_template_kwargs),
@@ -268,6 +277,7 @@ class MockAdapter(WorkerAdapter):
         more = (
             (Capability.TOOLS, settings.tool_calls), (Capability.REASONING, settings.reasoning),
             (Capability.PROMPT_TOKEN_IDS, settings.token_ids), (Capability.TOKEN_IDS, settings.token_ids),
+            (Capability.LOGPROBS, settings.logprobs), (Capability.PROMPT_LOGPROBS, settings.logprobs),
         )  # fmt: skip
         return _CAPABILITIES | {capability for capability, has in more if has}
 
@@ -330,6 +340,34 @@ def _ids_of(task: TaskRequest) -> tuple[int, ...]:
 
 def _id_of(word: str) -> int:
     return crc32(word.encode()) >> 1
+
+
+def _scored(event: Output, most: int) -> Output:
+    if not isinstance(event, Token):
+        return event
+    id = _id_of(event.text)
+    return Token(event.index, event.text, id, -1.0, alternatives=_likeliest(event.text, id, most))
+
+
+def _scored_prompt(task: TaskRequest) -> tuple[PromptToken, ...]:
+    """Return the words of a prompt as tokens, one less likely than the other."""
+    assert task.prompt_logprobs is not None
+    words = list(map(str, task.prompt_token_ids)) if task.prompt_token_ids else _split(_prompt(task))
+    ids = task.prompt_token_ids or tuple(map(_id_of, words))
+    first, *rest = zip(words, ids, strict=True)
+    return (
+        PromptToken(first[0], token_id=first[1]),
+        *(
+            PromptToken(word, -1.0, id, 1, _likeliest(word, id, task.prompt_logprobs))
+            for word, id in rest
+        ),
+    )  # fmt: skip
+
+
+def _likeliest(word: str, id: int, most: int) -> tuple[Alternative, ...]:
+    """Return a word and others that are made of it, each less likely than the one before."""
+    others = (Alternative(f"{word}{rank}", -float(rank), _id_of(f"{word}{rank}"), rank) for rank in range(2, most + 1))
+    return (Alternative(word, -1.0, id, 1), *others)[:most]
 
 
 def _prompt(task: TaskRequest) -> str:

@@ -23,6 +23,7 @@ from adapter_api import (
     End,
     Error,
     Metrics,
+    PromptLogprobs,
     Reasoning,
     Started,
     TaskRequest,
@@ -162,7 +163,7 @@ class AnswerReader:
                     self._finish(out)  # else the task may go on elsewhere, for nothing of it was seen
                 out.append(event)
             else:
-                assert isinstance(event, Started | TokenIds | Metrics)
+                assert isinstance(event, Started | TokenIds | PromptLogprobs | Metrics)
                 out.append(event)
         return out
 

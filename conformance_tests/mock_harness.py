@@ -29,7 +29,9 @@ class MockHarness(Harness):
         self._adapters.clear()
 
     def adapter(self) -> WorkerAdapter:
-        adapter = MockAdapter(MockSettings(delay_s=0.001, echo=ECHO, responses=3, tool_calls=CALLS, token_ids=True))
+        adapter = MockAdapter(
+            MockSettings(delay_s=0.001, echo=ECHO, responses=3, tool_calls=CALLS, token_ids=True, logprobs=True)
+        )
         self._adapters.append(adapter)
         return adapter
 

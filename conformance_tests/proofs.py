@@ -23,6 +23,7 @@ PROOFS: Mapping[Capability, str] = {
     Capability.PROMPT_TOKEN_IDS: "ORCH-3076-001",
     Capability.TOKEN_IDS: "ORCH-3076-002",
     Capability.CONTINUE_FINAL_MESSAGE: "ORCH-3076-004",
+    Capability.PROMPT_LOGPROBS: "ORCH-3076-014",
     Capability.USAGE: "ORCH-3059-015",
     Capability.FINISH_REASON: "ORCH-3059-018",
     Capability.TENSORS: "ORCH-3061-001",

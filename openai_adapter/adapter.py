@@ -41,7 +41,10 @@ class OpenAIAdapter(WorkerAdapter):
     """
 
     engine: ClassVar[str] = "openai"
-    heeds = frozenset({Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE})
+    heeds = frozenset({
+        Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE,
+        Capability.PROMPT_LOGPROBS,
+    })  # fmt: skip
 
     def __init__(self, settings: OpenAISettings | None = None) -> None:
         self.settings = settings or OpenAISettings()

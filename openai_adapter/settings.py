@@ -85,7 +85,7 @@ class OpenAISettings(BaseModel):
         default=frozenset(),
         description="what its models heed although nobody can tell from outside: seed, response_format, tools, "
         "logprobs, images, reasoning, chat_template_kwargs, prompt_token_ids, token_ids, continue_final_message, "
-        "tensors",
+        "prompt_logprobs, tensors",
     )
     extra_fields: frozenset[str] = Field(
         default=frozenset(),

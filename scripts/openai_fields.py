@@ -34,6 +34,7 @@ FIELDS = (
     Field("prompt_embeds", "AA=="),
     Field("suffix", "the end", "refused"),
     Field("echo", True, "yes; in chats it means another thing"),
+    Field("echo, with logprobs", True, "yes", {"logprobs": 1}),
     Field("n", 2),
     Field("best_of", 3, "no such field"),
     Field("max_tokens", 5),

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from adapter_api import (
     Alternative,
     End,
+    PromptLogprobs,
+    PromptToken,
     Reasoning,
     Token,
     TokenEvent,
@@ -50,6 +52,31 @@ def ids_of(events: Iterable[TokenEvent]) -> tuple[list[int], list[int]]:
     return [each for event in told for each in event.prompt], [each for event in told for each in event.output]
 
 
+def prompt_logprobs_of(events: Iterable[TokenEvent]) -> tuple[PromptToken, ...]:
+    """Return the tokens of the prompt, as far as the events tell how likely they are."""
+    return next((event.tokens for event in events if isinstance(event, PromptLogprobs)), ())
+
+
+def scores_of(tokens: Sequence[PromptToken]) -> list[dict[str, Any] | None]:
+    """Return the tokens of a prompt as vLLM's server tells them: of each place what was likely there, by the token's
+    id, the prompt's own first."""
+    return [
+        None
+        if token.logprob is None
+        else {_key(token): _place(token)}
+        | {key: _place(other) for other in token.alternatives if (key := _key(other)) != _key(token)}
+        for token in tokens
+    ]
+
+
+def _key(token: PromptToken | Alternative) -> str:
+    return token.text if token.token_id is None else str(token.token_id)
+
+
+def _place(token: PromptToken | Alternative) -> dict[str, Any]:
+    return {"logprob": token.logprob, "rank": token.rank, "decoded_token": token.text}
+
+
 def whole_choice(
     kind: Kind,
     events: Sequence[TokenEvent],
@@ -58,9 +85,11 @@ def whole_choice(
     logprobs: bool,
     index: int = 0,
     echo: str = "",
+    prompt: Sequence[PromptToken] = (),
     role: str = "assistant",
 ) -> dict[str, Any]:
-    """Return a choice of a whole answer; `echo` stands before the text of a completion, `role` is that of a chat's."""
+    """Return a choice of a whole answer; `echo` stands before the text of a completion, and `prompt` before its scored
+    tokens; `role` is that of a chat's."""
     tokens = [event for event in events if isinstance(event, Token)]
     text = "".join(token.text for token in tokens)
     thoughts = "".join(event.text for event in events if isinstance(event, Reasoning))
@@ -74,7 +103,7 @@ def whole_choice(
     return {
         "index": index,
         **said,
-        "logprobs": logprobs_of(kind, tokens) if logprobs else None,
+        "logprobs": logprobs_of(kind, [*prompt, *tokens]) if logprobs else None,
         "finish_reason": finish_reason_of(end, calls=bool(calls)),
         **end_of(end),
     }
@@ -113,17 +142,12 @@ def _whole_call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def logprobs_of(kind: Kind, tokens: list[Token], offset: int = 0) -> dict[str, Any]:
+def logprobs_of(kind: Kind, tokens: Sequence[Token | PromptToken], offset: int = 0) -> dict[str, Any]:
     if kind == "chat":
         return {
             "content": [{**_scored(t), "top_logprobs": [_scored(other) for other in t.alternatives]} for t in tokens]
         }
-    # Where no alternatives are asked for, the chosen token is the only one, as vLLM's server has it.
-    top = [
-        {other.text: other.logprob for other in token.alternatives}
-        or ({} if token.logprob is None else {token.text: token.logprob})
-        for token in tokens
-    ]
+    top = [_likely(token) for token in tokens]
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
@@ -132,7 +156,14 @@ def logprobs_of(kind: Kind, tokens: list[Token], offset: int = 0) -> dict[str, A
     }
 
 
-def _scored(token: Token | Alternative) -> dict[str, Any]:
+def _likely(token: Token | PromptToken) -> dict[str, float] | None:
+    """Return what was likely in a place. The token itself is always told, which makes one more than was asked for where
+    it is none of the likeliest, as OpenAI's API and vLLM's server have it."""
+    own = {} if token.logprob is None else {token.text: token.logprob}
+    return own | {other.text: other.logprob for other in token.alternatives} or None
+
+
+def _scored(token: Token | PromptToken | Alternative) -> dict[str, Any]:
     return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode())}
 
 

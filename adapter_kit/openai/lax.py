@@ -55,7 +55,7 @@ _MEANT: Mapping[str, Callable[[Any], Any]] = {
     ), _number),
     **dict.fromkeys((
         "top_k", "seed", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens",
-        "top_logprobs", "truncate_prompt_tokens", "thinking_token_budget", "dimensions",
+        "top_logprobs", "prompt_logprobs", "truncate_prompt_tokens", "thinking_token_budget", "dimensions",
     ), _whole),
     **dict.fromkeys((
         "stream", "echo", "store", "history", "ignore_eos", "skip_special_tokens", "include_stop_str_in_output",

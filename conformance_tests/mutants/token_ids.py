@@ -1,11 +1,13 @@
-"""ORCH-3076: token ids, and messages that are continued."""
+"""ORCH-3076: token ids, how likely a prompt is, and messages that are continued."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from adapter_api import TaskRequest, Token, TokenEvent, TokenIds
+import msgspec
+
+from adapter_api import PromptLogprobs, PromptToken, TaskRequest, Token, TokenEvent, TokenIds
 from conformance_tests.mutants.breaking import breaks
 from conformance_tests.reference import ReferenceAdapter
 from conformance_tests.reference.engine import Job, Piece
@@ -114,3 +116,44 @@ class ContinuesEveryMessage(ReferenceAdapter):
 
     def _is_continued(self, task: TaskRequest) -> bool:
         return task.messages is not None
+
+
+@breaks("ORCH-3076-014")
+class TellsNoPromptScores(ReferenceAdapter):
+    """Tells of the answer only."""
+
+    def _prompt_logprobs(self, task: TaskRequest, job: Job) -> list[PromptLogprobs]:
+        return []
+
+
+@breaks("ORCH-3076-014")
+class LeavesOutTheFirstToken(ReferenceAdapter):
+    """Begins with the second token of the prompt, the first that has a probability."""
+
+    def _prompt_logprobs(self, task: TaskRequest, job: Job) -> list[PromptLogprobs]:
+        return [msgspec.structs.replace(each, tokens=each.tokens[1:]) for each in super()._prompt_logprobs(task, job)]
+
+
+@breaks("ORCH-3076-014")
+class TellsProbabilitiesForLogarithms(ReferenceAdapter):
+    """Tells how likely each token is as a number from 0 to 1."""
+
+    def _scored(self, task: TaskRequest, ids: list[int]) -> list[PromptToken]:
+        return [msgspec.structs.replace(each, logprob=0.5) for each in super()._scored(task, ids)]
+
+
+@breaks("ORCH-3076-014")
+class GivesOneOfTheLikeliest(ReferenceAdapter):
+    """Tells one other token in each place, however many are asked for."""
+
+    def _scored(self, task: TaskRequest, ids: list[int]) -> list[PromptToken]:
+        return super()._scored(task.model_copy(update={"prompt_logprobs": 1}), ids)
+
+
+@breaks("ORCH-3076-015")
+class TellsPromptScoresToAll(ReferenceAdapter):
+    """Tells how likely a prompt is to tasks that did not ask."""
+
+    def _prompt_logprobs(self, task: TaskRequest, job: Job) -> list[PromptLogprobs]:
+        asking = task if task.prompt_logprobs is not None else task.model_copy(update={"prompt_logprobs": 0})
+        return super()._prompt_logprobs(asking, job)

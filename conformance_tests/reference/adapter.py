@@ -33,6 +33,8 @@ from adapter_api import (
     Metrics,
     ModelHealth,
     ModelProps,
+    PromptLogprobs,
+    PromptToken,
     ProtocolViolation,
     Reasoning,
     Started,
@@ -71,7 +73,10 @@ class ReferenceSettings(BaseModel):
 
 class ReferenceAdapter(WorkerAdapter):
     engine = "reference"
-    heeds = frozenset({Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE})
+    heeds = frozenset({
+        Capability.PROMPT_TOKEN_IDS, Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE,
+        Capability.PROMPT_LOGPROBS,
+    })  # fmt: skip
     version = "2.4"
 
     def __init__(self, settings: ReferenceSettings | None = None, server: Engine | None = None) -> None:
@@ -93,6 +98,8 @@ class ReferenceAdapter(WorkerAdapter):
             yield self._started(task)
             for told in self._prompt_ids(task, job):
                 yield told
+            for scores in self._prompt_logprobs(task, job):
+                yield scores
             while (piece := await self._next(job)) is not None:
                 if ids := self._output_ids(task, piece):
                     yield ids
@@ -178,6 +185,22 @@ class ReferenceAdapter(WorkerAdapter):
 
     def _prompt_ids(self, task: TaskRequest, job: Job) -> list[TokenIds]:
         return [TokenIds(prompt=job.prompt_ids)] if task.return_token_ids else []
+
+    def _prompt_logprobs(self, task: TaskRequest, job: Job) -> list[PromptLogprobs]:
+        if task.prompt_logprobs is None:
+            return []
+        first = [self._prompt_token(task, id, None) for id in job.prompt_ids[:1]]  # none of a prompt without a word
+        return [PromptLogprobs(tokens=(*first, *self._scored(task, list(job.prompt_ids[1:]))))]
+
+    def _scored(self, task: TaskRequest, ids: list[int]) -> list[PromptToken]:
+        return [self._prompt_token(task, id, -math.log(2 + place % 7)) for place, id in enumerate(ids)]
+
+    def _prompt_token(self, task: TaskRequest, id: int, logprob: float | None) -> PromptToken:
+        if logprob is None:
+            return PromptToken(f"{id} ", token_id=id)
+        most = range(1, (task.prompt_logprobs or 0) + 1)
+        others = (Alternative(f"{id * rank} ", logprob * rank, id * rank, rank) for rank in most)
+        return PromptToken(f"{id} ", logprob, id, 1, tuple(others))
 
     def _output_ids(self, task: TaskRequest, piece: Piece) -> TokenIds | None:
         return TokenIds(output=(piece.token_id,)) if task.return_token_ids else None

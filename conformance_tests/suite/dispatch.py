@@ -160,6 +160,7 @@ def _asking_for(subject: Subject) -> Iterator[tuple[Capability, TaskRequest]]:
     )
     yield Capability.PROMPT_TOKEN_IDS, task(prompt=None, prompt_token_ids=(1, 2, 3))
     yield Capability.TOKEN_IDS, task(return_token_ids=True)
+    yield Capability.PROMPT_LOGPROBS, task(prompt_logprobs=0)
     turns = (Message(role="user", content=prompt), Message(role="assistant", content="I say"))
     yield Capability.CONTINUE_FINAL_MESSAGE, task(prompt=None, messages=turns, continue_final_message=True)
 

@@ -1,8 +1,8 @@
-"""ORCH-3076: token ids, and messages that are continued."""
+"""ORCH-3076: token ids, how likely a prompt is, and messages that are continued."""
 
 from __future__ import annotations
 
-from adapter_api import Capability, Message, Output, TokenIds
+from adapter_api import Capability, Message, Output, PromptLogprobs, TokenIds
 from conformance_tests.checks import requirement
 from conformance_tests.outcome import Blocked, expect
 from conformance_tests.recording import Recording
@@ -11,6 +11,8 @@ from conformance_tests.suite.sent import read_echo
 
 _IDS = (5, 3, 0, 9, 53, 5)
 _LAST = "golf-5309 and so"
+_ROUNDED = 1e-3
+"""What a logarithm of 1 may be above 0: engines add up in single precision."""
 
 
 @requirement("ORCH-3076-001")
@@ -78,6 +80,51 @@ async def test_the_last_message_is_left_open(subject: Subject) -> None:
     expect(told or sent.text.endswith(_LAST), "the engine was not told to go on from the last message")
     same = plain.fields.get("continue_final_message") is True or (not told and plain.text == sent.text)
     expect(not same, "the engine is told to go on from a message that is not to be continued")
+
+
+@requirement("ORCH-3076-014")
+async def test_the_prompts_probabilities_are_told_where_they_are_asked_for(subject: Subject) -> None:
+    """Run a task that asks how likely each token of its prompt is, and look at what it is told."""
+    first = subject.harness.task(prompt_logprobs=0)
+    subject.only_with(Capability.PROMPT_LOGPROBS, first.model)
+    async with subject.open() as adapter:
+        for most in (0, 2):
+            task = subject.harness.task(prompt_logprobs=most)
+            recording = await subject.succeed(adapter, task, f"a task that asks for {most} tokens in each place")
+            told = _scores(recording)
+            expect(len(told) == 1, f"prompt_logprobs were told {len(told)} times")
+            place, scores = told[0]
+            before = all(not isinstance(event, Output) for event in recording.said[:place])
+            expect(before, "prompt_logprobs were told after output")
+            tokens = scores.tokens
+            expect(bool(tokens), "no token of the prompt was told")
+            expect(tokens[0].logprob is None, "the first token of the prompt has a probability, with nothing before it")
+            unscored = sum(token.logprob is None for token in tokens[1:])
+            expect(not unscored, f"{unscored} of {len(tokens)} tokens of the prompt have no probability")
+            likely = [token.logprob for token in tokens if token.logprob is not None]
+            likely += [other.logprob for token in tokens for other in token.alternatives]
+            expect(max(likely, default=0.0) < _ROUNDED, "a token of the prompt is more than certain")
+            given = max(len(token.alternatives) for token in tokens)
+            expect(given <= most, f"{given} of the likeliest tokens were told where {most} were asked for")
+            fewest = min((len(token.alternatives) for token in tokens[1:]), default=most)
+            expect(fewest == most, f"{fewest} of the likeliest tokens were told where {most} were asked for")
+            for token in tokens:
+                order = [each.logprob for each in token.alternatives]
+                expect(order == sorted(order, reverse=True), "the likeliest tokens of a place are not in their order")
+
+
+@requirement("ORCH-3076-015")
+async def test_the_prompts_probabilities_are_not_told_unasked(subject: Subject) -> None:
+    """Run a task that does not ask how likely its prompt is, also after one that does."""
+    async with subject.open() as adapter:
+        if subject.declares(Capability.PROMPT_LOGPROBS, subject.harness.task().model):
+            await subject.run(adapter, subject.harness.task(prompt_logprobs=1))
+        recording = await subject.complete(adapter)
+    expect(not _scores(recording), "a task that did not ask for prompt_logprobs was told some")
+
+
+def _scores(recording: Recording) -> list[tuple[int, PromptLogprobs]]:
+    return [(place, event) for place, event in enumerate(recording.said) if isinstance(event, PromptLogprobs)]
 
 
 def _told(recording: Recording) -> list[tuple[int, TokenIds]]:

@@ -33,6 +33,7 @@ _TOTALS = ("total_slots", "max_concurrent_requests", "max_running_requests", "ma
 _VERSION_LENGTH = 100
 _FIELD_OF = {
     Capability.TOKEN_IDS: "return_token_ids", Capability.CONTINUE_FINAL_MESSAGE: "continue_final_message",
+    Capability.PROMPT_LOGPROBS: "prompt_logprobs",
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ _BY_TRY = frozenset({
     Capability.IMAGES, Capability.IMAGE_URLS, Capability.TOOLS, Capability.REASONING, Capability.SEED,
     Capability.LOGPROBS,
     Capability.RESPONSE_FORMAT, Capability.CHAT_TEMPLATE_KWARGS, Capability.TENSORS, Capability.PROMPT_TOKEN_IDS,
-    Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE,
+    Capability.TOKEN_IDS, Capability.CONTINUE_FINAL_MESSAGE, Capability.PROMPT_LOGPROBS,
 })  # fmt: skip
 """What depends on model and server, and what many take without heeding it."""
 INPUT, INPUT_IDS, OUTPUT = "input", "input_ids", "embedding"

@@ -89,7 +89,7 @@ class Attempt:
         """Watch the time from now on: the request goes out when the answer is asked for."""
         settings = self.engine.settings
         self.watch = Watchdog(
-            self._expire, first_token_s=settings.first_token_timeout_s, inter_token_s=settings.inter_token_timeout_s,
+            self._expire, first_token_s=self._patience_s, inter_token_s=settings.inter_token_timeout_s,
             ends=self._ends, total_s=self._total_s,
         )  # fmt: skip
         self.watch.start()
@@ -140,7 +140,7 @@ class Attempt:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     async def _enter(self) -> HttpAnswer:
-        engine, settings = self.engine, self.engine.settings
+        engine = self.engine
         now = asyncio.get_running_loop().time()
         since = self.watch.waiting_since or now
         headers = [
@@ -154,7 +154,7 @@ class Attempt:
             "POST", engine.address.api + self.body.path, headers=headers,
             body=self.body.encode(without=engine.refused),
             timeout_s=max(self._ends - now, 0.001),
-            headers_s=max(since + settings.first_token_timeout_s - now, 0.001),
+            headers_s=max(since + self._patience_s - now, 0.001),
         )  # fmt: skip
         self._answer = await exchange.__aenter__()
         self._exchange = exchange
@@ -207,6 +207,13 @@ class Attempt:
                 knows = facts.tells(capability, kind)
             if knows is False:
                 raise Unsupported(f"{self.what} does not take {capability}, as it said when it was tried or asked")
+
+    @property
+    def _patience_s(self) -> float:
+        """How long the first output may take: of an answer that comes whole it is all of it."""
+        if self.task.prompt_logprobs is not None:
+            return self._total_s
+        return self.engine.settings.first_token_timeout_s
 
     def _expire(self) -> None:
         if self._answer is not None:

@@ -28,6 +28,8 @@ from openai_adapter.wire.errors import Said, read_body, read_chunk
 
 _MARK = b"\xef\xbb\xbf"
 _EVENT_BYTES = 16 * 1024 * 1024
+_LITTLE = 65536
+"""Bytes of an answer that are read where they came, and not in a thread."""
 _LINGER_S = 2.0
 """How long usage may follow the finish reason in a stream that is not closed."""
 _GOODBYE_S = 0.25
@@ -153,7 +155,7 @@ class Generation:
                     self._look_at_odd(chunk)
                 decoder.feed(chunk, found)
             except Unsupported as exc:
-                self._engine.learn(self._task.model, Capability.LOGPROBS, has=False)
+                self._engine.learn(self._task.model, decoder.lacks, has=False)
                 return exc
             except AdapterError as exc:
                 return exc
@@ -181,6 +183,8 @@ class Generation:
     async def _whole(self, answer: HttpAnswer, beginning: bytes) -> list[TokenEvent]:
         """Return the events of an answer that is no stream although one was asked for."""
         body, limit = bytearray(beginning), self._engine.settings.max_message_bytes
+        if self._task.prompt_logprobs is not None:
+            limit = min(limit, _EVENT_BYTES)  # as much as in one event of a stream: it is read in one piece
         while data := await self._next(answer):
             body += data
             if len(body) > limit:
@@ -189,12 +193,24 @@ class Generation:
             raise ProtocolViolation(f"{self._attempt.what}: an answer without anything in it")
         if body.lstrip()[:1] == b"<":
             raise self._attempt.refused(200, read_body(bytes(body)))
-        chunk = decode_chunk(bytes(body))
-        self._look_at_odd(chunk)
-        found: list[TokenEvent] = []
-        self._decoder.feed(chunk, found)
+        data = bytes(body)
+        if self._task.prompt_logprobs is None or len(data) <= _LITTLE:
+            found = self._read_whole(data)
+        else:
+            found = await asyncio.to_thread(self._read_whole, data)  # some objects for every token of the prompt
         if found:
             self._note_first()
+        return found
+
+    def _read_whole(self, data: bytes) -> list[TokenEvent]:
+        chunk = decode_chunk(data)
+        self._look_at_odd(chunk)
+        found: list[TokenEvent] = []
+        try:
+            self._decoder.feed(chunk, found)
+        except Unsupported:
+            self._engine.learn(self._task.model, self._decoder.lacks, has=False)
+            raise
         return found
 
     async def _finish(self, answer: HttpAnswer) -> list[TokenEvent]:

@@ -116,6 +116,8 @@ VLLM = Family(
         "priority",
         "include_stop_str_in_output",
         "return_token_ids",
+        "prompt_logprobs",
+        "echo",
         "continue_final_message",
         "add_generation_prompt",
     },

@@ -17,6 +17,7 @@ from openai_adapter.testing.families import VLLM, Family
 from openai_adapter.testing.frames import Frames
 from openai_adapter.testing.http import Asked, Connection
 from openai_adapter.testing.models import MODELS, ROOM, answer, embedding, text_of
+from openai_adapter.testing.whole import whole_answer
 
 Script = Callable[[Asked, Connection], Awaitable[None]]
 _STEP_S = 0.002
@@ -184,6 +185,9 @@ class FakeOpenAI:
         if family.too_long is not None and len(text_of(body).split()) > ROOM:
             return await self._refuse(connection, family.too_long)
         said = answer(body, heeds_seed=family.heeds_seed, cuts_stops=family.cuts_stops)
+        if "prompt_logprobs" in body and "prompt_logprobs" in (family.fields or ()):
+            self.emitted += 1
+            return await connection.answer(200, json.dumps(whole_answer(body, said)).encode())
         frames = Frames(family, body, chat="messages" in body)
         self.running += 1
         self._streaming.add(connection)

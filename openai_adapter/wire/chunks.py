@@ -79,6 +79,7 @@ class Choice(msgspec.Struct, gc=False):
     message: Delta | None = None
     token_ids: Any = None
     prompt_token_ids: Any = None
+    prompt_logprobs: Any = None
 
 
 class Counts(msgspec.Struct, gc=False):
@@ -100,6 +101,7 @@ class Chunk(msgspec.Struct, gc=False):
     code: Any = None
     type: Any = None
     prompt_token_ids: Any = None
+    prompt_logprobs: Any = None
     system_fingerprint: Any = None
 
     @property

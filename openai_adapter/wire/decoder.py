@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from adapter_api import (
+    Capability,
     End,
     EngineFailed,
     FinishReason,
     Metrics,
+    PromptLogprobs,
     Reasoning,
     TaskRequest,
     Token,
@@ -31,6 +35,7 @@ from openai_adapter.wire.chunks import (
     whole,
 )
 from openai_adapter.wire.logprobs import TokenLine
+from openai_adapter.wire.prompt_logprobs import answer_alone, prompt_tokens
 from openai_adapter.wire.request import NAMESPACE
 from openai_adapter.wire.tool_calls import ToolCalls, whole_calls
 
@@ -64,8 +69,9 @@ class Decoder:
     """Turns the chunks of one answer into events: `feed` each, then `finish` once."""
 
     __slots__ = (
-        "_calls", "_choice", "_counted", "_cutter", "_ids", "_line", "_running", "_shows_running", "_surrogate",
-        "fingerprint", "index", "past_stop", "plain", "reason", "reasoned", "says_ids", "says_logprobs", "stop_reason",
+        "_calls", "_choice", "_counted", "_cutter", "_ids", "_line", "_prompt", "_prompt_text", "_running",
+        "_shows_running", "_surrogate", "fingerprint", "index", "lacks", "past_stop", "plain", "reason", "reasoned",
+        "says_ids", "says_logprobs", "stop_reason",
     )  # fmt: skip
 
     def __init__(self, task: TaskRequest) -> None:
@@ -75,6 +81,11 @@ class Decoder:
         """Whether token ids are told."""
         self.says_ids = False
         """Whether they came with the answer."""
+        self._prompt: int | None = task.prompt_logprobs
+        """How many of the likeliest are told for each token of the prompt, until that was told."""
+        self._prompt_text = task.prompt
+        self.lacks = Capability.LOGPROBS
+        """What the engine was asked for and does not give, when `feed` raises `Unsupported`."""
         self._shows_running: bool = task.running_usage
         self.says_logprobs = False
         """Whether log probabilities came with the text."""
@@ -137,8 +148,11 @@ class Decoder:
                 continue
             if self._ids:
                 self._feed_ids(chunk, choice, found)
+            if self._prompt is not None:
+                self._feed_prompt(chunk, choice, found)
             self._feed_choice(choice, found)
         if self._ids and not self.says_ids and any(isinstance(event, Token) for event in found):
+            self.lacks = Capability.TOKEN_IDS
             raise Unsupported("the engine tells no token ids although they were asked for; leave them out")
 
     def finish(self) -> tuple[list[TokenEvent], End]:
@@ -195,6 +209,22 @@ class Decoder:
         if prompt or output:
             self.says_ids = True
             found.append(TokenIds(prompt=prompt, output=output))
+
+    def _feed_prompt(self, chunk: Chunk, choice: Choice, found: list[TokenEvent]) -> None:
+        """Tell how likely the prompt is, and leave in the choice what belongs to the answer."""
+        told = chunk.prompt_logprobs or choice.prompt_logprobs
+        if not told:
+            self.lacks = Capability.PROMPT_LOGPROBS
+            raise Unsupported("the engine tells no 'prompt_logprobs' although they were asked for; leave them out")
+        assert self._prompt is not None
+        said = logprobs(choice.logprobs) if choice.text is not None else None
+        echoed = [] if said is None else said.tokens or []
+        tokens = prompt_tokens(told, token_ids(chunk.prompt_token_ids or choice.prompt_token_ids), echoed, self._prompt)
+        found.append(PromptLogprobs(tokens=tokens))
+        self._prompt = None
+        if choice.text is not None:
+            choice.text, left = answer_alone(choice.text, said, len(tokens), self._prompt_text)
+            choice.logprobs = None if left is None else msgspec.to_builtins(left)
 
     def _feed_text(self, text: str, choice: Choice, found: list[TokenEvent]) -> None:
         if self._surrogate or not _sound(text):

@@ -19,7 +19,7 @@ _OWN = frozenset({
     "model", "messages", "prompt", "stream", "n", "best_of", "max_tokens", "max_completion_tokens", "min_tokens",
     "temperature", "top_p", "top_k", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty",
     "logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "chat_template_kwargs", "stream_options",
-    "return_token_ids", "continue_final_message", "add_generation_prompt",
+    "return_token_ids", "continue_final_message", "add_generation_prompt", "prompt_logprobs", "echo",
 })  # fmt: skip
 """Fields of the body that a task's own fields, or nobody, decide."""
 _EXTENSIONS = frozenset({"min_tokens", "top_k", "repetition_penalty", "chat_template_kwargs"})
@@ -106,9 +106,12 @@ def make_body(
     else:
         _refuse_beside_prompt(task)
         fields["prompt"] = task.prompt if task.prompt_token_ids is None else task.prompt_token_ids
-    fields |= {"stream": True, "stream_options": {"include_usage": True}}
-    if task.running_usage:
-        fields["stream_options"][RUNNING] = True
+    if task.prompt_logprobs is None:
+        fields |= {"stream": True, "stream_options": {"include_usage": True}}
+        if task.running_usage:
+            fields["stream_options"][RUNNING] = True
+    else:
+        fields |= _prompt_logprobs(task.prompt_logprobs, kind, takes)
     asked = _sampling(task, kind, takes, max_tokens_field)
     declared = takes.fields(kind)
     if declared is not None:
@@ -191,6 +194,17 @@ def _sampling(task: TaskRequest, kind: Kind, takes: Takes, max_tokens_field: str
         asked["add_generation_prompt"] = bool(task.add_generation_prompt)
     if task.chat_template_kwargs:
         asked["chat_template_kwargs"] = dict(task.chat_template_kwargs)
+    return asked
+
+
+def _prompt_logprobs(most: int, kind: Kind, takes: Takes) -> dict[str, Any]:
+    """Return what asks how likely a prompt is: vLLM's server tells it in whole answers only."""
+    asked: dict[str, Any] = {"stream": False, "prompt_logprobs": most}
+    if "return_token_ids" in (takes.fields(kind) or ()):
+        asked["return_token_ids"] = True
+    if kind == "completion":
+        # The first token has no probability, and so no text but here.
+        asked |= {"echo": True, "logprobs": max(most, 1)}
     return asked
 
 

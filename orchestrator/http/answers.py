@@ -119,6 +119,8 @@ class StreamingAnswer(Response):
                         if body is not None:
                             await self._refuse(send, last, body)
                             return
+                elif unshown:  # a heartbeat sent the head meanwhile
+                    batch, unshown = unshown + batch, []
                 frames = self.encode(batch)
                 self._ended = self.is_last(batch)
                 await self._send(send, frames)

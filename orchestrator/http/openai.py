@@ -11,26 +11,36 @@ import msgspec
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from adapter_api import Capability, End, Error, InvalidRequest, ModelNotFound, ModelProps, Reasoning, TokenEvent
+from adapter_api import (
+    Capability,
+    End,
+    Error,
+    InvalidRequest,
+    ModelNotFound,
+    ModelProps,
+    Reasoning,
+    TokenEvent,
+    Unsupported,
+)
 from adapter_api.bounds import MAX_PROMPT_TOKENS
 from orchestrator.http import bodies
 from orchestrator.http.answers import gather
-from orchestrator.http.openai_answers import Kind, ids_of, usage_of, whole_choice
-from orchestrator.http.openai_choices import Choices, accept_all, usage_of_all
+from orchestrator.http.openai_answers import Kind, prompt_logprobs_of
+from orchestrator.http.openai_choices import Choices, accept_all
 from orchestrator.http.openai_chunks import ID_PREFIX, Chunks
 from orchestrator.http.openai_requests import Asked, parse_chat, parse_completion
+from orchestrator.http.openai_whole import whole_body
 from orchestrator.http.problems import answer
 from orchestrator.http.request_ids import sent_with
-from orchestrator.http.service import client_of, read_json, service_of, share_of
+from orchestrator.http.service import Service, client_of, read_json, service_of, share_of
 from orchestrator.http.version import own_version
 
 router = APIRouter(tags=["OpenAI-compatible"])
 
 _SINCE = int(time.time())
 """What is said of models, whose own age nobody knows."""
-_NOT_TOLD = {"service_tier": None, "system_fingerprint": None}
-"""What clients look for in an answer, and no engine's is known here."""
-_OBJECT = {"chat": "chat.completion", "text": "text_completion"}
+_SCORED_BYTES = 256
+"""About what a token of a prompt takes in an answer that tells how likely it is."""
 
 
 @router.get("/version")
@@ -84,6 +94,7 @@ async def _complete(
     asked = await read_json(request, lambda fields: parse(fields, request.headers), numbers=numbers)
     if not asked.names_model:
         asked = asked.of_model(_only_model(request))
+    _require_scores(service, asked)
     told = service.unknown_fields.headers(asked.ignored)
     name = ID_PREFIX[kind] + (sent_with(request) or asked.request_id or asked.task.job_id)
     accepted = await accept_all(service, asked.tasks, client, history=asked.history, share=share_of(request))
@@ -116,29 +127,26 @@ async def _whole(
     ends = [terminal for terminal in terminals if isinstance(terminal, End)]
     if len(ends) < len(events):
         return Response(status_code=499)  # the client is gone; nobody reads this
-    task = asked.task
-    choices = [
-        whole_choice(
-            kind, each, end, logprobs=task.logprobs is not None, index=index,
-            echo=(asked.tasks[index].prompt or "") if asked.echo else "", role=asked.role,
-        )
-        for index, (each, end) in enumerate(zip(events, ends, strict=True))
-    ]  # fmt: skip
-    body: dict[str, Any] = {
-        "id": name, "object": _OBJECT[kind], "created": int(time.time()),
-        "model": task.model, "choices": choices, "usage": usage_of(usage_of_all([end.usage for end in ends], asked.n)),
-        **_NOT_TOLD,
-    }  # fmt: skip
-    if task.return_token_ids:
-        ids = list(map(ids_of, events))
-        for choice, (prompt, output) in zip(choices, ids, strict=True):
-            choice["token_ids"] = output
-            if kind == "text":
-                choice["prompt_token_ids"] = prompt
-        if kind == "chat":
-            body["prompt_token_ids"] = ids[0][0]
+    scored = sum(len(prompt_logprobs_of(each)) for each in events)
+    body = await service_of(request).beside(
+        lambda: msgspec.json.encode(whole_body(kind, name, asked, events, ends)), scored * _SCORED_BYTES
+    )
     headers = {**accepted.headers, **told}
-    return Response(msgspec.json.encode(body), headers=headers, media_type="application/json")
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _require_scores(service: Service, asked: Asked) -> None:
+    """Refuse by the client's own words what needs a model that tells how likely its prompt is, of one that does not."""
+    if asked.task.prompt_logprobs is None:
+        return
+    offered = service.orchestrator.offer(asked.task.model)
+    if offered is None or not offered.capabilities:
+        return
+    if Capability.PROMPT_LOGPROBS not in offered.capabilities | offered.uncertain:
+        raise Unsupported(
+            f"{asked.scored_for} is not supported by model {asked.task.model!r}, which does not tell how likely the "
+            "tokens of its prompt are, nor their texts; leave it out"
+        )
 
 
 def _only_model(request: Request) -> str:

@@ -12,11 +12,13 @@ from adapter_kit.openai.answers import (
     piece_of_text,
     piece_of_thought,
     piece_of_tool_call,
+    prompt_logprobs_of,
+    scores_of,
     usage_of,
     whole_choice,
 )
 
 __all__ = [
     "Kind", "end_of", "finish_reason_of", "ids_of", "logprobs_of", "no_piece", "piece_of_text", "piece_of_thought",
-    "piece_of_tool_call", "usage_of", "whole_choice",
+    "piece_of_tool_call", "prompt_logprobs_of", "scores_of", "usage_of", "whole_choice",
 ]  # fmt: skip

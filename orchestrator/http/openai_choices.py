@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, cast
 
 import anyio
+import msgspec
 
 from adapter_api import (
     AdapterError,
@@ -67,6 +68,8 @@ class Choices:
         self._taken: dict[int, AcceptedTask] = {}
         self._left = deque(range(len(tasks)))
         """Those that had no room yet, or lost it again."""
+        self._late: set[int] = set()
+        """Those that began later, with what was left of their time."""
         self._driven_out: list[AcceptedTask] = []
 
     async def begin(self) -> None:
@@ -126,6 +129,9 @@ class Choices:
                 if any(isinstance(event, Output) for event in batch):
                     shown.add(place)
                 last = batch[-1]
+                if place in self._late and isinstance(last, Error) and last.stage == "total":
+                    # It had what was left of the time, which is no figure that the client knows.
+                    batch = [*batch[:-1], msgspec.structs.replace(last, message=self._out_of_time(place).message)]
                 if _has_no_room(last) and place not in shown and running != {task}:
                     self._drive_out(place)
                     continue
@@ -151,8 +157,9 @@ class Choices:
             task = self._tasks[place]
             if task.timeout_s is not None:
                 changes["timeout_s"] = task.timeout_s - (perf_counter() - self._began)
+                self._late.add(place)
                 if changes["timeout_s"] <= 0:
-                    raise DeadlineExceeded(f"the answers did not end within {task.timeout_s:g} s", stage="total")
+                    raise self._out_of_time(place)
             try:
                 await self._take_in(task.model_copy(update=changes))
             except Overloaded:
@@ -161,6 +168,9 @@ class Choices:
                 break
             taken.append(place)
         return taken
+
+    def _out_of_time(self, place: int) -> DeadlineExceeded:
+        return DeadlineExceeded(f"the answers did not end within {self._tasks[place].timeout_s:g} s", stage="total")
 
     async def _take_in(self, task: TaskRequest) -> None:
         self._taken[self._left[0]] = await self._accept(task)

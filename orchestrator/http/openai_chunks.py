@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from adapter_api import (
     Error,
     Metrics,
     Output,
+    PromptToken,
     Reasoning,
     TaskRequest,
     Token,
@@ -32,6 +34,7 @@ from orchestrator.http.openai_answers import (
     piece_of_text,
     piece_of_thought,
     piece_of_tool_call,
+    prompt_logprobs_of,
     usage_of,
 )
 from orchestrator.http.openai_choices import Choices, usage_of_all
@@ -72,7 +75,8 @@ class Chunks(StreamingAnswer):
                 index,
                 self._head,
                 logprobs=task.logprobs is not None,
-                echo=task.prompt if asked.echo else None,
+                echo=partial(asked.echo_of, task) if asked.echo else None,
+                only_echo=asked.only_prompt,
                 reasoning=asked.reasoning,
                 beside=Beside(kind, task) if task.return_token_ids or task.running_usage else None,
                 role=asked.role,
@@ -157,15 +161,16 @@ class ChoiceChunks:
         index: Of the choice.
         head: What all chunks of the answer begin with.
         logprobs: Whether tokens are told with their scores.
-        echo: The prompt, where the answer is to begin with it.
+        echo: Makes the prompt of its tokens as the engine scored them, where the answer is to begin with it.
+        only_echo: Whether nothing follows it.
         reasoning: Whether thoughts are shown.
         beside: What each chunk tells beside its text; `None` for nothing, which most ask for.
         role: Whose turn the answer of a chat is.
     """
 
     __slots__ = (
-        "_beside", "_calls", "_choice", "_echo", "_greeted", "_head", "_kind", "_logprobs", "_offset", "_reasoning",
-        "_role", "_thought_head", "_token_head", "_token_tail", "usage",
+        "_beside", "_calls", "_choice", "_echo", "_greeted", "_head", "_kind", "_logprobs", "_offset", "_only_echo",
+        "_prompt", "_reasoning", "_role", "_thought_head", "_token_head", "_token_tail", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -175,7 +180,8 @@ class ChoiceChunks:
         head: dict[str, Any],
         *,
         logprobs: bool,
-        echo: str | None,
+        echo: Callable[[Sequence[PromptToken]], str] | None,
+        only_echo: bool = False,
         reasoning: bool,
         beside: Beside | None = None,
         role: str = "assistant",
@@ -196,6 +202,8 @@ class ChoiceChunks:
         open_thought = '"delta":{' if kind == "chat" else '"text":"",'
         self._thought_head = f'data: {encoded},"choices":[{{"index":{index},{open_thought}"reasoning_content":'.encode()
         self._echo = echo
+        self._only_echo = only_echo
+        self._prompt: Sequence[PromptToken] = ()
         self._reasoning = reasoning
         self._greeted = False
         self._calls = False
@@ -205,6 +213,13 @@ class ChoiceChunks:
         """Return the frames of events that came together; none for an error, which is the answer's and no choice's."""
         frames: list[bytes] = []
         beside = self._beside
+        if self._echo is not None:
+            self._prompt = prompt_logprobs_of(batch) or self._prompt
+            awaited = not self._greeted and not self._prompt
+            if awaited and not any(isinstance(event, Output | End | Error) for event in batch):
+                return []  # what the answer begins with may still come
+            if self._only_echo:
+                batch = [event for event in batch if not isinstance(event, Output)]
         if beside is not None and not self._greeted:
             batch = beside.take_beginning(batch)
         if not self._greeted:
@@ -212,7 +227,9 @@ class ChoiceChunks:
             if self._kind == "chat":
                 frames.append(self._chunk({"delta": {"role": self._role, "content": ""}}, None, greeting=True))
             elif self._echo is not None:
-                frames.append(self._chunk(piece_of_text(self._kind, self._echo), None, greeting=True))
+                text = piece_of_text(self._kind, self._echo(self._prompt))
+                frames.append(self._chunk(text, None, self._prompt if self._logprobs else None, greeting=True))
+                self._prompt = ()
         encode = msgspec.json.encode
         for event in batch:
             if isinstance(event, Token):
@@ -248,7 +265,7 @@ class ChoiceChunks:
         self,
         piece: dict[str, Any],
         finish_reason: str | None,
-        tokens: list[Token] | None = None,
+        tokens: Sequence[Token | PromptToken] | None = None,
         *,
         greeting: bool = False,
     ) -> bytes:

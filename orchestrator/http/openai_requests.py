@@ -5,12 +5,12 @@ What every face of that API reads alike is `adapter_kit.openai`'s; here is what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from adapter_api import InvalidRequest, TaskRequest, Unsupported, new_job_id
+from adapter_api import InvalidRequest, PromptToken, TaskRequest, Unsupported, new_job_id
 from adapter_kit.openai import requests
 from adapter_kit.openai.lax import as_meant, whole
 from adapter_kit.openai.requests import (
@@ -35,7 +35,8 @@ SAME = (*requests.SAME, *_OURS)
 """Fields that mean the same in a task; those the OpenAI API does not know are sent as `extra_body`."""
 
 
-_OWN_OF_COMPLETIONS = ("n", "best_of", "echo", "return_token_ids")
+_OWN_OF_ANSWERS = ("n", "return_token_ids", "prompt_logprobs")
+_OWN_OF_COMPLETIONS = (*_OWN_OF_ANSWERS, "best_of", "echo")
 """Fields that this host does itself, whatever the engine: several tasks of one request, the prompt before its text."""
 _NO_MODEL = "\0"
 _LONGEST_ID = 256
@@ -55,6 +56,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool
     history: bool
     echo: bool
+    only_prompt: bool
+    """Whether no answer is shown: `echo` with `max_tokens` 0."""
+    shows_scores: bool
+    """Whether an answer tells how likely its prompt is, beside what `logprobs` say of its tokens."""
+    scored_for: str
+    """Why a task asks how likely its prompt is, in the request's words; empty where none does."""
     reasoning: bool
     """Whether thoughts are shown."""
     ignored: tuple[str, ...]
@@ -76,6 +83,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         """The first of them, which the answer has its id from."""
         return self.tasks[0]
 
+    def echo_of(self, task: TaskRequest, scored: Sequence[PromptToken]) -> str:
+        """Return what stands before the text of a task's answer; of token ids only the engine knows their text."""
+        if not self.echo:
+            return ""
+        return task.prompt if task.prompt is not None else "".join(token.text for token in scored)
+
     def of_model(self, name: str) -> Asked:
         """Return the same, asked of a model."""
         tasks = tuple(task.model_copy(update={"model": name}) for task in self.tasks)
@@ -86,7 +99,7 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
     fields = _with_model(as_meant(fields))
     ignored: list[str] = []
-    common = common_fields(fields, headers, CHAT | {"n", "include_reasoning", "return_token_ids"}, ignored)
+    common = common_fields(fields, headers, CHAT | {*_OWN_OF_ANSWERS, "include_reasoning"}, ignored)
     return _asked([{**common, **chat_of(fields, ignored)}], fields, ignored)
 
 
@@ -98,22 +111,27 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
     n, best = _count(fields, "n"), _count(fields, "best_of")
     if best not in (1, n):
         raise Unsupported("'best_of' is not supported here, unless it is 'n'; leave it out")
-    if flag(fields, "echo") and fields.get("logprobs") is not None:
-        raise Unsupported("'echo' with 'logprobs' is not supported here: the prompt's tokens have no scores")
+    echo = flag(fields, "echo")
     prompts = prompts_of(fields)
     if "" in prompts:
         raise InvalidRequest("'prompt' is empty: send at least one character")
-    if flag(fields, "echo") and not isinstance(prompts[0], str):
-        raise Unsupported("'echo' of token ids is not supported here, where nobody knows their text")
-    _require_few(len(prompts) * n)
-    if flag(fields, "echo") and n > 1 and (echoed := sum(map(len, prompts)) * n) > MAX_ECHOED:
+    _require_few(len(prompts), n)
+    if echo and n > 1 and (echoed := sum(map(len, prompts)) * n) > MAX_ECHOED:
         raise InvalidRequest(
             f"'echo' before {n} answers to each prompt makes {echoed} characters; there may be {MAX_ECHOED}: ask for "
             "less answers at a time"
         )
+    only_prompt = echo and fields.get("max_tokens") == 0
+    if only_prompt:
+        fields = {**fields, "max_tokens": 1}  # engines make at least one, and nobody sees it
     first = completion_of({**fields, "prompt": prompts[0]})
+    if echo and fields.get("logprobs") is not None:
+        first["prompt_logprobs"] = fields["logprobs"]
+    elif echo and not isinstance(prompts[0], str):
+        first["prompt_logprobs"] = 0  # only the engine knows their text
     first = {name: value for name, value in first.items() if name not in ("prompt", "prompt_token_ids")}
-    return _asked([{**common, **first, **part_of_prompt(prompt)} for prompt in prompts], fields, ignored)
+    asked = [{**common, **first, **part_of_prompt(prompt)} for prompt in prompts]
+    return _asked(asked, fields, ignored, only_prompt=only_prompt)
 
 
 def common_fields(
@@ -133,15 +151,23 @@ def common_fields(
     return {**task, **trace_of(headers)}
 
 
-def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[str]) -> Asked:
+def _asked(
+    prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[str], *, only_prompt: bool = False
+) -> Asked:
     n = _count(fields, "n")
-    _require_few(len(prompts) * n)
+    _require_few(len(prompts), n)
     include_usage = wants_usage(fields, ignored)
     request_id = fields.get("request_id")
     if fields.get("stream_options") and not flag(fields, "stream"):
         raise InvalidRequest("'stream_options' are for streams: leave them out, or say 'stream': true")
     if flag(fields, "return_token_ids"):
         prompts[0]["return_token_ids"] = True
+    scored_for = "" if "prompt_logprobs" not in prompts[0] else "'echo' of token ids"
+    if scored_for and fields.get("logprobs") is not None:
+        scored_for = "'echo' with 'logprobs'"
+    wanted = _prompt_logprobs(fields)
+    if wanted is not None:
+        prompts[0]["prompt_logprobs"], scored_for = wanted, "'prompt_logprobs'"
     running_usage = flag(fields, "stream") and wants_running_usage(fields)
     if running_usage:
         prompts[0]["running_usage"] = True
@@ -156,11 +182,28 @@ def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[
         include_usage=include_usage,
         history=history,
         echo=flag(fields, "echo"),
+        only_prompt=only_prompt,
+        scored_for=scored_for,
+        shows_scores=wanted is not None or (flag(fields, "echo") and fields.get("logprobs") is not None),
         reasoning=fields.get("include_reasoning") is None or flag(fields, "include_reasoning"),
         ignored=tuple(ignored),
         names_model=fields["model"] != _NO_MODEL,
         request_id=request_id[:_LONGEST_ID] if isinstance(request_id, str) and request_id else None,
     )
+
+
+def _prompt_logprobs(fields: Mapping[str, Any]) -> int | None:
+    """Return how many tokens of each place of the prompt are asked for; as at vLLM, only whole answers tell them."""
+    wanted = fields.get("prompt_logprobs")
+    if wanted is None:
+        return None
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 0:
+        raise InvalidRequest("'prompt_logprobs' must be a whole number from 0 on")
+    if not flag(fields, "stream"):
+        return wanted
+    if wanted:
+        raise InvalidRequest("'prompt_logprobs' are not available in streams: leave 'stream' out")
+    return None
 
 
 def _choices(first: TaskRequest, prompts: list[dict[str, Any]], n: int) -> Iterator[TaskRequest]:
@@ -194,6 +237,12 @@ def _count(fields: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _require_few(choices: int) -> None:
-    if choices > MAX_CHOICES:
-        raise InvalidRequest(f"'n' of all prompts are {choices} answers; there may be {MAX_CHOICES}")
+def _require_few(prompts: int, n: int) -> None:
+    if prompts * n <= MAX_CHOICES:
+        return
+    if prompts == 1:
+        raise InvalidRequest(f"'n' asks for {n} answers; there may be {MAX_CHOICES} to a request")
+    raise InvalidRequest(
+        f"'prompt' has {prompts} prompts, which makes {prompts * n} answers with 'n' {n}; there may be {MAX_CHOICES} "
+        f"to a request: send {MAX_CHOICES // n or 1} prompts at a time"
+    )

@@ -107,6 +107,8 @@ def parse_response(
     if fields.get("truncation") not in (None, "auto", "disabled"):
         raise InvalidRequest("'truncation' must be 'auto' or 'disabled'")
     wants_usage(fields, ignored)
+    if flag(fields.get("stream_options") or {}, "continuous_usage_stats"):
+        ignored.append("stream_options.continuous_usage_stats")  # its events have no place for it but the last
     made = TaskRequest.parse(task)
     assert made.messages is not None
     return AskedResponse(

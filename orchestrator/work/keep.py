@@ -11,7 +11,17 @@ from time import monotonic
 import anyio
 import anyio.abc
 
-from adapter_api import Error, JobConflict, Metrics, Reasoning, Token, TokenEvent, TokenIds, ToolCallDelta
+from adapter_api import (
+    Error,
+    JobConflict,
+    Metrics,
+    PromptLogprobs,
+    Reasoning,
+    Token,
+    TokenEvent,
+    TokenIds,
+    ToolCallDelta,
+)
 from orchestrator.pools.status import TaskStatus
 from orchestrator.work.journal import Journal
 
@@ -106,6 +116,10 @@ def _size(event: TokenEvent) -> int:
         return _EVENT_BYTES + sum(map(getsizeof, (event.arguments, event.name or "", event.id or "")))
     if isinstance(event, TokenIds):
         return _EVENT_BYTES + _ID_BYTES * (len(event.prompt) + len(event.output))
+    if isinstance(event, PromptLogprobs):
+        return _EVENT_BYTES + sum(
+            (_EVENT_BYTES + getsizeof(each.text)) * (1 + len(each.alternatives)) for each in event.tokens
+        )
     if isinstance(event, Metrics):
         return _EVENT_BYTES * (1 + len(event.engine))
     return _EVENT_BYTES + (getsizeof(event.message) if isinstance(event, Error) else 0)

@@ -114,10 +114,15 @@ def _scores() -> Iterator[Case]:
     yield from _each("text", "logprobs", False, decided="false asks for none")
     yield from _each("text", "logprobs", 21, stream=True, decided=STATUS)
     yield from _each("text", "top_logprobs", 2, decided=OTHER_KIND)
-    yield from _each(BOTH, "prompt_logprobs", 0, 1, decided=REFUSED)
+    yield from _each(BOTH, "prompt_logprobs", 0, 1, 21)
+    yield from _each(BOTH, "prompt_logprobs", 0, 1, stream=True)
+    yield from _each(BOTH, "prompt_logprobs", 1, n=2)
     yield from _each("text", "echo", True, False)
     yield from _each("text", "echo", True, stream=True)
-    yield from _each("text", "echo", True, logprobs=1, decided=REFUSED)
+    yield from _each("text", "echo", True, logprobs=1)
+    yield from _each("text", "echo", True, logprobs=0, max_tokens=0)
+    yield from _each("text", "echo", True, logprobs=1, stream=True)
+    yield from _each("text", "echo", True, prompt=[66, 67, 68], logprobs=1, max_tokens=1)
     yield from _each("chat", "echo", True, decided=REFUSED)
 
 

@@ -527,7 +527,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"type": "computer_call"}]}, "'computer_call'"),
     ({"input": [{"type": "item_reference"}]}, "needs the 'id'"),
     ({"input": [{"type": "message", "role": "user"}]}, "'content' of a message must be"),
-    ({"input": [{"role": "king", "content": "x"}]}, "role"),
+    ({"input": [{"role": "the king", "content": "x"}]}, "role"),
     ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "'input_audio'"),
     ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]}, "'file_id'"),
     ({"input": [{"type": "function_call", "call_id": "c"}]}, "tool_calls"),

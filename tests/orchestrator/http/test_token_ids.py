@@ -10,7 +10,7 @@ from zlib import crc32
 import openai
 import pytest
 
-from adapter_api import End, InvalidRequest, Started, TaskRequest, Token, TokenEvent, Unsupported, Usage
+from adapter_api import End, InvalidRequest, Started, TaskRequest, Token, TokenEvent, Usage
 from orchestrator.http.openai_requests import parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.pools.test_fit import TextOnly
@@ -71,10 +71,11 @@ def test_mixtures_and_what_are_no_ids_are_refused(prompt: Any) -> None:
         parse_completion({"model": "m", "prompt": prompt}, {})
 
 
-@pytest.mark.spec("ORCH-3076-009")
-def test_what_nobody_knows_of_ids_is_refused_by_name() -> None:
-    with pytest.raises(Unsupported, match="'echo' of token ids"):
-        parse_completion({"model": "m", "prompt": IDS, "echo": True}, {})
+@pytest.mark.spec("ORCH-3076-017")
+def test_the_text_of_ids_that_are_to_be_repeated_is_asked_of_the_engine() -> None:
+    asked = parse_completion({"model": "m", "prompt": IDS, "echo": True}, {})
+
+    assert (asked.task.prompt_logprobs, asked.task.logprobs, asked.shows_scores) == (0, None, False)
 
 
 @pytest.mark.spec("ORCH-3076-009")
@@ -261,13 +262,6 @@ def test_what_changes_the_answer_goes_to_the_engine_and_what_asks_for_nothing_is
     parse: Any, fields: dict[str, Any], sent: dict[str, Any]
 ) -> None:
     assert dict(parse({"model": "m", **fields}, {}).task.parameters) == sent
-
-
-@pytest.mark.spec("ORCH-3076-013")
-@pytest.mark.parametrize("value", [0, 1, -1])
-def test_scores_of_the_prompt_are_refused_also_those_of_no_alternatives(value: int) -> None:
-    with pytest.raises(Unsupported, match="'prompt_logprobs'"):
-        parse_completion({"model": "m", "prompt": "a", "prompt_logprobs": value}, {})
 
 
 @pytest.mark.spec("ORCH-3076-011")
