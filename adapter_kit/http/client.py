@@ -7,7 +7,15 @@ from adapter_kit.http.answer import WholeAnswer
 from adapter_kit.http.connections import Connections
 from adapter_kit.http.exchange import Exchange
 from adapter_kit.http.origin import parse_origin
-from adapter_kit.http.request import Body, Headers, Request, checked_method, checked_target, comes_in_pieces, header_lines
+from adapter_kit.http.request import (
+    Body,
+    Headers,
+    Request,
+    checked_method,
+    checked_target,
+    comes_in_pieces,
+    header_lines,
+)
 from adapter_kit.http.settings import HttpSettings
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

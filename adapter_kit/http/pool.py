@@ -37,6 +37,11 @@ class Pool:
         """How many connections are kept."""
         return len(self._idle)
 
+    @property
+    def full(self) -> bool:
+        """Whether the next exchange has to wait for another to end."""
+        return not self._free
+
     def enter(self) -> bool:
         """Take a slot if one is free; returns whether one was. `leave` or `release` has to follow then."""
         if not self._free:

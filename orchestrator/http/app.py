@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Awaitable, Mapping, Sequence
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -38,7 +37,7 @@ from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
 from orchestrator.http.request_ids import RequestIds
 from orchestrator.http.schema import describe
-from orchestrator.http.service import Service, client_of
+from orchestrator.http.service import Service, client_of, service_of
 from orchestrator.http.session_header import AFFINITY, SessionHeaders
 
 _log = logging.getLogger("orchestrator.http")
@@ -128,21 +127,21 @@ class _LetIn:
         self._service = service
         self._origins = frozenset(service.settings.cors_origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         connection = HTTPConnection(scope)
         try:
             self._service.guard.require_known_host(connection)
-            connection.state.client = self._service.guard.client_of(connection)
+            scope.setdefault("state", {}).update(
+                client=self._service.guard.client_of(connection), service=self._service
+            )
             self._require_own_page(scope["method"], connection.headers)
         except Refused as exc:
-            await problems.answer(connection, exc.error)(scope, receive, send)
-            return
+            return problems.answer(connection, exc.error)(scope, receive, send)
         if scope["method"] == "HEAD":  # the server sends the head only
             scope = {**scope, "method": "GET"}
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _require_own_page(self, method: str, headers: Headers) -> None:
         """Refuse what a page of another origin makes its reader's browser send.
@@ -150,8 +149,8 @@ class _LetIn:
         Browsers send simple POSTs without asking first, with the password they know, and only keep the answer from the
         page; by then a pool would be drained. Programs send no Origin.
         """
-        origin = headers.get("origin")
-        if method in _HARMLESS or origin is None or "*" in self._origins or origin in self._origins:
+        origin = None if method in _HARMLESS else headers.get("origin")
+        if origin is None or "*" in self._origins or origin in self._origins:
             return
         if origin.partition("://")[2] != headers.get("host"):
             raise Refused("forbidden", "pages of this origin may not call: server.cors_origins lists those that may")
@@ -160,7 +159,7 @@ class _LetIn:
 async def _on_error(request: Request, exc: Exception) -> Response:
     error = problems.error_of(exc)
     if error.code == "rate_limited":
-        cast(Service, request.app.state.service).orchestrator.tell_rate_limited(error, client_of(request).name)
+        service_of(request).orchestrator.tell_rate_limited(error, client_of(request).name)
     return problems.answer(request, error)
 
 

@@ -28,7 +28,7 @@ from adapter_kit.openai.requests import (
 from orchestrator.http.reading import trace_of
 from orchestrator.pools.fit import ANY_ENGINE
 
-__all__ = ["CHAT", "COMPLETION", "SAME", "Asked", "common_fields", "parse_chat", "parse_completion"]
+__all__ = ["CHAT", "COMPLETION", "OF_THIS_HOST", "SAME", "Asked", "common_fields", "parse_chat", "parse_completion"]
 
 _OURS = ("model", "priority", "session_id", "job_id", "parameters", "timeout_s")
 SAME = (*requests.SAME, *_OURS)
@@ -40,6 +40,10 @@ _OWN_OF_COMPLETIONS = ("n", "best_of", "echo", "return_token_ids")
 _NO_MODEL = "\0"
 _LONGEST_ID = 256
 _PROMPTS = ("prompt", "prompt_token_ids")
+OF_THIS_HOST = frozenset({*_OURS, "history"})
+"""What every face takes beside its own fields."""
+_OF_CHATS = CHAT | OF_THIS_HOST | {"n", "include_reasoning", "return_token_ids"}
+_OF_COMPLETIONS = COMPLETION | OF_THIS_HOST | {*_OWN_OF_COMPLETIONS}
 MAX_CHOICES = 128
 """Answers to one request, as many as OpenAI's API gives."""
 MAX_ECHOED = 1 << 24
@@ -86,7 +90,7 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
     fields = _with_model(as_meant(fields))
     ignored: list[str] = []
-    common = common_fields(fields, headers, CHAT | {"n", "include_reasoning", "return_token_ids"}, ignored)
+    common = common_fields(fields, headers, _OF_CHATS, ignored)
     return _asked([{**common, **chat_of(fields, ignored)}], fields, ignored)
 
 
@@ -94,7 +98,7 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
     fields = _with_model(as_meant(fields, logprobs=whole))
     ignored: list[str] = []
-    common = common_fields(fields, headers, COMPLETION | {*_OWN_OF_COMPLETIONS}, ignored)
+    common = common_fields(fields, headers, _OF_COMPLETIONS, ignored)
     n, best = _count(fields, "n"), _count(fields, "best_of")
     if best not in (1, n):
         raise Unsupported("'best_of' is not supported here, unless it is 'n'; leave it out")
@@ -120,8 +124,14 @@ def common_fields(
     fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str], ignored: list[str]
 ) -> dict[str, Any]:
     """Return the parts of a task that every request may have; raises `Unsupported` for what nobody here can do.
-    `ignored` gets the names of fields that nobody knows."""
-    task, engines = requests.common_of(fields, {*taken, *_OURS, "history"}, ignored)
+
+    Args:
+        fields: Of a request.
+        headers: Of the request.
+        taken: Fields that the caller reads itself, and `OF_THIS_HOST`.
+        ignored: Gets the names of fields that nobody knows.
+    """
+    task, engines = requests.common_of(fields, taken, ignored)
     task |= {name: fields[name] for name in _OURS if fields.get(name) is not None}
     if task.get("session_id") == "":
         del task["session_id"]  # none, says vLLM's server
@@ -137,13 +147,12 @@ def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[
     n = _count(fields, "n")
     _require_few(len(prompts) * n)
     include_usage = wants_usage(fields, ignored)
-    request_id = fields.get("request_id")
-    if fields.get("stream_options") and not flag(fields, "stream"):
+    request_id, stream = fields.get("request_id"), flag(fields, "stream")
+    if fields.get("stream_options") and not stream:
         raise InvalidRequest("'stream_options' are for streams: leave them out, or say 'stream': true")
     if flag(fields, "return_token_ids"):
         prompts[0]["return_token_ids"] = True
-    running_usage = flag(fields, "stream") and wants_running_usage(fields)
-    if running_usage:
+    if stream and include_usage and wants_running_usage(fields):
         prompts[0]["running_usage"] = True
     first = TaskRequest.parse(prompts[0])
     history = flag(fields, "history")
@@ -152,7 +161,7 @@ def _asked(prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[
     return Asked(
         tasks=tuple(_choices(first, prompts, n)),
         n=n,
-        stream=flag(fields, "stream"),
+        stream=stream,
         include_usage=include_usage,
         history=history,
         echo=flag(fields, "echo"),
