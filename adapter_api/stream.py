@@ -178,19 +178,32 @@ class TokenStream:
                             source.stepped()
                         else:
                             source.awaited_by = None
-                            plain = self._plain(item)
-                            if plain is not None:
+                            together = self._plain(item)
+                            if together is not None:
                                 self._reading = False
                                 if self._rested is not None:
                                     self._rest()
-                                yield plain
+                                yield together
                                 continue
+                            outcome, item = self._admit(item), NOTHING
+                            if outcome is None and self._ready:
+                                self._reading = False
+                                if self._rested is not None:
+                                    self._rest()
+                            elif outcome is None or not self._ends_at_once(outcome):
+                                await self._fill(outcome=outcome)
+                            yield self._take_ready()
+                            continue
                 await self._fill(item)
                 batch = [self._ready.pop()]
             if self._ready:
-                batch += reversed(self._ready)
-                self._ready.clear()
+                batch += self._take_ready()
             yield batch
+
+    def _take_ready(self) -> list[TokenEvent]:
+        ready = self._ready[::-1]
+        self._ready.clear()
+        return ready
 
     def _plain(self, item: Any) -> list[TokenEvent] | None:
         """Return what came, if it is output as it should be and not the first; `None` for all else."""

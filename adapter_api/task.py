@@ -571,6 +571,8 @@ class TaskRequest(_Frozen):
 
     def parameters_for(self, namespace: str) -> dict[str, ParameterValue]:
         """Return the pass-through parameters of one engine, without their namespace."""
+        if not self.parameters:
+            return {}
         prefix = f"{namespace}."
         return {key[len(prefix) :]: value for key, value in self.parameters.items() if key.startswith(prefix)}
 
@@ -589,7 +591,10 @@ class TaskRequest(_Frozen):
             asked = {Capability.MESSAGES}
         else:
             asked = {Capability.TEXT if self.prompt_token_ids is None else Capability.PROMPT_TOKEN_IDS}
-        for image in self.images:
+        for message in self.messages or ():
+            if type(message.content) is not str and (images := message.images):
+                asked |= {Capability.IMAGES if image.url is None else Capability.IMAGE_URLS for image in images}
+        for image in self.prompt_images:
             asked.add(Capability.IMAGES if image.url is None else Capability.IMAGE_URLS)
         if self.stop:
             asked.add(Capability.STOP)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 
@@ -187,9 +189,10 @@ THOUGHTS: tuple[Thoughts, ...] = (
 THOUGHTS_BY_NAME = {name: thoughts for thoughts in THOUGHTS for name in thoughts.names}
 
 
+@lru_cache(maxsize=64)
 def thoughts_in(template: str) -> str | None:
     """Return how a model with this chat template sets its thoughts off; `None` where it does not show that it has
-    any."""
+    any. Each task asks, and a host has few templates: each is gone through once."""
     return next(
         (
             each.name

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
-
 from adapter_api import DeadlineStage
 from adapter_kit.http.answer import WholeAnswer
 from adapter_kit.http.connections import Connections
 from adapter_kit.http.exchange import Exchange
 from adapter_kit.http.origin import parse_origin
-from adapter_kit.http.request import Body, Headers, Request, checked_method, checked_target, header_lines
+from adapter_kit.http.request import (
+    Body,
+    Headers,
+    Request,
+    checked_method,
+    checked_target,
+    comes_in_pieces,
+    header_lines,
+)
 from adapter_kit.http.settings import HttpSettings
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -94,7 +100,7 @@ class HttpClient:
         target = checked_target(self._prefix + path)
         request = Request(
             checked_method(method), target, header_lines(headers), body, timeout_s, headers_s, stall_s, stage,
-            (method in _SAFE if repeatable is None else repeatable) and not isinstance(body, AsyncIterable),
+            (method in _SAFE if repeatable is None else repeatable) and not comes_in_pieces(body),
         )  # fmt: skip
         return Exchange(self._connections, request)
 

@@ -34,6 +34,8 @@ class Connections:
         self.proxy = proxy_for(origin, settings)
         self.where = str(origin)
         """The engine's address, for messages."""
+        self.authority = origin.authority
+        """What the Host header says."""
         needs_tls = origin.tls or (self.proxy is not None and self.proxy.origin.tls)
         self.tls = TlsMaterial(settings.tls) if needs_tls else None
         self._pool: Pool | None = None
@@ -77,13 +79,13 @@ class Connections:
         pool = self._usable()
         stage: DeadlineStage = "queue"
         try:
-            if pool.full:
+            waited = not pool.enter()
+            if waited:
                 async with asyncio.timeout_at(ends):
-                    await pool.enter()
-            else:
-                await pool.enter()
+                    await pool.wait()
             try:
-                self._usable()
+                if waited:
+                    self._usable()
                 if not fresh and (kept := pool.kept()) is not None:
                     return kept, True
                 stage = request.stage

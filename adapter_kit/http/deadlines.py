@@ -1,10 +1,9 @@
-"""The deadlines of one exchange, by stage, with one timer: it costs a chunk nothing but a look at the clock."""
+"""The deadlines of one exchange, by stage, on the timer wheel: it costs a chunk nothing but a look at the clock."""
 
 from __future__ import annotations
 
-import asyncio
-
 from adapter_api import DeadlineExceeded, DeadlineStage
+from adapter_api.wheel import Slot, wheel
 from adapter_kit.http.connection import Connection
 
 
@@ -20,7 +19,7 @@ class Deadlines:
     """
 
     __slots__ = (
-        "_began", "_connection", "_ends", "_headers_s", "_loop", "_stage", "_stall_s", "_timer", "_total_s", "_where",
+        "_began", "_connection", "_ends", "_headers_s", "_slot", "_stage", "_stall_s", "_total_s", "_wheel", "_where",
     )  # fmt: skip
 
     def __init__(
@@ -34,7 +33,7 @@ class Deadlines:
         headers_s: float | None,
         stall_s: float | None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._wheel = wheel()
         self._connection = connection
         self._where = where
         self._ends = ends
@@ -42,14 +41,14 @@ class Deadlines:
         self._stage: DeadlineStage = stage
         self._headers_s = headers_s
         self._stall_s = stall_s
-        self._began = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = self._loop.call_at(min(ends, self._due(self._began)), self._look)
+        self._began = now = self._wheel.now()
+        self._slot: Slot | None = self._wheel.after(min(ends, self._due(now)) - now, self)
 
     def stop(self) -> None:
         """Watch no longer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._slot is not None:
+            self._slot.discard(self)
+            self._slot = None
 
     def _due(self, now: float) -> float:
         """Return when the stage that the exchange is in is over, at the earliest."""
@@ -61,8 +60,10 @@ class Deadlines:
         until_headers = float("inf") if self._headers_s is None else self._began + self._headers_s
         return until_headers if self._stall_s is None else min(until_headers, now + self._stall_s)
 
-    def _look(self) -> None:
-        now = self._loop.time()
+    def time_is_up(self) -> None:
+        """See whether it is: the wheel calls this when it may be."""
+        self._slot = None
+        now = self._wheel.now()
         received = self._connection.received
         head_done = received is not None and received.head_done
         if received is None or received.complete:
@@ -83,4 +84,4 @@ class Deadlines:
                 DeadlineExceeded(f"{self._where} answered nothing within {self._headers_s:g} s", stage="first_token")
             )
         else:
-            self._timer = self._loop.call_at(min(self._ends, self._due(now)), self._look)
+            self._slot = self._wheel.after(min(self._ends, self._due(now)) - now, self)

@@ -16,7 +16,7 @@ from adapter_kit.http.deadlines import Deadlines
 from adapter_kit.http.origin import Origin, parse_origin
 from adapter_kit.http.packing import packed
 from adapter_kit.http.received import Received
-from adapter_kit.http.request import Request, checked_target
+from adapter_kit.http.request import Request, checked_target, comes_in_pieces
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -42,7 +42,8 @@ class Exchange:
     async def __aenter__(self) -> HttpAnswer:
         request, connections = self._request, self._connections
         self._ends = asyncio.get_running_loop().time() + request.timeout_s
-        request = await packed(request, connections.settings.compression)
+        if connections.settings.compression is not None:
+            request = await packed(request, connections.settings.compression)
         redirects = 0
         while True:
             answer = await self._answered(request)
@@ -112,7 +113,7 @@ class Exchange:
             connection, connections.where, ends=self._ends, total_s=request.timeout_s, stage=request.stage,
             headers_s=request.headers_s, stall_s=request.stall_s,
         )  # fmt: skip
-        if isinstance(body, AsyncIterable):
+        if comes_in_pieces(body):
             await _send_in_chunks(connection, self._head(request, "Transfer-Encoding: chunked\r\n"), body)
         else:
             parts = request.buffers
@@ -123,16 +124,17 @@ class Exchange:
         return await connection.head()
 
     def _head(self, request: Request, framing: str) -> bytes:
-        origin, proxy = self._connections.origin, self._connections.proxy
+        connections = self._connections
+        proxy, authority = connections.proxy, connections.authority
         target = request.target
         lines = request.lines
-        ours = f"Host: {origin.authority}\r\n{framing}"
-        if proxy is not None and not origin.tls:
-            target = f"http://{origin.authority}{target}"
+        ours = f"Host: {authority}\r\n{framing}"
+        if proxy is not None and not connections.origin.tls:
+            target = f"http://{authority}{target}"
             if proxy.authorization is not None:
                 ours += f"Proxy-Authorization: {proxy.authorization}\r\n"
         if not request.says("accept-encoding"):
-            accepted = "gzip, deflate" if self._connections.settings.accept_compression else "identity"
+            accepted = "gzip, deflate" if connections.settings.accept_compression else "identity"
             ours += f"Accept-Encoding: {accepted}\r\n"
         return f"{request.method} {target} HTTP/1.1\r\n{ours}{''.join(lines)}\r\n".encode("latin-1")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 from adapter_kit.http.connection import Connection
@@ -22,7 +23,9 @@ class Pool:
         self, connect: Callable[[], Awaitable[Connection]], *, limit: int, keep_idle: int, keep_idle_s: float
     ) -> None:
         self._connect = connect
-        self._slots = asyncio.Semaphore(limit)
+        self._free = limit
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        """Who waits for a slot, in turn; to the first of them goes the next one that is left."""
         self._keep_idle = keep_idle
         self._keep_idle_s = keep_idle_s
         self._idle: list[Connection] = []
@@ -37,15 +40,36 @@ class Pool:
     @property
     def full(self) -> bool:
         """Whether the next exchange has to wait for another to end."""
-        return self._slots.locked()
+        return not self._free
 
-    async def enter(self) -> None:
-        """Take a slot, waiting for one while the pool is `full`; `leave` or `release` has to follow."""
-        await self._slots.acquire()
+    def enter(self) -> bool:
+        """Take a slot if one is free; returns whether one was. `leave` or `release` has to follow then."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Take a slot as soon as one is left, where `enter` found none; `leave` or `release` has to follow."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled():
+                self.leave()  # it was given to somebody who had just given up
+            elif waiter in self._waiting:
+                self._waiting.remove(waiter)
+            raise
 
     def leave(self) -> None:
         """Give back a slot for which there was no connection."""
-        self._slots.release()
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._free += 1
 
     def kept(self) -> Connection | None:
         """Return a connection that was kept and is still good, for the slot taken."""
@@ -65,7 +89,7 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """Give back slot and connection: keep it if its exchange ended in order, close it else."""
-        self._slots.release()
+        self.leave()
         if not connection.over():
             connection.abort()
         elif len(self._idle) >= self._keep_idle or connection.generation != self._generation:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeGuard
 
 from adapter_api import DeadlineStage, InvalidRequest
 
@@ -40,13 +42,35 @@ class Request:
     @property
     def buffers(self) -> Sequence[Buffer]:
         """The body, unless it comes in pieces that only its maker has."""
-        assert not isinstance(self.body, AsyncIterable)
-        return (self.body,) if isinstance(self.body, bytes | bytearray | memoryview) else self.body
+        body = self.body
+        if type(body) is bytes:
+            return (body,)
+        assert not isinstance(body, AsyncIterable)
+        return (body,) if isinstance(body, bytes | bytearray | memoryview) else body
 
     def says(self, name: str) -> bool:
         """Return whether it has the header `name`, which is given in lower case."""
         start = f"{name}:"
-        return any(line[: len(start)].lower() == start for line in self.lines)
+        size = len(start)
+        for line in self.lines:
+            if line[:size].lower() == start:
+                return True
+        return False
+
+
+def comes_in_pieces(body: Body) -> TypeGuard[AsyncIterable[bytes]]:
+    """Return whether only its maker has what is to be sent."""
+    return type(body) is not bytes and isinstance(body, AsyncIterable)
+
+
+@lru_cache(maxsize=256)
+def _checked_name(name: str) -> str:
+    """Return the name of a header; most requests have the same ones."""
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest("a name of an HTTP header has a character that cannot be in one")
+    if name.lower() in _OURS:
+        raise InvalidRequest(f"the HTTP header {name!r} is written by the client itself")
+    return name
 
 
 def checked_target(target: str) -> str:
@@ -76,11 +100,8 @@ def header_lines(headers: Headers) -> list[str]:
         InvalidRequest: A name or value that cannot be one, or a name that is the client's own business.
     """
     lines = []
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
-        if not _NAME.fullmatch(name):
-            raise InvalidRequest("a name of an HTTP header has a character that cannot be in one")
-        if name.lower() in _OURS:
-            raise InvalidRequest(f"the HTTP header {name!r} is written by the client itself")
+    for name, value in headers.items() if type(headers) is not list and isinstance(headers, Mapping) else headers:
+        name = _checked_name(name)
         if not _VALUE.fullmatch(value):
             raise InvalidRequest(f"the value of the HTTP header {name!r} has a character that cannot be in one")
         lines.append(f"{name}: {value.strip()}\r\n")

@@ -15,6 +15,8 @@ _WAYS = frozenset({"whitespace_pattern", "disable_any_whitespace", "disable_addi
 """How vLLM makes a format of a constraint, which is none of itself."""
 GUIDED = {"guided_json": "json", "guided_regex": "regex", "guided_choice": "choice", "guided_grammar": "grammar"}
 
+_CONSTRAINTS = frozenset({"structured_outputs", *GUIDED})
+
 
 def response_format_of(asked: Any) -> dict[str, Any] | None:
     kind = asked.get("type") if isinstance(asked, dict) else None
@@ -40,6 +42,8 @@ def require_schema(schema: Any, name: str) -> None:
 
 def constrain(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
     """Take what vLLM's clients say of the answer's format."""
+    if _CONSTRAINTS.isdisjoint(fields):
+        return
     asked = fields.get("structured_outputs") or {}
     if not isinstance(asked, dict):
         raise InvalidRequest("'structured_outputs' must be an object")

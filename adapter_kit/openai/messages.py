@@ -31,6 +31,8 @@ def message_of(message: Any, ignored: list[str]) -> dict[str, Any]:
     """
     if not isinstance(message, dict):
         raise InvalidRequest("'messages' must be objects with role and content")
+    if len(message) == 2 and type(message.get("content")) is str and message.get("role") is not None:
+        return {"role": message["role"], "content": message["content"]}  # as nearly all are
     for name, value in message.items():
         if name in _MESSAGE or not value or name in _IGNORED_IN_MESSAGES:
             continue

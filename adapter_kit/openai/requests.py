@@ -66,6 +66,13 @@ _ASK_WHEN_FALSE = frozenset({
     "skip_special_tokens", "spaces_between_special_tokens", "detokenize", "include_reasoning", "add_special_tokens",
 })  # fmt: skip
 _ANY_VOCABULARY = 2**31 - 1
+_ANYWHERE = frozenset({*SAME, *_IGNORED, *GUIDED, "structured_outputs", "max_tokens", "stream", "stream_options"})
+_SAME = frozenset(SAME)
+_OF_SOME_CHATS = frozenset({
+    "logprobs", "top_logprobs", "response_format", "structured_outputs", *GUIDED, "tool_choice", "tools",
+    "continue_final_message", "add_generation_prompt", "chat_template_kwargs", "reasoning_effort", "documents",
+})  # fmt: skip
+"""Fields of a chat that most have none of: they are looked for together first."""
 Prompt = str | list[int]
 """A text, or token ids."""
 
@@ -83,10 +90,9 @@ def common_of(
     Raises:
         Unsupported: A field asks for something that nobody here can do; it is named.
     """
-    known = {*SAME, *_IGNORED, *taken, *GUIDED, "structured_outputs", "max_tokens", "stream", "stream_options"}
     engines: dict[str, Any] = {}
     for name, value in fields.items():
-        if name in known or _asks_for_nothing(name, value):
+        if name in _ANYWHERE or name in taken or _asks_for_nothing(name, value):
             continue
         if name == "add_special_tokens" and value is ("prompt" in taken):
             continue  # what is done anyway: a chat template writes its own, and a prompt has none
@@ -97,6 +103,8 @@ def common_of(
             raise Unsupported(f"{name!r} is not supported here; leave it out")
         else:
             ignored.append(name)
+    if _SAME.isdisjoint(fields):
+        return {}, engines
     same = {name: fields[name] for name in SAME if fields.get(name) is not None}
     top_k, seed = same.get("top_k"), same.get("seed")
     if _is_same(top_k, -1) or (isinstance(top_k, int) and top_k > _ANY_VOCABULARY):
@@ -151,6 +159,8 @@ def chat_of(fields: Mapping[str, Any], ignored: list[str]) -> dict[str, Any]:
     """Return the parts of a task that a chat completion has; raises `InvalidRequest` or `Unsupported`."""
     task: dict[str, Any] = {"messages": [message_of(message, ignored) for message in list_of(fields, "messages")]}
     _set(task, "max_tokens", most_tokens(fields, "max_completion_tokens"))
+    if _OF_SOME_CHATS.isdisjoint(fields):
+        return task
     if flag(fields, "logprobs"):
         top = fields.get("top_logprobs")
         task["logprobs"] = 0 if top is None else top
@@ -193,7 +203,9 @@ def _constrain(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
 
 def wants_usage(fields: Mapping[str, Any], ignored: list[str]) -> bool:
     """Return whether a stream is to tell its usage; raises `InvalidRequest`."""
-    options = fields.get("stream_options") or {}
+    options = fields.get("stream_options")
+    if not options:
+        return False
     if not isinstance(options, dict):
         raise InvalidRequest("'stream_options' must be an object")
     for name, value in options.items():

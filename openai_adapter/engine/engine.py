@@ -39,6 +39,8 @@ class Engine:
         address = settings.address
         self.settings = settings
         self.address = address
+        self.where = str(address)
+        """The engine's address, for messages."""
         self.credentials = Credentials(settings)
         self.client = HttpClient(
             address.origin,
@@ -58,11 +60,6 @@ class Engine:
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._fingerprint: str | None = None
         self._learnt: dict[tuple[str, Capability], bool] = {}
-
-    @property
-    def where(self) -> str:
-        """The engine's address, for messages."""
-        return str(self.address)
 
     @property
     def wanted_models(self) -> frozenset[str]:
@@ -98,12 +95,13 @@ class Engine:
         assert known is not None
         return known[1]
 
-    def remembers(self, model: str) -> bool:
-        """Return whether a task of this model needs nothing that the engine would have to be asked for now."""
+    def remembered(self, model: str) -> tuple[Facts, str | None] | None:
+        """Return facts and version for a task of a model that is listed; `None` when the engine would have to be asked
+        for any of it now."""
         facts, listing = self._facts, self._listing
         if facts is None or listing is None or monotonic() - min(facts[0], listing[0]) > self.settings.metadata_ttl_s:
-            return False
-        return listing[1].card(model) is not None
+            return None
+        return None if listing[1].card(model) is None else (facts[1], self._version_by(facts[1], listing[1]))
 
     async def require_model(self, model: str) -> None:
         """Raise `ModelNotFound`, or `NotReady`, when this model is not among those that the engine lists.
@@ -142,18 +140,23 @@ class Engine:
     async def version(self) -> str | None:
         """Return name and version of the engine, as far as it tells."""
         facts = await self.facts()
+        listing = Listing()
+        if facts.version is not None and not facts.name:
+            try:
+                listing = await self.listing()
+            except AdapterError:
+                pass
+        return self._version_by(facts, listing)
+
+    def _version_by(self, facts: Facts, listing: Listing) -> str | None:
         if facts.version is None:
             return facts.name or self._fingerprint
-        name = facts.name or await self._owner()
+        name = facts.name
+        if not name:
+            # Who owns all its models: no version, but beside one it says whose that is.
+            owners = {card.owner for card in listing.cards}
+            name = owners.pop() if len(owners) == 1 else ""
         return facts.version if facts.version.startswith(name) else f"{name} {facts.version}"
-
-    async def _owner(self) -> str:
-        """Return who owns all its models, as far as it tells: no version, but beside one it says whose that is."""
-        try:
-            owners = {card.owner for card in (await self.listing()).cards}
-        except AdapterError:
-            return ""
-        return owners.pop() if len(owners) == 1 else ""
 
     async def _ask_facts(self) -> None:
         facts = await ask_facts(self.questions, self.address.root, self.address.api)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import nullcontext
 from time import perf_counter
 
 from adapter_api import (
@@ -48,6 +47,7 @@ class Attempt:
         self.submitted = perf_counter()
         self._total_s = task.timeout_s if task.timeout_s is not None else engine.settings.timeout_s
         self._retries = Retries(engine.settings.max_retries)
+        self.needs = task.needs
         self._ends = 0.0
         self._exchange: Exchange | None = None
         self._answer: HttpAnswer | None = None
@@ -57,22 +57,8 @@ class Attempt:
         loop, engine, task = asyncio.get_running_loop(), self.engine, self.task
         # What is left of the time counts from `submit`, not from the first read.
         self._ends = loop.time() + self._total_s - (perf_counter() - self.submitted)
-        while True:
-            try:
-                # What it told before takes no time, and needs none to be watched.
-                async with nullcontext() if engine.remembers(task.model) else asyncio.timeout_at(self._ends):
-                    await engine.require_model(task.model)
-                    facts = await engine.facts()
-                    version = await engine.version()
-                break
-            except TimeoutError:
-                raise DeadlineExceeded(
-                    f"{self.what}: the engine did not describe itself within the task's {self._total_s:g} s",
-                    stage="total",
-                ) from None
-            except AdapterError as exc:
-                if not await self._retries.again(exc, ends=self._ends):
-                    raise
+        # What it told before takes no time, and needs none to be watched.
+        facts, version = engine.remembered(task.model) or await self._asked()
         self._refuse_what_is_known(facts)
         self.body = make_body(
             task,
@@ -139,6 +125,23 @@ class Attempt:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
+    async def _asked(self) -> tuple[Facts, str | None]:
+        """Return what the engine tells of itself and its version, once it is known to have the model."""
+        engine = self.engine
+        while True:
+            try:
+                async with asyncio.timeout_at(self._ends):
+                    await engine.require_model(self.task.model)
+                    return await engine.facts(), await engine.version()
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"{self.what}: the engine did not describe itself within the task's {self._total_s:g} s",
+                    stage="total",
+                ) from None
+            except AdapterError as exc:
+                if not await self._retries.again(exc, ends=self._ends):
+                    raise
+
     async def _enter(self) -> HttpAnswer:
         engine = self.engine
         now = asyncio.get_running_loop().time()
@@ -201,7 +204,7 @@ class Attempt:
     def _refuse_what_is_known(self, facts: Facts) -> None:
         engine, task = self.engine, self.task
         kind: Kind = "completion" if task.messages is None else "chat"
-        for capability in task.needs:
+        for capability in self.needs:
             knows = engine.learnt(task.model, capability)
             if knows is None and capability not in engine.settings.honours:
                 knows = facts.tells(capability, kind)

@@ -247,7 +247,7 @@ class Generation:
 
     def _learn(self) -> None:
         engine, task, decoder = self._engine, self._task, self._decoder
-        needs = task.needs
+        needs = self._attempt.needs
         seen = {
             FACE_OF[self._attempt.body.kind]: True,
             Capability.IMAGES: Capability.IMAGES in needs,

@@ -298,11 +298,14 @@ class Decoder:
         return "tool_calls" if reason == "stop" and self.calls else reason
 
     def _usage(self) -> Usage:
-        counted = self._counted or ([self._running] if self._running is not None else [])
-        return Usage(
-            tokens_in=_total(each.prompt_tokens for each in counted),
-            tokens_out=_total(each.completion_tokens for each in counted),
-        )
+        counted = self._counted
+        if len(counted) > 1:
+            return Usage(
+                tokens_in=_total([each.prompt_tokens for each in counted]),
+                tokens_out=_total([each.completion_tokens for each in counted]),
+            )
+        only = counted[0] if counted else self._running
+        return Usage() if only is None else Usage(tokens_in=only.prompt_tokens, tokens_out=only.completion_tokens)
 
 
 def _are_cut(task: TaskRequest) -> bool:
@@ -323,7 +326,7 @@ def _word(reason: Any) -> str:
     return word.strip().lower()[:100] if isinstance(word, str) else "unknown"
 
 
-def _total(told: Any) -> int | None:
+def _total(told: list[int | None]) -> int | None:
     found = [each for each in told if each is not None]
     return sum(found) if found else None
 

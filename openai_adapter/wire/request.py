@@ -254,6 +254,8 @@ def _tool_choice(choice: str) -> Any:
 
 def _message(message: Message) -> dict[str, Any]:
     content: Any = message.content
+    if type(content) is str and not message.tool_calls and message.name is None and message.tool_call_id is None:
+        return {"role": message.role, "content": content}  # as nearly all are
     if isinstance(content, tuple):
         content = [
             {"type": "image_url", "image_url": {"url": part.url or f"data:{part.media_type};base64,{part.data}"}}

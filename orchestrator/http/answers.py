@@ -103,12 +103,16 @@ class StreamingAnswer(Response):
 
     async def _pump(self, send: Send) -> None:
         unshown: list[Any] = []
-        async with aclosing(cast(Any, self._batches)) as batches:
+        given: Any = self._batches
+        async with aclosing(given) as batches:
             async for batch in batches:
                 if not self._started:
                     # `started` and figures are nothing that anybody sees: a refusal after them still has its status.
                     unshown += batch
-                    if not any(isinstance(event, _SEEN) for event in unshown):
+                    for event in batch:
+                        if isinstance(event, _SEEN):
+                            break
+                    else:
                         continue
                     batch, unshown = unshown, []
                     last = batch[-1]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Awaitable, Mapping, Sequence
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -34,12 +33,11 @@ from orchestrator.http import (
 )
 from orchestrator.http.bugs import Bugs
 from orchestrator.http.direct import DirectRoutes, Handler
-from orchestrator.http.guard import Client
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.problems import Refused
 from orchestrator.http.request_ids import RequestIds
 from orchestrator.http.schema import describe
-from orchestrator.http.service import Service, client_of
+from orchestrator.http.service import Service, client_of, service_of
 from orchestrator.http.session_header import AFFINITY, SessionHeaders
 
 _log = logging.getLogger("orchestrator.http")
@@ -130,23 +128,22 @@ class _LetIn:
         self._service = service
         self._origins = frozenset(service.settings.cors_origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         connection = HTTPConnection(scope)
         try:
             self._service.guard.require_known_host(connection)
             self._require_own_page(scope["method"], connection.headers)
-            connection.state.client = self._service.guard.client_of(connection)
+            scope.setdefault("state", {}).update(
+                client=self._service.guard.client_of(connection), service=self._service
+            )
         except Refused as exc:
-            client: Client | None = getattr(connection.state, "client", None)
-            self._service.turned_away.tell(exc, connection, client.name if client is not None else None)
-            await problems.answer(connection, exc.error)(scope, receive, send)
-            return
+            self._service.turned_away.tell(exc, connection)
+            return problems.answer(connection, exc.error)(scope, receive, send)
         if scope["method"] == "HEAD":  # the server sends the head only
             scope = {**scope, "method": "GET"}
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _require_own_page(self, method: str, headers: Headers) -> None:
         """Refuse what a page of another origin makes its reader's browser send.
@@ -155,10 +152,10 @@ class _LetIn:
         page; by then a pool would be drained. Programs send no Origin. Before others they ask whether they may, without
         a key: that is answered the same, for those who wonder why their page cannot call.
         """
-        origin = headers.get("origin")
         if method == "OPTIONS":
             method = headers.get("access-control-request-method", method)
-        if method in _HARMLESS or origin is None or "*" in self._origins or origin in self._origins:
+        origin = None if method in _HARMLESS else headers.get("origin")
+        if origin is None or "*" in self._origins or origin in self._origins:
             return
         if origin.partition("://")[2] != headers.get("host"):
             raise Refused(
@@ -169,7 +166,7 @@ class _LetIn:
 
 
 async def _on_error(request: Request, exc: Exception) -> Response:
-    error, service = problems.error_of(exc), cast(Service, request.app.state.service)
+    error, service = problems.error_of(exc), service_of(request)
     if error.code == "rate_limited":
         service.orchestrator.tell_rate_limited(error, client_of(request).name)
     if isinstance(exc, Refused):

@@ -47,7 +47,11 @@ class BodyLimits:
             return
         share = Share(self._pending)
         scope.setdefault("state", {})["share"] = share
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        declared = b""
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                declared = value
+                break
         presence = scope.get("extensions", {}).get(EXTENSION, {}).get("client")
         try:
             await self._app(scope, _Bounded(receive, self._settings, share, declared, presence), send)

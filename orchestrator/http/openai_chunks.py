@@ -270,7 +270,8 @@ class ChoiceChunks:
         greeting: bool = False,
     ) -> bytes:
         logprobs = logprobs_of(self._kind, tokens, self._offset) if tokens else None
-        self._offset += sum(len(token.text) for token in tokens or ())
+        if tokens:
+            self._offset += sum(len(token.text) for token in tokens)
         choice = {**self._choice, **piece, "logprobs": logprobs, "finish_reason": finish_reason}
         chunk = {**self._head, "choices": [choice]}
         if self._beside is not None:

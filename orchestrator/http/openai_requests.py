@@ -28,7 +28,7 @@ from adapter_kit.openai.requests import (
 from orchestrator.http.reading import trace_of
 from orchestrator.pools.fit import ANY_ENGINE
 
-__all__ = ["CHAT", "COMPLETION", "SAME", "Asked", "common_fields", "parse_chat", "parse_completion"]
+__all__ = ["CHAT", "COMPLETION", "OF_THIS_HOST", "SAME", "Asked", "common_fields", "parse_chat", "parse_completion"]
 
 _OURS = ("model", "priority", "session_id", "job_id", "parameters", "timeout_s")
 SAME = (*requests.SAME, *_OURS)
@@ -41,6 +41,10 @@ _OWN_OF_COMPLETIONS = (*_OWN_OF_ANSWERS, "best_of", "echo")
 _NO_MODEL = "\0"
 _LONGEST_ID = 256
 _PROMPTS = ("prompt", "prompt_token_ids")
+OF_THIS_HOST = frozenset({*_OURS, "history"})
+"""What every face takes beside its own fields."""
+_OF_CHATS = CHAT | OF_THIS_HOST | {*_OWN_OF_ANSWERS, "include_reasoning"}
+_OF_COMPLETIONS = COMPLETION | OF_THIS_HOST | {*_OWN_OF_COMPLETIONS}
 MAX_CHOICES = 128
 """Answers to one request, as many as OpenAI's API gives."""
 MAX_ECHOED = 1 << 24
@@ -99,7 +103,7 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
     fields = _with_model(as_meant(fields))
     ignored: list[str] = []
-    common = common_fields(fields, headers, CHAT | {*_OWN_OF_ANSWERS, "include_reasoning"}, ignored)
+    common = common_fields(fields, headers, _OF_CHATS, ignored)
     return _asked([{**common, **chat_of(fields, ignored)}], fields, ignored)
 
 
@@ -107,7 +111,7 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
     """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
     fields = _with_model(as_meant(fields, logprobs=whole))
     ignored: list[str] = []
-    common = common_fields(fields, headers, COMPLETION | {*_OWN_OF_COMPLETIONS}, ignored)
+    common = common_fields(fields, headers, _OF_COMPLETIONS, ignored)
     n, best = _count(fields, "n"), _count(fields, "best_of")
     if best not in (1, n):
         raise Unsupported("'best_of' is not supported here, unless it is 'n'; leave it out")
@@ -138,8 +142,14 @@ def common_fields(
     fields: dict[str, Any], headers: Mapping[str, str], taken: frozenset[str], ignored: list[str]
 ) -> dict[str, Any]:
     """Return the parts of a task that every request may have; raises `Unsupported` for what nobody here can do.
-    `ignored` gets the names of fields that nobody knows."""
-    task, engines = requests.common_of(fields, {*taken, *_OURS, "history"}, ignored)
+
+    Args:
+        fields: Of a request.
+        headers: Of the request.
+        taken: Fields that the caller reads itself, and `OF_THIS_HOST`.
+        ignored: Gets the names of fields that nobody knows.
+    """
+    task, engines = requests.common_of(fields, taken, ignored)
     task |= {name: fields[name] for name in _OURS if fields.get(name) is not None}
     if task.get("session_id") == "":
         del task["session_id"]  # none, says vLLM's server
@@ -157,8 +167,8 @@ def _asked(
     n = _count(fields, "n")
     _require_few(len(prompts), n)
     include_usage = wants_usage(fields, ignored)
-    request_id = fields.get("request_id")
-    if fields.get("stream_options") and not flag(fields, "stream"):
+    request_id, stream = fields.get("request_id"), flag(fields, "stream")
+    if fields.get("stream_options") and not stream:
         raise InvalidRequest("'stream_options' are for streams: leave them out, or say 'stream': true")
     if flag(fields, "return_token_ids"):
         prompts[0]["return_token_ids"] = True
@@ -168,8 +178,7 @@ def _asked(
     wanted = _prompt_logprobs(fields)
     if wanted is not None:
         prompts[0]["prompt_logprobs"], scored_for = wanted, "'prompt_logprobs'"
-    running_usage = flag(fields, "stream") and wants_running_usage(fields)
-    if running_usage:
+    if stream and include_usage and wants_running_usage(fields):
         prompts[0]["running_usage"] = True
     first = TaskRequest.parse(prompts[0])
     history = flag(fields, "history")
@@ -178,7 +187,7 @@ def _asked(
     return Asked(
         tasks=tuple(_choices(first, prompts, n)),
         n=n,
-        stream=flag(fields, "stream"),
+        stream=stream,
         include_usage=include_usage,
         history=history,
         echo=flag(fields, "echo"),

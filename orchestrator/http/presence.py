@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -30,6 +31,13 @@ class Presence(Protocol):
         """Call nobody any more."""
 
 
+@cache
+def _scope_class() -> type[anyio.CancelScope]:
+    """Return what `anyio.CancelScope()` makes on asyncio: asked by its own name, anyio finds out each time which loop
+    this is."""
+    return type(anyio.CancelScope())
+
+
 class WhileThere:
     """Cancels what runs in its block when the client is gone; leaving the block ends the watch.
 
@@ -45,7 +53,7 @@ class WhileThere:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._scope = anyio.CancelScope()
+        self._scope = _scope_class()()
         self._failure: Exception | None = None
         self._presence: Presence | None = None
         self._watching: asyncio.Task[None] | None = None

@@ -29,12 +29,17 @@ class RequestIds:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine of its own, which every token would pass: nothing is left to do when the request is over.
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        asked = next((value.decode("latin-1") for name, value in scope["headers"] if name == _HEADER), "")
-        named = asked if SANE.fullmatch(asked) else os.urandom(16).hex()
+            return self._app(scope, receive, send)
+        named = ""
+        for name, value in scope["headers"]:
+            if name == _HEADER:
+                named = value.decode("latin-1")
+                break
+        if not SANE.fullmatch(named):
+            named = os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = named
 
         def send_with_id(message: Message) -> Awaitable[None]:  # no coroutine of its own: each token comes by
@@ -44,8 +49,5 @@ class RequestIds:
                     message = {**message, "headers": [*headers, (_HEADER, named.encode())]}
             return send(message)
 
-        token = request_id.set(named)
-        try:
-            await self._app(scope, receive, send_with_id)
-        finally:
-            request_id.reset(token)
+        request_id.set(named)  # for good: a request has a task, and so a context, of its own
+        return self._app(scope, receive, send_with_id)

@@ -13,7 +13,7 @@ from adapter_kit.openai.formats import constrain, require_schema
 from adapter_kit.openai.lax import as_meant
 from adapter_kit.openai.messages import TOOL, list_of
 from adapter_kit.openai.requests import flag, most_tokens, wants_usage
-from orchestrator.http.openai_requests import common_fields
+from orchestrator.http.openai_requests import OF_THIS_HOST, common_fields
 from orchestrator.http.responses_items import items_of, messages_of
 
 RESPONSE = frozenset({
@@ -21,6 +21,7 @@ RESPONSE = frozenset({
     "include", "top_logprobs", "chat_template_kwargs", "truncation", "store", "metadata", "parallel_tool_calls",
 })  # fmt: skip
 """Fields that a response has beside those of every request."""
+_TAKEN = RESPONSE | OF_THIS_HOST
 _IGNORED = frozenset({"max_tool_calls", "prompt_cache_options", "client_metadata"})
 """Said about the caller, or about tools that are not here, and not about the answer."""
 _LOGPROBS = "message.output_text.logprobs"
@@ -87,7 +88,7 @@ def parse_response(
     fields = as_meant(fields)
     ignored: list[str] = []
     given = {name: value for name, value in fields.items() if name not in _IGNORED}
-    task = common_fields(given, headers, RESPONSE, ignored)
+    task = common_fields(given, headers, _TAKEN, ignored)
     items = [(named or {})[each["id"]] if each.get("type") == "item_reference" else each for each in _input(fields)]
     asked = messages_of(items)
     instructions = fields.get("instructions")

@@ -90,12 +90,14 @@ def make_server(app: ASGIApp, settings: ServerSettings) -> Server:
     protocol = type("Protocol", (_Protocol,), bounds)
     config = uvicorn.Config(
         app,
+        interface="asgi3",
         http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody here looks at what they would change: the client's address and the scheme
         backlog=BACKLOG,
         limit_concurrency=limits.max_connections,
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -147,6 +149,7 @@ class _Protocol(HttpToolsProtocol):
     """What uvicorn would collect without end; a little more arrives with the read that goes over it."""
     _headers_due: asyncio.TimerHandle | None = None
     _header_bytes = 0
+    _header_begun = False
     _reading_due: asyncio.TimerHandle | None = None
     _running: RequestResponseCycle | None = None
     """What is being answered. `cycle` is what came last, which waits if it was sent before the answer."""
@@ -172,6 +175,8 @@ class _Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         due = self._headers_due
         super().data_received(data)
+        if self._header_begun and self._headers_due is None:  # most headers come whole, and need no timer
+            self._expect_headers()
         if due is not None and self._headers_due is due:  # of the same request: others may have come whole in between
             self._header_bytes += len(data)
             if self._header_bytes > self.max_header_bytes:
@@ -184,8 +189,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self._headers_due is None:
-            self._expect_headers()
+        self._header_begun = True
 
     def on_headers_complete(self) -> None:
         self._got_headers()
@@ -245,6 +249,7 @@ class _Protocol(HttpToolsProtocol):
 
     def _got_headers(self) -> None:
         self._header_bytes = 0
+        self._header_begun = False
         if self._headers_due is not None:
             self._headers_due.cancel()
             self._headers_due = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from time import monotonic
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -141,17 +141,20 @@ class AcceptedTask:
 
 
 def service_of(request: Request) -> Service:
-    return cast(Service, request.app.state.service)
+    found: Service = request.scope["state"]["service"]
+    return found
 
 
 def share_of(request: Request) -> Share:
     """Return what counts the bytes that the request makes the host hold."""
-    return cast(Share, request.state.share)
+    found: Share = request.scope["state"]["share"]
+    return found
 
 
 def client_of(request: Request) -> Client:
     """Return who sent the request; `app.py` has let them in already."""
-    return cast(Client, request.state.client)
+    found: Client = request.scope["state"]["client"]
+    return found
 
 
 async def json_object(request: Request) -> dict[str, Any]:
@@ -181,7 +184,7 @@ async def read_body(request: Request, make: Callable[[bytes], T]) -> T:
     coding = coding_of(request.headers)
     body = await _body_of(request)
     if coding is None:
-        return await service.beside(lambda: make(body), len(body))
+        return make(body) if len(body) <= _LITTLE else await service.beside(lambda: make(body))
     limits, share = service.settings.limits, share_of(request)
 
     def unpacked() -> T:
@@ -194,7 +197,8 @@ async def _body_of(request: Request) -> bytes:
     """Return the body; raises `ClientDisconnect` when the client leaves before its end."""
     message = await request.receive()
     if message["type"] == "http.request" and not message.get("more_body"):
-        return cast(bytes, message.get("body", b""))
+        whole: bytes = message.get("body", b"")
+        return whole
     pieces: list[bytes] = []
     while message["type"] == "http.request":
         pieces.append(message.get("body", b""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextvars import ContextVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,20 +28,17 @@ class SessionHeaders:
         self._app = app
         self._names = [name.lower().encode() for name in names]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        token = session.set(self._named(scope))
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            session.reset(token)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http":
+            session.set(self._named(scope))  # for good: a request has a task, and so a context, of its own
+        return self._app(scope, receive, send)
 
     def _named(self, scope: Scope) -> str | None:
         sent: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             if name in self._names:
                 sent.setdefault(name, value)
-        values = (sent.get(name, b"").decode("latin-1").strip() for name in self._names if sent)
+        if not sent:
+            return None
+        values = (sent.get(name, b"").decode("latin-1").strip() for name in self._names)
         return next((value for value in values if _SANE.fullmatch(value)), None)

@@ -84,6 +84,16 @@ class _Lines(logging.Formatter):
 class _Forgiving(logging.StreamHandler[TextIO]):
     """A log that cannot be written, on a full disk for one, must not stop the service nor fill standard error."""
 
+    def emit(self, record: logging.LogRecord) -> None:
+        # As its base does, which takes its lock a second time for the flush.
+        try:
+            self.stream.write(self.format(record) + self.terminator)
+            self.stream.flush()
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:
         pass
 
@@ -99,6 +109,8 @@ def configure_logging(settings: LogSettings, secrets: Collection[str] = (), stre
     for old in before:
         root.removeHandler(old)
     root.setLevel(settings.level.upper())
+    # What no line shows need not be found out for each: https://docs.python.org/3/howto/logging.html#optimization
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for name in _FOREIGN:  # they tell every request, and we tell every task
         logging.getLogger(name).setLevel(logging.WARNING)
 

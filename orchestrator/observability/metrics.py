@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.registry import Collector
 
 from adapter_api import CancelReceipt, Error, HealthState, PluginReport, PluginStatus
+from orchestrator.observability.kept_metrics import Counters, Histograms
 from orchestrator.pools.breaker import BreakerState
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.replica import Replica
@@ -23,28 +23,9 @@ LABELS = ("engine", "engine_version", "pool_id", "replica_id", "model_id")
 REPLICA_LABELS = ("engine", "engine_version", "pool_id", "replica_id")
 PREFIX = "worker_adapter"
 
-MetricT = TypeVar("MetricT", Counter, Histogram)
-
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _GAPS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _BREAKER_VALUE = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
-
-
-class _Children(Generic[MetricT]):
-    """A metric's children by the values of their labels: looked up without the lock and the making of texts that
-    `labels` takes each time. For those only that are never taken out."""
-
-    __slots__ = ("_found", "_metric")
-
-    def __init__(self, metric: MetricT) -> None:
-        self._metric: MetricT = metric
-        self._found: dict[tuple[str, ...], MetricT] = {}
-
-    def labels(self, *values: str) -> MetricT:
-        child = self._found.get(values)
-        if child is None:
-            child = self._found[values] = self._metric.labels(*values)
-        return child
 
 
 class OrchestratorMetrics:
@@ -102,10 +83,10 @@ class OrchestratorMetrics:
             self.registry.register(collector)
 
     def task_started(self, ticket: Ticket) -> None:
-        self._started.labels(*_labels(ticket)).inc()
+        self._started.add(_labels(ticket))
 
     def task_rejected(self, pool_id: str, code: str) -> None:
-        self._rejected.labels(pool_id, code).inc()
+        self._rejected.add((pool_id, code))
         self.tasks_refused += 1
 
     def request_refused(self, code: str) -> None:
@@ -113,36 +94,37 @@ class OrchestratorMetrics:
         self._refused.labels(code).inc()
 
     def changed(self, change: str, pool_id: str, replica_id: str) -> None:
-        self._changes.labels(pool_id, replica_id, change).inc()
+        self._changes.add((pool_id, replica_id, change))
         if change in ("reloaded", "reload_refused"):
             self._reload.set(1 if change == "reloaded" else 0)
 
     def task_moved(self, replica: Replica, error: Error) -> None:
-        self._retries.labels(*_replica_labels(replica), error.code).inc()
+        self._retries.add((*_replica_labels(replica), error.code))
 
     def task_ended(self, ticket: Ticket, tokens: int, now: float) -> None:
         """Count everything of a task at once."""
         labels, outcome = _labels(ticket), ticket.outcome
-        self._tasks.labels(*labels, outcome).inc()
-        self._duration.labels(*labels).observe(now - ticket.arrived)
-        self._waited.labels(ticket.pool.id, ticket.work.priority).observe(ticket.waited_s)
+        lane, waited_s, first = (ticket.pool.id, ticket.work.priority), ticket.waited_s, ticket.first_token_at
+        self._tasks.add((*labels, outcome))
+        self._duration.observe(labels, now - ticket.arrived)
+        self._waited.observe(lane, waited_s)
         if ticket.granted_at is None:
-            self._unserved.labels(ticket.pool.id, ticket.work.priority, outcome).inc()
+            self._unserved.add((*lane, outcome))
         self._count_tokens(ticket, tokens, labels)
         if ticket.tokens_in:
-            self._tokens_in.labels(*labels).inc(ticket.tokens_in)
-        if ticket.first_token_at is not None:
-            self._ttft.labels(*labels).observe(ticket.first_token_at - ticket.arrived)
+            self._tokens_in.add(labels, ticket.tokens_in)
+        if first is not None:
+            self._ttft.observe(labels, first - ticket.arrived)
             if tokens > 1:
-                self._gap.labels(*labels).observe((now - ticket.first_token_at) / (tokens - 1))
+                self._gap.observe(labels, (now - first) / (tokens - 1))
         if ticket.kv_warmth is False:
-            self._sessions_moved.labels(ticket.pool.id).inc()
+            self._sessions_moved.add((ticket.pool.id,))
 
     def task_cancelled(self, pool_id: str, receipt: CancelReceipt, tokens_after: int) -> None:
-        self._cancels.labels(pool_id, receipt.mode or "unknown").inc()
-        self._cancel_latency.labels(pool_id).observe(receipt.after_ms / 1e3)
+        self._cancels.add((pool_id, receipt.mode or "unknown"))
+        self._cancel_latency.observe((pool_id,), receipt.after_ms / 1e3)
         if tokens_after:
-            self._after_cancel.labels(pool_id).inc(tokens_after)
+            self._after_cancel.add((pool_id,), tokens_after)
 
     def count_live(self, tickets: Iterable[Ticket]) -> None:
         """Count the tokens that live tasks have had so far, so that a long task does not count in one leap."""
@@ -194,12 +176,12 @@ class OrchestratorMetrics:
         new = tokens - ticket.tokens_counted
         if new > 0:
             ticket.tokens_counted = tokens
-            self._tokens_out.labels(*labels).inc(new)
+            self._tokens_out.add(labels, new)
             self.tokens_out += new
 
 
-def _counter(registry: CollectorRegistry, name: str, summary: str, labels: Sequence[str]) -> _Children[Counter]:
-    return _Children(Counter(f"{PREFIX}_{name}", summary, labels, registry=registry))
+def _counter(registry: CollectorRegistry, name: str, summary: str, labels: Sequence[str]) -> Counters:
+    return Counters(registry, f"{PREFIX}_{name}", summary, labels)
 
 
 def _gauge(registry: CollectorRegistry, name: str, summary: str, labels: Sequence[str]) -> Gauge:
@@ -208,8 +190,8 @@ def _gauge(registry: CollectorRegistry, name: str, summary: str, labels: Sequenc
 
 def _histogram(
     registry: CollectorRegistry, name: str, summary: str, labels: Sequence[str], buckets: Sequence[float] = _SECONDS
-) -> _Children[Histogram]:
-    return _Children(Histogram(f"{PREFIX}_{name}", summary, labels, buckets=buckets, registry=registry))
+) -> Histograms:
+    return Histograms(registry, f"{PREFIX}_{name}", summary, labels, buckets)
 
 
 def _replica_labels(replica: Replica) -> tuple[str, str, str, str]:

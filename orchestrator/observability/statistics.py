@@ -27,7 +27,8 @@ class Duration(msgspec.Struct):
 
     def add(self, seconds: float) -> None:
         self.count += 1
-        self.ns += max(0, round(seconds * 1e9))
+        if seconds > 0:
+            self.ns += int(seconds * 1e9 + 0.5)
 
 
 class InferenceStatistics(msgspec.Struct):
@@ -83,15 +84,19 @@ class ModelStatistics(msgspec.Struct, kw_only=True):
         self.execution_count += 1
         stats.success.add(now - ticket.arrived)
         stats.queue.add(ticket.waited_s)
-        batch = next((each for each in self.batch_stats if each.batch_size == rows), None)
+        batch = None
+        for each in self.batch_stats:
+            if each.batch_size == rows:
+                batch = each
+                break
         if batch is None and len(self.batch_stats) < _MOST:
             batch = BatchStatistics(rows)
             self.batch_stats.append(batch)
-        for each in (stats, batch):
-            if each is not None:
-                each.compute_input.count += 1
-                each.compute_infer.add(ran_s)
-                each.compute_output.count += 1
+        for counted in (stats, batch):
+            if counted is not None:
+                counted.compute_input.count += 1
+                counted.compute_infer.add(ran_s)
+                counted.compute_output.count += 1
 
 
 class Statistics:

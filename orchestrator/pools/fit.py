@@ -69,6 +69,8 @@ def fit(
 
 def named_for(task: TaskRequest, adapter: str) -> TaskRequest:
     """Return the task with the parameters that are for any engine as the adapter of that name looks for them."""
+    if not task.parameters:
+        return task
     prefix = f"{ANY_ENGINE}."
     if not any(key.startswith(prefix) for key in task.parameters):
         return task

@@ -83,13 +83,19 @@ class Pool:
 
     def has_model(self, name: str, version: str | None) -> bool:
         """Whether a replica was last known to have the model."""
-        if not self.may_serve(name):
-            return False
-        return any(replica.has_model(name, version) for replica in self.replicas.values())
+        if self.may_serve(name):
+            for replica in self.replicas.values():
+                if replica.has_model(name, version):
+                    return True
+        return False
 
     def knows(self, name: str) -> bool:
         """Whether it is one of `models`; cheap, however many there are."""
-        return self.may_serve(name) and any(replica.knows(name) for replica in self.replicas.values())
+        if self.may_serve(name):
+            for replica in self.replicas.values():
+                if replica.knows(name):
+                    return True
+        return False
 
     def may_serve(self, name: str) -> bool:
         """Whether the settings let the model be served here."""
@@ -111,17 +117,23 @@ class Pool:
     def _why_not_served_by(self, replica: Replica) -> str:
         """Also of a draining pool, which still serves the tasks that wait in its line."""
         reason = replica.why_no_work()
-        if not reason and self._pin() not in (None, replica.engine_version):
+        is_pinned = self.settings.engine_version is not None or self._pinned_version is not None
+        if not reason and is_pinned and self._pin() not in (None, replica.engine_version):
             return f"it runs {replica.engine_version}, and the pool is pinned to {self._pinned_version}"
         return reason
 
     def suits(self, demand: Demand) -> bool:
         """Whether a replica's model is known to be capable of what is asked, or may be."""
-        return any(not self._unmet(demand, replica) for replica in self._with_model(demand))
+        for replica in self._with_model(demand):
+            if not self._unmet(demand, replica):
+                return True
+        return False
 
     def _with_model(self, demand: Demand) -> list[Replica]:
         """Return the replicas that are known to have the model, or may have it; all of them if there is none."""
         replicas = list(self.replicas.values())
+        if len(replicas) == 1:
+            return replicas
         return [each for each in replicas if each.may_have_model(demand.model, demand.model_version)] or replicas
 
     def _unmet(self, demand: Demand, replica: Replica) -> tuple[str, ...]:
@@ -154,7 +166,7 @@ class Pool:
             InvalidRequest, Unsupported: That is so.
             Unmade: It takes a prompt to know, which is still to be made.
         """
-        most = self._most_tokens(task.model)
+        most = None if task.max_tokens is None else self._most_tokens(task.model)
         if task.max_tokens is not None and most is not None and task.max_tokens > most:
             raise InvalidRequest(
                 f"max_tokens is {task.max_tokens} and model {task.model!r} takes at most {most}; ask for fewer"
@@ -172,13 +184,14 @@ class Pool:
     def _most_tokens(self, model: str) -> int | None:
         """Return the `max_tokens` above which no replica takes a task of the model; `None` where one takes any number,
         or may."""
-        limits = [
-            props.max_tokens if (props := replica.model_props(model)) is not None else None
-            for replica in self.replicas.values()
-            if replica.has_model(model, None) or not replica.models  # one that was never reached may have it
-        ]
-        told = [limit for limit in limits if limit is not None]
-        return max(told) if told and len(told) == len(limits) else None
+        most: int | None = None
+        for replica in self.replicas.values():
+            if replica.has_model(model, None) or not replica.models:  # one that was never reached may have it
+                props = replica.model_props(model)
+                if props is None or props.max_tokens is None:
+                    return None
+                most = props.max_tokens if most is None else max(most, props.max_tokens)
+        return most
 
     def _fit(self, task: TaskRequest, replica: Replica, prompts: Prompts) -> TaskRequest:
         props = replica.model_props(task.model)
@@ -388,15 +401,18 @@ class Pool:
         all that a client must do to open it is to send tasks that fail.
         """
         model = demand.model
-        able = [
-            replica
-            for replica in self.replicas.values()
-            if replica.id not in avoid
-            and not self._why_not_served_by(replica)
-            and replica.model_is_ready(model, demand.model_version)
-            and not replica.trust.rests(model)
-            and not self._unmet(demand, replica)
-        ]
+        able = []
+        for replica in self.replicas.values():
+            if (
+                replica.id not in avoid
+                and not self._why_not_served_by(replica)
+                and replica.model_is_ready(model, demand.model_version)
+                and not replica.trust.rests(model)
+                and not self._unmet(demand, replica)
+            ):
+                able.append(replica)
+        if len(able) < 2:
+            return able
         able = [replica for replica in able if replica.trust.trusts(model)] or able
         return [each for each in able if not demand.is_doubtful(each.model_props(model))] or able
 
@@ -405,10 +421,13 @@ class Pool:
         place = self._affinity.place_of(session) if session else None
         # With its pool: replicas of different pools may have the same id, and none of each other's cache.
         known = place.replica_id if place is not None and place.pool_id == self.id else None
-        candidates = [Candidate(r.id, r.in_flight, r.slots, r.elsewhere) for r in self._able(claim.demand, claim.avoid)]
+        able = self._able(claim.demand, claim.avoid)
         if claim.bound and place is not None:
-            candidates = [c for c in candidates if c.replica_id == known]
-        chosen = choose_replica(candidates, preferred=known)
+            able = [replica for replica in able if replica.id == known]
+        if len(able) == 1 and able[0].in_flight < able[0].slots:
+            chosen: str | None = able[0].id
+        else:
+            chosen = choose_replica([Candidate(r.id, r.in_flight, r.slots, r.elsewhere) for r in able], preferred=known)
         if chosen is None:
             return False
         replica = self.replicas[chosen]

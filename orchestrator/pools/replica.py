@@ -78,7 +78,8 @@ class Replica:
         self._known_models: dict[str, set[str]] = {}
         self._model_props: dict[str, ModelProps] = {}
         self._probe_wanted = anyio.Event()
-        self._idle = anyio.Event()
+        self._idle: anyio.Event | None = None
+        """What those wait for who wait until nothing runs there; made when one does."""
 
     def create_adapter(self) -> WorkerAdapter:
         """Return a new adapter, not open; raises `ConfigurationError` when its options are wrong."""
@@ -232,8 +233,12 @@ class Replica:
         self.in_flight -= 1
         self.trust.end(trials)
         if self.in_flight == 0:
-            self._idle.set()
-            self._idle = anyio.Event()
+            self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.set()
 
     def learn(self, model: str, outcome: Terminal | None, trials: Trials, *, first: bool) -> None:
         """Learn from how a task ended here; see `Trust.learn`."""
@@ -246,7 +251,8 @@ class Replica:
         """Wait until no task runs there; returns false when the time is up, or the replica retires, first."""
         with anyio.move_on_after(timeout_s):
             while self.in_flight and not self.retired.is_set():
-                await self._idle.wait()
+                idle = self._idle = self._idle or anyio.Event()
+                await idle.wait()
         return self.in_flight == 0
 
     def want_probe(self) -> None:
@@ -263,7 +269,7 @@ class Replica:
         """Ask its watcher to close the adapter and end."""
         self.retired.set()
         self._probe_wanted.set()
-        self._idle.set()
+        self._tell_idle()
         self.watching.cancel()
 
     def status(self, reason: str) -> ReplicaStatus:

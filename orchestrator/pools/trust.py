@@ -97,7 +97,10 @@ class Trust:
         """Count a task in; returns the breakers whose trial it is."""
         known = self._models.get(model)
         breakers = (self.breaker,) if known is None else (self.breaker, known.breaker)
-        trials = tuple(breaker for breaker in breakers if breaker.begin())
+        trials: Trials = ()
+        for breaker in breakers:
+            if breaker.begin():
+                trials = (*trials, breaker)
         for breaker in trials:
             if breaker.state is BreakerState.OPEN:
                 continue  # for want of any other place: nothing has changed

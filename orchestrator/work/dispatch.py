@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from random import Random
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import msgspec
@@ -148,7 +148,9 @@ def _holds(events: list[TokenEvent], kinds: Any) -> bool:
 
 
 def _batches(stream: TokenStream) -> AsyncGenerator[list[TokenEvent]]:
-    return cast("AsyncGenerator[list[TokenEvent]]", stream.batches())
+    given: Any = stream.batches()
+    found: AsyncGenerator[list[TokenEvent]] = given
+    return found
 
 
 def _open_stream(replica: Replica, ticket: Ticket, task: TaskRequest) -> TokenStream:

@@ -98,8 +98,8 @@ class Ledger:
         self._remember(ticket, tokens)
         if not _is_copy(ticket):
             self.statistics.ended(ticket)
-        if isinstance(ticket.work, TaskRequest) and not _is_copy(ticket):
-            self._plugins.call("worker_adapter_task_ended", task=ticket.work, terminal=ticket.terminal)
+            if isinstance(ticket.work, TaskRequest):
+                self._plugins.call("worker_adapter_task_ended", task=ticket.work, terminal=ticket.terminal)
         if _log.isEnabledFor(logging.INFO):
             _log_end(ticket, tokens)
 
@@ -134,14 +134,19 @@ def _log_end(ticket: Ticket, tokens: int) -> None:
     work, replica, first = ticket.work, ticket.served_by, ticket.first_token_at
     # As it is, with the engine's address: the client was told less.
     reason = f": {ticket.untold or ticket.terminal.message}" if isinstance(ticket.terminal, Error) else ""
-    _log.info(
+    outcome = ticket.outcome
+    said = (
         "job %s ended (%s) after %d tokens%s" if ticket.granted_at is not None else
-        "job %s ended (%s) while it waited, after %d tokens%s", work.job_id, ticket.outcome, tokens, reason,
-        extra={
+        "job %s ended (%s) while it waited, after %d tokens%s"
+    )  # fmt: skip
+    # Each task has one such record, and its place is known: nobody looks through the callers for it.
+    record = _log.makeRecord(
+        _log.name, logging.INFO, __file__, 0, said, (work.job_id, outcome, tokens, reason), None, "_log_end",
+        {
             "job_id": work.job_id, "request_id": ticket.request_id, "session_id": work.session_id,
             "owner": ticket.owner, "model_id": work.model,
             "engine_model": replica.names.own(work.model) if replica else None,
-            "outcome": ticket.outcome,
+            "outcome": outcome,
             "engine": replica.engine if replica else None,
             "engine_version": replica.engine_version if replica else None,
             "pool_id": ticket.pool.id, "replica_id": replica.id if replica else None,
@@ -151,3 +156,4 @@ def _log_end(ticket: Ticket, tokens: int) -> None:
             "decode_time_ms": None if first is None else (perf_counter() - first) * 1e3,
         },
     )  # fmt: skip
+    _log.handle(record)

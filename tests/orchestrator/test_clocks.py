@@ -35,6 +35,7 @@ SHOWN = {
     "http/responses.py": "when an answer was made",
     "observability/statistics.py": "when an inference ended",
     "observability/changes.py": "when a certificate ends",
+    "observability/kept_metrics.py": "when something was first counted",
     "observability/tracing.py": "when a span began and ended",
 }
 WALL_CLOCK = {"time", "time_ns", "localtime", "gmtime", "ctime", "strftime"}
