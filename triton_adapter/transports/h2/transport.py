@@ -21,13 +21,14 @@ from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.credentials import Entries
 from triton_adapter.transports.grpc_way import GrpcWay
-from triton_adapter.transports.h2.call import Broken, Call, Given, Status
+from triton_adapter.transports.h2.call import OK, Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
 from triton_adapter.transports.h2.frames import prefix
 from triton_adapter.transports.h2.head import constant_block, literal, timeout_header
 from triton_adapter.transports.h2.inbox import PREFIX, Message
 from triton_adapter.transports.hung_up import hung_up
-from triton_adapter.wire.reply import parse_reply, parse_stream_reply
+from triton_adapter.wire.first_reply import FirstReplies
+from triton_adapter.wire.reply import parse_reply
 from triton_adapter.wire.request import WireRequest, serialized
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
 from triton_adapter.wire.status import clean, error_for
@@ -50,6 +51,8 @@ class H2Transport(GrpcWay):
         self._entries: Entries = ()
         self._compression = settings.compression
         self._channel: Channel | None = None
+        self.first_replies = FirstReplies()
+        """What the first messages of streams have in common."""
 
     async def control(
         self,
@@ -240,7 +243,8 @@ class H2Stream:
         if messages:
             if len(messages) == 1 and not self._begun:
                 self._begun = True
-                return [parse_stream_reply(messages[0])]
+                first = self._transport.first_replies.of(self._model)
+                return [first.parse(bytes(messages[0]), self._request_id)]
             return self._its_reader().parse_all(messages)
         self._require_order()
         return []
@@ -269,7 +273,7 @@ class H2Stream:
     def settled(self) -> bool:
         """Whether the call ended in order, with nothing left to read."""
         call = self._call
-        return call.in_order and not call.inbox.messages
+        return call.outcome is OK and not call.inbox.messages
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""
