@@ -295,9 +295,11 @@ class SourceReader:
     def _expired(self) -> bool:
         assert self._expires is not None
         remaining = self._expires - perf_counter()
-        if self._slot is None and remaining > 0:
+        if remaining <= 0:
+            return True
+        if self._slot is None:
             self._arm(remaining)
-        return remaining <= 0
+        return False
 
     def _arm(self, seconds: float) -> None:
         expiry = self._expiry

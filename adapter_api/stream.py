@@ -422,7 +422,9 @@ class TokenStream:
             return False
         source.forget()
         self._over(outcome)
-        self._rest()
+        self._reading = False
+        if self._rested is not None:
+            self._rest()
         return True
 
     async def _conclude(self, outcome: Terminal | ProtocolViolation) -> None:

@@ -89,8 +89,8 @@ class Connection(asyncio.Protocol):
         Only when `draining` is false and there is `room`.
         """
         call = self._streams.begin(block, parts, size, timeout_s=timeout_s, whole=whole)
-        if self._streams.is_out_of_numbers:
-            self.draining = True
+        if call.id > f.LAST_STREAM - 2:
+            self.draining = True  # no further stream can be named (5.1.1)
         return call
 
     def retire(self) -> None:

@@ -49,11 +49,6 @@ class Streams:
         self.most = _UNLIMITED
         """How many the peer takes at once."""
 
-    @property
-    def is_out_of_numbers(self) -> bool:
-        """Whether no further stream can be named (5.1.1)."""
-        return self._next > f.LAST_STREAM
-
     def begin(
         self, block: bytes, parts: Sequence[bytes | memoryview], size: int, *, timeout_s: float, whole: bool
     ) -> Call:
@@ -122,7 +117,8 @@ class Streams:
     def _let_go(self, call: Call, outcome: Outcome) -> None:
         call.outcome = outcome
         self._patience.moved()
-        call.unwatch()
+        if call.slot is not None:
+            call.unwatch()
         call.wake()
         if self.most != _UNLIMITED:
             self._on_room()
