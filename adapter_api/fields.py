@@ -118,13 +118,14 @@ def _is_plain_started(event: Started) -> bool:
         and (event.predicted_start_ms is None or _is_time(event.predicted_start_ms))
     ):
         return False
-    for text in (
-        event.job_id, event.engine, event.model, event.engine_version, event.model_version, event.pool_id,
-        event.replica_id,
-    ):  # fmt: skip
-        if text is not None and not (type(text) is str and text.isascii()):
-            return False
-    return True
+    texts = [event.job_id, event.engine, event.model]
+    for text in (event.engine_version, event.model_version, event.pool_id, event.replica_id):
+        if text is not None:
+            texts.append(text)
+    try:
+        return "".join(texts).isascii()
+    except TypeError:  # one of them is no text
+        return False
 
 
 def _is_plain_metrics(event: Metrics) -> bool:

@@ -64,7 +64,7 @@ class StreamGrammar:
             if type(event) is Metrics:
                 return event
             if type(event) is End:
-                self.end()
+                self.ended, self.running = True, False
                 return event
         elif type(event) is Started and not self.started and not self.ended:
             self.started = self.running = True

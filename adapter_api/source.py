@@ -162,7 +162,10 @@ class SourceReader:
         Afterwards the caller calls `stepped`, or, when an item came and nothing was `interrupted`, only clears
         `awaited_by`. It is `read` spelt out, for a reader on asyncio to whom a call more per item is too much.
         """
-        if not (self._open or self._opened()) or (self._expires is not None and self._expired()):
+        expires = self._expires
+        if not (self._open or self._opened()) or (
+            expires is not None and (self._slot is None or perf_counter() >= expires) and self._expired()
+        ):
             return None
         task: Any = current_task(self._loop)
         self.awaited_by, self.read_by = task, id(task)
@@ -224,7 +227,8 @@ class SourceReader:
 
     def forget(self) -> None:
         """Have no deadline any more. It is all that closing does to a source that is `over`."""
-        self._disarm()
+        if self._slot is not None:
+            self._disarm()
 
     async def aclose(self, grace_s: float) -> bool:
         """Close the source: its `finally` blocks run, for `grace_s` at most. Returns whether it closed without raising.
@@ -291,9 +295,11 @@ class SourceReader:
     def _expired(self) -> bool:
         assert self._expires is not None
         remaining = self._expires - perf_counter()
-        if self._slot is None and remaining > 0:
+        if remaining <= 0:
+            return True
+        if self._slot is None:
             self._arm(remaining)
-        return remaining <= 0
+        return False
 
     def _arm(self, seconds: float) -> None:
         expiry = self._expiry

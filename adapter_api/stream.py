@@ -17,7 +17,7 @@ import anyio
 
 from adapter_api.answers import contract_error
 from adapter_api.errors import AdapterError, DeadlineExceeded, ProtocolViolation, StreamIncomplete
-from adapter_api.events import End, Error, Output, Reasoning, Terminal, Timings, Token, TokenEvent
+from adapter_api.events import End, Error, Metrics, Output, Reasoning, Terminal, Timings, Token, TokenEvent
 from adapter_api.fields import require_sound
 from adapter_api.grammar import StreamGrammar
 from adapter_api.source import EXHAUSTED, INTERRUPTED, NOTHING, Raised, SourceReader
@@ -377,7 +377,7 @@ class TokenStream:
         """Take what the adapter said; return the terminal, if that is among it, or what is unlawful about it."""
         grammar = self._grammar
         running, due = grammar.running, grammar.next_index
-        if type(item) is list and running:
+        if type(item) is list and running and (not item or type(item[-1]) is Token):
             # A burst of plain tokens, as one.
             for number, event in enumerate(item, due):
                 if not (
@@ -409,7 +409,8 @@ class TokenStream:
                 self.repairs += 1
                 break
             try:
-                event = grammar.admit(event)  # as its reader gets it
+                if type(event) is not Metrics or not running:  # which may come whenever anything may
+                    event = grammar.admit(event)  # as its reader gets it
                 require_sound(event)
             except ProtocolViolation as exc:
                 outcome = exc
@@ -421,7 +422,7 @@ class TokenStream:
                 ready.append(event)
         if not isinstance(outcome, ProtocolViolation):
             grammar.next_index = due
-            if self._first_token is None and grammar.outputs:
+            if self._first_token is None and (due or grammar.outputs):
                 self._first_token = perf_counter()
         ready.reverse()
         self._ready = ready
@@ -434,7 +435,9 @@ class TokenStream:
             return False
         source.forget()
         self._over(outcome)
-        self._rest()
+        self._reading = False
+        if self._rested is not None:
+            self._rest()
         return True
 
     async def _conclude(self, outcome: Terminal | ProtocolViolation) -> None:
@@ -484,7 +487,8 @@ class TokenStream:
         if terminal is not None:
             self._ready.insert(0, terminal)
         self.terminal = terminal
-        self._grammar.end()
+        if not self._grammar.ended:
+            self._grammar.end()
         self._finished = True
         if self._on_finished is not None:
             self._on_finished(self)

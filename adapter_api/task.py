@@ -436,7 +436,10 @@ class TaskRequest(_Frozen):
     @property
     def trace_headers(self) -> TraceHeaders:
         """The headers by which the trace goes on in the engine."""
-        return trace_headers(self.traceparent, self.tracestate, self.baggage)
+        said = self.__dict__
+        if said["traceparent"] is None and said["baggage"] is None:
+            return ()
+        return trace_headers(said["traceparent"], said["tracestate"], said["baggage"])
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -490,6 +493,8 @@ class TaskRequest(_Frozen):
     @field_validator("parameters", mode="before")
     @classmethod
     def _has_few_parameters(cls, value: Any) -> Any:
+        if type(value) is dict and len(value) <= MAX_PARAMETERS:
+            return value
         return _require_at_most(value, MAX_PARAMETERS, "parameters")
 
     @field_validator("parameters")
@@ -500,8 +505,9 @@ class TaskRequest(_Frozen):
             if not (namespace and dot and name):
                 shown = _step(key)
                 raise ValueError(f"key {shown!r} needs its engine's namespace, as in 'triton.{shown}'")
-            require_parameter(key, each)
-        return _frozen_map(value)
+            if type(each) is not str or len(key) > MAX_NAME:  # about a text there is nothing more to ask
+                require_parameter(key, each)
+        return MappingProxyType(dict(value))
 
     @field_validator("chat_template_kwargs")
     @classmethod
@@ -516,6 +522,17 @@ class TaskRequest(_Frozen):
 
     @model_validator(mode="after")
     def _has_one_input(self) -> Self:
+        # Of a plain prompt at a glance: a model's own way to a field takes several times as long as its dict.
+        said = self.__dict__
+        plain = said["prompt"] and said["messages"] is said["prompt_token_ids"] is said["add_generation_prompt"] is None
+        if not plain or said["chat_template_kwargs"] or said["continue_final_message"]:
+            self._has_a_sound_prompt()
+        least, most = said["min_tokens"], said["max_tokens"]
+        if least is not None and most is not None and least > most:
+            raise ValueError("'min_tokens' is larger than 'max_tokens'")
+        return self
+
+    def _has_a_sound_prompt(self) -> None:
         if self.prompt is not None and self.messages is not None:
             raise ValueError("give either 'prompt' or 'messages', not both")
         if self.prompt_token_ids is not None:
@@ -537,9 +554,6 @@ class TaskRequest(_Frozen):
                 for message in self.messages
             )
             _require_at_most(range(parts), MAX_PARTS, "parts and tool calls in all messages")
-        if self.min_tokens is not None and self.max_tokens is not None and self.min_tokens > self.max_tokens:
-            raise ValueError("'min_tokens' is larger than 'max_tokens'")
-        return self
 
     def _has_an_end_to_go_on_from(self) -> None:
         if self.messages is None:
@@ -619,8 +633,9 @@ class TaskRequest(_Frozen):
     @property
     def needs_heed(self) -> frozenset[Capability]:
         """Of `needs`, what version 1.2 of the contract brought: see `WorkerAdapter.heeds`."""
-        if self.prompt_token_ids is None and not (
-            self.return_token_ids or self.continue_final_message or self.add_generation_prompt is False
+        said = self.__dict__
+        if said["prompt_token_ids"] is None and not (
+            said["return_token_ids"] or said["continue_final_message"] or said["add_generation_prompt"] is False
         ):
             return _NONE
         return self.needs & _BROUGHT_BY_1_2

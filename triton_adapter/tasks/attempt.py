@@ -122,11 +122,17 @@ class Attempt:
         """Return what comes back first; tries again, from the start, as long as nothing has."""
         watch = self.watch
         watch.waiting_since = self.now()
+        replies: Sequence[Reply | Run]
         while True:
             if watch.stage is not None:
                 raise watch.error(self.what)
             try:
-                replies = await self._next()
+                if (call := self.prompt) is None:
+                    replies = await (self._answer() if self.call is None else self.call.read())
+                else:
+                    while (ready := call.take_runs()) is None:
+                        await call.arrival()
+                    replies = ready
                 if not replies or not _is_refusal(first := replies[0]) or not await self._refused_as_outdated(first):
                     break
             except (AdapterError, asyncio.CancelledError) as exc:
@@ -170,9 +176,9 @@ class Attempt:
     async def _send(self) -> None:
         plan = self.plan
         assert isinstance(plan, Plan), "nothing is sent again once the answer has begun"
-        if not plan.streaming:
+        if not plan.encoded.streaming:
             return
-        drained = self._planned_mode == "client_only"
+        drained = self.engine.cancel_mode(plan.schema) == "client_only"
         # Our own deadlines come first; a call that is drained after them needs time for that.
         extra_s = 1 + (self.engine.settings.drain_timeout_s if drained else 0)
         transport = self.engine.transport
@@ -190,13 +196,6 @@ class Attempt:
             except AdapterError as exc:
                 if not await self._again(exc):
                     raise
-
-    async def _next(self) -> Sequence[Reply | Run]:
-        if (call := self.prompt) is not None:
-            while (replies := call.take_runs()) is None:
-                await call.arrival()
-            return replies
-        return await (self._answer() if self.call is None else self.call.read())
 
     async def _answer(self) -> list[Reply]:
         engine, plan, remaining_s = self.engine, self.plan, self.remaining_s

@@ -154,11 +154,14 @@ class Shape:
         tensor = Tensor(self._name, "BYTES", self._shape, pack_texts((prompt.encode(),)))
         inputs = (*self._before, tensor, *self._after)
         decoder = None if self._decoder is None else self._decoder.again()
+        if decoder is None:
+            decoder = self._dialect.decoder(given, self.schema)
         return Plan(
             task,
             self.schema,
             EncodedTask(inputs, self._parameters, self._outputs, self._streaming, self._place),
-            listening(decoder or self._dialect.decoder(given, self.schema), task, given, self._override),
+            # A task without messages has no tools, and its thoughts are text.
+            decoder if task.messages is None else listening(decoder, task, given, self._override),
             Texts(task),
             self._requested,
             self._constant,

@@ -12,7 +12,7 @@ from adapter_api import InvalidRequest, RequestedOutput, Sequence, Tensor
 from adapter_api.task import ParameterValue
 from triton_adapter.schema import ModelSchema
 from triton_adapter.wire import v2_pb2 as v2
-from triton_adapter.wire.varint import varint
+from triton_adapter.wire.varint import SHORT, varint
 
 _INT64 = range(-(2**63), 2**63)
 _ID_TAG = b"\x1a"  # field 3, length-delimited
@@ -116,13 +116,15 @@ def serialized(request: WireRequest) -> list[bytes | memoryview]:
         constant.after = b"".join(raw[at + 3 :]) if varying is not None else b""
         constant.before = b"".join((head, *raw[:at]))
     name = request.request_id.encode()
-    parts: list[bytes | memoryview] = [constant.before, _ID_TAG, varint(len(name)), name]
+    size = len(name)
+    parts: list[bytes | memoryview] = [constant.before, _ID_TAG, SHORT[size] if size < 0x80 else varint(size), name]
     if varying is None:
         for tensor in request.inputs:
             parts += (_RAW_INPUT_TAG, varint(len(tensor.data)), tensor.data)
         return parts
     data = request.inputs[varying].data
-    parts += (_RAW_INPUT_TAG, varint(len(data)), data, constant.after)
+    size = len(data)
+    parts += (_RAW_INPUT_TAG, SHORT[size] if size < 0x80 else varint(size), data, constant.after)
     return parts
 
 

@@ -5,13 +5,14 @@ https://protobuf.dev/programming-guides/encoding/#varints
 
 from __future__ import annotations
 
-_SHORT = [bytes((value,)) for value in range(0x80)]
+SHORT = [bytes((value,)) for value in range(0x80)]
+"""The lengths of one byte, for who writes so many that a call for each is too much."""
 
 
 def varint(value: int) -> bytes:
     """Return the shortest form of a length."""
     if value < 0x80:
-        return _SHORT[value]
+        return SHORT[value]
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

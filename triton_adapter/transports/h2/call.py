@@ -212,7 +212,9 @@ class Call:
     @property
     def whole_so_far(self) -> bool:
         """Whether an answer has begun that promised nothing, and no message of it is cut off."""
-        return self._head is not None and self._head.begins and not self.inbox.in_the_middle
+        head, inbox = self._head, self.inbox
+        # Between two messages nothing is cut off; where none may be put in unseen, the inbox has to be asked.
+        return head is not None and head.begins and (inbox.between or not inbox.in_the_middle)
 
     def take_head(self, head: Head, *, last: bool) -> Outcome | None:
         """Take a header list; returns how the call ended when it is the last. Raises `Violation`."""

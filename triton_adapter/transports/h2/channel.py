@@ -60,7 +60,7 @@ class Channel:
     def usable(self) -> Connection | None:
         """Return a connection on which a call may be made this moment."""
         connection = self._current
-        if connection is None or connection.draining or self._waiting or self._called_up or not connection.room:
+        if connection is None or connection.draining or self._waiting or self._called_up or connection.room < 1:
             return None
         if self._tls is not None and self._tls.refresh():
             # New certificates: calls under way finish on the old connection, new ones use the new files.

@@ -71,22 +71,26 @@ class Connection(asyncio.Protocol):
 
     @property
     def room(self) -> int:
-        """How many more calls the peer takes at once."""
-        return self._streams.room
+        """How many more calls the peer takes at once; below 0 when it now takes fewer than there are."""
+        streams = self._streams
+        return 0 if self._sender.is_behind else streams.most - len(streams.calls)
 
     @property
     def why_no_room(self) -> str:
         """What keeps the peer from taking a call, in words for whoever waited in vain."""
         return "the server reads nothing of what is sent" if self._sender.is_behind else "the server takes few at once"
 
-    def call(self, block: bytes, parts: Sequence[bytes | memoryview], *, timeout_s: float, whole: bool) -> Call:
-        """Begin a call: its head, then one message in `parts` (its prefix included), then our end of the stream.
+    def call(
+        self, block: bytes, parts: Sequence[bytes | memoryview], size: int, *, timeout_s: float, whole: bool
+    ) -> Call:
+        """Begin a call: its head, then one message of `size` bytes in `parts` (its prefix included), then our end of
+        the stream.
 
         Only when `draining` is false and there is `room`.
         """
-        call = self._streams.begin(block, parts, timeout_s=timeout_s, whole=whole)
-        if self._streams.is_out_of_numbers:
-            self.draining = True
+        call = self._streams.begin(block, parts, size, timeout_s=timeout_s, whole=whole)
+        if call.id > f.LAST_STREAM - 2:
+            self.draining = True  # no further stream can be named (5.1.1)
         return call
 
     def retire(self) -> None:

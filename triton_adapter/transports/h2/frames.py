@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-read_prefix = struct.Struct(">BI").unpack_from
-"""Returns what stands in front of a gRPC message: whether it is compressed, and its length."""
+_prefix = struct.Struct(">BI")
+read_prefix, prefix = _prefix.unpack_from, _prefix.pack
+"""What stands in front of a gRPC message: whether it is compressed, and its length. Read from bytes, and as bytes."""
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_HEAD = 9
@@ -107,5 +108,5 @@ def headers(stream: int, block: bytes, *, largest: int, end_stream: bool = False
 def whole_call(stream: int, block: bytes, parts: Sequence[bytes | memoryview], size: int) -> bytes:
     """Return a header block and a body of `size` bytes in `parts`, which fit a frame each, and with which a stream
     ends."""
-    head, body = frame_head(len(block), HEADERS, END_HEADERS, stream), frame_head(size, DATA, END_STREAM, stream)
-    return b"".join((head, block, body, *parts))
+    head = _head(len(block) << 8 | HEADERS, END_HEADERS, stream)
+    return b"".join((head, block, _head(size << 8 | DATA, END_STREAM, stream), *parts))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from hpack import Decoder, HPACKError
 
@@ -30,6 +31,8 @@ _VALUE = re.compile(rb"[^\x00\r\n]*\Z")
 _NOT_IN_HTTP2 = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 # grpc-timeout: at most 8 digits (gRPC, "Timeout").
 _MAX_TIMEOUT = 99_999_999
+_MICROSECONDS_BELOW_S = 10.0
+_KEPT_TIMEOUTS = 256
 _TIMEOUT_NAME = b"\x00\x0cgrpc-timeout"
 
 
@@ -47,18 +50,21 @@ def constant_block(path: str, authority: str, *, tls: bool, fixed: Iterable[Head
     return b"".join(parts)
 
 
-def timeout_value(seconds: float) -> str:
-    """Return a `grpc-timeout`: the finest unit that holds it, never more than was asked for by a whole unit."""
-    microseconds = max(int(seconds * 1e6), 1)
-    if microseconds <= _MAX_TIMEOUT:
-        return f"{microseconds}u"
-    milliseconds = microseconds // 1000
-    return f"{milliseconds}m" if milliseconds <= _MAX_TIMEOUT else f"{min(milliseconds // 1000, _MAX_TIMEOUT)}S"
-
-
 def timeout_header(seconds: float) -> bytes:
-    """Return the header that tells the server how long a call may take."""
-    value = timeout_value(seconds).encode()
+    """Return the header that tells the server how long a call may take: in microseconds below 10 s, else in
+    milliseconds, or in seconds where those have too many digits. Never more than was asked for."""
+    if seconds < _MICROSECONDS_BELOW_S:
+        return _timeout_header(max(int(seconds * 1e6), 1), "u")
+    milliseconds = int(seconds * 1e3)
+    if milliseconds <= _MAX_TIMEOUT:
+        return _timeout_header(milliseconds, "m")
+    return _timeout_header(min(milliseconds // 1000, _MAX_TIMEOUT), "S")
+
+
+@lru_cache(_KEPT_TIMEOUTS)
+def _timeout_header(number: int, unit: str) -> bytes:
+    # Kept: calls of one moment mostly have the same time left, by the millisecond.
+    value = f"{number}{unit}".encode()
     return _TIMEOUT_NAME + bytes((len(value),)) + value
 
 

@@ -18,7 +18,7 @@ _LARGE = 32 * 1024
 class Sender:
     """Nothing is sent before there is a `transport`, nor while it is `paused`."""
 
-    __slots__ = ("_flushing", "_held_bytes", "_loop", "_owed_bytes", "_unsent", "paused", "transport")
+    __slots__ = ("_flushing", "_held_bytes", "_loop", "_owed_bytes", "_unsent", "is_behind", "paused", "transport")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -31,6 +31,8 @@ class Sender:
         self.transport: asyncio.Transport | None = None
         self.paused = False
         """The socket takes no more for now."""
+        self.is_behind = False
+        """The peer reads too little for more to be said to it."""
 
     @property
     def is_open(self) -> bool:
@@ -42,16 +44,12 @@ class Sender:
         """Whether nothing waits to be sent."""
         return not self._unsent
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether the peer reads too little for more to be said to it."""
-        return self._held_bytes > _MAX_HELD
-
     def send(self, data: bytes) -> None:
         """Send bytes with all others of this round of the event loop."""
         self._unsent.append(data)
         if self.paused:
             self._held_bytes += len(data)
+            self.is_behind = self._held_bytes > _MAX_HELD
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self.flush)
@@ -81,5 +79,5 @@ class Sender:
             return
         assert self.transport is not None
         data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)
-        self._unsent, self._owed_bytes, self._held_bytes = [], 0, 0
+        self._unsent, self._owed_bytes, self._held_bytes, self.is_behind = [], 0, 0, False
         self.transport.write(data)

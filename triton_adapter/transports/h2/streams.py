@@ -49,24 +49,16 @@ class Streams:
         self.most = _UNLIMITED
         """How many the peer takes at once."""
 
-    @property
-    def room(self) -> int:
-        """How many more calls the peer takes at once."""
-        return 0 if self._sender.is_behind else max(self.most - len(self.calls), 0)
-
-    @property
-    def is_out_of_numbers(self) -> bool:
-        """Whether no further stream can be named (5.1.1)."""
-        return self._next > f.LAST_STREAM
-
-    def begin(self, block: bytes, parts: Sequence[bytes | memoryview], *, timeout_s: float, whole: bool) -> Call:
-        """Begin a call: its head, then one message in `parts` (its prefix included), then our end of the stream."""
+    def begin(
+        self, block: bytes, parts: Sequence[bytes | memoryview], size: int, *, timeout_s: float, whole: bool
+    ) -> Call:
+        """Begin a call: its head, then one message of `size` bytes in `parts` (its prefix included), then our end of
+        the stream."""
         stream = self._next
         self._next += 2
         call = self.calls[stream] = Call(self, stream, self._limit, whole=whole)
         call.slot = self._wheel.after(timeout_s, call)
         outbox, sender = self.outbox, self._sender
-        size = sum(map(len, parts))
         if len(block) <= f.LEAST_FRAME and outbox.takes(size):
             data = f.whole_call(stream, block, parts, size)
             # One that is alone need not wait for others of this round, which would cost it a round.
@@ -125,7 +117,8 @@ class Streams:
     def _let_go(self, call: Call, outcome: Outcome) -> None:
         call.outcome = outcome
         self._patience.moved()
-        call.unwatch()
+        if call.slot is not None:
+            call.unwatch()
         call.wake()
         if self.most != _UNLIMITED:
             self._on_room()

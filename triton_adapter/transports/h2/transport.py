@@ -21,12 +21,14 @@ from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.credentials import Entries
 from triton_adapter.transports.grpc_way import GrpcWay
-from triton_adapter.transports.h2.call import Broken, Call, Given, Status
+from triton_adapter.transports.h2.call import OK, Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
+from triton_adapter.transports.h2.frames import prefix
 from triton_adapter.transports.h2.head import constant_block, literal, timeout_header
-from triton_adapter.transports.h2.inbox import Message
+from triton_adapter.transports.h2.inbox import PREFIX, Message
 from triton_adapter.transports.hung_up import hung_up
-from triton_adapter.wire.reply import parse_reply, parse_stream_reply
+from triton_adapter.wire.first_reply import FirstReplies
+from triton_adapter.wire.reply import parse_reply
 from triton_adapter.wire.request import WireRequest, serialized
 from triton_adapter.wire.rpcs import MODEL_INFER, MODEL_STREAM_INFER, RequestT, ResponseT, Rpc
 from triton_adapter.wire.status import clean, error_for
@@ -47,7 +49,10 @@ class H2Transport(GrpcWay):
         self._blocks: dict[str, bytes] = {}
         """What the heads of all calls of a path begin with."""
         self._entries: Entries = ()
+        self._compression = settings.compression
         self._channel: Channel | None = None
+        self.first_replies = FirstReplies()
+        """What the first messages of streams have in common."""
 
     async def control(
         self,
@@ -158,39 +163,41 @@ class H2Transport(GrpcWay):
             return None
         if (connection := channel.usable()) is None:
             return None
-        block, parts = self._written(path, message, trace)
-        return connection.call(block + timeout_header(timeout_s), parts, timeout_s=timeout_s, whole=whole)
+        block, parts, size = self._written(path, message, trace)
+        return connection.call(block + timeout_header(timeout_s), parts, size, timeout_s=timeout_s, whole=whole)
 
     async def _call(self, path: str, message: Parts, timeout_s: float, trace: TraceHeaders, *, whole: bool) -> Call:
         """Return the call, once there is a connection that takes it."""
         channel = self._its_channel()
-        block, parts = self._written(path, message, trace)
+        block, parts, size = self._written(path, message, trace)
         loop = asyncio.get_running_loop()
         began = loop.time()
         connection = await channel.connection(timeout_s)
         # From here on nothing may fail or wait: whose turn has come has to take it.
         timeout_s = max(timeout_s - (loop.time() - began), 0.001)
-        return connection.call(block + timeout_header(timeout_s), parts, timeout_s=timeout_s, whole=whole)
+        return connection.call(block + timeout_header(timeout_s), parts, size, timeout_s=timeout_s, whole=whole)
 
-    def _written(self, path: str, message: Parts, trace: TraceHeaders) -> tuple[bytes, Parts]:
-        """Return the head of a call, but for its timeout, and its body."""
-        compression = self._settings.compression
-        block = self._block(path)
+    def _written(self, path: str, message: Parts, trace: TraceHeaders) -> tuple[bytes, Parts, int]:
+        """Return the head of a call, but for its timeout, its body, and how many bytes that has."""
+        entries = self._metadata.entries()
+        block = self._blocks.get(path) if entries is self._entries else None
+        if block is None:
+            block = self._new_block(path, entries)
         for name, value in trace:
             block += literal(name, value)
-        return block, _framed(message) if compression is None else _compressed(message, compression)
+        if self._compression is not None:
+            message = _compressed(message, self._compression)
+        size = sum(map(len, message))
+        return block, [prefix(self._compression is not None, size), *message], PREFIX + size
 
-    def _block(self, path: str) -> bytes:
-        entries = self._metadata.entries()
+    def _new_block(self, path: str, entries: Entries) -> bytes:
         if entries is not self._entries:
             self._entries = entries
             self._blocks.clear()
-        block = self._blocks.get(path)
-        if block is None:
-            block = constant_block(path, self._authority, tls=self._tls is not None, fixed=entries)
-            if self._settings.compression is not None:
-                block += literal("grpc-encoding", self._settings.compression)
-            self._blocks[path] = block
+        block = constant_block(path, self._authority, tls=self._tls is not None, fixed=entries)
+        if self._compression is not None:
+            block += literal("grpc-encoding", self._compression)
+        self._blocks[path] = block
         return block
 
     def _its_channel(self) -> Channel:
@@ -236,7 +243,8 @@ class H2Stream:
         if messages:
             if len(messages) == 1 and not self._begun:
                 self._begun = True
-                return [parse_stream_reply(messages[0])]
+                first = self._transport.first_replies.of(self._model)
+                return [first.parse(bytes(messages[0]), self._request_id)]
             return self._its_reader().parse_all(messages)
         self._require_order()
         return []
@@ -265,18 +273,13 @@ class H2Stream:
     def settled(self) -> bool:
         """Whether the call ended in order, with nothing left to read."""
         call = self._call
-        return call.in_order and not call.inbox.messages
+        return call.outcome is OK and not call.inbox.messages
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over."""
         self._call.cancel()
 
 
-def _framed(message: Parts) -> Parts:
-    return [b"\x00" + sum(map(len, message)).to_bytes(4, "big"), *message]
-
-
 def _compressed(message: Parts, coding: str) -> Parts:
     packing = zlib.compressobj(wbits=31 if coding == "gzip" else 15)
-    packed = [*(packing.compress(part) for part in message), packing.flush()]
-    return [b"\x01" + sum(map(len, packed)).to_bytes(4, "big"), *packed]
+    return [*(packing.compress(part) for part in message), packing.flush()]
