@@ -12,7 +12,7 @@ import anyio.lowlevel
 import numpy as np
 import pytest
 
-from adapter_api import AdapterError, End, Error, InferRequest, TaskRequest, Tensor, Token, TokenStream, Unsupported
+from adapter_api import AdapterError, End, Error, HealthState, InferRequest, TaskRequest, Tensor, Token, TokenStream, Unsupported
 from adapter_api.testing import collect, text_of
 from tests.rough_line import HELD_BYTES, RoughLine, Side, Weather
 from tests.triton_adapter.engine_side import wait_for_state
@@ -274,3 +274,31 @@ async def test_a_server_that_asks_all_the_time_whether_we_live_is_answered_by_a_
                     events = [event async for event in stream]
                 assert text_of(events).strip() == WORDS
                 assert line.accepted == 1
+
+
+# -- a connection of which a router knows nothing any more ------------------------------------------------------------
+
+
+@pytest.mark.live
+@pytest.mark.spec("ORCH-3072-010")
+async def test_a_connection_that_fell_silent_for_good_costs_the_calls_on_it_and_no_further_one(
+    triton: EmbeddedTriton,
+) -> None:
+    async with (
+        asyncio.timeout(60),
+        line_to(triton, "grpc") as line,
+        TritonAdapter(by_line(line, "grpc", inter_token_timeout_s=0.4, control_timeout_s=1.2)) as adapter,
+    ):
+        stream = adapter.submit(endless("stranded"))
+        await until_token(stream)
+        line.strand()
+        report = await adapter.health()
+        last = [event async for event in stream][-1]
+        assert isinstance(last, Error)
+        assert (last.code, last.stage) == ("deadline_exceeded", "inter_token")
+        assert report.state is HealthState.UNREACHABLE
+
+        assert (await adapter.health()).ready
+        again = await collect(adapter.submit(words(1, delay_ms=0)))
+        assert text_of(again).strip() == WORDS
+        assert line.accepted == 2
