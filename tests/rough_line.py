@@ -11,7 +11,7 @@ import random
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from types import TracebackType
@@ -49,13 +49,13 @@ class Weather:
     gather_s: float = 0.0
 
     @classmethod
-    def drawn(cls, chance: random.Random) -> Self:
+    def drawn(cls, chance: random.Random, pieces: Sequence[int | None] = (None, 1, 2, 9, 100, 1400, 1400)) -> Self:
         """Return a weather of every kind there is, none of which takes more than tenths of a second."""
         return cls(
             delay_s=chance.choice((0.0, 0.0, 0.002, 0.02, 0.08)),
             jitter_s=chance.choice((0.0, 0.0, 0.005, 0.05)),
             bytes_per_s=chance.choice((inf, inf, 2_000_000.0, 400_000.0)),
-            piece=chance.choice((None, 1, 2, 9, 100, 1400, 1400)),
+            piece=chance.choice(pieces),
             gather_s=chance.choice((0.0, 0.0, 0.0, 0.03)),
         )
 
@@ -210,9 +210,7 @@ class _Connection:
 class _Way:
     """One direction of one connection: a queue of what is under way, each with the time at which it arrives."""
 
-    def __init__(
-        self, line: RoughLine, side: Side, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, line: RoughLine, side: Side, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._line = line
         self._side: Side = side
         self._reader, self._writer = reader, writer

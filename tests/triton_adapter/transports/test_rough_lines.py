@@ -12,7 +12,18 @@ import anyio.lowlevel
 import numpy as np
 import pytest
 
-from adapter_api import AdapterError, End, Error, HealthState, InferRequest, TaskRequest, Tensor, Token, TokenStream, Unsupported
+from adapter_api import (
+    AdapterError,
+    End,
+    Error,
+    HealthState,
+    InferRequest,
+    TaskRequest,
+    Tensor,
+    Token,
+    TokenStream,
+    Unsupported,
+)
 from adapter_api.testing import collect, text_of
 from tests.rough_line import HELD_BYTES, RoughLine, Side, Weather
 from tests.triton_adapter.engine_side import wait_for_state
@@ -81,13 +92,15 @@ def size_for(*weathers: Weather) -> int:
 
 
 @pytest.mark.live
-@seeds(5, 60)
+@seeds(3, 60)
 async def test_the_same_comes_by_any_line(triton: EmbeddedTriton, live_way: Way, seed: int) -> None:
     chance = random.Random(seed)
     up, down = Weather.drawn(chance), Weather.drawn(chance)
-    tasks = [{"timeout_s": 60, **TASKS[name]} for name in chance.sample(sorted(TASKS), 5)]
-    work = [*tasks, *chance.sample(sorted(REQUESTS.items()), 3), ("large", large(chance, size_for(up, down)))]
-    asked = [each if isinstance(each, dict) else each[1] for each in work]
+    asked: list[dict[str, Any] | InferRequest] = [
+        *({"timeout_s": 60, **TASKS[name]} for name in chance.sample(sorted(TASKS), 5)),
+        *(REQUESTS[name] for name in chance.sample(sorted(REQUESTS), 3)),
+        large(chance, size_for(up, down)),
+    ]
     async with TritonAdapter(TritonSettings(url=url_of(triton, live_way))) as adapter:
         wanted = [await comes_to(adapter, each) for each in asked]
 
@@ -176,7 +189,7 @@ async def test_a_line_that_falls_silent_is_told_by_the_stage_and_used_again_when
 
 
 @pytest.mark.live
-@seeds(2, 10)
+@seeds(1, 10)
 async def test_a_reader_that_stops_costs_its_window_and_holds_up_nobody(
     triton: EmbeddedTriton, live_way: Way, seed: int
 ) -> None:
@@ -199,7 +212,7 @@ async def test_a_reader_that_stops_costs_its_window_and_holds_up_nobody(
         assert line.most_held <= HELD_BYTES
 
 
-@seeds(2, 40)
+@seeds(1, 40)
 async def test_a_line_that_breaks_at_any_time_ends_every_task_once(way: Way, seed: int) -> None:
     # Not the real server: Triton 2.51 itself can crash when a connection with streams on it breaks.
     chance = random.Random(seed)
