@@ -188,6 +188,8 @@ async def test_a_line_that_falls_silent_is_told_by_the_stage_and_used_again_when
         assert adapter.live_jobs == ()
 
 
+# Not over grpcio, whose windows grow with what comes: to megabytes here.
+@pytest.mark.parametrize("live_way", ["grpc", pytest.param("http", marks=pytest.mark.long)], indirect=True)
 @pytest.mark.live
 @seeds(1, 10)
 async def test_a_reader_that_stops_costs_its_window_and_holds_up_nobody(
