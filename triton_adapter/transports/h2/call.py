@@ -87,7 +87,8 @@ class Call:
     """
 
     __slots__ = (
-        "_connection", "_head", "_waiter", "granted", "id", "inbox", "outcome", "received", "slot", "whole",
+        "_connection", "_head", "_waiter", "began", "granted", "heard", "id", "inbox", "outcome", "received", "slot",
+        "whole",
     )  # fmt: skip
 
     def __init__(self, connection: Link, stream: int, limit: int, *, whole: bool) -> None:
@@ -103,6 +104,8 @@ class Call:
         """Bytes of DATA without their padding, which is taken off what is granted."""
         self.slot: Slot | None = None
         """Where its deadline stands."""
+        self.began, self.heard = 0.0, 0
+        """When it was made, by the wheel's clock, and how often something had come on the connection by then."""
         self._head: Head | None = None
         self._waiter: asyncio.Future[None] | None = None
 

@@ -50,8 +50,9 @@ class Connection(asyncio.Protocol):
         self._sender = Sender(self._loop)
         self._patience = Patience()
         self._streams = Streams(
-            self._sender, self._patience, limit=limit, on_room=on_change, on_last=self._close_if_draining
-        )
+            self._sender, self._patience, limit=limit, on_room=on_change, on_last=self._close_if_draining,
+            on_silence=self._fell_silent,
+        )  # fmt: skip
         self._outbox = self._streams.outbox
         self._heads = HeadReader()
         self._rest = b""
@@ -151,6 +152,7 @@ class Connection(asyncio.Protocol):
         if self._rest:
             data = self._rest + data
         streams = self._streams
+        streams.heard += 1
         calls, read_head, read_prefix, heads = streams.calls, f.read_head, f.read_prefix, self._heads.known
         woken: list[Call] = []
         at, end, count, plain = 0, len(data), 0, not self._blocks.begun
@@ -411,6 +413,12 @@ class Connection(asyncio.Protocol):
     def _close_if_draining(self) -> None:
         if self.draining:
             self._bye(f.NO_ERROR, "")
+
+    def _fell_silent(self) -> None:
+        """Make no further call here: a router may have forgotten the connection, which TCP notices in a quarter of an
+        hour. Those under way go on, in case that it has not."""
+        self.retire()
+        self._on_change()
 
     def _bye(self, code: int, reason: str) -> None:
         transport = self._sender.transport

@@ -14,6 +14,8 @@ from triton_adapter.transports.h2.sender import Sender
 
 _UNLIMITED = 1 << 32
 """MAX_CONCURRENT_STREAMS as long as the peer has not said it (6.5.2)."""
+_SILENT_S = 1.0
+"""How long nothing at all may come while a call waits, before its end in vain is the connection's fault too."""
 
 
 class Streams:
@@ -25,6 +27,7 @@ class Streams:
         limit: The largest message that is taken, in bytes; below 0 there is none.
         on_room: Called when a call is over, and another one may have waited for that.
         on_last: Called when a call is over, and no other is left.
+        on_silence: Called when a call has waited in vain and nothing at all came meanwhile, of this call or another.
     """
 
     def __init__(
@@ -35,12 +38,16 @@ class Streams:
         limit: int,
         on_room: Callable[[], None],
         on_last: Callable[[], None],
+        on_silence: Callable[[], None],
     ) -> None:
         self._sender = sender
         self._patience = patience
         self._limit = limit
         self._on_room = on_room
         self._on_last = on_last
+        self._on_silence = on_silence
+        self.heard = 0
+        """How often something came on the connection; whoever reads its socket counts."""
         self._wheel = wheel()
         self._next = 1
         self.outbox = Outbox(sender.send_now)
@@ -58,6 +65,7 @@ class Streams:
         self._next += 2
         call = self.calls[stream] = Call(self, stream, self._limit, whole=whole)
         call.slot = self._wheel.after(timeout_s, call)
+        call.began, call.heard = self._wheel.now(), self.heard
         outbox, sender = self.outbox, self._sender
         if len(block) <= f.LEAST_FRAME and outbox.takes(size):
             data = f.whole_call(stream, block, parts, size)
@@ -80,8 +88,11 @@ class Streams:
 
     def give_up(self, call: Call, why: Given) -> None:
         """End a call from our side, and tell the peer; nothing happens to one that is over."""
-        if call.outcome is None:
-            self.reset(call, f.CANCEL, why)
+        if call.outcome is not None:
+            return
+        self.reset(call, f.CANCEL, why)
+        if call.heard == self.heard and why is not Given.CLOSED and self._wheel.now() - call.began >= _SILENT_S:
+            self._on_silence()
 
     def grant(self, stream: int, increment: int) -> None:
         """Let the peer send so many bytes more on a stream."""

@@ -7,7 +7,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from triton_adapter import TritonSettings
 from triton_adapter.transports.h2.transport import H2Transport
@@ -19,6 +19,17 @@ END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 WAIT_S = 5.0
 LIVE = v2.ServerLiveResponse(live=True).SerializeToString()
+
+
+class Served(NamedTuple):
+    """How peers are served over TLS."""
+
+    context: ssl.SSLContext
+    ca_file: str
+
+
+SERVED: Served | None = None
+"""How all peers are that are told nothing else; `None`: in plain text. Set by the fixture `over`."""
 
 
 class Frame(NamedTuple):
@@ -137,6 +148,7 @@ class Peer:
         self._scripts = list(scripts)
         self.wires: list[Wire] = []
         self.port = 0
+        self.served: Served | None = None
         self.failures: list[BaseException] = []
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -160,10 +172,13 @@ class Peer:
 
 
 @asynccontextmanager
-async def playing(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
-    """A peer that plays scripts, and must not have failed in the end."""
+async def playing(*scripts: Script, tls: ssl.SSLContext | Literal[False] | None = None) -> AsyncIterator[Peer]:
+    """A peer that plays scripts, and must not have failed in the end; with `tls` false in plain text, however others
+    are."""
     peer = Peer(scripts)
-    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0, ssl=tls)
+    peer.served = SERVED if tls is None else None
+    context = tls or (None if peer.served is None else peer.served.context)
+    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0, ssl=context)
     peer.port = server.sockets[0].getsockname()[1]
     try:
         yield peer
@@ -180,6 +195,8 @@ async def playing(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncI
 @asynccontextmanager
 async def transport_to(peer: Peer, **options: object) -> AsyncIterator[H2Transport]:
     """Our transport to a peer."""
+    if peer.served is not None:
+        options = {"tls": {"ca_file": peer.served.ca_file}} | options
     scheme = "grpcs" if "tls" in options else "grpc"
     given = {"url": f"{scheme}://127.0.0.1:{peer.port}", "transport": "h2"} | options
     transport = H2Transport(TritonSettings.model_validate(given))
