@@ -91,7 +91,7 @@ class OrchestratorMetrics:
 
     def request_refused(self, code: str) -> None:
         """Count a request whose sender may not come in; `code` is of a closed set."""
-        self._refused.labels(code).inc()
+        self._refused.add((code,))
 
     def changed(self, change: str, pool_id: str, replica_id: str) -> None:
         self._changes.add((pool_id, replica_id, change))
