@@ -634,7 +634,7 @@ class TaskRequest(_Frozen):
     def needs_heed(self) -> frozenset[Capability]:
         """Of `needs`, what version 1.2 of the contract brought: see `WorkerAdapter.heeds`."""
         said = self.__dict__
-        if said["prompt_token_ids"] is None and not (
+        if said["prompt_token_ids"] is said["prompt_logprobs"] is None and not (
             said["return_token_ids"] or said["continue_final_message"] or said["add_generation_prompt"] is False
         ):
             return _NONE

@@ -109,6 +109,7 @@ class Old(WorkerAdapter):
     [
         ({"prompt_token_ids": [1, 2]}, "prompt_token_ids"),
         ({"prompt": "a", "return_token_ids": True}, "token_ids"),
+        ({"prompt": "a", "prompt_logprobs": 0}, "prompt_logprobs"),
         ({"messages": MESSAGES, "continue_final_message": True}, "continue_final_message"),
         ({"messages": MESSAGES, "add_generation_prompt": False}, "continue_final_message"),
     ],
