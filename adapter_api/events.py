@@ -10,11 +10,11 @@ Events are msgspec structs rather than pydantic models because one is made per t
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Literal
 
 import msgspec
 
+from adapter_api.docstrings import level_descriptions
 from adapter_api.errors import AdapterError, DeadlineExceeded, DeadlineStage
 
 FinishReason = Literal["stop", "length", "cancelled", "tool_calls", "content_filter", "unknown"]
@@ -260,8 +260,5 @@ def _type_in(line: bytes | str) -> str | None:
 def event_schema() -> dict[str, Any]:
     """Return the JSON Schema of `TokenEvent`."""
     schema = msgspec.json.schema(TokenEvent)
-    # From Python 3.13 on the compiler takes the indentation out of docstrings; before that it is ours to do.
-    for definition in schema["$defs"].values():
-        if "description" in definition:
-            definition["description"] = inspect.cleandoc(definition["description"])
+    level_descriptions(schema["$defs"])
     return schema

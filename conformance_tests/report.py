@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
+from adapter_api.docstrings import level_descriptions
 from conformance_tests.catalog import Catalog, encode
 from conformance_tests.deviations import expected
 from conformance_tests.outcome import EngineDeath, Outcome, Status
@@ -200,11 +201,9 @@ def read_report(path: Path) -> Report:
 
 def report_schema() -> bytes:
     """Return the published JSON Schema, `report.schema.json`."""
-    schema: dict[str, Any] = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Conformance report",
-        **msgspec.json.schema(Report),
-    }
+    described = msgspec.json.schema(Report)
+    level_descriptions(described["$defs"])
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Conformance report", **described}
     return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=2) + b"\n"
 
 

@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from adapter_api import CancelReceipt, PluginReport, TaskRequest
+from adapter_api.docstrings import level_descriptions
 from orchestrator.http.guard import OPEN_PATHS
 from orchestrator.http.problems import is_v2_protocol
 from orchestrator.observability.statistics import ModelStatistics
@@ -226,7 +227,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
     task = TaskRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     components.update(task.pop("$defs", {}))
     components["TaskRequest"] = task
-    components.update(msgspec.json.schema_components(_TYPES, ref_template=_REF)[1])
+    ours = msgspec.json.schema_components(_TYPES, ref_template=_REF)[1]
+    level_descriptions(ours)
+    components.update(ours)
     components.update(_ERRORS)
     for path, methods in document["paths"].items():
         for method, operation in methods.items():

@@ -129,7 +129,7 @@ async def test_an_engine_that_died_in_the_middle_of_a_stream_is_known_anew() -> 
     with FakeOpenAI(replace(TRANSFORMERS, lists=True, version="5.23")) as engine:
         async with OpenAIAdapter(settings_for(engine)) as adapter:
             error_of(await events_of(adapter, logprobs=1))
-            engine.stream_next(b"")
+            engine.stream_next()
             broken = error_of(await events_of(adapter))
             engine.family = VLLM
             events = await events_of(adapter, logprobs=1)

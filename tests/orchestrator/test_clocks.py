@@ -32,6 +32,7 @@ SHOWN = {
     "pools/monitor.py": "when a probe was made",
     "http/openai.py": "when an answer was made",
     "http/openai_chunks.py": "when an answer was made",
+    "http/openai_whole.py": "when an answer was made",
     "http/responses.py": "when an answer was made",
     "observability/statistics.py": "when an inference ended",
     "observability/changes.py": "when a certificate ends",
