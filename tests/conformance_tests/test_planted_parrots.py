@@ -100,7 +100,7 @@ def _tells_the_last_end(sound: type[Any]) -> type[Any]:
 @pytest.mark.parametrize(
     "plant, requirement",
     [
-        (_never_cancels, "ORCH-3060-014"),
+        pytest.param(_never_cancels, "ORCH-3060-014", marks=pytest.mark.long),
         (_drops_the_limit, "ORCH-3055-045"),
         (_sends_what_was_said_before, "ORCH-3055-044"),
         (_takes_any_version, "ORCH-3055-046"),

@@ -98,6 +98,15 @@ WORST: dict[str, tuple[str, Body, int]] = {
 }  # fmt: skip
 
 
+SLOW = (
+    "many messages, looked at again for each",
+    "few messages, looked at again for each",
+    "many images",
+    "empty lists",
+)
+"""Those that take seconds: templates that are run to their limit of time many times over, and much that is no number."""
+
+
 async def standstill(host: Host, path: str, body: bytes, status: int) -> float:
     """The longest time in which nothing else ran in the loop while a request was answered; of several runs the best.
 
@@ -136,7 +145,9 @@ async def standstill(host: Host, path: str, body: bytes, status: int) -> float:
 
 
 @pytest.mark.spec("ORCH-3064-033")
-@pytest.mark.parametrize("name", WORST)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in SLOW else []) for name in WORST]
+)
 async def test_the_loop_goes_on_whatever_is_in_a_body(serve: Serve, name: str) -> None:
     path, made, status = WORST[name]
     body = made()
@@ -172,10 +183,6 @@ TEMPLATES: dict[str, tuple[str, Body, int]] = {
         200,
     ),
 }
-
-
-SLOW = ("many messages, looked at again for each", "many images")
-"""Those whose templates are run to their limit of time, many times over."""
 
 
 @pytest.mark.spec("ORCH-3064-033")

@@ -40,7 +40,7 @@ def repository(folder: Path, code: str) -> Path:
     return folder / "repository"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_the_first_line_is_the_server_as_json_and_a_signal_stops_it_with_exit_code_0(number: signal.Signals) -> None:
     with Running("triton", "--json") as program:
         ready = json.loads(program.line())

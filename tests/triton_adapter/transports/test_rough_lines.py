@@ -163,13 +163,19 @@ DEADLINES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("stage", DEADLINES)
-@pytest.mark.parametrize("sides", [("down",), ("up",), ("up", "down")])
+@pytest.mark.parametrize(
+    "stage, sides",
+    [
+        (stage, sides)
+        for stage in DEADLINES
+        for sides in (("down",), ("up",), ("up", "down"))
+        # Of a stream that runs all that is needed for its tokens is at the server already.
+        if (stage, sides) != ("inter_token", ("up",))
+    ],
+)
 async def test_a_line_that_falls_silent_is_told_by_the_stage_and_used_again_when_it_speaks(
     triton: EmbeddedTriton, live_way: Way, stage: str, sides: tuple[Side, ...]
 ) -> None:
-    if stage == "inter_token" and sides == ("up",):
-        pytest.skip("all that is needed for the tokens is at the server already")
     async with line_to(triton, live_way) as line:
         async with asyncio.timeout(60), TritonAdapter(by_line(line, live_way, **DEADLINES[stage])) as adapter:
             assert isinstance((await collect(adapter.submit(words(1, delay_ms=0))))[-1], End)

@@ -104,6 +104,7 @@ def test_in_a_pipe_it_is_plain_lines() -> None:
     assert "finish: length" in result.out
 
 
+@pytest.mark.long
 def test_ctrl_c_in_the_middle_leaves_nothing_either() -> None:
     with Running("demo", "--json") as program:
         pid = None
