@@ -104,7 +104,7 @@ SLOW = (
     "many images",
     "empty lists",
 )
-"""Those that take seconds: templates that are run to their limit of time many times over, and much that is no number."""
+"""Those that take seconds: templates run to their limit of time many times over, and much that is no number."""
 
 
 async def standstill(host: Host, path: str, body: bytes, status: int) -> float:
