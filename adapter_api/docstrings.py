@@ -10,8 +10,8 @@ from typing import Any
 def level_descriptions(definitions: Mapping[str, dict[str, Any]]) -> None:
     """Take the indentation out of the descriptions of a schema's definitions.
 
-    From Python 3.13 on the compiler takes it out of docstrings, and some releases of msgspec did (0.22, but not 0.23):
-    what is published is to be the same with all of them.
+    The compiler takes it out of docstrings from Python 3.13 on, and msgspec from 0.23 on: what is published is to be
+    the same with all of them.
     """
     for definition in definitions.values():
         if "description" in definition:
