@@ -159,6 +159,7 @@ def test_a_paused_server_is_silent_and_goes_on_when_resumed(repository: Path) ->
         assert triton.models == ["echo"]
 
 
+@pytest.mark.long
 def test_a_paused_server_can_be_stopped(repository: Path) -> None:
     with EmbeddedTriton(repository, extra_args=QUICK, shutdown_timeout_s=5) as triton:
         traces = Traces.of(triton)
@@ -242,6 +243,7 @@ def test_given_ports_are_used_and_urls_stay_readable_after_the_stop(repository: 
     assert second.grpc_url.endswith(f":{port}")
 
 
+@pytest.mark.long
 def test_the_log_is_kept_where_it_was_asked_for(repository: Path, tmp_path: Path) -> None:
     log_file = tmp_path / "logs" / "server.log"
 
@@ -252,6 +254,7 @@ def test_the_log_is_kept_where_it_was_asked_for(repository: Path, tmp_path: Path
     assert "successfully loaded 'echo'" in log_file.read_text()
 
 
+@pytest.mark.long
 def test_the_end_of_the_log_can_be_read_after_a_stop(repository: Path) -> None:
     with EmbeddedTriton(repository, extra_args=QUICK) as triton:
         pass
@@ -260,6 +263,7 @@ def test_the_end_of_the_log_can_be_read_after_a_stop(repository: Path) -> None:
     assert len(triton.log_tail(2).splitlines()) == 2
 
 
+@pytest.mark.long
 def test_progress_is_told_in_sentences(repository: Path) -> None:
     lines: list[str] = []
 
@@ -277,6 +281,7 @@ def test_a_server_in_explicit_mode_loads_what_it_is_told(tmp_path: Path) -> None
         assert triton.models == ["two"]
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_it_is_an_async_context_manager_too(repository: Path) -> None:
     async with EmbeddedTriton(repository, extra_args=QUICK) as triton:

@@ -104,6 +104,7 @@ def test_a_model_whose_process_dies_is_noticed_at_once(tmp_path: Path) -> None:
     _forget_log(error)
 
 
+@pytest.mark.long
 def test_a_model_that_never_gets_ready_ends_in_a_timeout_that_names_it(tmp_path: Path) -> None:
     code = "import time\nclass TritonPythonModel:\n    def initialize(self, args):\n        time.sleep(600)\n"
 
@@ -175,6 +176,7 @@ def test_one_port_for_two_services_is_refused(tmp_path: Path) -> None:
     assert f"port {free}" in str(error)
 
 
+@pytest.mark.long
 def test_a_model_may_fail_when_that_was_allowed(tmp_path: Path) -> None:
     repository = add_model(add_model(tmp_path, "good"), "broken", "raise ValueError")
     allowed = ["--exit-on-error=false", "--strict-readiness=false", *QUICK]

@@ -207,12 +207,12 @@ ONE = WireRequest("m", (fp32("X", 1),))
     "code, error, retryable, says",
     [
         ("INTERNAL", EngineFailed, False, "because"),
-        ("NOT_FOUND", ModelNotFound, False, "because"),
-        ("INVALID_ARG", InvalidRequest, False, "because"),
-        ("UNAVAILABLE", NotReady, True, "because"),
-        ("UNSUPPORTED", Unsupported, False, "because"),
-        ("ALREADY_EXISTS", InvalidRequest, False, "because"),
-        ("UNKNOWN", EngineFailed, False, "because"),
+        pytest.param("NOT_FOUND", ModelNotFound, False, "because", marks=pytest.mark.long),
+        pytest.param("INVALID_ARG", InvalidRequest, False, "because", marks=pytest.mark.long),
+        pytest.param("UNAVAILABLE", NotReady, True, "because", marks=pytest.mark.long),
+        pytest.param("UNSUPPORTED", Unsupported, False, "because", marks=pytest.mark.long),
+        pytest.param("ALREADY_EXISTS", InvalidRequest, False, "because", marks=pytest.mark.long),
+        pytest.param("UNKNOWN", EngineFailed, False, "because", marks=pytest.mark.long),
         ("CANCELLED", NotReady, True, "because"),
     ],
 )

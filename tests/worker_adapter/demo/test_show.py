@@ -94,6 +94,7 @@ def test_it_leaves_no_process_and_no_port(documents: list[dict[str, Any]]) -> No
         pass
 
 
+@pytest.mark.long
 def test_in_a_pipe_it_is_plain_lines() -> None:
     result = run("demo")
 
