@@ -381,7 +381,7 @@ class ClaimsAStop(_Ending):
     reasons = {"unknown": "stop"}  # noqa: RUF012
 
 
-@breaks("ORCH-3059-021")
+@breaks("ORCH-3059-021", without={Capability.TOKEN_IDS})
 class AsksForOneMore(ReferenceAdapter):
     """Asks the engine for one token more."""
 
@@ -390,7 +390,7 @@ class AsksForOneMore(ReferenceAdapter):
         return Order(**(vars(order) | {"max_tokens": order.max_tokens + 1}))
 
 
-@breaks("ORCH-3059-021")
+@breaks("ORCH-3059-021", without={Capability.TOKEN_IDS})
 class AsksForTheDefault(ReferenceAdapter):
     """Does not tell the engine max_tokens when it is small."""
 

@@ -91,7 +91,10 @@ def size_for(*weathers: Weather) -> int:
     return min(min(each.piece or 10_000 for each in weathers) * 1500, 300_000)
 
 
+# Over gRPC only: Triton 2.51's HTTP server answers 404 to a path that comes in two pieces, as a line may deliver it
+# (findings/triton-path-in-two-segments.sh).
 @pytest.mark.live
+@live_over_grpc
 @seeds(3, 60)
 async def test_the_same_comes_by_any_line(triton: EmbeddedTriton, live_way: Way, seed: int) -> None:
     chance = random.Random(seed)
@@ -110,10 +113,11 @@ async def test_the_same_comes_by_any_line(triton: EmbeddedTriton, live_way: Way,
 
         assert found == wanted
         assert line.most_held <= HELD_BYTES
-        assert live_way == "http" or line.accepted == 1
+        assert line.accepted == 1
 
 
 @pytest.mark.live
+@live_over_grpc
 @seeds(2, 20)
 async def test_a_cancel_gets_through_any_line_and_costs_no_other(
     triton: EmbeddedTriton, live_way: Way, seed: int
