@@ -7,9 +7,9 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
@@ -37,6 +37,7 @@ id = "r0"
 options = {{ models = ["late"] }}
 """
 """An engine with OpenAI's API: our own host."""
+T = TypeVar("T")
 METRICS = 18120
 """Where the second worker tells how many requests it has answered."""
 _TAKEN_IN_AGAIN_S = 5.0
@@ -196,15 +197,25 @@ def test_a_cluster_whose_etcd_was_away_for_longer_than_its_lease_is_whole_again(
         made.run("etcd again", "etcd", "--data-dir", data, until="ready to serve client requests")
 
         until(lambda: again(made) == all_well, "all is served again")
-        before = made.requests(METRICS)
-        until(lambda: again(made) == all_well and made.requests(METRICS) > before, "by the second worker, too")
+        (before,) = until(lambda: answered_by_second(made), "the second worker is there again")
+        until(lambda: again(made) == all_well and answered_by_second(made) > [before], "by the second worker, too")
 
 
 def again(made: Cluster) -> Any:
     """Return how completions end; nothing while the frontend, which is in a worker's process, is away."""
+    return unless_away(lambda: made.ask("each", models=["addsub"] * 4))
+
+
+def answered_by_second(made: Cluster) -> list[int]:
+    """Return how many requests the second worker has answered, in a list that is empty while it is away."""
+    return unless_away(lambda: [made.requests(METRICS)]) or []
+
+
+def unless_away(asked: Callable[[], T]) -> T | None:
+    """Return an answer; nothing while nobody listens, as before a process is there and while a worker joins again."""
     try:
-        return made.ask("each", models=["addsub"] * 4)
-    except AssertionError:  # nobody listens
+        return asked()
+    except AssertionError:
         return None
 
 
@@ -229,7 +240,4 @@ def test_an_engine_that_is_not_there_yet_is_waited_for_and_health_says_so(tmp_pa
 
 
 def told_health(made: Cluster) -> list[int]:
-    try:
-        return [made.ask("fetched", port=METRICS, path=path)[0] for path in ("/health", "/live")]
-    except AssertionError:  # nobody listens yet
-        return []
+    return unless_away(lambda: [made.ask("fetched", port=METRICS, path=path)[0] for path in ("/health", "/live")]) or []
