@@ -245,8 +245,10 @@ def wire_request(
     engine: Engine, request: InferRequest, schema: ModelSchema, ends: float, *, streamed: bool = False
 ) -> WireRequest:
     """Return the request in the protocol's own terms."""
-    queued_s = min(_left(ends), inf if request.queue_timeout_s is None else request.queue_timeout_s)
-    timeout_us = max(int(queued_s * 1e6), 1) if schema.allow_timeout_override else None
+    timeout_us = None
+    if schema.allow_timeout_override:
+        queued_s = min(_left(ends), inf if request.queue_timeout_s is None else request.queue_timeout_s)
+        timeout_us = max(int(queued_s * 1e6), 1)
     outputs = _asked_outputs(request, schema)
     own = streamed or request.parameters or request.sequence or request.priority is not None or timeout_us is not None
     key = None if own else _shape_of(request, outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
@@ -68,8 +68,8 @@ class PromptCall(StreamCall, Protocol):
     def take_runs(self) -> Sequence[Reply | Run] | None:
         """Return what `read` does, with bursts of tokens as runs, or `None` when nothing has come; raises as that."""
 
-    def arrival(self) -> asyncio.Future[None]:
-        """Return what is done once `take_runs` may have something; to be awaited at once."""
+    def arrival(self) -> Awaitable[None]:
+        """Return what to wait on until `take_runs` may have something; to be awaited at once, by a task."""
 
 
 def prompt(call: StreamCall) -> PromptCall | None:

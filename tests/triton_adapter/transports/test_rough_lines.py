@@ -160,9 +160,9 @@ async def until_token(stream: TokenStream) -> None:
 
 
 DEADLINES: dict[str, dict[str, Any]] = {
-    "total": {"timeout_s": 0.4},
-    "first_token": {"first_token_timeout_s": 0.4},
-    "inter_token": {"inter_token_timeout_s": 0.4},
+    "total": {"timeout_s": 0.8},
+    "first_token": {"first_token_timeout_s": 0.8},
+    "inter_token": {"inter_token_timeout_s": 0.8},
 }
 
 

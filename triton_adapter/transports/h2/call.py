@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 from adapter_api import AdapterError, Overloaded, PermissionDenied, ProtocolViolation, StreamIncomplete
 from adapter_api.errors import ConnectFailed
 from adapter_api.wheel import Slot
+from triton_adapter.transports.h2.arrival import Arrival
 from triton_adapter.transports.h2.frames import (
     CANCEL,
     ENHANCE_YOUR_CALM,
@@ -87,7 +88,7 @@ class Call:
     """
 
     __slots__ = (
-        "_connection", "_head", "_waiter", "began", "granted", "heard", "id", "inbox", "outcome", "received", "slot",
+        "_arrival", "_connection", "_head", "began", "granted", "heard", "id", "inbox", "outcome", "received", "slot",
         "whole",
     )  # fmt: skip
 
@@ -107,7 +108,7 @@ class Call:
         self.began, self.heard = 0.0, 0
         """When it was made, by the wheel's clock, and how often something had come on the connection by then."""
         self._head: Head | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._arrival: Arrival | None = None
 
     async def more(self) -> list[Message]:
         """Return the messages that are there, waiting for the first, or, for a call that is `whole`, for its end.
@@ -130,13 +131,15 @@ class Call:
                 self.grant()
         return messages
 
-    def arrival(self) -> asyncio.Future[None]:
-        """Return what is done once `take` may have something; for the one reader, who awaits it at once."""
+    def arrival(self) -> Arrival:
+        """Return what to wait on until `take` may have something; for the one reader, who awaits it at once."""
         left = self.granted - self.received
         if left <= WINDOW // 2 or self.inbox.missing > left:
             self.grant()  # padding and empty frames use it up too
-        self._waiter = asyncio.get_running_loop().create_future()
-        return self._waiter
+        arrival = self._arrival
+        if arrival is None:
+            arrival = self._arrival = Arrival(asyncio.get_running_loop())
+        return arrival
 
     def cancel(self) -> None:
         """Tell the engine to stop, unless the call is over; nobody hears any more of it. May be called often."""
@@ -171,11 +174,16 @@ class Call:
             self.slot.discard(self)
             self.slot = None
 
-    def wake(self) -> None:
-        """Let the reader go on, if it waits."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+    def go_on(self) -> None:
+        """Let the reader go on here and now, if it waits for what there is. Only where no task is running."""
+        arrival = self._arrival
+        if arrival is not None and not (self.whole and self.outcome is None):
+            arrival.go_on()
+
+    def go_on_soon(self) -> None:
+        """Let the reader go on in the next round of the event loop, if it waits."""
+        if self._arrival is not None:
+            self._arrival.go_on_soon()
 
     def take_data(self, payload: bytes) -> None:
         """Take the payload of a DATA frame; raises `Violation`, or `TooLarge`."""
@@ -191,7 +199,7 @@ class Call:
         return whole
 
     def _grant_what_is_missing(self) -> None:
-        waits = self._waiter is not None and not self._waiter.done()
+        waits = self._arrival is not None and not self._arrival.done()
         waits_for_more = waits and (self.inbox.missing or not self.inbox.messages)
         if waits_for_more and self.granted - self.received <= WINDOW // 2:
             self.grant()

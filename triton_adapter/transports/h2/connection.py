@@ -155,6 +155,7 @@ class Connection(asyncio.Protocol):
         streams.heard += 1
         calls, read_head, read_prefix, heads = streams.calls, f.read_head, f.read_prefix, self._heads.known
         woken: list[Call] = []
+        streams.woken = woken
         at, end, count, plain = 0, len(data), 0, not self._blocks.begun
         try:
             while end - at >= f.FRAME_HEAD:
@@ -212,8 +213,10 @@ class Connection(asyncio.Protocol):
                 self._patience.moved()
         except Violation as exc:
             self._broken(exc)
-        for call in woken:
-            call.wake()
+        finally:
+            streams.woken = None
+        if woken:
+            self._let_go_on(woken)
 
     def eof_received(self) -> bool:
         return False
@@ -380,6 +383,22 @@ class Connection(asyncio.Protocol):
         self._on_change()
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _let_go_on(self, woken: list[Call]) -> None:
+        """Let the readers of calls go on: at once, since the loop has nothing else to tell us before they ask."""
+        if asyncio.current_task(self._loop) is not None:  # who hands us bytes is no callback of the loop's
+            for call in woken:
+                call.go_on_soon()
+            return
+        left = iter(woken)
+        self._sender.gather()
+        try:
+            for call in left:
+                call.go_on()
+        finally:
+            for call in left:  # the program is being ended by one of them; the others have to hear of that
+                call.go_on_soon()
+            self._sender.flush()
 
     def _took(self, size: int) -> None:
         """Count what came of messages."""

@@ -65,6 +65,10 @@ class Sender:
                 self._unsent.append(part)
         self.flush()
 
+    def gather(self) -> None:
+        """Keep what is sent from now on for a `flush` that is about to come."""
+        self._flushing = True
+
     def owe(self, data: bytes) -> None:
         """Answer the peer; raises `Violation` if it has us answer and does not read."""
         self._owed_bytes += len(data)

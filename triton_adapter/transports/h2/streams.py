@@ -55,6 +55,9 @@ class Streams:
         """Those that are not over, by the numbers of their streams."""
         self.most = _UNLIMITED
         """How many the peer takes at once."""
+        self.woken: list[Call] | None = None
+        """Calls that have something for their readers, while what came is still being walked; whoever walks lets them
+        go on."""
 
     def begin(
         self, block: bytes, parts: Sequence[bytes | memoryview], size: int, *, timeout_s: float, whole: bool
@@ -123,14 +126,17 @@ class Streams:
             call.unwatch()
             self.outbox.drop(call.id)
             call.outcome = outcome
-            call.wake()
+            call.go_on_soon()
 
     def _let_go(self, call: Call, outcome: Outcome) -> None:
         call.outcome = outcome
         self._patience.moved()
         if call.slot is not None:
             call.unwatch()
-        call.wake()
+        if self.woken is None:
+            call.go_on_soon()
+        else:
+            self.woken.append(call)
         if self.most != _UNLIMITED:
             self._on_room()
         if not self.calls:

@@ -21,6 +21,7 @@ from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.credentials import Entries
 from triton_adapter.transports.grpc_way import GrpcWay
+from triton_adapter.transports.h2.arrival import Arrival
 from triton_adapter.transports.h2.call import OK, Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
 from triton_adapter.transports.h2.frames import prefix
@@ -237,10 +238,13 @@ class H2Stream:
 
     def take_runs(self) -> list[Reply | Run] | None:
         """Return what `read` does, with bursts of tokens as runs; `None` if there is nothing yet."""
-        messages = self._call.take()
-        if messages is None:
-            return None
+        call = self._call
+        if call.outcome is None and not call.inbox.messages:
+            return None  # as `take` says, which need not be asked: most often there is nothing
+        messages = call.take()
         if messages:
+            if self._reader is not None:
+                return self._reader.parse_all(messages)
             if len(messages) == 1 and not self._begun:
                 self._begun = True
                 first = self._transport.first_replies.of(self._model)
@@ -249,8 +253,8 @@ class H2Stream:
         self._require_order()
         return []
 
-    def arrival(self) -> asyncio.Future[None]:
-        """Return what is done once `take_runs` may have something."""
+    def arrival(self) -> Arrival:
+        """Return what to wait on until `take_runs` may have something."""
         return self._call.arrival()
 
     def _its_reader(self) -> StreamReplyReader:

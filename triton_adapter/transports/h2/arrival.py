@@ -1,0 +1,67 @@
+"""What the one reader of a call waits on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from contextvars import Context
+
+
+class Arrival:
+    """A future, as far as a task needs one, that can let its task go on here and now, and serves for every wait.
+
+    A future of asyncio's wakes its task in the next round of the event loop. Of a token that comes alone that round is
+    a third of the cost: it asks the system for news that cannot be there yet. This one lets the socket's own callback
+    step the task, once it has walked all that came.
+
+    It has what asyncio and anyio ask of a future that is not asyncio's own class: `_asyncio_future_blocking`, `_loop`,
+    `add_done_callback`, `result`, `cancel` and `done`. To be awaited by a task and by nothing else, one at a time.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_context", "_loop", "_resume")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._asyncio_future_blocking = False
+        self._resume: Callable[[Arrival], object] | None = None
+        """What steps the task that waits; `None` while none does."""
+        self._context: Context
+        self._cancelled: asyncio.CancelledError | None = None
+
+    def go_on(self) -> None:
+        """Step the task that waits. Only where no task is running: from a callback of the event loop."""
+        resume = self._resume
+        if resume is not None:
+            self._resume = None
+            self._context.run(resume, self)
+
+    def go_on_soon(self) -> None:
+        """Step the task that waits in the next round of the event loop."""
+        resume = self._resume
+        if resume is not None:
+            self._resume = None
+            self._loop.call_soon(resume, self, context=self._context)
+
+    # -- asyncio's side -----------------------------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Arrival, None, None]:
+        self._asyncio_future_blocking = True
+        yield self
+
+    def done(self) -> bool:
+        return self._resume is None
+
+    def add_done_callback(self, resume: Callable[[Arrival], object], *, context: Context) -> None:
+        self._resume, self._context = resume, context
+
+    def result(self) -> None:
+        cancelled, self._cancelled = self._cancelled, None
+        if cancelled is not None:
+            raise cancelled
+
+    def cancel(self, msg: object = None) -> bool:
+        if self._resume is None:
+            return False
+        self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self.go_on_soon()
+        return True
