@@ -19,11 +19,21 @@ MAX_HEADERS = 256
 """Each look at one goes through all of them."""
 ONE_TOO_MANY = "one_too_many"
 """In the state of a request that came while as many as may be were there; set by the server."""
+HEADERS_TOO_LARGE = "headers_too_large"
+"""In the state of a request whose headers have more bytes than they may; set by the server, which counts them."""
 _TOO_MANY = Refused(
     "overloaded",
     "as many connections are open as may be (server.limits.max_connections); try again later",
     retry_after_s=RETRY_AFTER_S,
 )
+
+
+def headers_too_large(limit: int) -> Refused:
+    """Return what is said of headers, or trailers, of more than `limit` bytes."""
+    return Refused(
+        "headers_too_many",
+        f"the headers have more than {limit} bytes (server.limits.max_header_bytes); send fewer or shorter ones",
+    )
 
 
 class BodyLimits:
@@ -39,7 +49,11 @@ class BodyLimits:
             await self._app(scope, receive, send)
             return
         if len(scope["headers"]) > MAX_HEADERS:
-            refused = Refused("headers_too_many", f"the request has more than {MAX_HEADERS} headers")
+            refused = Refused("headers_too_many", f"the request has more than {MAX_HEADERS} headers; send fewer")
+            await problems.answer(HTTPConnection(scope), refused.error)(scope, receive, send)
+            return
+        if HEADERS_TOO_LARGE in scope.get("state", {}):
+            refused = headers_too_large(self._settings.max_header_bytes)
             await problems.answer(HTTPConnection(scope), refused.error)(scope, receive, send)
             return
         if ONE_TOO_MANY in scope.get("state", {}):

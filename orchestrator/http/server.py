@@ -23,7 +23,7 @@ from adapter_api import ConfigurationError
 from orchestrator.config import ServerSettings
 from orchestrator.http.garbage import Garbage, leave_to_us
 from orchestrator.http.hangups import Hangups
-from orchestrator.http.limits import ONE_TOO_MANY
+from orchestrator.http.limits import HEADERS_TOO_LARGE, ONE_TOO_MANY, headers_too_large
 from orchestrator.http.presence import EXTENSION
 from orchestrator.http.problems import Refused, body_of, status_of
 from orchestrator.http.request_ids import HEADER
@@ -37,9 +37,6 @@ _AHEAD = 16
 """Requests that a connection may send before it has its answer and still be read from. One read, of 256 KiB at most,
 may bring more of them; then nothing is read until they are answered, and `Hangups` tells of a client that leaves."""
 _NO_HTTP = Refused("invalid_request", "these bytes are no HTTP/1.1 request")
-_HEADERS_TOO_LARGE = Refused(
-    "headers_too_many", "the headers are too large: the limit is server.limits.max_header_bytes"
-)
 
 
 class Server(uvicorn.Server):
@@ -146,10 +143,20 @@ class _Protocol(HttpToolsProtocol):
     hangups: Hangups
     cors_origins: frozenset[str]
     max_header_bytes: int
-    """What uvicorn would collect without end; a little more arrives with the read that goes over it."""
+    """What uvicorn would collect without end. No request with more is let in; of one whose headers do not end, a little
+    more arrives with the read that goes over it."""
     _headers_due: asyncio.TimerHandle | None = None
     _header_bytes = 0
+    """Of the reads that brought nothing but headers."""
     _header_begun = False
+    _arriving = 0
+    """Bytes of the read that is looked at."""
+    _began_with = 0
+    """Bytes of the read in which the headers began, with what stood before them."""
+    _in_body = False
+    _body_came = False
+    _trailer_bytes = 0
+    """Of the reads since the last one that brought a piece of the body."""
     _reading_due: asyncio.TimerHandle | None = None
     _running: RequestResponseCycle | None = None
     """What is being answered. `cycle` is what came last, which waits if it was sent before the answer."""
@@ -174,6 +181,7 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         due = self._headers_due
+        self._arriving, self._body_came = len(data), False
         super().data_received(data)
         if self._header_begun and self._headers_due is None:  # most headers come whole, and need no timer
             self._expect_headers()
@@ -181,7 +189,12 @@ class _Protocol(HttpToolsProtocol):
             self._header_bytes += len(data)
             if self._header_bytes > self.max_header_bytes:
                 self._got_headers()
-                self._refuse(_HEADERS_TOO_LARGE)
+                self._refuse(headers_too_large(self.max_header_bytes))
+        if self._in_body:
+            self._trailer_bytes = 0 if self._body_came else self._trailer_bytes + len(data)
+            if self._trailer_bytes > self.max_header_bytes:
+                self._in_body = False
+                self._refuse(headers_too_large(self.max_header_bytes))
 
     def send_400_response(self, msg: str) -> None:
         self.garbage.came_from(self.client[0] if self.client else "a socket without an address")
@@ -190,13 +203,28 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._header_begun = True
+        self._began_with = self._arriving
 
     def on_headers_complete(self) -> None:
+        came = self._began_with + self._header_bytes + self._arriving  # at least: most need no closer look
+        if came > self.max_header_bytes and _size_of(self.url, self.headers) > self.max_header_bytes:
+            self.scope.setdefault("state", {})[HEADERS_TOO_LARGE] = True
         self._got_headers()
         super().on_headers_complete()
+        # What comes behind a body, its trailers, must not become headers of a request that somebody has let in.
+        self.headers = []
+        self._in_body, self._trailer_bytes = True, 0
         # uvicorn reads no more behind a request that has to wait: then nobody would see the client leave.
         if self._presence is not None and self.pipeline:
             self._presence.listen()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_came = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -238,8 +266,8 @@ class _Protocol(HttpToolsProtocol):
 
     def _for_its_page(self) -> str:
         """Return what lets the page of a listed origin read a refusal, as far as its headers had come."""
-        headers = cast("list[tuple[bytes, bytes]] | None", self.headers)  # none before the first request
-        origin = dict(headers or ()).get(b"origin", b"").decode("latin-1")
+        scope = cast("dict[str, Any] | None", self.scope)  # none before the first request
+        origin = dict(scope["headers"] if scope else ()).get(b"origin", b"").decode("latin-1")
         if "*" in self.cors_origins:
             return "Access-Control-Allow-Origin: *\r\n"
         return f"Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n" if origin in self.cors_origins else ""
@@ -268,6 +296,10 @@ class _Protocol(HttpToolsProtocol):
             self._watch_the_reader()
         else:
             self.transport.abort()
+
+
+def _size_of(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    return len(url) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
 
 
 class _Flow(FlowControl):

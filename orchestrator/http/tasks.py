@@ -140,7 +140,11 @@ def _parse(fields: dict[str, Any], trace: dict[str, str]) -> tuple[TaskRequest, 
 
 def _require_room(kept: KeptTasks) -> None:
     if kept.full:
-        raise Refused("overloaded", "too many tasks are kept for clients that left; try again later", retry_after_s=5)
+        raise Refused(
+            "overloaded",
+            "too many tasks are kept for clients that left (server.limits.keep_tasks); try again later",
+            retry_after_s=5,
+        )
 
 
 def _answer(log: EventLog, start: int, settings: ServerSettings, headers: dict[str, str]) -> TaskEvents:
