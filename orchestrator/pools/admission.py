@@ -18,8 +18,9 @@ class WaitingLine(Generic[T]):
     Items are told apart by identity and equal only to themselves.
     """
 
-    def __init__(self, settings: QueueSettings) -> None:
+    def __init__(self, settings: QueueSettings, pool_id: str) -> None:
         self.settings = settings
+        self._pool_id = pool_id
         self._interactive: OrderedDict[T, None] = OrderedDict()
         self._batch: OrderedDict[T, None] = OrderedDict()
         self._since_batch = 0
@@ -109,8 +110,13 @@ class WaitingLine(Generic[T]):
         lane = self._batch or (self._interactive if priority == "interactive" else None)
         if self.settings.policy == "reject" or not lane:
             if len(self) < self.settings.limit:
-                what = f"{len(self._lane(priority))} {priority} tasks wait already, which is their share of the queue"
+                what = (
+                    f"{len(self._lane(priority))} {priority} tasks wait for pool {self._pool_id!r} already, which is "
+                    f"their share of its queue (pools.queue.{priority}_share)"
+                )
             else:
-                what = f"the queue is full: {len(self)} tasks wait already"
+                what = (
+                    f"the queue of pool {self._pool_id!r} is full: {len(self)} tasks wait already (pools.queue.limit)"
+                )
             raise Overloaded(f"{what}; try again later", retry_after_s=retry_after_s)
         return lane.popitem(last=False)[0]

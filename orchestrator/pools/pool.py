@@ -54,7 +54,7 @@ class Pool:
         self.draining = False
         self.previous: PoolSettings | None = None
         """The settings before the last reload, to go back to."""
-        self.line: WaitingLine[Claim] = WaitingLine(settings.queue)
+        self.line: WaitingLine[Claim] = WaitingLine(settings.queue, settings.id)
         self._affinity = affinity
         self._pinned_version: str | None = None
         self._mean_task_s: float | None = None
@@ -231,7 +231,10 @@ class Pool:
         predicted_s = self.predict_s(claim.queue_position)
         claim.predicted_start_ms = None if predicted_s is None else predicted_s * 1e3
         if dropped is not None:
-            reason = "newer tasks drove this one out of the full queue; try again later"
+            reason = (
+                f"newer tasks drove this one out of the full queue of pool {self.id!r} (pools.queue.limit, and "
+                'pools.queue.policy = "drop-lru"); try again later'
+            )
             dropped.refuse(Overloaded(reason, retry_after_s=predicted_s))
 
     async def grant(self, claim: Claim) -> Replica:
@@ -487,7 +490,9 @@ class Pool:
                 f"{claim.queue_timeout_s * 1e6:.0f} us that the request let itself be queued for"
             )
         return DeadlineExceeded(
-            f"no slot of pool {self.id!r} became free within {self.settings.queue.timeout_s:g} s", stage="queue"
+            f"no slot of pool {self.id!r} became free within {self.settings.queue.timeout_s:g} s "
+            "(pools.queue.timeout_s)",
+            stage="queue",
         )
 
     def _why_not_for(self, demand: Demand, replica: Replica) -> str:

@@ -13,7 +13,7 @@ from orchestrator.pools.admission import WaitingLine
 
 
 def line(**settings: Any) -> WaitingLine[str]:
-    return WaitingLine(QueueSettings(**settings))
+    return WaitingLine(QueueSettings(**settings), "blue")
 
 
 def serve_all(waiting: WaitingLine[str]) -> list[str]:
@@ -82,12 +82,15 @@ def test_batch_tasks_leave_a_part_of_the_line_to_interactive_ones(limit: int, ba
     for number in range(batch):
         waiting.join(f"b{number}", "batch")
 
-    with pytest.raises(Overloaded, match=f"^{batch} batch tasks wait already, which is their share"):
+    with pytest.raises(
+        Overloaded,
+        match=rf"^{batch} batch tasks wait for pool 'blue' .* share of its queue \(pools\.queue\.batch_share\)",
+    ):
         waiting.join("one too many", "batch")
     for number in range(limit - batch):
         waiting.join(f"i{number}", "interactive")
 
-    with pytest.raises(Overloaded, match=f"^the queue is full: {limit} tasks"):
+    with pytest.raises(Overloaded, match=rf"^the queue of pool 'blue' is full: {limit} .* \(pools\.queue\.limit\)"):
         waiting.join("no place left", "interactive")
 
 
