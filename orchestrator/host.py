@@ -38,7 +38,7 @@ from orchestrator.pools.fleet import DrainReport, Fleet, ReloadReport
 from orchestrator.pools.model_control import ModelControl
 from orchestrator.pools.pool_choice import ServingPools
 from orchestrator.pools.prompts import Prompts
-from orchestrator.pools.status import PoolStatus, TaskStatus, Totals
+from orchestrator.pools.status import PoolParsers, PoolStatus, TaskStatus, Totals
 from orchestrator.rollout.report import RolloutReport
 from orchestrator.rollout.shadow import Shadows
 from orchestrator.sessions.affinity import Affinity
@@ -327,6 +327,10 @@ class Orchestrator:
     def offer(self, model: str) -> ModelProps | None:
         """Return what can be asked of a model here, its pools' templates and parsers included; `None` as above."""
         return self._serving.offer(model)
+
+    def parsers(self, model: str) -> tuple[PoolParsers, ...]:
+        """Return how each pool of a model that takes text tells calls and thoughts from it."""
+        return self._serving.parsers(model)
 
     async def ask_for_model(self, model: str) -> ModelProps | None:
         """Return what an engine that does not list its models tells of one, asked for by its name.

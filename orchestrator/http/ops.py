@@ -132,19 +132,21 @@ async def rollout(request: Request) -> Response:
 
 @router.get("/v2/meta/capabilities")
 async def capabilities(request: Request) -> Response:
-    """Return what each model can do, as its replicas declare it."""
-    service, client = service_of(request), client_of(request)
+    """Return what each model can do here, and by which parsers its pools tell calls and thoughts from its text."""
+    orchestrator, client = service_of(request).orchestrator, client_of(request)
     found = []
-    for name in service.orchestrator.models():
-        told = service.orchestrator.model_props(name)
+    for name in orchestrator.models():
         if client.may_use(name):
+            told = orchestrator.offer(name)
             found.append({
                 "model": name,
-                "ready": service.orchestrator.model_is_ready(name),
-                "versions": told[1].versions if told else (),
-                "dialect": told[1].dialect if told else None,
-                "capabilities": sorted(told[1].capabilities) if told else [],
-                "max_tokens": told[1].max_tokens if told else None,
+                "ready": orchestrator.model_is_ready(name),
+                "versions": told.versions if told else (),
+                "dialect": told.dialect if told else None,
+                "capabilities": sorted(told.capabilities) if told else [],
+                "uncertain": sorted(told.uncertain) if told else [],
+                "max_tokens": told.max_tokens if told else None,
+                "pools": orchestrator.parsers(name),
             })  # fmt: skip
     return _json({"models": found})
 

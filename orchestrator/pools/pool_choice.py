@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from adapter_api import AdapterError, Capability, ModelNotFound, ModelProps, NotReady
+from adapter_kit.told_apart import calls_told, thoughts_told
 from orchestrator.config.settings import PoolSettings
 from orchestrator.pools.claim import Work
 from orchestrator.pools.demand import Demand, offered
@@ -14,6 +15,7 @@ from orchestrator.pools.fleet import Fleet
 from orchestrator.pools.pool import Pool
 from orchestrator.pools.replica import Replica
 from orchestrator.pools.routing import choose_pool
+from orchestrator.pools.status import PoolParsers
 from orchestrator.pools.ticket import Ticket
 from orchestrator.sessions.affinity import Affinity, SessionKey
 
@@ -67,6 +69,22 @@ class ServingPools:
         """Return what `model_props` does, with what the pools make of a model: what can be asked of this host."""
         told = [offered(props, pool.settings, pool.template) for pool, props in self._told(model)]
         return _joined(told) if told else None
+
+    def parsers(self, model: str) -> tuple[PoolParsers, ...]:
+        """Return how each pool that has a model that takes text tells calls and thoughts from what it writes."""
+        return tuple(
+            PoolParsers(
+                pool_id=pool.id,
+                tool_parser=calls_told(pool.settings.tool_parser, pool.template).name,
+                reasoning_parser=thoughts_told(pool.settings.reasoning_parser, pool.template).name,
+            )
+            for pool in self
+            if pool.may_serve(model)
+            and any(
+                (props := replica.model_props(model)) is not None and Capability.TEXT in props.capabilities
+                for replica in pool.replicas.values()
+            )
+        )
 
     def _told(self, model: str, version: str | None = None) -> list[tuple[Pool, ModelProps]]:
         """Return what each replica told that gets work for the model, those that may get it now first."""

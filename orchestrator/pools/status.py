@@ -77,6 +77,14 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     replicas: tuple[ReplicaStatus, ...]
 
 
+class PoolParsers(msgspec.Struct, frozen=True, kw_only=True):
+    """By which ways a pool tells calls and thoughts from the text of one of its models; `None` where all stays text."""
+
+    pool_id: str
+    tool_parser: str | None
+    reasoning_parser: str | None
+
+
 class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One task as it is now, or as it ended. Never holds its prompt."""
 

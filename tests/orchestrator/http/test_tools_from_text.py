@@ -335,6 +335,22 @@ async def test_calls_that_nobody_can_read_stay_text_and_the_log_says_what_to_set
     assert plain["chat_template"] is plain["tool_calls"] is plain["thoughts"] is None
 
 
+@pytest.mark.spec("ORCH-3073-018", "ORCH-3064-049")
+async def test_capabilities_have_what_a_pool_makes_of_its_models_and_by_which_parsers(serve: Serve) -> None:
+    async with serve({}, **pool(reasoning_parser="think")) as host:
+        (model,) = (await host.client.get("/v2/meta/capabilities")).json()["models"]
+        (listed,) = (await host.client.get("/v1/models")).json()["data"]
+    async with serve({}) as host:  # it takes messages itself, and a pool reads nothing from its text
+        (plain,) = (await host.client.get("/v2/meta/capabilities")).json()["models"]
+
+    assert model["pools"] == [{"pool_id": "default", "tool_parser": "hermes", "reasoning_parser": "think"}]
+    assert {"tools", "reasoning", "messages"} <= set(model["capabilities"])
+    assert {name: model[name] for name in ("capabilities", "uncertain")} == {
+        name: listed[name] for name in ("capabilities", "uncertain")
+    }
+    assert [(each["tool_parser"], each["reasoning_parser"]) for each in plain["pools"]] in ([], [(None, None)])
+
+
 @pytest.mark.spec("ORCH-3073-006")
 async def test_a_call_that_was_cut_off_is_not_told_as_one_to_run(serve: Serve) -> None:
     reply = '<tool_call>{"name": "add", "arguments": {"a": 1'
