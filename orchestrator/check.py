@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from typing import Any, TypeVar
 
 import anyio
 import msgspec
+from pydantic import BaseModel, ValidationError
 
 from adapter_api import AdapterError, AdapterPlugin, ConfigurationError, PluginHost, WorkerAdapter
 from adapter_kit.chat_template import Template, read_chat_template
 from adapter_kit.installing import install_extra
 from adapter_kit.told_apart import calls_told, thoughts_told
-from orchestrator.config import Loaded, ServerSettings, TracingSettings
+from orchestrator.config import Loaded, ServerSettings, TlsSettings, TracingSettings
 from orchestrator.config.settings import PoolSettings, ReplicaSettings
 from orchestrator.pools.embedding import embeddings_fault
 from orchestrator.pools.fleet import plugin_for
@@ -22,6 +24,11 @@ from orchestrator.pools.names import Names
 
 _ASKED_S = 10.0
 _SHOWN = 20
+_NONE_IN_PARTICULAR = {"id": "r0", "adapter": "none"}
+"""A replica that stands in where a part of a pool is looked at that has nothing to do with any."""
+
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 class ReplicaSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,18 +75,13 @@ def check_settings(loaded: Loaded, plugins: PluginHost) -> Summary:
     """
     settings, faults, replicas = loaded.settings, [], []
     for pool in settings.pools:
-        place = f"pool {pool.id!r}, chat_template"
-        faults += _fault(lambda pool=pool: _template(pool), place)
+        faults += _template_faults(pool)
         for replica in pool.replicas:
-            place = f"replica {replica.id!r} of pool {pool.id!r}"
-            try:
-                plugin = plugin_for(plugins, pool, replica)
-            except AdapterError as exc:
-                faults.append(exc.message if exc.message.startswith(place) else f"{place}: {exc.message}")
-                continue
-            faults += _fault(lambda p=plugin, r=replica: _create(p, r, settings.read_environment), place)
-            replicas.append(_replica(pool, replica, plugin.name))
-    faults += [*_tls_faults(settings.server), *_tracing_faults(settings.tracing)]
+            found = _replica_faults(plugins, pool, replica, settings.read_environment)
+            faults += found
+            if not found:
+                replicas.append(_replica(pool, replica, plugin_for(plugins, pool, replica).name))
+    faults += [*_tls_faults(settings.server.tls), *_tracing_faults(settings.tracing)]
     if faults:
         raise ConfigurationError("the settings cannot be served:\n  " + "\n  ".join(faults))
     return Summary(
@@ -90,6 +92,41 @@ def check_settings(loaded: Loaded, plugins: PluginHost) -> Summary:
         pools=tuple(_pools(settings.pools)),
         replicas=tuple(replicas),
     )
+
+
+def faults_beside(fields: Mapping[str, Any], plugins: PluginHost) -> list[str]:
+    """Return what `check_settings` would find in those parts of settings that are right in themselves, where others are
+    not: they were refused as they are, and `fields` is what was read."""
+    reads_environment = fields.get("read_environment") is not False
+    faults: list[str] = []
+    for pool in _tables(fields.get("pools")):
+        part = _only(pool, "id", "chat_template", "chat_template_kwargs")
+        if (described := _valid(PoolSettings, {**part, "replicas": [_NONE_IN_PARTICULAR]})) is not None:
+            faults += _template_faults(described)
+        for replica in _tables(pool.get("replicas")):
+            part = {**_only(pool, "id", "adapter"), "replicas": [replica]}
+            if (described := _valid(PoolSettings, part)) is not None:
+                faults += _replica_faults(plugins, described, described.replicas[0], reads_environment)
+    server = next(_tables([fields.get("server")]), {})
+    faults += _tls_faults(_valid(TlsSettings, server.get("tls")))
+    if (tracing := _valid(TracingSettings, fields.get("tracing"))) is not None:
+        faults += _tracing_faults(tracing)
+    return faults
+
+
+def _tables(values: object) -> Iterator[Mapping[str, Any]]:
+    yield from (each for each in (values if isinstance(values, list) else ()) if isinstance(each, dict))
+
+
+def _only(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: table[key] for key in keys if key in table}
+
+
+def _valid(kind: type[_Settings], fields: object) -> _Settings | None:
+    try:
+        return kind.model_validate(fields)
+    except ValidationError:
+        return None
 
 
 async def engine_faults(loaded: Loaded, plugins: PluginHost) -> list[str]:
@@ -171,15 +208,34 @@ def _access(server: ServerSettings) -> str:
     return f"{where}, {keys}, {'TLS' if server.tls else 'no TLS'}"
 
 
-def _tls_faults(server: ServerSettings) -> list[str]:
-    if server.tls is None:
+def _template_faults(pool: PoolSettings) -> list[str]:
+    try:
+        _template(pool)
+    except AdapterError as exc:
+        return [f"pool {pool.id!r}, chat_template: {exc.message}"]
+    return []
+
+
+def _replica_faults(
+    plugins: PluginHost, pool: PoolSettings, replica: ReplicaSettings, read_environment: bool
+) -> list[str]:
+    place = f"replica {replica.id!r} of pool {pool.id!r}"
+    try:
+        _create(plugin_for(plugins, pool, replica), replica, read_environment)
+    except AdapterError as exc:
+        return [exc.message if exc.message.startswith(place) else f"{place}: {exc.message}"]
+    return []
+
+
+def _tls_faults(tls: TlsSettings | None) -> list[str]:
+    if tls is None:
         return []
-    files = {"certificate": server.tls.certificate, "key": server.tls.key}
+    files = {"certificate": tls.certificate, "key": tls.key}
     unread = {name: path for name, path in files.items() if not os.access(path, os.R_OK)}
     if unread:
         return [f"server.tls.{name}: {path} is no file that can be read" for name, path in unread.items()]
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(server.tls.certificate, server.tls.key)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
     except OSError as exc:  # ssl.SSLError is one
         return [f"server.tls: the certificate or key cannot be used: {exc.strerror or exc}"]
     return []
@@ -192,12 +248,4 @@ def _tracing_faults(tracing: TracingSettings) -> list[str]:
         import_module("orchestrator.observability.tracing")
     except ImportError as exc:
         return [f"tracing.enabled needs {exc.name}, which is not installed: run `{install_extra('otel')}`"]
-    return []
-
-
-def _fault(try_it: object, place: str) -> list[str]:
-    try:
-        try_it()  # type: ignore[operator]
-    except AdapterError as exc:
-        return [f"{place}: {exc.message}"]
     return []

@@ -5,7 +5,7 @@
 """
 
 from orchestrator.config.changes import at_next_start, require_keys
-from orchestrator.config.load import Loaded, load_settings
+from orchestrator.config.load import InvalidSettings, Loaded, load_settings
 from orchestrator.config.server import (
     ApiKeySettings,
     HistorySettings,
@@ -23,6 +23,7 @@ __all__ = [
     "ApiKeySettings",
     "HistorySettings",
     "HostSettings",
+    "InvalidSettings",
     "LimitSettings",
     "Loaded",
     "LogSettings",

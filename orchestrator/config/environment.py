@@ -15,7 +15,6 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from adapter_api import ConfigurationError
 from orchestrator.config.toml_lines import Path
 
 PREFIX = "ORCHD_"
@@ -29,29 +28,32 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
 def overlay(
-    settings: dict[str, Any], environ: Mapping[str, str], adapters: Collection[str], sections: Collection[str]
+    settings: dict[str, Any],
+    environ: Mapping[str, str],
+    adapters: Collection[str],
+    sections: Collection[str],
+    faults: list[str],
 ) -> dict[Path, str]:
     """Write the variables' values into `settings`; returns which variable set each path.
 
-    Raises:
-        ConfigurationError: A variable with our prefix names no setting; the message names the nearest ones.
+    What is wrong with a variable is added to `faults`: of one with our prefix that names no setting, the nearest ones.
     """
     origins: dict[Path, str] = {}
     known = {CONFIG_VARIABLE, *_SHORT}
     for adapter in adapters:
         known |= _adapter_variables(adapter)
-        _overlay_adapter(settings, environ, adapter, origins)
+        _overlay_adapter(settings, environ, adapter, origins, faults)
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name == CONFIG_VARIABLE:
             continue
         path = _SHORT.get(name) or _section_path(name, sections)
         if path is not None:
-            _set(settings, path, _value(environ[name]), name)
-            origins[path] = name
+            if _set(settings, path, _value(environ[name]), name, faults):
+                origins[path] = name
         elif name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; see `worker-adapter serve --help`"
-            raise ConfigurationError(f"environment variable {name} names no setting{hint}")
+            faults.append(f"environment variable {name} names no setting{hint}")
     return origins
 
 
@@ -61,11 +63,11 @@ def _adapter_variables(adapter: str) -> set[str]:
 
 
 def _overlay_adapter(
-    settings: dict[str, Any], environ: Mapping[str, str], adapter: str, origins: dict[Path, str]
+    settings: dict[str, Any], environ: Mapping[str, str], adapter: str, origins: dict[Path, str], faults: list[str]
 ) -> None:
     stem = adapter.upper().replace("-", "_")
     url = environ.get(f"{PREFIX}{stem}_URL")
-    if not url and not _is_true(environ, f"{stem}_ENABLED"):
+    if not url and not _is_true(environ, f"{stem}_ENABLED", faults):
         return
     pool_id = environ.get(f"{PREFIX}{stem}_POOL") or "default"
     replica_id = environ.get(f"{PREFIX}{stem}_REPLICA") or "r0"
@@ -79,10 +81,11 @@ def _overlay_adapter(
     replica = _named(replicas, replica_id, {"id": replica_id, "adapter": adapter})
     variable = f"{PREFIX}{stem}_URL" if url else f"{stem}_ENABLED"
     if (taken := replica.get("adapter") or pool.get("adapter") or adapter) != adapter:
-        raise ConfigurationError(
+        faults.append(
             f"environment variable {variable} means replica {replica_id!r} of pool {pool_id!r}, which is the {taken} "
             f"adapter's: name another one with {PREFIX}{stem}_REPLICA or {PREFIX}{stem}_POOL"
         )
+        return
     replica.setdefault("adapter", adapter)
     if url:
         options = replica.setdefault("options", {})
@@ -103,13 +106,13 @@ def _named(items: list[Any], id: str, new: dict[str, Any]) -> dict[str, Any]:
     return new
 
 
-def _is_true(environ: Mapping[str, str], name: str) -> bool:
+def _is_true(environ: Mapping[str, str], name: str, faults: list[str]) -> bool:
     value = environ.get(name, "").strip().lower()
     if value in _TRUE:
         return True
-    if value in _FALSE:
-        return False
-    raise ConfigurationError(f"environment variable {name} is neither true nor false")
+    if value not in _FALSE:
+        faults.append(f"environment variable {name} is neither true nor false")
+    return False
 
 
 def _section_path(name: str, sections: Collection[str]) -> Path | None:
@@ -126,10 +129,13 @@ def _value(text: str) -> Any:
     return text
 
 
-def _set(settings: dict[str, Any], path: Path, value: Any, variable: str) -> None:
+def _set(settings: dict[str, Any], path: Path, value: Any, variable: str, faults: list[str]) -> bool:
+    """Write a variable's value where it belongs; returns whether there is such a place."""
     table: Any = settings
     for step in path[:-1]:
         table = table.setdefault(step, {})
         if not isinstance(table, dict):
-            raise ConfigurationError(f"environment variable {variable} names no setting: {step!r} is no table")
+            faults.append(f"environment variable {variable} names no setting: {step!r} is no table")
+            return False
     table[path[-1]] = value
+    return True

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from adapter_api import ConfigurationError
 from orchestrator.config import environment, toml_lines
-from orchestrator.config.secrets import fetch_secrets
+from orchestrator.config.secrets import Secrets
 from orchestrator.config.server import HostSettings
 
 
@@ -27,6 +27,15 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         return f"Loaded(path={self.path!r}, <{len(self.secrets)} secrets>)"
 
 
+class InvalidSettings(ConfigurationError):
+    """Settings that are unknown, wrong or missing, all of them told. `fields` is what was read, secrets among it, for
+    who looks at what is right in it."""
+
+    def __init__(self, faults: list[str], fields: dict[str, Any]) -> None:
+        super().__init__("invalid settings:\n  " + "\n  ".join(faults))
+        self.fields = fields
+
+
 def load_settings(path: Path | None, environ: Mapping[str, str], *, adapters: Collection[str]) -> Loaded:
     """Return the settings of a TOML file (none: the environment's alone), overlaid by the environment.
 
@@ -36,22 +45,30 @@ def load_settings(path: Path | None, environ: Mapping[str, str], *, adapters: Co
         adapters: Names of the installed adapters, whose variables are known.
 
     Raises:
-        ConfigurationError: Something is unknown, wrong or missing; the message has file and line, or the variable.
+        InvalidSettings: Something is unknown, wrong or missing; the message has file and line, or the variable.
+        ConfigurationError: The file cannot be read, or is no TOML.
     """
     text = _read(path)
     fields = _parse(text, path)
     sections = [name for name in HostSettings.model_fields if name != "pools"]
-    origins = environment.overlay(fields, environ, adapters, sections)
+    faults: list[str] = []
+    origins = environment.overlay(fields, environ, adapters, sections, faults)
+    secrets, lines = Secrets(environ), toml_lines.lines_of_keys(text)
+    fields = secrets.fetch(fields)
+    for place, fault in secrets.lacking.items():
+        faults.append(f"{_place(place, path, lines, origins)}{_name(place)}: {fault}")
+    told = set(secrets.lacking)
     if "pools" not in fields:
+        told.add(("pools",))
         lacking = f"{path} has no [[pools]]" if path else "no file was given (--config)"
-        raise ConfigurationError(f"no pools: {lacking}, and no variable such as ORCHD_TRITON_URL names an engine")
-    secrets: set[str] = set()
-    fields = fetch_secrets(fields, environ, secrets)
+        faults.append(f"no pools: {lacking}, and no variable such as ORCHD_TRITON_URL names an engine")
     try:
         settings = HostSettings.model_validate(fields)
     except ValidationError as exc:
-        raise ConfigurationError(_describe(exc, fields, text, path, origins)) from exc
-    return Loaded(settings=settings, secrets=frozenset(secrets), path=path)
+        faults += _describe(exc, fields, path, lines, origins, told)
+    if faults:
+        raise InvalidSettings(faults, fields)
+    return Loaded(settings=settings, secrets=frozenset(secrets.found), path=path)
 
 
 def _read(path: Path | None) -> str:
@@ -73,11 +90,15 @@ def _parse(text: str, path: Path | None) -> dict[str, Any]:
 
 
 def _describe(
-    exc: ValidationError, fields: dict[str, Any], text: str, path: Path | None, origins: Mapping[toml_lines.Path, str]
-) -> str:
-    lines = toml_lines.lines_of_keys(text)
+    exc: ValidationError,
+    fields: dict[str, Any],
+    path: Path | None,
+    lines: dict[toml_lines.Path, int],
+    origins: Mapping[toml_lines.Path, str],
+    told: set[toml_lines.Path],
+) -> list[str]:
+    """Return a line for each of pydantic's errors but those at places that were `told` already."""
     faults: list[str] = []
-    told: set[toml_lines.Path] = set()
     errors = exc.errors(include_url=False, include_context=False, include_input=False)
     for error in errors:
         loc = error["loc"]
@@ -85,6 +106,8 @@ def _describe(
             len(other["loc"]) > len(loc) == _shared(other["loc"], loc) for other in errors
         ):
             continue  # its items are wrong, which pydantic counts as there being none
+        if loc in told:
+            continue
         if error["type"] != "missing" and (given := _given(loc, fields)) != loc:
             # Pydantic tells each kind that the value might have been: the first says what is expected.
             if given in told:
@@ -94,9 +117,13 @@ def _describe(
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             message = "unknown key"
-        name = ".".join(str(step) for step in loc)
+        name = _name(loc)
         faults.append(f"{_place(loc, path, lines, origins)}{name}: {message}" if name else message)
-    return "invalid settings:\n  " + "\n  ".join(faults)
+    return faults
+
+
+def _name(loc: toml_lines.Path) -> str:
+    return ".".join(str(step) for step in loc)
 
 
 def _given(loc: toml_lines.Path, fields: object) -> toml_lines.Path:

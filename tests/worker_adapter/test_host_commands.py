@@ -170,6 +170,51 @@ def test_check_tells_each_of_several_faults_on_a_line_of_its_own(tmp_path: Path)
     assert [line.endswith("wieght: unknown key") for line in invalid.err.splitlines()] == [False, True, True]
 
 
+ALL_WRONG = """
+[server]
+port = "first"
+tls = { certificate = "/nope", key = "/nokey" }
+[[pools]]
+id = "a"
+wieght = 3
+chat_template = "{% for %}"
+[[pools.replicas]]
+id = "r0"
+adapter = "nobody"
+options = { token = { secret_env = "NEVER_SET" } }
+[[pools.replicas]]
+id = "r1"
+adapter = "mock"
+options = { nope = 1, also = { secret_file = "/neither" } }
+[[pools]]
+id = "b"
+chat_template = "/nowhere/template"
+"""
+
+
+@pytest.mark.spec("ORCH-3063-001", "ORCH-3063-008")
+def test_check_tells_all_that_can_be_found_of_settings_that_are_malformed_as_well(tmp_path: Path) -> None:
+    result = run("check", "--config", config(tmp_path, ALL_WRONG), env={"ORCHD_FOO": "1"})
+
+    assert result.code == 2
+    found = result.err.replace(str(tmp_path), "")
+    for said in (
+        "variable ORCHD_FOO names no setting",
+        "/orchestrator.toml:12: pools.0.replicas.0.options.token: the secret is in environment variable NEVER_SET",
+        "/orchestrator.toml:16: pools.0.replicas.1.options.also: the secret is in file /neither, which cannot be read",
+        "/orchestrator.toml:3: server.port: ",
+        "/orchestrator.toml:7: pools.0.wieght: unknown key",
+        "/orchestrator.toml:17: pools.1.replicas: Field required",
+        "pool 'a', chat_template: ",
+        "pool 'b', chat_template: ",
+        "replica 'r0' of pool 'a': no adapter named 'nobody'",
+        "replica 'r1' of pool 'a': invalid options for adapter 'mock': ",
+        "server.tls.certificate: /nope is no file",
+        "server.tls.key: /nokey is no file",
+    ):
+        assert found.count(said) == 1
+
+
 def test_settings_from_nowhere_are_told(tmp_path: Path) -> None:
     result = run("check", "--config", str(tmp_path / "none.toml"))
 

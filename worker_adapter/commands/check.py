@@ -28,11 +28,17 @@ def check(
 ) -> None:
     """Say whether a host could serve with these settings, without serving: every fault with its file and line."""
     try:
-        from orchestrator.check import check_settings, engine_faults
+        from orchestrator.check import check_settings, engine_faults, faults_beside
+        from orchestrator.config import InvalidSettings
     except ImportError as exc:
         raise server_is_missing(exc) from exc
 
-    loaded, plugins = load_host_settings(config), installed_plugins()
+    plugins = installed_plugins()
+    try:
+        loaded = load_host_settings(config)
+    except InvalidSettings as exc:
+        more = faults_beside(exc.fields, plugins)
+        raise ConfigurationError("\n  ".join([exc.message, *more])) from exc
     summary = check_settings(loaded, plugins)
     if engines and (faults := anyio.run(engine_faults, loaded, plugins)):
         raise ConfigurationError("the engines are not as the settings say:\n  " + "\n  ".join(faults))

@@ -134,7 +134,9 @@ def test_the_seeds_names_place_the_replica(tmp_path: Path) -> None:
 
 
 def test_an_adapter_that_is_not_enabled_makes_no_pool(tmp_path: Path) -> None:
-    assert fault(tmp_path, None, {"TRITON_ENABLED": "false"}).startswith("no pools")
+    said = fault(tmp_path, None, {"TRITON_ENABLED": "false"})
+
+    assert said.startswith("invalid settings:\n  no pools: no file was given")
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
