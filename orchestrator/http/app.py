@@ -10,7 +10,6 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
@@ -34,6 +33,7 @@ from orchestrator.http import (
 from orchestrator.http.bugs import Bugs
 from orchestrator.http.direct import DirectRoutes, Handler
 from orchestrator.http.limits import BodyLimits
+from orchestrator.http.origins import ListedOrigins, asks_for_a_page
 from orchestrator.http.problems import Refused
 from orchestrator.http.request_ids import RequestIds
 from orchestrator.http.schema import describe
@@ -81,23 +81,7 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> ASGIApp:
     app = BodyLimits(app, service.settings.limits, service.pending)
     app = Bugs(app, _on_bug)
     if service.settings.cors_origins:
-        app = CORSMiddleware(
-            app,
-            allow_origins=service.settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["*"],  # SDKs send many of their own, and more with each version
-            expose_headers=[
-                "X-Request-Id",
-                "X-Job-Id",
-                "X-Queue-Position",
-                "X-Predicted-Start-Ms",
-                "X-Ignored-Fields",
-                "Retry-After",
-                "x-should-retry",
-                "Inference-Header-Content-Length",  # without it no page can tell JSON from tensors
-            ],
-            allow_private_network=True,  # a page from elsewhere asks whether it may call a machine of this network
-        )
+        app = ListedOrigins(app, service.settings.cors_origins)
     return RequestIds(app)
 
 
@@ -152,9 +136,8 @@ class _LetIn:
         page; by then a pool would be drained. Programs send no Origin. Before others they ask whether they may, without
         a key: that is answered the same, for those who wonder why their page cannot call.
         """
-        if method == "OPTIONS":
-            method = headers.get("access-control-request-method", method)
-        origin = None if method in _HARMLESS else headers.get("origin")
+        is_harmless = method in _HARMLESS and not asks_for_a_page(method, headers)
+        origin = None if is_harmless else headers.get("origin")
         if origin is None or "*" in self._origins or origin in self._origins:
             return
         if origin.partition("://")[2] != headers.get("host"):

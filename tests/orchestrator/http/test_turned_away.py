@@ -68,17 +68,25 @@ def test_each_reason_is_told_once_a_minute_with_how_many_there_were(caplog: pyte
     ]
 
 
-@pytest.mark.spec("ORCH-3064-018")
+@pytest.mark.spec("ORCH-3064-018", "ORCH-3062-024")
+@pytest.mark.parametrize("listed", [[], ["https://ours.example"]], ids=["none listed", "others listed"])
+@pytest.mark.parametrize(
+    "method, path", [("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("DELETE", "/v2/tasks/a")]
+)
 async def test_a_page_of_another_origin_that_asks_whether_it_may_call_is_told_why_it_may_not(
-    serve: Serve, caplog: pytest.LogCaptureFixture
+    serve: Serve, caplog: pytest.LogCaptureFixture, method: str, path: str, listed: list[str]
 ) -> None:
-    asks = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
-    async with serve(server=KEYS) as host:
-        answer = await host.client.options("/v1/chat/completions", headers=asks)
+    asks = {"Origin": "https://page.example", "Access-Control-Request-Method": method}
+    async with serve(server={**KEYS, "cors_origins": listed}) as host:
+        answer = await host.client.options(path, headers=asks)
+        exported = (await host.client.get("/metrics", headers=bearer("root"))).text
 
     assert answer.status_code == 403
-    assert "server.cors_origins" in answer.json()["error"]["message"]
+    assert "access-control-allow-origin" not in answer.headers
+    error = answer.json()["error"]
+    assert "server.cors_origins" in error["message"]
     assert "pages of https://page.example may not call" in told(caplog)[0]
+    assert 'worker_adapter_requests_refused_total{code="forbidden"} 1.0' in exported
 
 
 @pytest.mark.spec("ORCH-3062-025")
