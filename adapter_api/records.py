@@ -69,7 +69,8 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
     url_schemes: the URL schemes it serves, so that a URL alone can choose it; its settings then take `url`.
     harness: a conformance harness.
     embedded: a callable that starts an engine of its own on this machine. Where it has an attribute `obstacle`, that is
-        called first and returns why the engine cannot run here, in a sentence that says what to do, or `None`.
+        called first and returns why the engine cannot run here, in a sentence that says what to do, or `None`. Where
+        what it makes has `options`, an adapter in front of it is told these, beside the URL.
     fake: a callable like `embedded` whose engine is a fake on the real wire; a demo uses it where there is an obstacle.
     commands: what it adds to the command line.
     """

@@ -3,6 +3,7 @@
     ORCHD_HOST, ORCHD_PORT, ORCHD_LOG_LEVEL             the settings of those names
     ORCHD_<SECTION>__<KEY>                              any other one, as in ORCHD_SERVER__HEARTBEAT_S=5; lists as JSON
     ORCHD_<ADAPTER>_URL, _METRICS_URL, _POOL, _REPLICA  a replica of that adapter, as in ORCHD_TRITON_URL
+    ORCHD_<ADAPTER>_OPTIONS                             the adapter's other settings, in JSON
     <ADAPTER>_ENABLED=true                              the same, with everything else read by the adapter itself
 
 What a variable says wins over the file.
@@ -59,7 +60,7 @@ def overlay(
 
 def _adapter_variables(adapter: str) -> set[str]:
     stem = adapter.upper().replace("-", "_")
-    return {f"{PREFIX}{stem}_{what}" for what in ("URL", "METRICS_URL", "POOL", "REPLICA")}
+    return {f"{PREFIX}{stem}_{what}" for what in ("URL", "METRICS_URL", "OPTIONS", "POOL", "REPLICA")}
 
 
 def _overlay_adapter(
@@ -87,10 +88,16 @@ def _overlay_adapter(
         )
         return
     replica.setdefault("adapter", adapter)
-    if url:
-        options = replica.setdefault("options", {})
-        if not isinstance(options, dict):
+    options = replica.setdefault("options", {})
+    if not isinstance(options, dict):
+        return
+    if given := environ.get(f"{PREFIX}{stem}_OPTIONS"):
+        more = _value(given)
+        if not isinstance(more, dict):
+            faults.append(f'environment variable {PREFIX}{stem}_OPTIONS is no JSON object like {{"timeout_s": 5}}')
             return
+        options.update(more)
+    if url:
         options["url"] = url
         replica.pop("url", None)
     if metrics_url := environ.get(f"{PREFIX}{stem}_METRICS_URL"):

@@ -6,12 +6,14 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.project.repository import ROOT
 from tests.worker_adapter.program import PROGRAM, Running, environment, is_gone, run
 from triton_adapter.embedded import EmbeddedTriton
 from worker_adapter.commands.rollout import figures
@@ -296,12 +298,21 @@ def test_serve_is_one_process_and_says_where_to_go_for_more(tmp_path: Path) -> N
     assert "Dynamo" in result.err
 
 
+def ran_from_the_page(language: str, url: str) -> str:
+    """Run what docs/openai.md shows of tools, but for the host's address."""
+    section = (ROOT / "docs" / "openai.md").read_text(encoding="utf-8").split("## Tools and thoughts")[1]
+    code = section.split(f"```{language}\n")[1].split("```")[0].replace("http://127.0.0.1:8080", url)
+    command = [sys.executable, "-c", code] if language == "python" else ["bash", "-c", code.replace("curl", "curl -s")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
 @pytest.mark.live
 def test_serve_brings_an_engine_of_its_own_and_takes_it_away_again() -> None:
     with Running("serve", "--embedded", "--port", "0", "--json") as host:
         ready = json.loads(host.line())
         task = {"model": "tinylm", "prompt": "Hello", "max_tokens": 4, "seed": 1}
         first, second = (post(f"{ready['url']}/v2/tasks", task) for _ in range(2))
+        shown = [ran_from_the_page(language, ready["url"]) for language in ("python", "bash")]
         host.signal(signal.SIGINT)
         finished = host.finish()
 
@@ -310,6 +321,8 @@ def test_serve_brings_an_engine_of_its_own_and_takes_it_away_again() -> None:
 
     assert len(tokens(first)) == 4
     assert tokens(first) == tokens(second)
+    assert shown[0] == 'get_weather {"town": "Oslo"}\nThe answer is rain.\n'
+    assert json.loads(shown[1])["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
     assert finished.code == 0
     assert is_gone(ready["pid"])
 

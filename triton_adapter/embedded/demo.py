@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class DemoModel:
 
 DEMO_MODELS = (
     DemoModel("tinylm", "a small language model behind the vLLM backend's tensors", "vllm", True),
+    DemoModel("tinytools", "the same, which calls the tools that a chat offers it, by rules", "vllm", True),
     DemoModel("tinytrt", "the same language model behind TensorRT-LLM's ensemble tensors", "trtllm", True),
     DemoModel("slow", "repeats the words of the prompt slowly, and reports who was cancelled", "generic", True),
     DemoModel("splitter", "repeats the prompt in pieces that cut characters", "generic", True),
@@ -35,6 +37,11 @@ DEMO_MODELS = (
     DemoModel("colours", "finds what is red, green or blue in a picture, as a YOLO detector would", "tensors", False),
     DemoModel("embedder", "embeds texts by the letters that they share", "tensors", False),
 )
+
+
+def demo_options() -> dict[str, Any]:
+    """Return an adapter's options for the demo models: the chat template that offers one of them tools."""
+    return {"models": {"tinytools": {"chat_template": str(demo_repository() / "tinytools")}}}
 
 
 def demo_repository() -> Path:

@@ -13,11 +13,11 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from adapter_api.errors import AdapterClosed, ConfigurationError, DeadlineExceeded, EngineFailed
 
-from .demo import demo_repository
+from .demo import demo_options, demo_repository
 from .diagnose import log_size, tail
 from .launch import Launch, ModelControlMode, Order
 from .layout import choose_server
@@ -206,6 +206,11 @@ class EmbeddedTriton:
         """Names of the models that are ready now, asked of the server."""
         self._running()
         return ready_models(self._port("HTTP"))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What to tell an adapter about the models, beside the URL: its options as in a settings file."""
+        return demo_options() if self._order.repository == demo_repository().absolute() else {}
 
     @property
     def log_path(self) -> Path:

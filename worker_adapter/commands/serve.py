@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -99,6 +100,8 @@ def _engine(plugin: AdapterPlugin, more: dict[str, str]) -> AbstractAsyncContext
             stem = f"ORCHD_{plugin.name.upper().replace('-', '_')}"
             more[f"{stem}_URL"] = engine.grpc_url
             more[f"{stem}_METRICS_URL"] = engine.metrics_url
+            if options := getattr(engine, "options", None):
+                more[f"{stem}_OPTIONS"] = json.dumps(dict(options))
             yield engine
 
     return running()

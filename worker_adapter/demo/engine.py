@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import anyio.to_thread
 
@@ -42,6 +42,10 @@ class EmbeddedEngine(Protocol):
 
     @property
     def models(self) -> list[str]: ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What an adapter in front of it is told beside the URL. An engine may be without it."""
 
 
 class EngineFactory(Protocol):

@@ -44,7 +44,7 @@ def acts_for(props: EngineProps) -> list[Act]:
         Act(
             name,
             TaskRequest(
-                model=models[0] if index < _TWINS else models[index % len(models)],
+                model=_model_of(name, index, models),
                 prompt=prompt,
                 max_tokens=tokens,
                 temperature=0.8,
@@ -54,3 +54,10 @@ def acts_for(props: EngineProps) -> list[Act]:
         )
         for index, (name, prompt, tokens) in enumerate(_PROMPTS)
     ]
+
+
+def _model_of(name: str, index: int, models: list[str]) -> str:
+    if index < _TWINS:
+        return models[0]
+    # The last one, however many there are: the first may be one that soon has no more to say.
+    return models[-1] if name == _CANCELLED else models[index % len(models)]

@@ -164,6 +164,17 @@ def test_a_variable_that_is_unknown_or_wrong_is_told_by_name(tmp_path: Path, nam
     assert said in fault(tmp_path, POOL, {name: "x"})
 
 
+def test_a_variable_has_the_other_settings_of_an_adapter(tmp_path: Path) -> None:
+    more = {"ORCHD_TRITON_OPTIONS": '{"models": {"m": {"tool_parser": "hermes"}}}'}
+    (replica,) = load(tmp_path, ORCHD_TRITON_URL="grpc://h:8001", **more).settings.pools[0].replicas
+    (enabled,) = load(tmp_path, TRITON_ENABLED="true", **more).settings.pools[0].replicas
+
+    assert replica.options == {"url": "grpc://h:8001", "models": {"m": {"tool_parser": "hermes"}}}
+    assert enabled.options == {"models": {"m": {"tool_parser": "hermes"}}}
+    wrong = {"ORCHD_TRITON_URL": "grpc://h:8001", "ORCHD_TRITON_OPTIONS": "5"}
+    assert "ORCHD_TRITON_OPTIONS is no JSON object" in fault(tmp_path, None, wrong)
+
+
 @pytest.mark.spec("ORCH-3063-003")
 def test_secrets_come_from_variables_and_files_and_are_known_as_such(tmp_path: Path) -> None:
     secret_file = tmp_path / "token"

@@ -36,10 +36,17 @@ class Step:
 
 
 class Generation:
-    """Write one continuation of `prompt`. Call `step` until `finish_reason` is set."""
+    """Write one continuation of `prompt`, or `said` where that is given. Call `step` until `finish_reason` is set."""
 
     def __init__(
-        self, model: LanguageModel, prompt: list[int], params: SamplingParams, *, room: int, index: int = 0
+        self,
+        model: LanguageModel,
+        prompt: list[int],
+        params: SamplingParams,
+        *,
+        room: int,
+        index: int = 0,
+        said: str | None = None,
     ) -> None:
         self.finish_reason: str | None = None
         self.token_count = 0
@@ -55,8 +62,9 @@ class Generation:
         self._held_back = ""
         self._longest_stop = max(map(len, params.stop), default=0)
         constraint = params.structured_outputs
-        self._forced = tokenize(constrained_text(constraint, self._random)) if constraint else None
-        """Tokens that a constraint leaves no choice about, last first."""
+        forced = constrained_text(constraint, self._random) if constraint else said
+        self._forced = None if forced is None else tokenize(forced)
+        """Tokens that there is no choice about, last first."""
         if self._forced is not None:
             self._forced.reverse()
 
