@@ -8,7 +8,8 @@ import select
 from collections.abc import Callable
 
 _KNOWN = hasattr(select, "epoll")
-"""Only Linux tells; elsewhere it is seen once the connection is read from again."""
+"""Only Linux tells; elsewhere it is seen once the connection is read from again. How far a client may be ahead is
+bounded everywhere."""
 
 
 class Hangups:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
-_AHEAD = 16
+AHEAD = 16
 """Requests that a connection may send before it has its answer and still be read from. One read, of 256 KiB at most,
 may bring more of them; then nothing is read until they are answered, and `Hangups` tells of a client that leaves."""
 _NO_HTTP = Refused("invalid_request", "these bytes are no HTTP/1.1 request")
@@ -318,7 +318,7 @@ class _Flow(FlowControl):
         self._watched = -1
 
     def resume_reading(self) -> None:
-        if len(self._pipeline) <= _AHEAD:
+        if len(self._pipeline) <= AHEAD:
             self.forget()
             super().resume_reading()
         elif self._watched < 0 and not self._transport.is_closing():

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestrator.http import hangups
 from orchestrator.http import server as module
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.http.test_certificate import AUTHORITY, write
@@ -113,7 +114,9 @@ async def test_all_that_was_sent_ahead_is_answered_in_order(serve: Serve) -> Non
 
 
 @pytest.mark.spec("ORCH-3064-059")
-async def test_what_is_read_ahead_has_a_bound(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("told", [True, False], ids=["Linux", "elsewhere"])
+async def test_what_is_read_ahead_has_a_bound(serve: Serve, monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+    monkeypatch.setattr(hangups, "_KNOWN", told and hangups._KNOWN)
     most = 0
     started = module._Protocol._start_asgi_task
 

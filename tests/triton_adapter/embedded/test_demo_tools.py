@@ -53,7 +53,7 @@ def test_it_calls_the_tool_that_the_question_is_about(question: str, name: str, 
 
 def test_it_tells_what_a_tool_answered() -> None:
     call = {"id": "c", "name": "add", "arguments": '{"a": 2, "b": 3}'}
-    turns = [
+    turns: list[dict[str, Any]] = [
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c", "content": "5"},
     ]
