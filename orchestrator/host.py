@@ -193,7 +193,13 @@ class Orchestrator:
         return self._tasks.accept(task, owner=owner, pool_id=pool_id, held=held)
 
     async def admit(
-        self, task: TaskRequest, *, owner: str | None = None, held: Held | None = None, prompts: Prompts | None = None
+        self,
+        task: TaskRequest,
+        *,
+        owner: str | None = None,
+        held: Held | None = None,
+        prompts: Prompts | None = None,
+        comes_again: bool = False,
     ) -> TokenStream:
         """Return the task's stream like `accept`, once its messages are a prompt, where its model takes text.
 
@@ -205,13 +211,15 @@ class Orchestrator:
             owner: Who submits it.
             held: Counts the memory that it takes.
             prompts: Of a task with the same messages and tools: what was rendered for that one is not rendered again.
+            comes_again: Whoever submits it tries again until there is room: `Overloaded` is then no refusal, which
+                metrics and log would tell of.
 
         Raises:
             AdapterError: As `accept` does.
             DeadlineExceeded: Too many large messages are before these ones: they were no prompt within the pool's
                 `queue.timeout_s`, or the task's own time.
         """
-        return await self._tasks.admit(task, owner=owner, held=held, prompts=prompts)
+        return await self._tasks.admit(task, owner=owner, held=held, prompts=prompts, comes_again=comes_again)
 
     async def cancel(self, job_id: str) -> CancelReceipt:
         """Stop a task, queued or running, and say what that did; an unknown or ended one is `found=False`.

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import aclosing
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import anyio
 import msgspec
@@ -30,7 +30,11 @@ from orchestrator.http.pending import Share
 from orchestrator.http.service import AcceptedTask, Service
 from orchestrator.pools.prompts import Prompts
 
-Accept = Callable[[TaskRequest], Awaitable[AcceptedTask]]
+
+class Accept(Protocol):
+    def __call__(self, task: TaskRequest, *, comes_again: bool) -> Awaitable[AcceptedTask]: ...
+
+
 _Ready = asyncio.Queue[tuple[int, AcceptedTask, list[TokenEvent] | BaseException | None]]
 
 
@@ -43,8 +47,10 @@ async def accept_all(
     # The answers to one conversation differ in nothing that a template sees.
     prompts = Prompts(tasks[0], share) if len(tasks) > 1 and tasks[0].messages is not None else None
 
-    async def accept(task: TaskRequest) -> AcceptedTask:
-        return await service.accept(task, client, history=history, share=share, prompts=prompts)
+    async def accept(task: TaskRequest, *, comes_again: bool) -> AcceptedTask:
+        return await service.accept(
+            task, client, history=history, share=share, prompts=prompts, comes_again=comes_again
+        )
 
     choices = Choices(tasks, accept)
     try:
@@ -74,10 +80,10 @@ class Choices:
 
     async def begin(self) -> None:
         """Take in the first, and as many of the others as there is room for."""
-        await self._take_in(self._tasks[0])
+        await self._take_in(self._tasks[0], comes_again=False)
         try:
             while self._left:
-                await self._take_in(self._tasks[self._left[0]])
+                await self._take_in(self._tasks[self._left[0]], comes_again=True)
         except Overloaded:
             return
 
@@ -160,10 +166,11 @@ class Choices:
                 self._late.add(place)
                 if changes["timeout_s"] <= 0:
                     raise self._out_of_time(place)
+            comes_again = bool(taken) or not alone
             try:
-                await self._take_in(task.model_copy(update=changes))
+                await self._take_in(task.model_copy(update=changes), comes_again=comes_again)
             except Overloaded:
-                if alone and not taken:
+                if not comes_again:
                     raise
                 break
             taken.append(place)
@@ -172,8 +179,8 @@ class Choices:
     def _out_of_time(self, place: int) -> DeadlineExceeded:
         return DeadlineExceeded(f"the answers did not end within {self._tasks[place].timeout_s:g} s", stage="total")
 
-    async def _take_in(self, task: TaskRequest) -> None:
-        self._taken[self._left[0]] = await self._accept(task)
+    async def _take_in(self, task: TaskRequest, *, comes_again: bool) -> None:
+        self._taken[self._left[0]] = await self._accept(task, comes_again=comes_again)
         self._left.popleft()
 
     def _drive_out(self, place: int) -> None:

@@ -93,14 +93,18 @@ class Service:
         history: bool = False,
         share: Share | None = None,
         prompts: Prompts | None = None,
+        comes_again: bool = False,
     ) -> AcceptedTask:
         """Take a task in, of a request that was counted; raises `AdapterError` or `Refused` when it is not even
-        queued. `prompts` are those of a task of the request that says the same."""
+        queued. `prompts` are those of a task of the request that says the same; one that `comes_again` where there is
+        no room is not told as refused."""
         client.require_model(task.model)
         if task.session_id is None and (named := session.get()) is not None:
             task = task.model_copy(update={"session_id": named})
         ready = self.conversations.prepare(task, client.name, history=history)
-        stream = await self.orchestrator.admit(ready, owner=client.name, held=share, prompts=prompts)
+        stream = await self.orchestrator.admit(
+            ready, owner=client.name, held=share, prompts=prompts, comes_again=comes_again
+        )
         return AcceptedTask(self, task, stream, client, history)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adapter_api import AdapterClosed, AdapterError, End, Error, Terminal
+from adapter_api import AdapterClosed, AdapterError, End, Error, Overloaded, Terminal
 from orchestrator.observability.request_id import request_id
 from orchestrator.pools.claim import Work
 from orchestrator.pools.demand import Demand
@@ -37,6 +37,7 @@ class Intake:
         pool_id: str | None = None,
         bound: bool = False,
         queue_timeout_s: float | None = None,
+        comes_again: bool = False,
         check: Callable[[Pool], None] = lambda pool: None,
     ) -> Ticket:
         """Return a ticket that has a slot or a place in a line; `finish` must follow, whatever happens.
@@ -49,6 +50,8 @@ class Intake:
             pool_id: Run it in this pool rather than where weights and sessions send it.
             bound: It may run nowhere but where its session ran before.
             queue_timeout_s: The longest that it may wait in a line; the pool's `queue.timeout_s` when that is less.
+            comes_again: Whoever submits it tries again until there is room: that there is none now is no refusal, and
+                told to nobody else.
             check: Raises why the chosen pool cannot take it.
 
         Raises:
@@ -67,6 +70,8 @@ class Intake:
             ticket.request_id = request_id.get()
             pool.admit(ticket)
         except AdapterError as exc:
+            if comes_again and isinstance(exc, Overloaded):
+                raise
             self._ledger.refused(work, pool.id if pool is not None else "", exc, owner)
             raise
         self._jobs.add(ticket)

@@ -40,14 +40,23 @@ class Tasks:
         self._shadows = shadows
 
     async def admit(
-        self, task: TaskRequest, *, owner: str | None = None, held: Held | None = None, prompts: Prompts | None = None
+        self,
+        task: TaskRequest,
+        *,
+        owner: str | None = None,
+        held: Held | None = None,
+        prompts: Prompts | None = None,
+        comes_again: bool = False,
     ) -> TokenStream:
         prompts = prompts or Prompts(task, held)
+        accept = partial(
+            self._accept, task, owner=owner, pool_id=None, prompts=prompts, held=held, comes_again=comes_again
+        )
         try:
-            return self._accept(task, owner=owner, pool_id=None, prompts=prompts, held=held, check=Pool.check)
+            return accept(check=Pool.check)
         except Unmade:  # as for hardly any: nothing was taken yet
             await self._make_prompt(task, owner, prompts)
-        return self.accept(task, owner=owner, prompts=prompts, held=held)
+        return accept(check=_check)
 
     async def _make_prompt(self, task: TaskRequest, owner: str | None, prompts: Prompts) -> None:
         pool: Pool | None = None
@@ -87,6 +96,7 @@ class Tasks:
         pool_id: str | None,
         prompts: Prompts,
         held: Held | None,
+        comes_again: bool = False,
         check: Callable[[Pool, TaskRequest, Prompts], None],
     ) -> TokenStream:
         ticket = self._intake.admit(
@@ -95,6 +105,7 @@ class Tasks:
             task.timeout_s,
             owner=owner,
             pool_id=pool_id,
+            comes_again=comes_again,
             check=lambda pool: check(pool, task, prompts),
         )
         traceparent = self._ledger.accepted(ticket, task.traceparent)

@@ -32,6 +32,7 @@ from adapter_kit.chat_template import ChatTemplate
 from orchestrator.http.openai_choices import Choices
 from orchestrator.http.openai_requests import MAX_CHOICES, MAX_ECHOED, parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.observability.test_metrics import value
 from tests.orchestrator.pooling import adapter_of
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host
 
@@ -149,7 +150,7 @@ async def test_who_leaves_in_the_middle_of_several_answers_ends_their_reading_an
     tasks = [Endless(), Endless()]
     left = iter(tasks)
 
-    async def accept(task: TaskRequest) -> Any:
+    async def accept(task: TaskRequest, *, comes_again: bool) -> Any:
         return next(left)
 
     choices = Choices([TaskRequest(model="m", prompt="a")] * 2, accept)
@@ -177,6 +178,10 @@ async def test_who_leaves_cancels_all(seeds: Any) -> None:
 PLUGINS = plugin_host(mock="tests.orchestrator.http.test_openai_choices:Seeds")
 
 
+def rejected(host: Host) -> float:
+    return value(host.orchestrator, "tasks_rejected_total", pool_id="default", code="overloaded") or 0
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("policy", ["reject", "drop-lru"])
 @pytest.mark.parametrize("limit", [0, 1, 3])
@@ -195,7 +200,9 @@ async def test_more_answers_than_there_is_room_for_come_one_after_the_other(
             reasons = {choice.index: choice.finish_reason for choice in answer.choices}
             usage = answer.usage
         left, pool = host.orchestrator.live_tasks, host.orchestrator.pools[0]
+        refused = rejected(host)
 
+    assert refused == 0  # nobody was
     assert texts == {number: f"{prompt}:None" for number, prompt in enumerate(prompts)}
     assert set(reasons.values()) == {"stop"}
     assert usage is not None
@@ -209,7 +216,10 @@ async def test_several_answers_are_refused_where_there_is_room_for_none(serve: S
         stream = await client.completions.create(model="mock", prompt="wait", stream=True)
         with pytest.raises(openai.RateLimitError):
             await client.completions.create(model="mock", prompt=["a", "b"])
+        refused = rejected(host)
         await stream.close()
+
+    assert refused == 1
 
 
 async def test_an_engine_that_never_has_room_ends_several_answers_in_one_error(serve: Serve) -> None:
@@ -241,7 +251,7 @@ async def test_one_that_was_driven_out_is_heard_though_its_first_reader_ends_lat
     scripts = [Scripted([Token(0, "a")], [end]), Scripted([no_room]), Scripted([Token(0, "a")], [end])]
     given = list(scripts)
 
-    async def accept(task: TaskRequest) -> Any:
+    async def accept(task: TaskRequest, *, comes_again: bool) -> Any:
         return given.pop(0)
 
     choices = Choices([TaskRequest(model="m", prompt="x")] * 2, accept)
@@ -269,7 +279,7 @@ async def test_a_deadline_is_told_as_the_client_gave_it_and_not_as_what_was_left
     late = Error(code="deadline_exceeded", message="within its 59.9 s", retryable=True, stage="total")
     given: list[Any] = [Scripted([End(finish_reason="stop")]), Overloaded("no room"), Scripted([late])]
 
-    async def accept(task: TaskRequest) -> Any:
+    async def accept(task: TaskRequest, *, comes_again: bool) -> Any:
         if isinstance(found := given.pop(0), Overloaded):
             raise found
         return found
