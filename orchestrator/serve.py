@@ -256,7 +256,11 @@ class _Run:
                 _log.info("got %s again: not waiting any longer for what runs", received.name)
                 self._host.service.hurry.set()
             else:
-                _log.info("got %s: refusing new tasks, finishing those that run", received.name)
+                _log.info(
+                    "got %s: refusing new tasks, finishing those there are, for %g s at most "
+                    "(server.shutdown_grace_s); a second signal does not wait for them",
+                    received.name, self._host.service.settings.shutdown_grace_s,
+                )  # fmt: skip
                 self._stop.set()
 
 
@@ -357,4 +361,8 @@ async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
 async def _drain(orchestrator: Orchestrator, pool_id: str, grace_s: float) -> None:
     report = await orchestrator.drain(pool_id, timeout_s=grace_s)
     if not report.drained:
-        _log.warning("pool %s still had %d tasks when the grace was over", pool_id, report.in_flight)
+        _log.warning(
+            "pool %s still had %d tasks when the grace of %g s was over (server.shutdown_grace_s): each ends in one "
+            "error of code closed",
+            pool_id, report.in_flight, grace_s,
+        )  # fmt: skip

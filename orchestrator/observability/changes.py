@@ -125,15 +125,16 @@ class Changes:
         )  # fmt: skip
 
     def _look_at_models(self, replica: Replica, seen: _Seen) -> None:
-        if replica.report is None or not replica.health.takes_work:
-            return  # that it is down was told; its models went with it
-        before, seen.models = seen.models, frozenset(m.name for m in replica.report.models if m.ready)
+        report = replica.report
+        if report is None or not report.live or not replica.health.takes_work:
+            return  # silence says nothing of models: that the replica is down is told, when it is believed
+        before, seen.models = seen.models, frozenset(m.name for m in report.models if m.ready)
         where = f"replica {replica.pool_id}/{replica.id}"
         if new := seen.models - before:
             text = f"{where} has {_names(new)} ready"
             self.tell("models_ready", text, pool_id=replica.pool_id, replica_id=replica.id)
         if gone := before - seen.models:
-            text = f"{where} has {_names(gone)} ready no more"
+            text = f"{where} no longer has ready: {_names(gone)}"
             self.tell("models_gone", text, level=logging.WARNING, pool_id=replica.pool_id, replica_id=replica.id)
 
     def _look_at_version(self, replica: Replica, seen: _Seen) -> None:

@@ -6,7 +6,17 @@ import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from adapter_api import AdapterError, CancelReceipt, Error, HealthReport, PluginHost, Started, TaskRequest
+from adapter_api import (
+    AdapterError,
+    CancelReceipt,
+    Culprit,
+    Error,
+    HealthReport,
+    PluginHost,
+    Started,
+    TaskRequest,
+    judge,
+)
 from orchestrator.observability.changes import Changes
 from orchestrator.observability.metrics import OrchestratorMetrics
 from orchestrator.observability.statistics import Statistics
@@ -100,8 +110,9 @@ class Ledger:
             self.statistics.ended(ticket)
             if isinstance(ticket.work, TaskRequest):
                 self._plugins.call("worker_adapter_task_ended", task=ticket.work, terminal=ticket.terminal)
-        if _log.isEnabledFor(logging.INFO):
-            _log_end(ticket, tokens)
+        level = logging.WARNING if _is_the_engines_fault(ticket) else logging.INFO
+        if _log.isEnabledFor(level):
+            _log_end(ticket, tokens, level)
 
     def _remember(self, ticket: Ticket, tokens: int) -> None:
         outcome, first = ticket.outcome, ticket.first_token_at
@@ -130,7 +141,12 @@ def _is_copy(ticket: Ticket) -> bool:
     return ticket.pool.settings.shadow_of is not None
 
 
-def _log_end(ticket: Ticket, tokens: int) -> None:
+def _is_the_engines_fault(ticket: Ticket) -> bool:
+    terminal = ticket.terminal
+    return isinstance(terminal, Error) and judge(terminal).condemns in (Culprit.MODEL, Culprit.REPLICA)
+
+
+def _log_end(ticket: Ticket, tokens: int, level: int) -> None:
     work, replica, first = ticket.work, ticket.served_by, ticket.first_token_at
     # As it is, with the engine's address: the client was told less.
     reason = f": {ticket.untold or ticket.terminal.message}" if isinstance(ticket.terminal, Error) else ""
@@ -141,7 +157,7 @@ def _log_end(ticket: Ticket, tokens: int) -> None:
     )  # fmt: skip
     # Each task has one such record, and its place is known: nobody looks through the callers for it.
     record = _log.makeRecord(
-        _log.name, logging.INFO, __file__, 0, said, (work.job_id, outcome, tokens, reason), None, "_log_end",
+        _log.name, level, __file__, 0, said, (work.job_id, outcome, tokens, reason), None, "_log_end",
         {
             "job_id": work.job_id, "request_id": ticket.request_id, "session_id": work.session_id,
             "owner": ticket.owner, "model_id": work.model,

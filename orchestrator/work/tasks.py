@@ -148,7 +148,9 @@ class Tasks:
         return receipt
 
     async def end_all(self) -> None:
-        closing = AdapterClosed("the orchestrator was closed while the task was running", retryable=True)
+        closing = AdapterClosed(
+            "the orchestrator was closed before the task had ended; send it again, elsewhere or later", retryable=True
+        )
         async with anyio.create_task_group() as stopping:
             for ticket in self._jobs:
                 if (stream := ticket.stream) is not None:

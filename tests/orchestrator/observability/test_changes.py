@@ -111,6 +111,17 @@ async def test_a_replica_that_goes_and_comes_back(told: Told) -> None:
     assert found == ["replica_up", "models_ready", "replica_down", "replica_up", "replica_state"]
 
 
+async def test_models_go_with_their_replica_and_not_before_it(told: Told) -> None:
+    """Silence is believed at the second probe: until then nobody has unloaded anything."""
+    async with orchestrator({}, health={**QUICK_HEALTH, "fall": 2}) as host:
+        for state in ("unreachable", "ready"):
+            set_state(host, "r0", state)
+            await eventually(partial(lambda wanted: host.pools[0].replicas[0].state == wanted, state))
+        found = told.changes(host)
+
+    assert found == ["replica_up", "models_ready", "replica_down", "replica_up"]
+
+
 async def test_models_that_appear_and_vanish_are_named(told: Told) -> None:
     async with orchestrator({"models": ("a", "b")}, health=QUICK_HEALTH) as host:
         change_settings(host, models=("b", "c"))
@@ -124,7 +135,7 @@ async def test_models_that_appear_and_vanish_are_named(told: Told) -> None:
     assert found[1:] == [
         ("models_ready", "replica default/r0 has models a, b ready"),
         ("models_ready", "replica default/r0 has model c ready"),
-        ("models_gone", "replica default/r0 has model a ready no more"),
+        ("models_gone", "replica default/r0 no longer has ready: model a"),
     ]
     assert ready == 2
 

@@ -50,6 +50,18 @@ async def test_a_task_leaves_one_record_with_all_its_fields(log: io.StringIO) ->
 
 
 @pytest.mark.spec("ORCH-3062-008")
+@pytest.mark.parametrize(
+    "code, level", [("connection_lost", "warning"), ("engine_failed", "warning"), ("invalid_request", "info")]
+)
+async def test_a_task_that_its_engine_fails_is_a_warning(log: io.StringIO, code: str, level: str) -> None:
+    async with orchestrator({"fail": code}, retry={"attempts": 1}) as host:
+        await collect(host.submit(task(job_id="j1")))
+
+    (ended,) = [record for record in records(log) if record.get("job_id") == "j1" and "outcome" in record]
+    assert (ended["outcome"], ended["level"]) == (code, level)
+
+
+@pytest.mark.spec("ORCH-3062-008")
 async def test_a_task_that_is_refused_leaves_a_record(log: io.StringIO) -> None:
     async with orchestrator({}) as host:
         await collect(host.submit(task(job_id="j1", model="nope")))
