@@ -163,7 +163,7 @@ async def _serving(
             apps = [create_app(service, FACES), create_app(service, ADMIN)]
         else:
             apps = [create_app(service, [*FACES, *(each for each in ADMIN if each not in FACES)])]
-        servers = [make_server(app, settings.server) for app in apps]
+        servers = [make_server(app, settings.server, service.turned_away) for app in apps]
         urls = [url_of(each, settings.server) for each in sockets]
         failure: Exception | None = None
         async with orchestrator, anyio.create_task_group() as group:

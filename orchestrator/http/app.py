@@ -34,6 +34,7 @@ from orchestrator.http.bugs import Bugs
 from orchestrator.http.direct import DirectRoutes, Handler
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.origins import ListedOrigins, asks_for_a_page
+from orchestrator.http.pending import HostIsFull
 from orchestrator.http.problems import Refused
 from orchestrator.http.request_ids import RequestIds
 from orchestrator.http.schema import describe
@@ -78,7 +79,7 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> ASGIApp:
     named = service.settings.session_header
     app = SessionHeaders(app, (AFFINITY,) if named is None else (named, AFFINITY))
     app = _LetIn(app, service)
-    app = BodyLimits(app, service.settings.limits, service.pending)
+    app = BodyLimits(app, service.settings.limits, service.pending, service.turned_away)
     app = Bugs(app, _on_bug)
     if service.settings.cors_origins:
         app = ListedOrigins(app, service.settings.cors_origins)
@@ -152,7 +153,7 @@ async def _on_error(request: Request, exc: Exception) -> Response:
     error, service = problems.error_of(exc), service_of(request)
     if error.code == "rate_limited":
         service.orchestrator.tell_rate_limited(error, client_of(request).name)
-    if isinstance(exc, Refused):
+    if isinstance(exc, Refused | HostIsFull):
         service.turned_away.tell(exc, request, client_of(request).name)
     return problems.answer(request, error)
 

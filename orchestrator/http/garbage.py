@@ -10,7 +10,7 @@ _log = logging.getLogger("orchestrator.http.garbage")
 
 EVERY_S = 60.0
 """Between two records."""
-_UVICORNS = "Invalid HTTP request received."
+_UVICORNS = frozenset({"Invalid HTTP request received.", "Exceeded concurrency limit."})
 
 
 class Garbage:
@@ -36,5 +36,5 @@ class Garbage:
 
 
 def leave_to_us(record: logging.LogRecord) -> bool:
-    """A filter for uvicorn's log, which has a record for each such connection."""
-    return record.msg != _UVICORNS
+    """A filter for uvicorn's log, which has a record for each such connection, and for each that is one too many."""
+    return record.msg not in _UVICORNS

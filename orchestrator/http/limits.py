@@ -14,6 +14,7 @@ from orchestrator.http.pending import Pending, Share
 from orchestrator.http.presence import EXTENSION, Presence
 from orchestrator.http.problems import RETRY_AFTER_S, Refused
 from orchestrator.http.reading import require_size, whole_number
+from orchestrator.http.turned_away import TurnedAway
 
 MAX_HEADERS = 256
 """Each look at one goes through all of them."""
@@ -39,8 +40,9 @@ def headers_too_large(limit: int) -> Refused:
 class BodyLimits:
     """ASGI middleware. What is too large or too slow raises `Refused` where the body is read."""
 
-    def __init__(self, app: ASGIApp, settings: LimitSettings, pending: Pending) -> None:
+    def __init__(self, app: ASGIApp, settings: LimitSettings, pending: Pending, turned_away: TurnedAway) -> None:
         self._app = app
+        self._turned_away = turned_away
         self._settings = settings
         self._pending = pending
 
@@ -48,16 +50,10 @@ class BodyLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if len(scope["headers"]) > MAX_HEADERS:
-            refused = Refused("headers_too_many", f"the request has more than {MAX_HEADERS} headers; send fewer")
-            await problems.answer(HTTPConnection(scope), refused.error)(scope, receive, send)
-            return
-        if HEADERS_TOO_LARGE in scope.get("state", {}):
-            refused = headers_too_large(self._settings.max_header_bytes)
-            await problems.answer(HTTPConnection(scope), refused.error)(scope, receive, send)
-            return
-        if ONE_TOO_MANY in scope.get("state", {}):
-            await problems.answer(HTTPConnection(scope), _TOO_MANY.error)(scope, receive, send)
+        if (refused := self._refusal(scope)) is not None:
+            connection = HTTPConnection(scope)
+            self._turned_away.tell(refused, connection)
+            await problems.answer(connection, refused.error)(scope, receive, send)
             return
         share = Share(self._pending)
         scope.setdefault("state", {})["share"] = share
@@ -71,6 +67,15 @@ class BodyLimits:
             await self._app(scope, _Bounded(receive, self._settings, share, declared, presence), send)
         finally:
             share.release()
+
+    def _refusal(self, scope: Scope) -> Refused | None:
+        """Return why a request is refused by what is known of it before its body."""
+        if len(scope["headers"]) > MAX_HEADERS:
+            return Refused("headers_too_many", f"the request has more than {MAX_HEADERS} headers; send fewer")
+        state = scope.get("state", {})
+        if HEADERS_TOO_LARGE in state:
+            return headers_too_large(self._settings.max_header_bytes)
+        return _TOO_MANY if ONE_TOO_MANY in state else None
 
 
 class _Bounded:
@@ -111,5 +116,7 @@ class _Bounded:
                 return await self._receive()
         except TimeoutError:
             raise Refused(
-                "request_timeout", f"the request's body did not arrive within {self._settings.body_timeout_s:g} s"
+                "request_timeout",
+                f"the request's body did not arrive within {self._settings.body_timeout_s:g} s "
+                "(server.limits.body_timeout_s)",
             ) from None

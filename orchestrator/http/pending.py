@@ -10,6 +10,10 @@ from adapter_api import Overloaded
 RETRY_AFTER_S = 1.0
 
 
+class HostIsFull(Overloaded):
+    """It holds as many bytes as it may, of all requests together."""
+
+
 class Pending:
     """Counts the bytes of all bodies. Bodies are unpacked in threads, so it may be called from any."""
 
@@ -41,9 +45,9 @@ class Share:
         self._holders = 1
 
     def take(self, size: int) -> None:
-        """Count `size` bytes more; raises `Overloaded` when the host holds too many."""
+        """Count `size` bytes more; raises `HostIsFull` when the host holds too many."""
         if not self._pending.take(size):
-            raise Overloaded(
+            raise HostIsFull(
                 "the host holds as many bytes of requests as it may (server.limits.max_pending_bytes); try again later",
                 retry_after_s=RETRY_AFTER_S,
             )

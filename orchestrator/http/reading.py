@@ -120,7 +120,10 @@ def inflate(
 def require_size(size: int, limit: int) -> None:
     """Raise `Refused` when a body has more than `limit` bytes."""
     if size > limit:
-        raise Refused("body_too_large", f"the request's body is larger than the {limit} bytes that are allowed")
+        raise Refused(
+            "body_too_large",
+            f"the request's body is larger than the {limit} bytes that are allowed (server.limits.max_body_bytes)",
+        )
 
 
 def whole_number(text: str) -> int | None:

@@ -15,6 +15,7 @@ from uuid import uuid4
 import anyio
 import msgspec
 import uvicorn
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -27,6 +28,7 @@ from orchestrator.http.limits import HEADERS_TOO_LARGE, ONE_TOO_MANY, headers_to
 from orchestrator.http.presence import EXTENSION
 from orchestrator.http.problems import Refused, body_of, status_of
 from orchestrator.http.request_ids import HEADER
+from orchestrator.http.turned_away import TurnedAway
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -73,14 +75,16 @@ class Server(uvicorn.Server):
         yield
 
 
-def make_server(app: ASGIApp, settings: ServerSettings) -> Server:
-    """Return a server for `app`; run it with `await server.serve([socket])`, end it with `stop`."""
+def make_server(app: ASGIApp, settings: ServerSettings, turned_away: TurnedAway) -> Server:
+    """Return a server for `app`; run it with `await server.serve([socket])`, end it with `stop`. `turned_away` is told
+    of requests that never reach the app."""
     limits = settings.limits
     bounds = {
         "header_timeout_s": limits.header_timeout_s,
         "write_timeout_s": limits.write_timeout_s,
         "max_header_bytes": limits.max_header_bytes,
         "garbage": Garbage(),
+        "turned_away": turned_away,
         "hangups": Hangups(),
         "cors_origins": frozenset(settings.cors_origins),
     }
@@ -140,6 +144,7 @@ class _Protocol(HttpToolsProtocol):
     header_timeout_s: float
     write_timeout_s: float
     garbage: Garbage
+    turned_away: TurnedAway
     hangups: Hangups
     cors_origins: frozenset[str]
     max_header_bytes: int
@@ -255,6 +260,8 @@ class _Protocol(HttpToolsProtocol):
         if cycle is not None and cycle.response_started and not cycle.response_complete:
             self.transport.close()  # it came behind a request whose answer is on its way, and must not get into that
             return
+        if (scope := self._last_scope) is not None:
+            self.turned_away.tell(refused, HTTPConnection(scope))
         status = HTTPStatus(status_of(refused.error.code))
         body = msgspec.json.encode(body_of(refused.error, ""))
         head = (
@@ -264,9 +271,14 @@ class _Protocol(HttpToolsProtocol):
         self.transport.write(head.encode() + body)
         self.transport.close()
 
+    @property
+    def _last_scope(self) -> dict[str, Any] | None:
+        """That of the last request, as far as its headers had come; none before the first one."""
+        return cast("dict[str, Any] | None", self.scope)
+
     def _for_its_page(self) -> str:
         """Return what lets the page of a listed origin read a refusal, as far as its headers had come."""
-        scope = cast("dict[str, Any] | None", self.scope)  # none before the first request
+        scope = self._last_scope
         origin = dict(scope["headers"] if scope else ()).get(b"origin", b"").decode("latin-1")
         if "*" in self.cors_origins:
             return "Access-Control-Allow-Origin: *\r\n"

@@ -39,7 +39,9 @@ class OrchestratorMetrics:
         self._tasks = counter("tasks", "Tasks that ended", (*LABELS, "outcome"))
         self._started = counter("tasks_started", "Tasks whose started was passed on", LABELS)
         self._rejected = counter("tasks_rejected", "Tasks refused on arrival", (*pool, "code"))
-        self._refused = counter("requests_refused", "Requests of those who may not come in, by why", ("code",))
+        self._refused = counter(
+            "requests_refused", "Requests that the host turned away before they were work, by why", ("code",)
+        )
         self._unserved = counter("tasks_unserved", "Tasks that ended while they waited", (*lane, "outcome"))
         self._tokens_in = counter("tokens_in", "Prompt tokens the engine counted", LABELS)
         self._tokens_out = counter("tokens_out", "Events of output passed on: text, reasoning, tool calls", LABELS)
@@ -90,7 +92,7 @@ class OrchestratorMetrics:
         self.tasks_refused += 1
 
     def request_refused(self, code: str) -> None:
-        """Count a request whose sender may not come in; `code` is of a closed set."""
+        """Count a request that the host itself turned away; `code` is of a closed set."""
         self._refused.add((code,))
 
     def changed(self, change: str, pool_id: str, replica_id: str) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from typing import Any
 
 import pytest
 from starlette.requests import HTTPConnection
 
-from orchestrator.http.problems import Refused
+from orchestrator.http.problems import STATUS_OF_CODE, Refused
 from orchestrator.http.turned_away import EVERY_S, TurnedAway
 from orchestrator.observability.metrics import OrchestratorMetrics
 from tests.orchestrator.fake_clock import FakeClock
 from tests.orchestrator.http.conftest import Serve
 from tests.orchestrator.http.test_guard import KEYS, bearer
 from tests.orchestrator.http.test_tasks import TASK
+from tests.orchestrator.http.wire import exchange, request_of, status_of
+from tests.orchestrator.observability.test_metrics import value
 
 pytestmark = pytest.mark.anyio
 
@@ -87,6 +90,43 @@ async def test_a_page_of_another_origin_that_asks_whether_it_may_call_is_told_wh
     assert "server.cors_origins" in error["message"]
     assert "pages of https://page.example may not call" in told(caplog)[0]
     assert 'worker_adapter_requests_refused_total{code="forbidden"} 1.0' in exported
+
+
+LARGE = b"x" * 5000
+ENDLESS = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA: " + LARGE
+SLOW = b"POST /v2/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 9\r\n\r\n{"
+
+
+@pytest.mark.spec("ORCH-3062-024")
+@pytest.mark.parametrize(
+    "limits, request_, code, asked",
+    [
+        ({"max_body_bytes": 1024}, request_of("POST", "/v2/tasks", body=LARGE), "body_too_large", "POST /v2/tasks"),
+        ({"max_header_bytes": 1024}, request_of("GET", "/livez", b"A: " + LARGE), "headers_too_many", "GET /livez"),
+        ({"max_header_bytes": 1024}, ENDLESS, "headers_too_many", "an unfinished request"),
+        ({"body_timeout_s": 0.05}, SLOW, "request_timeout", "POST /v2/tasks"),
+        (
+            {"max_pending_bytes": 1024}, request_of("POST", "/v1/chat/completions", body=LARGE), "overloaded",
+            "POST /v1/chat/completions",
+        ),
+        ({"max_connections": 1}, request_of("GET", "/livez"), "overloaded", "GET /livez"),
+    ],
+)  # fmt: skip
+async def test_requests_that_a_bound_of_the_hosts_ends_are_told_with_its_setting(
+    serve: Serve, caplog: pytest.LogCaptureFixture, limits: dict[str, Any], request_: bytes, code: str, asked: str,
+) -> None:  # fmt: skip
+    (setting,) = limits
+    async with serve(server={"limits": limits}) as host:
+        answer = await exchange(host, request_)
+        counted = value(host.orchestrator, "requests_refused_total", code=code)
+
+    said = told(caplog)
+    assert status_of(answer) == STATUS_OF_CODE[code]
+    assert counted == 1
+    assert len(said) == 1
+    assert said[0].startswith(f"1 request was refused ({code}), the last one from 127.0.0.1 for {asked}: ")
+    assert f"server.limits.{setting}" in said[0]
+    assert not [each for each in caplog.records if each.name == "uvicorn.error" and each.levelname == "WARNING"]
 
 
 @pytest.mark.spec("ORCH-3062-025")
