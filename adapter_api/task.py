@@ -540,7 +540,9 @@ class TaskRequest(_Frozen):
                 raise ValueError("'prompt_token_ids' stand for 'prompt' or 'messages': give one of them")
         elif self.prompt is None and self.messages is None:
             raise ValueError("give 'prompt' or 'messages'")
-        if self.prompt == "" or self.messages == () or self.prompt_token_ids == ():
+        if self.messages == ():
+            raise ValueError("'messages' is empty; give one at least")
+        if self.prompt == "" or self.prompt_token_ids == ():
             raise ValueError("the prompt is empty")
         if self.prompt is None and self.prompt_images:
             raise ValueError("'prompt_images' go with 'prompt'; in messages, images are parts of a content")
@@ -644,17 +646,30 @@ class TaskRequest(_Frozen):
 def describe_validation_error(exc: ValidationError, what: str) -> str:
     """Return one sentence that names the fields at fault, the first ones of many, and what is wrong with each; without
     any value."""
-    faults = []
+    faults: list[str] = []
     errors = exc.errors(include_url=False, include_context=False, include_input=False)
+    before = ""
     for error in errors[:_FAULTS_NAMED]:
         place = ".".join(_step(step) for step in error["loc"] if not _is_alternative(step))
-        message = error["msg"].removeprefix("Value error, ")
+        message = in_words_of_json(error["msg"].removeprefix("Value error, "))
         if error["type"] == "extra_forbidden":
             message = "unknown field"
-        faults.append(f"{place}: {message}" if place else message)
+        if place and place == before and message.startswith(_SHOULD_BE):  # another kind that the field may have
+            faults[-1] += f" or {message.removeprefix(_SHOULD_BE)}"
+        else:
+            faults.append(f"{place}: {message}" if place else message)
+        before = place if message.startswith(_SHOULD_BE) else ""
     if len(errors) > _FAULTS_NAMED:
         faults.append(f"and {len(errors) - _FAULTS_NAMED} more")
     return f"invalid {what}: " + "; ".join(faults)
+
+
+_SHOULD_BE = "Input should be "
+
+
+def in_words_of_json(message: str) -> str:
+    """Return a message of pydantic's in the words of those who write JSON, or TOML, and not Python."""
+    return message.replace("a valid tuple", "a list")
 
 
 def _step(step: int | str) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from pydantic import ValidationError
 
 from adapter_api import ConfigurationError
+from adapter_api.task import in_words_of_json
 from orchestrator.config import environment, toml_lines
 from orchestrator.config.secrets import Secrets
 from orchestrator.config.server import HostSettings
@@ -114,7 +115,7 @@ def _describe(
                 continue
             told.add(given)
             loc = given
-        message = error["msg"].removeprefix("Value error, ")
+        message = in_words_of_json(error["msg"].removeprefix("Value error, "))
         if error["type"] == "extra_forbidden":
             message = "unknown key"
         name = _name(loc)

@@ -158,7 +158,7 @@ def test_metrics_of_an_engine_get_the_name_here() -> None:
     ({"a": "x", "b": "x"}, "both served as 'x'"),
     ({"a": []}, "served as nothing"),
     ({"a": ""}, "at least 1 character"),
-    ({"a": 1}, "valid tuple"),
+    ({"a": 1}, "should be a list"),
 ])  # fmt: skip
 def test_names_that_mean_two_models_or_none_are_refused(served_as: dict[str, Any], said: str) -> None:
     with pytest.raises(Exception, match=said):
