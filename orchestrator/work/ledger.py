@@ -110,7 +110,7 @@ class Ledger:
             self.statistics.ended(ticket)
             if isinstance(ticket.work, TaskRequest):
                 self._plugins.call("worker_adapter_task_ended", task=ticket.work, terminal=ticket.terminal)
-        level = logging.WARNING if _is_the_engines_fault(ticket) else logging.INFO
+        level = logging.WARNING if _has_failed(ticket) else logging.INFO
         if _log.isEnabledFor(level):
             _log_end(ticket, tokens, level)
 
@@ -141,9 +141,10 @@ def _is_copy(ticket: Ticket) -> bool:
     return ticket.pool.settings.shadow_of is not None
 
 
-def _is_the_engines_fault(ticket: Ticket) -> bool:
+def _has_failed(ticket: Ticket) -> bool:
+    """Whether it ended in an error that is not about what was asked."""
     terminal = ticket.terminal
-    return isinstance(terminal, Error) and judge(terminal).condemns in (Culprit.MODEL, Culprit.REPLICA)
+    return isinstance(terminal, Error) and judge(terminal).condemns is not Culprit.TASK
 
 
 def _log_end(ticket: Ticket, tokens: int, level: int) -> None:

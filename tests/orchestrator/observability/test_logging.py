@@ -51,9 +51,13 @@ async def test_a_task_leaves_one_record_with_all_its_fields(log: io.StringIO) ->
 
 @pytest.mark.spec("ORCH-3062-008")
 @pytest.mark.parametrize(
-    "code, level", [("connection_lost", "warning"), ("engine_failed", "warning"), ("invalid_request", "info")]
-)
-async def test_a_task_that_its_engine_fails_is_a_warning(log: io.StringIO, code: str, level: str) -> None:
+    "code, level",
+    [
+        ("connection_lost", "warning"), ("engine_failed", "warning"), ("not_ready", "warning"),
+        ("invalid_request", "info"), ("unsupported", "info"),
+    ],
+)  # fmt: skip
+async def test_a_task_that_fails_for_nothing_in_it_is_a_warning(log: io.StringIO, code: str, level: str) -> None:
     async with orchestrator({"fail": code}, retry={"attempts": 1}) as host:
         await collect(host.submit(task(job_id="j1")))
 
