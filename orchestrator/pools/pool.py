@@ -77,6 +77,18 @@ class Pool:
         return tuple(sorted(found & set(self.settings.models) if told else self.settings.models))
 
     @property
+    def models_not_ready(self) -> tuple[str, ...]:
+        """Those of `models` that no replica which takes work has ready; none where one cannot tell which it has."""
+        ready: set[str] = set()
+        for replica in self.replicas.values():
+            if self.why_no_work(replica) or replica.report is None:
+                continue
+            if not replica.report.models or not replica.lists_models:
+                return ()
+            ready.update(model.name for model in replica.report.models if model.ready)
+        return tuple(name for name in self.models if name not in ready)
+
+    @property
     def seen(self) -> bool:
         """Whether any replica has ever told which models it has."""
         return any(replica.models for replica in self.replicas.values())
@@ -378,7 +390,8 @@ class Pool:
         shown = None if settings.chat_template is None else place_of(settings.chat_template) or "in the settings"
         return PoolStatus(
             pool_id=self.id, ready=any(r.takes_work for r in replicas), draining=self.draining,
-            weight=self.settings.weight, models=self.models, queue_depth=len(self.line),
+            weight=self.settings.weight, models=self.models, models_not_ready=self.models_not_ready,
+            queue_depth=len(self.line),
             queue_interactive=self.line.depth("interactive"), queue_batch=self.line.depth("batch"),
             queue_limit=self.settings.queue.limit, in_flight=sum(r.in_flight for r in replicas), slots=self.slots,
             mean_task_s=self._mean_task_s, engine_version=self._pinned_version, chat_template=shown,

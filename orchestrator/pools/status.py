@@ -59,6 +59,8 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool
     weight: int
     models: tuple[str, ...]
+    models_not_ready: tuple[str, ...]
+    """Those of `models` that no replica which takes work has ready."""
     queue_depth: int
     queue_interactive: int
     queue_batch: int

@@ -62,7 +62,10 @@ async def test_people_see_pools_tasks_and_errors_and_see_them_change(serve: Serv
         await host.orchestrator.drain("default")
         await page.until("document.getElementById('overall')?.textContent === 'not ready'")
         await page.until("document.getElementById('tasks')?.textContent.includes('No task')")
+        drained = await page.look(TEXT)
 
+    assert "no replica that takes work has ready" not in shown
+    assert "no replica that takes work has ready: mock" in drained
     assert "it is unreachable" in shown
     assert f"chat template: {template}" in shown
     assert "tool calls: hermes: the chat template has " in shown

@@ -83,6 +83,17 @@ class NeverAnswers(MockAdapter):
         raise AssertionError("slept for ever")
 
 
+async def test_models_of_a_pool_that_only_a_replica_that_is_down_has_are_told_as_not_ready() -> None:
+    async with orchestrator({"models": ("a", "b")}, {"models": ("b",)}, health=QUICK_HEALTH) as host:
+        both = host.pools[0]
+        set_state(host, "r0", "unreachable")
+        await eventually(lambda: not takes_work(host, "r0"))
+        one = host.pools[0]
+
+    assert (both.models, both.models_not_ready) == (("a", "b"), ())
+    assert (one.ready, one.models, one.models_not_ready) == (True, ("a", "b"), ("a",))
+
+
 def plugin_host(**adapters: str) -> PluginHost:
     """A plugin host with adapters of these classes, by name."""
 
