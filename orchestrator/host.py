@@ -423,9 +423,10 @@ class Orchestrator:
         return await self._reload(self._fleet.reload(settings))
 
     async def revert(self, pool_id: str) -> ReloadReport:
-        """Go back to the settings that a pool had before its last reload."""
-        self._fleet.require(pool_id)
-        return await self._reload(self._fleet.revert(pool_id))
+        """Go back to the settings that a pool had before its last reload; raises `ConfigurationError` when there was
+        none, and else as `reload` does."""
+        before = self._fleet.settings_before(pool_id)  # where there are none, no settings were refused
+        return await self._reload(self._fleet.reload(before))
 
     def tell_rate_limited(self, error: Error, owner: str | None) -> None:
         """Log and count a task that is refused before it comes here, since its sender had their share."""

@@ -192,14 +192,18 @@ class Fleet:
                 raise
             return self._apply(settings, plans)
 
-    async def revert(self, pool_id: str) -> ReloadReport:
-        """Go back to the settings that a pool had before its last reload; raises like `reload`."""
+    def settings_before(self, pool_id: str) -> OrchestratorSettings:
+        """Return settings with those that a pool had before its last reload.
+
+        Raises:
+            ConfigurationError: There was none.
+        """
         pool = self.require(pool_id)
         if pool.previous is None:
             raise ConfigurationError(f"pool {pool_id!r} was never reloaded: there is nothing to go back to")
         previous = pool.previous
         pools = tuple(previous if each.id == pool_id else each for each in self.settings.pools)
-        return await self.reload(self.settings.model_copy(update={"pools": pools}))
+        return self.settings.model_copy(update={"pools": pools})
 
     def _plan(self, settings: PoolSettings) -> _Plan:
         pool = self.pools.get(settings.id)

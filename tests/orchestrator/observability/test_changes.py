@@ -177,13 +177,18 @@ async def test_drains_and_what_takes_them_back(told: Told) -> None:
 
 async def test_reloads_and_those_that_are_refused(told: Told) -> None:
     async with orchestrator({}) as host:
+        before = value(host, "config_last_reload_successful")
         with pytest.raises(ConfigurationError):
             await host.revert("default")
+        untouched = value(host, "config_last_reload_successful")  # there was nothing to go back to, nor to refuse
+        with pytest.raises(ConfigurationError):
+            await host.reload(settings({"nope": 1}))
         refused = value(host, "config_last_reload_successful")
         await host.reload(settings({}, {}))
         accepted = value(host, "config_last_reload_successful")
         found = told.changes(host)
 
+    assert untouched == before
     assert (refused, accepted) == (0, 1)
     assert [change for change in found if change.startswith("reload")] == ["reload_refused", "reloaded"]
 
