@@ -181,7 +181,7 @@ PROBES = ("/health", "/health/ready", "/ping", "/version")
 @pytest.mark.spec("ORCH-3073-012")
 async def test_words_are_not_told_as_the_field_at_fault(serve: Serve) -> None:
     async with serve() as host:
-        empty = await host.client.post("/v1/chat/completions", json={"model": "mock", "messages": []})
+        empty = await host.client.post("/v1/chat/completions", content=b"")
         negative = await host.client.post("/v1/chat/completions", json={"model": "mock", "messages": USER, "top_p": 2})
 
     assert (empty.status_code, empty.json()["error"]["param"]) == (400, None)
@@ -191,6 +191,7 @@ async def test_words_are_not_told_as_the_field_at_fault(serve: Serve) -> None:
 @pytest.mark.spec("ORCH-3073-012")
 async def test_a_field_at_fault_is_called_as_the_client_called_it(serve: Serve) -> None:
     faults: list[tuple[str, str, Any]] = [
+        ("chat/completions", "messages", []),
         ("chat/completions", "max_completion_tokens", 0),
         ("chat/completions", "max_completion_tokens", True),
         ("chat/completions", "max_tokens", 0),
