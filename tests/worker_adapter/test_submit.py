@@ -152,4 +152,4 @@ def test_a_real_server_with_many_text_models_asks_which(triton: EmbeddedTriton) 
     result = run("submit", "--url", triton.grpc_url, "hello")
 
     assert result.code == 2
-    assert "tinylm, tinytrt" in result.err
+    assert "tinylm, tinytools, tinytrt" in result.err
