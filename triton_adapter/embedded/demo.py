@@ -38,6 +38,9 @@ DEMO_MODELS = (
     DemoModel("embedder", "embeds texts by the letters that they share", "tensors", False),
 )
 
+LANGUAGE_MODELS = ("tinylm", "tinytools", "tinytrt")
+"""Those that write: the others that take text say something of the request."""
+
 
 def demo_options() -> dict[str, Any]:
     """Return an adapter's options for the demo models: the chat template that offers one of them tools."""

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from adapter_api.errors import AdapterClosed, ConfigurationError, DeadlineExceeded, EngineFailed
 
-from .demo import demo_options, demo_repository
+from .demo import LANGUAGE_MODELS, demo_options, demo_repository
 from .diagnose import log_size, tail
 from .launch import Launch, ModelControlMode, Order
 from .layout import choose_server
@@ -210,7 +210,16 @@ class EmbeddedTriton:
     @property
     def options(self) -> dict[str, Any]:
         """What to tell an adapter about the models, beside the URL: its options as in a settings file."""
-        return demo_options() if self._order.repository == demo_repository().absolute() else {}
+        return demo_options() if self._has_demo_models else {}
+
+    @property
+    def language_models(self) -> tuple[str, ...]:
+        """Those of the demo models that write something to read; none of a repository of yours."""
+        return LANGUAGE_MODELS if self._has_demo_models else ()
+
+    @property
+    def _has_demo_models(self) -> bool:
+        return self._order.repository == demo_repository().absolute()
 
     @property
     def log_path(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -42,6 +42,10 @@ class EmbeddedEngine(Protocol):
 
     @property
     def models(self) -> list[str]: ...
+
+    @property
+    def language_models(self) -> Collection[str]:
+        """Those of its models that write something to read. An engine may be without it, or say none."""
 
     @property
     def options(self) -> Mapping[str, Any]:

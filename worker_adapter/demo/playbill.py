@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from adapter_api import Capability, EngineProps, ModelNotFound, TaskRequest
@@ -30,13 +31,16 @@ _CANCELLED = "to cancel"
 _CANCEL_AFTER = 160
 
 
-def acts_for(props: EngineProps) -> list[Act]:
-    """Return the tasks for an engine's language models: those that take a seed, or else all that take text.
+def acts_for(props: EngineProps, among: Collection[str] = ()) -> list[Act]:
+    """Return the tasks for an engine's language models: those that take a seed, or else all that take text; of those
+    `among` which the engine says they are, if it says so.
 
     Raises:
         ModelNotFound: No model takes text.
     """
-    text = [model for model in props.models if Capability.TEXT in model.capabilities]
+    text = [
+        model for model in props.models if Capability.TEXT in model.capabilities and (not among or model.name in among)
+    ]
     models = [model.name for model in text if Capability.SEED in model.capabilities] or [m.name for m in text]
     if not models:
         raise ModelNotFound("the engine has no model that takes text, so there is nothing to show")
@@ -60,4 +64,4 @@ def _model_of(name: str, index: int, models: list[str]) -> str:
     if index < _TWINS:
         return models[0]
     # The last one, however many there are: the first may be one that soon has no more to say.
-    return models[-1] if name == _CANCELLED else models[index % len(models)]
+    return models[-1] if name == _CANCELLED else models[(index - 1) % len(models)]

@@ -81,13 +81,13 @@ class Show:
         self._code = code
 
     async def _orchestrate(self, engine: EmbeddedEngine) -> ExitCode:
-        options = {"url": engine.grpc_url}
+        options = {**getattr(engine, "options", {}), "url": engine.grpc_url}
         replica = {"id": _REPLICA, "options": options}
         pool = {"id": _POOL, "adapter": self._plugin.name, "replicas": [replica], "task_timeout_s": _TASK_S}
         settings = OrchestratorSettings.parse({"pools": [pool], "read_environment": False})
         async with Orchestrator(settings, plugins=self._host) as orchestrator, self._plugin.create(options) as adapter:
             props = await adapter.props()
-            board = Board([Lane(act) for act in acts_for(props)])
+            board = Board([Lane(act) for act in acts_for(props, getattr(engine, "language_models", ()))])
             models = len({lane.act.task.model for lane in board.lanes})
             self._view.step(f"{len(board.lanes)} tasks at once on {models} language models, through the orchestrator")
             await self._run_tasks(orchestrator, board)

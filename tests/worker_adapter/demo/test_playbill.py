@@ -25,8 +25,17 @@ def test_models_that_take_a_seed_come_before_those_that_only_take_text() -> None
 
 def test_every_language_model_gets_a_task() -> None:
     acts = acts_for(engine(one={TEXT, SEED}, two={TEXT, SEED}))
+    more = acts_for(engine(one={TEXT, SEED}, two={TEXT, SEED}, three={TEXT, SEED}))
 
     assert {act.task.model for act in acts} == {"one", "two"}
+    assert {act.task.model for act in more} == {"one", "two", "three"}
+
+
+def test_an_engine_may_say_which_of_its_models_write() -> None:
+    props = engine(echo={TEXT, SEED}, lm={TEXT, SEED})
+
+    assert {act.task.model for act in acts_for(props, among=["lm"])} == {"lm"}
+    assert {act.task.model for act in acts_for(props, among=[])} == {"echo", "lm"}
 
 
 def test_any_text_model_will_do_when_none_takes_a_seed() -> None:
