@@ -17,7 +17,7 @@ MOCK = ("submit", "--adapter", "mock")
 
 
 def assert_follows_the_schema(output: str) -> None:
-    # That it is a schema is proved where the contract is: to prove it again for each line takes longer than the program.
+    # That it is a schema is proved with the contract: to prove it for each line takes longer than the program.
     schema = json.loads((files("adapter_api.schemas") / "token_event.json").read_text())
     validator = jsonschema.validators.validator_for(schema)(schema)
     for line in output.splitlines():
