@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 from collections.abc import Generator, Iterator
@@ -23,6 +24,20 @@ _STREAMS_WITHIN_S = 5.0
 # The same examples in every run, and as much time as a busy machine takes for them.
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare the collector of cycles the tests themselves, some million objects that stay until the end.
+
+    It would go through all of them again and again, while they are made and between tests: a tenth of the run.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -87,7 +87,10 @@ def create_app(service: Service, routers: Sequence[APIRouter]) -> ASGIApp:
 
 
 def _faces(service: Service, routers: Sequence[APIRouter], handlers: Mapping[type[Exception], Handler]) -> FastAPI:
+    routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
     app = FastAPI(
+        # As they are: of a router that is included FastAPI makes every route anew, with the first request.
+        routes=[*routes],
         title="worker-adapter orchestrator",
         description="Tasks over server-sent events, an OpenAI-compatible API, and the v2 inference protocol.",
         docs_url=None,
@@ -95,10 +98,8 @@ def _faces(service: Service, routers: Sequence[APIRouter], handlers: Mapping[typ
         redirect_slashes=False,  # to a URL made of the Host header, which behind a proxy is not the client's
     )
     app.state.service = service
-    app.state.routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    app.state.routes = routes
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
-    for router in routers:
-        app.include_router(router)
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
     app.add_exception_handler(Exception, _on_bug)

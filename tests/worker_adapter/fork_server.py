@@ -7,6 +7,7 @@ and the imports, which are most of what a short command does, it has behind it.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import io
@@ -20,10 +21,16 @@ from typing import Any
 
 # None of them may start a thread: a child has only the one that forked.
 _IMPORTED = (
+    "adapter_api.testing",
+    "anyio._backends._asyncio",
     "conformance_tests.command_line",
     "orchestrator.serve",
     "triton_adapter.adapter",
     "worker_adapter.cli",
+    "worker_adapter.submission",
+    "worker_adapter.commands.bench",
+    "worker_adapter.commands.doctor",
+    "worker_adapter.commands.submit",
 )
 
 
@@ -84,6 +91,12 @@ def become(order: dict[str, Any]) -> None:
     sys.stdin, sys.stdout, sys.stderr = (_standard(number) for number in range(3))
 
 
+def _leave_alone(names: list[str]) -> None:
+    """Have the interpreter end without taking these modules apart: it would copy all that they hold by doing so."""
+    for name in names:
+        sys.modules.pop(name, None)
+
+
 def _standard(number: int) -> io.TextIOWrapper:
     """Return a standard stream as the interpreter makes it for what is no terminal."""
     old = (sys.__stdin__, sys.__stdout__, sys.__stderr__)[number]
@@ -97,6 +110,10 @@ if __name__ == "__main__":
     del sys.path[0]
     for module in _IMPORTED:
         importlib.import_module(module)
+    # What an interpreter needs to its end stays its own; a circle that the collector does not see is never freed.
+    theirs = [name for name in sys.modules if name.partition(".")[0] not in {*sys.stdlib_module_names, "__main__"}]
+    kept: list[Any] = [sys.modules[name] for name in theirs]
+    kept.append(kept)
     # Else a child would look through all of it at its end, and copy it by doing so.
     gc.freeze()
     threads = len(os.listdir("/proc/self/task"))
@@ -104,4 +121,5 @@ if __name__ == "__main__":
     asked = serve(socket.socket(fileno=int(sys.argv[1])))
     if asked is not None:
         become(asked)
+        atexit.register(_leave_alone, theirs)
         runpy.run_module("worker_adapter", run_name="__main__")

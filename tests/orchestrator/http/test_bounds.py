@@ -28,6 +28,8 @@ MOST_S = 0.25
 """However busy the machine is; on an idle one a tenth of it is enough."""
 TIMES = 5
 """How much longer the loop may stand still than for a plain body of as many bytes."""
+QUICK_S = 0.1
+"""So little that it is compared with nothing, and once is enough."""
 
 TASKS, CHAT, INFER = "/v2/tasks", "/v1/chat/completions", "/v2/models/mock/infer"
 RESPONSES, EMBEDDINGS = "/v1/responses", "/v1/embeddings"
@@ -105,8 +107,9 @@ SLOW = frozenset({
 """Those that take seconds: templates run to their limit of time many times over, and much that is no number."""
 
 
-async def standstill(host: Host, path: str, body: bytes, status: int) -> float:
-    """The longest time in which nothing else ran in the loop while a request was answered; of several runs the best.
+async def standstill(host: Host, path: str, body: bytes, status: int, enough_s: float = 0.0) -> float:
+    """The longest time in which nothing else ran in the loop while a request was answered; of several runs the best,
+    or the first that is better than `enough_s`.
 
     In seconds of this process's CPU, all threads of it: what else runs on the machine must not count.
     """
@@ -139,7 +142,16 @@ async def standstill(host: Host, path: str, body: bytes, status: int) -> float:
         assert await anyio.to_thread.run_sync(send) == status
         beating.cancel()
         found.append(max(gaps))
+        if found[-1] < enough_s:
+            break
     return min(found)
+
+
+async def bearable(host: Host, standstill_s: float, size: int) -> float:
+    """How long the loop may stand still for a body of so many bytes, given how long it did."""
+    if standstill_s < QUICK_S:
+        return QUICK_S
+    return min(MOST_S, max(QUICK_S, TIMES * await standstill(host, TASKS, task(prompt="p" * size), 200)))
 
 
 @pytest.mark.spec("ORCH-3064-033")
@@ -150,11 +162,10 @@ async def test_the_loop_goes_on_whatever_is_in_a_body(serve: Serve, name: str) -
     path, made, status = WORST[name]
     body = made()
     async with serve() as host:
-        plain = await standstill(host, TASKS, task(prompt="p" * len(body)), 200)
-        worst = await standstill(host, path, body, status)
+        worst = await standstill(host, path, body, status, QUICK_S)
+        most = await bearable(host, worst, len(body))
 
-    assert worst < MOST_S
-    assert worst < TIMES * max(plain, 0.02), (worst, plain)
+    assert worst < most
 
 
 ORDINARY = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{% endfor %}"
@@ -192,11 +203,10 @@ async def test_the_loop_goes_on_however_hard_messages_are_for_a_template(serve: 
     body = made()
     plugins = plugin_host(seeing="tests.orchestrator.pools.test_fit:Seeing")
     async with serve(pool={"adapter": "seeing", "chat_template": template}, plugins=plugins) as host:
-        plain = await standstill(host, TASKS, task(prompt="p" * len(body)), 200)
-        worst = await standstill(host, CHAT, body, status)
+        worst = await standstill(host, CHAT, body, status, QUICK_S)
+        most = await bearable(host, worst, len(body))
 
-    assert worst < MOST_S
-    assert worst < TIMES * max(plain, 0.02), (worst, plain)
+    assert worst < most
 
 
 @pytest.mark.spec("ORCH-3064-034")

@@ -19,8 +19,8 @@ from openai_adapter.testing import FakeOpenAI
 from openai_adapter.testing.models import embedding
 from orchestrator.http.embeddings import MAX_TEXTS
 from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.http.openai_client import client_of
 from tests.orchestrator.http.test_guard import bearer, key
-from tests.orchestrator.http.test_openai import client_of
 from tests.orchestrator.pooling import adapter_of
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host
 

@@ -13,17 +13,14 @@ import pytest
 from adapter_api import Alternative, Capability, EngineProps, Started, TaskRequest, Token, TokenEvent
 from adapter_api.events import End
 from adapter_api.testing import MockAdapter
-from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.http.conftest import Serve
+from tests.orchestrator.http.openai_client import client_of
 from tests.orchestrator.http.test_tasks import mock
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host
 
 pytestmark = pytest.mark.anyio
 
 USER: Any = [{"role": "user", "content": "Hello"}]
-
-
-def client_of(host: Host, api_key: str = "none") -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{host.url}/v1", api_key=api_key, max_retries=0, http_client=None)
 
 
 @pytest.mark.spec("ORCH-3064-009", "ORCH-3064-011")

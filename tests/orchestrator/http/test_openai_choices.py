@@ -32,6 +32,7 @@ from adapter_kit.chat_template import ChatTemplate
 from orchestrator.http.openai_choices import Choices
 from orchestrator.http.openai_requests import MAX_CHOICES, MAX_ECHOED, parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.http.openai_client import client_of
 from tests.orchestrator.observability.test_metrics import value
 from tests.orchestrator.pooling import adapter_of
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host
@@ -39,10 +40,6 @@ from tests.orchestrator.pools.test_monitor import eventually, plugin_host
 pytestmark = [pytest.mark.anyio, pytest.mark.spec("ORCH-3073-015")]
 
 USER: Any = [{"role": "user", "content": "Hello"}]
-
-
-def client_of(host: Host) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{host.url}/v1", api_key="none", max_retries=0)
 
 
 class Seeds(MockAdapter):

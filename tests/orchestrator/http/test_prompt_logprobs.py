@@ -9,7 +9,8 @@ import pytest
 from adapter_api import InvalidRequest
 from orchestrator.http.openai_requests import parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Serve
-from tests.orchestrator.http.test_token_ids import chunks_of, client_of
+from tests.orchestrator.http.openai_client import client_of
+from tests.orchestrator.http.test_token_ids import chunks_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.spec("ORCH-3076-017")]
 

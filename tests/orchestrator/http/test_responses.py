@@ -16,9 +16,9 @@ from adapter_api.bounds import MAX_MESSAGES
 from adapter_api.testing import MockAdapter
 from orchestrator.http.responses_items import MAX_ITEMS
 from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.http.openai_client import client_of
 from tests.orchestrator.http.sse_reading import Frame, frames
 from tests.orchestrator.http.test_guard import bearer, key
-from tests.orchestrator.http.test_openai import client_of
 from tests.orchestrator.http.test_tasks import mock
 from tests.orchestrator.http.test_tools_from_text import TEMPLATE
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host

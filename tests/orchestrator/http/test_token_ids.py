@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 from zlib import crc32
 
-import openai
 import pytest
 
 from adapter_api import End, InvalidRequest, Started, TaskRequest, Token, TokenEvent, Usage
 from orchestrator.http.openai_requests import parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.http.openai_client import client_of
 from tests.orchestrator.pools.test_fit import TextOnly
 from tests.orchestrator.pools.test_monitor import plugin_host
 
@@ -36,10 +36,6 @@ class Repeating(TextOnly):
         yield Token(0, said[:3])
         yield Token(1, said[3:])
         yield End(finish_reason="stop", usage=Usage(tokens_in=1, tokens_out=2))
-
-
-def client_of(host: Host) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{host.url}/v1", api_key="none", max_retries=0)
 
 
 async def chunks_of(host: Host, path: str, **body: Any) -> list[dict[str, Any]]:

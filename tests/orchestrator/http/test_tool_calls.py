@@ -11,8 +11,8 @@ from adapter_api import End, decode_event, event_type, gather_tool_calls
 from adapter_api.testing import find_violation, reasoning_of, text_of
 from orchestrator.http.openai_answers import finish_reason_of
 from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.http.openai_client import client_of
 from tests.orchestrator.http.sse_reading import read_all
-from tests.orchestrator.http.test_openai import client_of
 from tests.orchestrator.http.test_tasks import mock, submit
 from tests.orchestrator.pools.test_monitor import eventually
 

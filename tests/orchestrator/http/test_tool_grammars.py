@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 
 from adapter_api import Capability, End, Started, TaskRequest, Token, TokenEvent
 from tests.orchestrator.http.conftest import Serve
-from tests.orchestrator.http.test_openai import client_of
+from tests.orchestrator.http.openai_client import client_of
 from tests.orchestrator.pools.test_fit import _Capable
 from tests.orchestrator.pools.test_monitor import plugin_host
 from tests.orchestrator.real_clients.tool_model.answer import answer

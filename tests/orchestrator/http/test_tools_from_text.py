@@ -22,7 +22,7 @@ from adapter_api import (
 )
 from adapter_api.testing import find_violation, reasoning_of, text_of
 from tests.orchestrator.http.conftest import Host, Serve
-from tests.orchestrator.http.test_openai import client_of
+from tests.orchestrator.http.openai_client import client_of
 from tests.orchestrator.http.test_tasks import mock, submit
 from tests.orchestrator.pools.test_fit import _Capable
 from tests.orchestrator.pools.test_monitor import eventually, plugin_host
