@@ -60,15 +60,18 @@ class Supervisor:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         poll = select.poll()
         poll.register(self._wakeups(), select.POLLIN)
+        parent_fd = -1
         with contextlib.suppress(OSError):
             # Not on kernels before 5.3 nor in every sandbox; asking for the parent's pid once a second does as well.
-            poll.register(os.pidfd_open(self._parent), select.POLLIN)
+            parent_fd = os.pidfd_open(self._parent)
+            poll.register(parent_fd, select.POLLIN)
         self._server, trouble = self._start(libc)
         with contextlib.suppress(OSError):
             os.write(self._report_fd, f"{trouble or self._server}\n".encode())
         os.close(self._report_fd)
         while self._status is None:
-            poll.poll(self._poll_ms())
+            if any(fd == parent_fd for fd, _ in poll.poll(self._poll_ms())):
+                poll.unregister(parent_fd)  # it stays readable: the wait for the server would be none
             self._drain_wakeups()
             self._reap()
             if self._status is None:
