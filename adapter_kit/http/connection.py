@@ -16,6 +16,7 @@ from adapter_api import (
     StreamIncomplete,
     Unauthenticated,
 )
+from adapter_kit.arrival import Arrival
 from adapter_kit.http.received import Received
 from adapter_kit.http.request import Buffer
 
@@ -36,7 +37,7 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_loop", "_on_lost", "_paused", "_poll", "_scratch", "_sink", "_sink_at", "_transport", "_waiter", "_where",
+        "_arrival", "_loop", "_on_lost", "_paused", "_poll", "_scratch", "_sink", "_sink_at", "_transport", "_where",
         "_window_bytes", "_write_paused", "closed", "error", "generation", "idle_since", "keep_s", "received", "silent",
         "waiting_since",
     )  # fmt: skip
@@ -50,7 +51,7 @@ class Connection(asyncio.BufferedProtocol):
         self._window_bytes = window_bytes
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._arrival = Arrival(self._loop)
         self._sink: memoryview | None = None
         self._sink_at = 0
         self._paused = self._write_paused = False
@@ -150,12 +151,11 @@ class Connection(asyncio.BufferedProtocol):
             if self.error is not None:
                 raise self.error
             # As `_wait`, spelt out: it runs once per token.
-            self._waiter = waiter = self._loop.create_future()
             self.waiting_since = self._loop.time()
             try:
-                await waiter
+                await self._arrival
             finally:
-                self._waiter = self.waiting_since = None
+                self.waiting_since = None
 
     async def fill(self, length: int) -> bytes | bytearray:
         """Return a body of known length; what has not come yet is received where it stays.
@@ -209,13 +209,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort(self, error: AdapterError | None = None) -> None:
         """Close at once; a reader that waits gets `error`."""
-        if error is None and self._waiter is not None:
+        if error is None and self.waiting_since is not None:
             error = AdapterClosed(f"{self._where}: the answer was left while it was read", retryable=True)
         if error is not None and self.error is None:
             self.error = error
         if self._transport is not None:
             self._transport.abort()
-        self._wake()
+        self._arrival.go_on_soon()
 
     def close(self) -> None:
         """Close a connection that nobody uses."""
@@ -235,16 +235,11 @@ class Connection(asyncio.BufferedProtocol):
         return not self.closed and not poll.poll(0)
 
     async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
         self.waiting_since = self._loop.time()
         try:
-            await self._waiter
+            await self._arrival
         finally:
-            self._waiter = self.waiting_since = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self.waiting_since = None
 
     def _resume(self) -> None:
         if self._paused and self._transport is not None and not self.closed:
@@ -268,14 +263,18 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
             return
         self.silent = False
-        if self._sinking:
+        sinking = self._sinking
+        if sinking:
             self._sink_at += nbytes
             received.size += nbytes
         else:
             self._take(received, self._scratch[:nbytes])
         if received.length is not None and received.rest == 0:
             received.complete = True
-        self._wake()
+        if sinking:
+            self._arrival.go_on_soon()  # the event loop holds a piece of what the reader wants to let go, or to enlarge
+        else:
+            self._arrival.go_on()
 
     def _take(self, received: Received, data: memoryview) -> None:
         rest = None if received.length is None else received.rest
@@ -308,7 +307,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        self._wake()
+        self._arrival.go_on_soon()
 
     def eof_received(self) -> None:
         """Let the transport close itself: nobody half-closes in HTTP/1.1."""
@@ -318,7 +317,7 @@ class Connection(asyncio.BufferedProtocol):
         received = self.received
         if received is not None and not received.complete and self.error is None and (exc or not received.end()):
             self.error = self._lost(received, exc)
-        self._wake()
+        self._arrival.go_on_soon()
         self._on_lost(self)
 
     def _lost(self, received: Received, exc: Exception | None) -> AdapterError:

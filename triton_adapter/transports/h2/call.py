@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from adapter_api import AdapterError, Overloaded, PermissionDenied, ProtocolViolation, StreamIncomplete
 from adapter_api.errors import ConnectFailed
 from adapter_api.wheel import Slot
-from triton_adapter.transports.h2.arrival import Arrival
+from adapter_kit.arrival import Arrival
 from triton_adapter.transports.h2.frames import (
     CANCEL,
     ENHANCE_YOUR_CALM,

@@ -16,12 +16,12 @@ from adapter_api import (
     ProtocolViolation,
 )
 from adapter_api.task import TraceHeaders
+from adapter_kit.arrival import Arrival
 from triton_adapter.schema import Reply, Run
 from triton_adapter.settings import TritonSettings
 from triton_adapter.transports.base import Follow, answered_or_followed
 from triton_adapter.transports.credentials import Entries
 from triton_adapter.transports.grpc_way import GrpcWay
-from triton_adapter.transports.h2.arrival import Arrival
 from triton_adapter.transports.h2.call import OK, Broken, Call, Given, Status
 from triton_adapter.transports.h2.channel import Channel
 from triton_adapter.transports.h2.frames import prefix

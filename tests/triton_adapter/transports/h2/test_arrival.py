@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from adapter_api import AdapterClosed
+from adapter_kit.arrival import Arrival
 from tests.triton_adapter.transports.h2.peer import Wire, data, head, message, playing, transport_to
-from triton_adapter.transports.h2.arrival import Arrival
 from triton_adapter.transports.h2.transport import H2Stream, H2Transport
 from triton_adapter.wire.request import WireRequest
 

@@ -1,4 +1,4 @@
-"""What the one reader of a call waits on."""
+"""What the one reader of a call or an answer waits on."""
 
 from __future__ import annotations
 
