@@ -43,6 +43,9 @@ class LimitSettings(Frozen):
     max_json_values: int = Field(
         default=100_000, ge=1000, description="values in a JSON body; numbers of a tensor, and token ids, do not count"
     )
+    max_choices: int = Field(
+        default=128, ge=1, description="answers to one completion or chat: prompts times `n`; each is a task of its own"
+    )
     max_header_bytes: int = Field(default=64 * 1024, ge=1024, description="of all headers of a request")
     header_timeout_s: Seconds = Field(default=10.0, description="from the connection to the end of the headers")
     body_timeout_s: Seconds = Field(default=30.0, description="from the headers to the end of the body")

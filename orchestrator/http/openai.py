@@ -86,12 +86,13 @@ async def completions(request: Request) -> Response:
 
 
 async def _complete(
-    request: Request, kind: Kind, parse: Callable[[dict[str, Any], Mapping[str, str]], Asked]
+    request: Request, kind: Kind, parse: Callable[[dict[str, Any], Mapping[str, str], int], Asked]
 ) -> Response:
     service, client = service_of(request), client_of(request)
     client.count_request()
     numbers = MAX_PROMPT_TOKENS if kind == "text" else 0
-    asked = await read_json(request, lambda fields: parse(fields, request.headers), numbers=numbers)
+    most = service.settings.limits.max_choices
+    asked = await read_json(request, lambda fields: parse(fields, request.headers, most), numbers=numbers)
     if not asked.names_model:
         asked = asked.of_model(_only_model(request))
     _require_scores(service, asked)

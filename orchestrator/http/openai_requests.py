@@ -25,6 +25,7 @@ from adapter_kit.openai.requests import (
     wants_running_usage,
     wants_usage,
 )
+from orchestrator.config.server import LimitSettings
 from orchestrator.http.reading import trace_of
 from orchestrator.pools.fit import ANY_ENGINE
 
@@ -45,8 +46,8 @@ OF_THIS_HOST = frozenset({*_OURS, "history"})
 """What every face takes beside its own fields."""
 _OF_CHATS = CHAT | OF_THIS_HOST | {*_OWN_OF_ANSWERS, "include_reasoning"}
 _OF_COMPLETIONS = COMPLETION | OF_THIS_HOST | {*_OWN_OF_COMPLETIONS}
-MAX_CHOICES = 128
-"""Answers to one request, as many as OpenAI's API gives."""
+MOST_CHOICES = LimitSettings().max_choices
+"""Answers to one request, unless the settings say otherwise."""
 MAX_ECHOED = 1 << 24
 """Characters of prompts before several answers to each: more than came would be sent back."""
 
@@ -99,16 +100,17 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, tasks=tasks, names_model=True)
 
 
-def parse_chat(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
-    """Return what a chat completion asks for; raises `InvalidRequest` or `Unsupported`."""
+def parse_chat(fields: dict[str, Any], headers: Mapping[str, str], most: int = MOST_CHOICES) -> Asked:
+    """Return what a chat completion asks for, `most` answers; raises `InvalidRequest` or `Unsupported`."""
     fields = _with_model(as_meant(fields))
     ignored: list[str] = []
     common = common_fields(fields, headers, _OF_CHATS, ignored)
+    _require_few(1, _count(fields, "n"), most)
     return _asked([{**common, **chat_of(fields, ignored)}], fields, ignored)
 
 
-def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
-    """Return what a completion asks for; raises `InvalidRequest` or `Unsupported`."""
+def parse_completion(fields: dict[str, Any], headers: Mapping[str, str], most: int = MOST_CHOICES) -> Asked:
+    """Return what a completion asks for, `most` answers; raises `InvalidRequest` or `Unsupported`."""
     fields = _with_model(as_meant(fields, logprobs=whole))
     ignored: list[str] = []
     common = common_fields(fields, headers, _OF_COMPLETIONS, ignored)
@@ -119,7 +121,7 @@ def parse_completion(fields: dict[str, Any], headers: Mapping[str, str]) -> Aske
     prompts = prompts_of(fields)
     if "" in prompts:
         raise InvalidRequest("'prompt' is empty: send at least one character")
-    _require_few(len(prompts), n)
+    _require_few(len(prompts), n, most)
     if echo and n > 1 and (echoed := sum(map(len, prompts)) * n) > MAX_ECHOED:
         raise InvalidRequest(
             f"'echo' before {n} answers to each prompt makes {echoed} characters; there may be {MAX_ECHOED}: ask for "
@@ -165,7 +167,6 @@ def _asked(
     prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[str], *, only_prompt: bool = False
 ) -> Asked:
     n = _count(fields, "n")
-    _require_few(len(prompts), n)
     include_usage = wants_usage(fields, ignored)
     request_id, stream = fields.get("request_id"), flag(fields, "stream")
     if fields.get("stream_options") and not stream:
@@ -246,12 +247,13 @@ def _count(fields: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _require_few(prompts: int, n: int) -> None:
-    if prompts * n <= MAX_CHOICES:
+def _require_few(prompts: int, n: int, most: int) -> None:
+    if prompts * n <= most:
         return
+    bound = f"there may be {most} to a request (server.limits.max_choices)"
     if prompts == 1:
-        raise InvalidRequest(f"'n' asks for {n} answers; there may be {MAX_CHOICES} to a request")
+        raise InvalidRequest(f"'n' asks for {n} answers; {bound}")
     raise InvalidRequest(
-        f"'prompt' has {prompts} prompts, which makes {prompts * n} answers with 'n' {n}; there may be {MAX_CHOICES} "
-        f"to a request: send {MAX_CHOICES // n or 1} prompts at a time"
+        f"'prompt' has {prompts} prompts, which makes {prompts * n} answers with 'n' {n}; {bound}: send "
+        f"{max(most // n, 1)} prompts at a time"
     )

@@ -30,7 +30,7 @@ from adapter_api.events import End
 from adapter_api.testing import MockAdapter
 from adapter_kit.chat_template import ChatTemplate
 from orchestrator.http.openai_choices import Choices
-from orchestrator.http.openai_requests import MAX_CHOICES, MAX_ECHOED, parse_chat, parse_completion
+from orchestrator.http.openai_requests import MAX_ECHOED, MOST_CHOICES, parse_chat, parse_completion
 from tests.orchestrator.http.conftest import Host, Serve
 from tests.orchestrator.http.openai_client import client_of
 from tests.orchestrator.observability.test_metrics import value
@@ -308,8 +308,8 @@ async def test_the_prompt_stands_before_its_answer(seeds: Any, streamed: bool) -
         ({"n": 0}, InvalidRequest, "'n'"),
         ({"n": True}, InvalidRequest, "'n'"),
         ({"n": "two"}, InvalidRequest, "'n'"),
-        ({"n": MAX_CHOICES + 1}, InvalidRequest, "128"),
-        ({"n": MAX_CHOICES + 1}, InvalidRequest, "^'n' asks for 129 answers"),
+        ({"n": MOST_CHOICES + 1}, InvalidRequest, "128"),
+        ({"n": MOST_CHOICES + 1}, InvalidRequest, "^'n' asks for 129 answers"),
         ({"prompt": ["a"] * 65, "n": 2}, InvalidRequest, "^'prompt' has 65 prompts.*there may be 128.*send 64 prompts"),
         ({"prompt": []}, InvalidRequest, "'prompt'"),
         ({"prompt": ["a", 1]}, InvalidRequest, "'prompt'"),
@@ -322,6 +322,23 @@ async def test_the_prompt_stands_before_its_answer(seeds: Any, streamed: bool) -
 def test_what_cannot_be_is_refused_by_name(fields: dict[str, Any], error: type[Exception], named: str) -> None:
     with pytest.raises(error, match=named):
         parse_completion({"model": "m", "prompt": "Hi", **fields}, {})
+
+
+@pytest.mark.parametrize("most, statuses", [(3, [200, 200, 400, 200, 400]), (200, [200, 200, 200, 200, 200])])
+async def test_how_many_answers_there_may_be_is_a_setting(serve: Serve, most: int, statuses: list[int]) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("completions", {"prompt": "Hi"}),
+        ("completions", {"prompt": "Hi", "n": 3}),
+        ("completions", {"prompt": ["a", "b"], "n": 2}),
+        ("chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "n": 3}),
+        ("chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "n": 129}),
+    ]
+    async with serve(server={"limits": {"max_choices": most}}) as host:
+        answers = [await host.client.post(f"/v1/{path}", json={"model": "mock", **body}) for path, body in asked]
+
+    assert [answer.status_code for answer in answers] == statuses
+    if most == 3:
+        assert "there may be 3 to a request (server.limits.max_choices)" in answers[-1].json()["error"]["message"]
 
 
 def test_what_several_answers_repeat_is_bounded() -> None:
