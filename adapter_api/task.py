@@ -397,10 +397,10 @@ class TaskRequest(_Frozen):
     logprobs: Annotated[int, Field(ge=0, le=100), _NUMBER] | None = Field(
         default=None, description="alternatives to tell per token, the likeliest; 0: the chosen one only"
     )
-    prompt_logprobs: Annotated[int, Field(ge=0, le=100), _NUMBER] | None = Field(
+    prompt_logprobs: Annotated[int, Field(ge=-1, le=100), _NUMBER] | None = Field(
         default=None,
-        description="tell how likely each token of the prompt is, and as many of the likeliest in its place; an engine "
-        "may tell the whole answer at once then",
+        description="tell how likely each token of the prompt is, and as many of the likeliest in its place, -1: all "
+        "that the engine knows; an engine may tell the whole answer at once then",
     )
     response_format: ResponseFormat | None = Field(default=None, repr=False)
     tools: tuple[Tool, ...] = Field(default=(), repr=False, fail_fast=True)

@@ -338,6 +338,10 @@ def _ids_of(task: TaskRequest) -> tuple[int, ...]:
     return task.prompt_token_ids or tuple(map(_id_of, _prompt(task).split()))
 
 
+_LIKELY = 8
+"""Words that are likely in a place, as far as `-1` asks for all of them."""
+
+
 def _id_of(word: str) -> int:
     return crc32(word.encode()) >> 1
 
@@ -365,7 +369,8 @@ def _scored_prompt(task: TaskRequest) -> tuple[PromptToken, ...]:
 
 
 def _likeliest(word: str, id: int, most: int) -> tuple[Alternative, ...]:
-    """Return a word and others that are made of it, each less likely than the one before."""
+    """Return a word and others that are made of it, each less likely than the one before; -1: all that there are."""
+    most = _LIKELY if most < 0 else most
     others = (Alternative(f"{word}{rank}", -float(rank), _id_of(f"{word}{rank}"), rank) for rank in range(2, most + 1))
     return (Alternative(word, -1.0, id, 1), *others)[:most]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from adapter_api import InvalidRequest
+from adapter_api.bounds import MAX_TOKEN_ID
 
 
 class Form(NamedTuple):
@@ -22,6 +23,10 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_id(value: Any) -> bool:
+    return _is_whole(value) and 0 <= value <= MAX_TOKEN_ID
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -33,7 +38,8 @@ def _is_bias(value: Any) -> bool:
 _FLAG = Form("true or false", lambda value: isinstance(value, bool))
 _NUMBER = Form("a number", _is_number)
 _WHOLE = Form("a whole number", _is_whole)
-_IDS = Form("a list of token ids", lambda value: isinstance(value, list) and all(map(_is_whole, value)))
+_BUDGET = Form("a whole number from 0 on, or -1 for no limit", lambda value: _is_whole(value) and value >= -1)
+_IDS = Form("a list of token ids", lambda value: isinstance(value, list) and all(map(_is_id, value)))
 _WORDS = Form("a list of texts", lambda value: isinstance(value, list) and all(isinstance(e, str) for e in value))
 _BIAS = Form("an object of token ids and numbers", _is_bias)
 _SALT = Form(
@@ -46,7 +52,7 @@ _SIDE = Form("'left' or 'right'", lambda value: value in ("left", "right"))
 FORMS: Mapping[str, Form] = {
     "ignore_eos": _FLAG, "skip_special_tokens": _FLAG, "include_stop_str_in_output": _FLAG,
     "add_special_tokens": _FLAG, "spaces_between_special_tokens": _FLAG, "watermarking": _FLAG, "cache_salt": _SALT,
-    "min_p": _NUMBER, "length_penalty": _NUMBER, "truncate_prompt_tokens": _WHOLE, "thinking_token_budget": _WHOLE,
+    "min_p": _NUMBER, "length_penalty": _NUMBER, "truncate_prompt_tokens": _WHOLE, "thinking_token_budget": _BUDGET,
     "logit_bias": _BIAS, "stop_token_ids": _IDS, "allowed_token_ids": _IDS, "bad_words": _WORDS,
     "vllm_xargs": _OBJECT, "mm_processor_kwargs": _OBJECT, "kv_transfer_params": _OBJECT,
     "ec_transfer_params": _OBJECT, "media_io_kwargs": _OBJECT, "repetition_detection": _OBJECT,

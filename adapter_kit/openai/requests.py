@@ -62,9 +62,12 @@ _OF_TEMPLATES = frozenset({
     "continue_final_message",
 })  # fmt: skip
 """Fields that say how a conversation becomes a prompt: known there, and without effect on a prompt."""
-_ASK_WHEN_FALSE = frozenset({
+_ASK_WHEN_EMPTY = frozenset({
     "skip_special_tokens", "spaces_between_special_tokens", "detokenize", "include_reasoning", "add_special_tokens",
+    # An empty one parts nobody's cache from another's: whoever sends it has lost theirs.
+    "cache_salt",
 })  # fmt: skip
+"""Fields that ask for something when they are false, or that cannot be empty."""
 _ANY_VOCABULARY = 2**31 - 1
 _ANYWHERE = frozenset({*SAME, *_IGNORED, *GUIDED, "structured_outputs", "max_tokens", "stream", "stream_options"})
 _SAME = frozenset(SAME)
@@ -163,6 +166,8 @@ def chat_of(fields: Mapping[str, Any], ignored: list[str]) -> dict[str, Any]:
         return task
     if flag(fields, "logprobs"):
         top = fields.get("top_logprobs")
+        if isinstance(top, int) and top < 0:  # a task has another name for it
+            raise InvalidRequest("'top_logprobs' must be a whole number from 0 on")
         task["logprobs"] = 0 if top is None else top
     elif fields.get("top_logprobs"):
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true")
@@ -249,7 +254,7 @@ def _asks_for_nothing(name: str, value: Any) -> bool:
         return True
     if name == "logit_bias" and isinstance(value, dict):
         return not any(value.values())
-    return is_empty(value) and name not in _ASK_WHEN_FALSE
+    return is_empty(value) and name not in _ASK_WHEN_EMPTY
 
 
 def _is_same(value: Any, other: Any) -> bool:

@@ -6,6 +6,9 @@ from typing import Any
 
 from openai_adapter.testing.models import Said, id_of, ids_of, text_of
 
+_VOCABULARY = 6
+"""Tokens that are told where all are asked for, as by vLLM with `--max-logprobs -1`."""
+
 
 def whole_answer(body: dict[str, Any], said: Said) -> dict[str, Any]:
     """Return the answer to a request with `prompt_logprobs`. A word is a token; the first of a prompt has no
@@ -13,7 +16,7 @@ def whole_answer(body: dict[str, Any], said: Said) -> dict[str, Any]:
     ids, chat = ids_of(body), "messages" in body
     words = [str(word) for word in body["prompt"]] if isinstance(body.get("prompt"), list) else text_of(body).split()
     texts = [word if place == 0 else f" {word}" for place, word in enumerate(words)]
-    most = body["prompt_logprobs"]
+    most = _VOCABULARY if body["prompt_logprobs"] < 0 else body["prompt_logprobs"]
     scores = [None, *(_place(id, text, most) for id, text in zip(ids[1:], texts[1:], strict=True))]
     answer = "".join(said.pieces)
     choice: dict[str, Any] = {"index": 0, "finish_reason": said.finish}

@@ -33,7 +33,7 @@ def prompt_tokens(told: Any, ids: tuple[int, ...], echoed: list[str], most: int)
             the prompt's own token before the others.
         ids: Those of the prompt, none where the engine does not tell them.
         echoed: The texts of its tokens, none where the engine does not tell them.
-        most: How many of the likeliest are told in each place.
+        most: How many of the likeliest are told in each place; -1: all that the engine tells.
 
     Raises:
         ProtocolViolation: It is something else.
@@ -53,7 +53,7 @@ def prompt_tokens(told: Any, ids: tuple[int, ...], echoed: list[str], most: int)
         # Which of them is the prompt's own only their order says where the engine tells no ids.
         id = ids[at] if ids and ids[at] in place else next(iter(place))
         own = place[id]
-        likeliest = sorted(place.items(), key=_order)[:most]
+        likeliest = sorted(place.items(), key=_order)[: None if most < 0 else most]
         tokens.append(
             PromptToken(
                 own.decoded_token or "" if text is None else text, _number(own.logprob), id, own.rank,

@@ -207,8 +207,8 @@ def _prompt_logprobs(fields: Mapping[str, Any]) -> int | None:
     wanted = fields.get("prompt_logprobs")
     if wanted is None:
         return None
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 0:
-        raise InvalidRequest("'prompt_logprobs' must be a whole number from 0 on")
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < -1:
+        raise InvalidRequest("'prompt_logprobs' must be a whole number from 0 on, or -1 for all tokens there are")
     if not flag(fields, "stream"):
         return wanted
     if wanted:

@@ -60,6 +60,15 @@ async def test_each_token_of_a_prompt_comes_with_the_likeliest_in_its_place(engi
     assert kinds.index(PromptLogprobs) < kinds.index(Token)
 
 
+@pytest.mark.spec("ORCH-3076-014")
+async def test_all_that_the_engine_knows_of_a_place_may_be_asked_for(engine: FakeOpenAI) -> None:
+    events = await run(engine, prompt="a long river", prompt_logprobs=-1, max_tokens=2)
+
+    assert sent(engine)["prompt_logprobs"] == -1
+    assert [len(token.alternatives) for token in scores_in(events)] == [0, 6, 6]
+    assert [other.rank for other in scores_in(events)[1].alternatives] == [1, 2, 3, 4, 5, 6]
+
+
 async def test_a_whole_answer_is_asked_for_which_repeats_the_prompts_tokens(engine: FakeOpenAI) -> None:
     await run(engine, prompt="a long river", prompt_logprobs=2)
     completion = sent(engine)

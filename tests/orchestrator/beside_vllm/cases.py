@@ -114,7 +114,7 @@ def _scores() -> Iterator[Case]:
     yield from _each("text", "logprobs", False, decided="false asks for none")
     yield from _each("text", "logprobs", 21, stream=True, decided=STATUS)
     yield from _each("text", "top_logprobs", 2, decided=OTHER_KIND)
-    yield from _each(BOTH, "prompt_logprobs", 0, 1, 21)
+    yield from _each(BOTH, "prompt_logprobs", 0, 1, 21, -1, -2)
     yield from _each(BOTH, "prompt_logprobs", 0, 1, stream=True)
     yield from _each(BOTH, "prompt_logprobs", 1, n=2)
     yield from _each("text", "echo", True, False)
@@ -186,7 +186,7 @@ def _said_of_the_caller() -> Iterator[Case]:
     for name, value in (
         ("user", "u"), ("metadata", {"a": "b"}), ("store", True), ("service_tier", "auto"), ("verbosity", "low"),
         ("safety_identifier", "x"), ("prompt_cache_key", "x"), ("prompt_cache_retention", "24h"), ("session_id", "s"),
-        ("session_id", ""), ("request_id", "r"), ("cache_salt", "abc"), ("cache_salt", "a/b"),
+        ("session_id", ""), ("request_id", "r"), ("cache_salt", "abc"), ("cache_salt", "a/b"), ("cache_salt", ""),
         ("stream_interval", 5), ("priority", 0), ("prediction", {"type": "content", "content": "x"}),
         ("modalities", ["text"]), ("audio", None), ("web_search_options", {}), ("vllm_xargs", {"a": 1}),
         ("kv_transfer_params", {"a": 1}), ("ec_transfer_params", {"a": 1}), ("thinking_token_budget", -1),
@@ -197,7 +197,6 @@ def _said_of_the_caller() -> Iterator[Case]:
     yield from _each(BOTH, "web_search_options", {"search_context_size": "low"}, decided=REFUSED)
     yield from _each(BOTH, "return_prompt_text", True, decided=REFUSED)
     yield from _each(BOTH, "user", 5, decided=PLAIN)
-    yield from _each(BOTH, "cache_salt", "", decided=GIVES_MORE)
 
 
 def _templates() -> Iterator[Case]:

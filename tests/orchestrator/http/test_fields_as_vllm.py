@@ -71,7 +71,7 @@ def test_special_tokens_are_an_engine_s_where_they_are_not_its_habit() -> None:
 
 @pytest.mark.spec("ORCH-3077-005")
 @pytest.mark.parametrize("fields, param", [
-    ({"prompt_logprobs": -1}, "prompt_logprobs"),
+    ({"prompt_logprobs": -2}, "prompt_logprobs"), ({"prompt_logprobs": -1, "stream": True}, "prompt_logprobs"),
     ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
     ({"structured_outputs": {"regex": ""}}, "structured_outputs.regex"),
     ({"structured_outputs": {"json": SCHEMA, "whitespace_pattern": "x"}}, "structured_outputs.whitespace_pattern"),

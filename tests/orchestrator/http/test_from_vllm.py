@@ -86,6 +86,7 @@ async def test_what_would_change_the_answer_is_refused_by_its_name(serve: Serve,
     {"thinking_token_budget": "9.5"}, {"cache_salt": "a/b"}, {"cache_salt": 5}, {"add_special_tokens": "maybe"},
     {"logit_bias": [1]}, {"logit_bias": {"5": "x"}}, {"logit_bias": {"5": True}},
     {"logit_bias": {"a b": 1}}, {"stop_token_ids": [1, "x"]}, {"stop_token_ids": 5}, {"allowed_token_ids": [True]},
+    {"cache_salt": ""}, {"cache_salt": False}, {"stop_token_ids": [-1]}, {"thinking_token_budget": -2},
     {"bad_words": [1]}, {"vllm_xargs": [1]}, {"kv_transfer_params": "x"}, {"truncation_side": "up"},
 ])  # fmt: skip
 def test_what_only_an_engine_can_honour_has_its_form_or_is_refused_by_its_name(fields: dict[str, Any]) -> None:

@@ -70,6 +70,24 @@ async def test_prompt_logprobs_have_the_form_of_vllms_server(serve: Serve) -> No
     assert "prompt_logprobs" not in unasked
 
 
+@pytest.mark.parametrize(
+    "path, body", [("chat/completions", {"messages": USER}), ("completions", {"prompt": "a long river"})]
+)
+async def test_all_of_a_vocabulary_is_told_where_the_engine_tells_it(
+    serve: Serve, path: str, body: dict[str, Any]
+) -> None:
+    asked = {"model": "mock", "prompt_logprobs": -1, "max_tokens": 1, **body}
+    async with serve(SCORED) as host:
+        told = (await host.client.post(f"/v1/{path}", json=asked)).json()
+    async with serve({"reply": "so"}) as host:
+        refused = await host.client.post(f"/v1/{path}", json=asked)
+
+    first, *others = told["prompt_logprobs"] if "messages" in body else told["choices"][0]["prompt_logprobs"]
+    assert first is None
+    assert [len(place) for place in others] == [8, 8]
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "prompt_logprobs")
+
+
 async def test_a_stream_begins_with_the_prompts_tokens(serve: Serve) -> None:
     async with serve(SCORED) as host:
         first, *rest = await chunks_of(
@@ -90,7 +108,8 @@ async def test_a_stream_begins_with_the_prompts_tokens(serve: Serve) -> None:
     "fields, said",
     [
         ({"prompt_logprobs": 1, "stream": True}, "'prompt_logprobs' are not available in streams"),
-        ({"prompt_logprobs": -1}, "'prompt_logprobs' must be"),
+        ({"prompt_logprobs": -2}, "'prompt_logprobs' must be"),
+        ({"prompt_logprobs": -1, "stream": True}, "'prompt_logprobs' are not available in streams"),
         ({"prompt_logprobs": True}, "'prompt_logprobs' must be"),
         ({"prompt_logprobs": "many"}, "'prompt_logprobs' must be"),
         ({"prompt_logprobs": 101}, "prompt_logprobs"),
