@@ -10,6 +10,11 @@ from adapter_api import InvalidRequest, Unsupported
 _MESSAGE = frozenset({"role", "name", "tool_call_id", "content", "tool_calls"})
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Content parts that are text, and where they have it: answers, sent back, have other words for it than questions."""
+_PART = frozenset({
+    "type", "text", "refusal", "image_url", "cache_control", "annotations", "logprobs", "detail", "id", "uuid",
+    "prompt_cache_breakpoint",
+})  # fmt: skip
+"""Fields of a content part that are read, or that say nothing of what it means."""
 _IGNORED_IN_MESSAGES = frozenset({
     "annotations", "refusal", "reasoning_content", "reasoning", "reasoning_details", "thinking_blocks",
     "provider_specific_fields", "cache_control", "id",
@@ -38,17 +43,16 @@ def message_of(message: Any, ignored: list[str]) -> dict[str, Any]:
             continue
         if name in _REFUSED_IN_MESSAGES:
             raise Unsupported(f"{name!r} of a message is not supported here; leave it out")
-        if len(ignored) < MOST_NAMED and (named := f"messages.{name}") not in ignored:
-            ignored.append(named)
+        _note(f"messages.{name}", ignored)
     found = {name: message[name] for name in ("role", "name", "tool_call_id") if message.get(name) is not None}
     content = message.get("content")
-    thought = message.get("reasoning_content") or message.get("reasoning")
+    thought = message.get("reasoning") or message.get("reasoning_content")
     if isinstance(content, list) and message.get("role") == "assistant":
         thoughts = [part for part in content if _is_thought(part)]
         if thoughts:
             content = [part for part in content if not _is_thought(part)]
             thought = thought or "".join(str(part.get("thinking") or "") for part in thoughts)
-    found["content"] = [_part(part) for part in content] if isinstance(content, list) else content or ""
+    found["content"] = [_part(part, ignored) for part in content] if isinstance(content, list) else content or ""
     if message.get("role") == "assistant" and thought:
         found["reasoning"] = thought
     if message.get("tool_calls"):
@@ -62,8 +66,21 @@ def _is_thought(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") == "thinking"
 
 
-def _part(part: Any) -> dict[str, Any]:
+def _note(name: str, ignored: list[str]) -> None:
+    if len(ignored) < MOST_NAMED and name not in ignored:
+        ignored.append(name)
+
+
+def _part(part: Any, ignored: list[str]) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
     kind = part.get("type") if isinstance(part, dict) else None
+    if kind is None and isinstance(part, dict) and "image_url" in part:
+        kind = "image_url"  # vLLM's short form
+    if isinstance(part, dict) and len(part) > 2:
+        for name, value in part.items():
+            if value and name not in _PART:
+                _note(f"messages.content.{name}", ignored)
     if isinstance(kind, str) and kind in _TEXTS:
         return {"type": "text", "text": part.get(_TEXTS[kind])}
     if kind == "image_url":

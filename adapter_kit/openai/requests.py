@@ -182,10 +182,31 @@ def chat_of(fields: Mapping[str, Any], ignored: list[str]) -> dict[str, Any]:
             task[name] = flag(fields, name)
     _set(task, "chat_template_kwargs", fields.get("chat_template_kwargs"))
     variables = task.get("chat_template_kwargs", {})
-    named = {name: fields[name] for name in ("reasoning_effort", "documents") if fields.get(name)}
+    named = effort_of(fields.get("reasoning_effort"), "reasoning_effort")
+    if fields.get("documents"):
+        named["documents"] = fields["documents"]
     if named and isinstance(variables, dict):
         task["chat_template_kwargs"] = {**named, **variables}
     return task
+
+
+def effort_of(effort: Any, name: str) -> dict[str, Any]:
+    """Return the variables of a chat template that say how much a model is to think, none where nobody says it.
+
+    Templates that know no efforts have a switch, which `none` turns off, as vLLM's server does it.
+
+    Args:
+        effort: What the field `name` says.
+        name: As the client calls it.
+
+    Raises:
+        InvalidRequest: It is no word.
+    """
+    if not effort:
+        return {}
+    if not isinstance(effort, str):
+        raise InvalidRequest(f"{name!r} must be a word, such as none, low, medium or high")
+    return {"reasoning_effort": effort, **({"enable_thinking": False} if effort == "none" else {})}
 
 
 def completion_of(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -120,6 +120,7 @@ VLLM = Family(
         "echo",
         "continue_final_message",
         "add_generation_prompt",
+        "reasoning_effort",
     },
     prompt=_TEXT_OR_IDS,
 )

@@ -9,12 +9,15 @@ import msgspec
 
 from adapter_api import ImagePart, InvalidRequest, Message, ResponseFormat, TaskRequest, Unsupported
 from adapter_api.task import ParameterValue
+from adapter_kit.openai.answers import reasoning_of
 
 Kind = Literal["chat", "completion"]
 
 NAMESPACE = "openai"
 RUNNING = "continuous_usage_stats"
 """What makes vLLM and others count in every chunk."""
+_EFFORT = "reasoning_effort"
+"""How much a model is to think. vLLM's server reads it here for models that it renders itself, as gpt-oss."""
 _OWN = frozenset({
     "model", "messages", "prompt", "stream", "n", "best_of", "max_tokens", "max_completion_tokens", "min_tokens",
     "temperature", "top_p", "top_k", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty",
@@ -193,7 +196,9 @@ def _sampling(task: TaskRequest, kind: Kind, takes: Takes, max_tokens_field: str
     if task.continue_final_message or task.add_generation_prompt is not None:
         asked["add_generation_prompt"] = bool(task.add_generation_prompt)
     if task.chat_template_kwargs:
-        asked["chat_template_kwargs"] = dict(task.chat_template_kwargs)
+        variables = asked["chat_template_kwargs"] = dict(task.chat_template_kwargs)
+        if _EFFORT in variables and _EFFORT in (takes.fields(kind) or ()):
+            asked[_EFFORT] = variables[_EFFORT]
     return asked
 
 
@@ -254,7 +259,8 @@ def _tool_choice(choice: str) -> Any:
 
 def _message(message: Message) -> dict[str, Any]:
     content: Any = message.content
-    if type(content) is str and not message.tool_calls and message.name is None and message.tool_call_id is None:
+    is_plain = not message.tool_calls and message.name is message.tool_call_id is message.reasoning is None
+    if type(content) is str and is_plain:
         return {"role": message.role, "content": content}  # as nearly all are
     if isinstance(content, tuple):
         content = [
@@ -271,6 +277,7 @@ def _message(message: Message) -> dict[str, Any]:
         "role": message.role,
         "content": content,
         **_given(name=message.name, tool_call_id=message.tool_call_id, tool_calls=calls or None),
+        **(reasoning_of(message.reasoning) if message.reasoning else {}),
     }
 
 
@@ -287,7 +294,8 @@ def private(task: TaskRequest) -> list[str]:
     if task.prompt is not None:
         return [task.prompt]
     calls = (call.arguments for message in task.messages or () for call in message.tool_calls)
-    return [*(message.text for message in task.messages or ()), *calls]
+    thoughts = (message.reasoning for message in task.messages or () if message.reasoning)
+    return [*(message.text for message in task.messages or ()), *calls, *thoughts]
 
 
 def quotable(task: TaskRequest) -> list[str]:

@@ -127,7 +127,7 @@ def _part(part: Any) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
     if isinstance(kind, str) and kind in _TEXTS:
         return {"type": "text", "text": part.get(_TEXTS[kind])}
-    if kind == "input_image":
+    if kind in ("input_image", "image_url"):  # the second is a chat's word, which vLLM's server takes here, too
         if part.get("file_id") is not None:
             raise Unsupported("'file_id' of an input_image is not supported: no files are kept here; send 'image_url'")
         image = part.get("image_url")

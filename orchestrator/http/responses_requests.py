@@ -12,7 +12,7 @@ from adapter_api.bounds import MAX_MESSAGES
 from adapter_kit.openai.formats import constrain, require_schema
 from adapter_kit.openai.lax import as_meant
 from adapter_kit.openai.messages import TOOL, list_of
-from adapter_kit.openai.requests import flag, most_tokens, wants_usage
+from adapter_kit.openai.requests import effort_of, flag, most_tokens, wants_usage
 from orchestrator.http.openai_requests import OF_THIS_HOST, common_fields
 from orchestrator.http.responses_items import items_of, messages_of
 
@@ -189,10 +189,10 @@ def _allowed(tools: list[dict[str, Any]], choice: Mapping[str, Any]) -> list[dic
 
 def _set_thinking(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
     _set(task, "chat_template_kwargs", fields.get("chat_template_kwargs"))
-    effort = _object(fields, "reasoning").get("effort")
+    effort = effort_of(_object(fields, "reasoning").get("effort"), "reasoning.effort")
     variables = task.get("chat_template_kwargs", {})
-    if effort is not None and isinstance(variables, dict):
-        task["chat_template_kwargs"] = {"reasoning_effort": effort, **variables}
+    if effort and isinstance(variables, dict):
+        task["chat_template_kwargs"] = {**effort, **variables}
 
 
 def _set_logprobs(task: dict[str, Any], fields: Mapping[str, Any]) -> None:

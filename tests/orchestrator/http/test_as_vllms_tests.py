@@ -1,0 +1,140 @@
+"""What the tests of vLLM's own OpenAI server ask of it, asked of a host: what none of the other files here asks.
+
+Read were its tests of chats, completions, responses, embeddings, tools, errors and middleware, as of 0.32. The engine
+behind the host is the scripted one that answers as vLLM's server does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from adapter_api import load_plugins
+from openai_adapter.testing import LLAMA_CPP, VLLM, FakeOpenAI, Family
+from tests.orchestrator.http.conftest import Host, Serve
+
+pytestmark = pytest.mark.anyio
+
+USER: Any = [{"role": "user", "content": "Hello there"}]
+Before = Callable[..., AbstractAsyncContextManager[tuple[Host, FakeOpenAI]]]
+
+
+@pytest.fixture
+def before(serve: Serve) -> Before:
+    """`async with before(VLLM) as (host, engine):` a host before an engine of that family."""
+
+    @asynccontextmanager
+    async def start(family: Family = VLLM) -> AsyncIterator[tuple[Host, FakeOpenAI]]:
+        with FakeOpenAI(family) as engine:
+            pools = [{"adapter": "openai", "replicas": [{"id": "r0", "options": {"url": engine.url}}]}]
+            async with serve(pools=pools, plugins=load_plugins()) as host:
+                yield host, engine
+
+    return start
+
+
+async def sent(host: Host, engine: FakeOpenAI, path: str = "chat/completions", **fields: Any) -> dict[str, Any]:
+    """Return the request that the engine got for a client's."""
+    body = {"model": "known", **({"input": "Hello there"} if path == "responses" else {"messages": USER}), **fields}
+    answer = await host.client.post(f"/v1/{path}", json=body)
+    assert answer.status_code == 200, answer.text
+    return dict(json.loads(engine.requests[-1].body))
+
+
+@pytest.mark.spec("ORCH-3077-011")
+@pytest.mark.parametrize("fields, variables", [
+    ({"reasoning_effort": "none"}, {"reasoning_effort": "none", "enable_thinking": False}),
+    ({"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
+    ({"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}},
+     {"reasoning_effort": "none", "enable_thinking": True}),
+    ({"reasoning_effort": "none", "chat_template_kwargs": {"a": 1}},
+     {"reasoning_effort": "none", "enable_thinking": False, "a": 1}),
+    ({"reasoning_effort": None}, None),
+])  # fmt: skip
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+async def test_a_model_that_is_to_think_nothing_is_told_so(
+    before: Before, path: str, fields: dict[str, Any], variables: dict[str, Any] | None
+) -> None:
+    if path == "responses":
+        effort, *others = fields.items()
+        fields = {"reasoning": {"effort": effort[1]}, **dict(others)}
+    async with before() as (host, engine):
+        got = await sent(host, engine, path, **fields)
+
+    assert got.get("chat_template_kwargs") == variables
+    assert got.get("reasoning_effort") == (variables or {}).get("reasoning_effort")
+
+
+@pytest.mark.spec("ORCH-3077-011")
+async def test_an_effort_goes_by_its_own_name_to_engines_that_say_so_only(before: Before) -> None:
+    async with before(LLAMA_CPP) as (host, engine):
+        got = await sent(host, engine, reasoning_effort="low")
+        refused = await host.client.post(
+            "/v1/chat/completions", json={"model": "known", "messages": USER, "reasoning_effort": 5}
+        )
+
+    assert (got["chat_template_kwargs"], "reasoning_effort" in got) == ({"reasoning_effort": "low"}, False)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "reasoning_effort")
+
+
+@pytest.mark.spec("ORCH-3077-011")
+@pytest.mark.parametrize("said, thought", [
+    ({"reasoning": "A"}, "A"), ({"reasoning_content": "B"}, "B"), ({"reasoning": "A", "reasoning_content": "B"}, "A"),
+    ({"reasoning": "A", "content": ""}, "A"), ({"reasoning": "A", "content": []}, "A"), ({"reasoning": None}, None),
+])  # fmt: skip
+async def test_what_a_model_thought_before_reaches_its_engine(
+    before: Before, said: dict[str, Any], thought: str | None
+) -> None:
+    async with before() as (host, engine):
+        messages = [*USER, {"role": "assistant", "content": "4", **said}, *USER]
+        _, answered, _ = (await sent(host, engine, messages=messages))["messages"]
+
+    assert (answered.get("reasoning"), answered.get("reasoning_content")) == (thought, thought)
+    assert answered["content"] == said.get("content", "4")
+
+
+@pytest.mark.spec("ORCH-3077-012")
+@pytest.mark.parametrize("parts, got", [
+    (["Hello", " you"], [{"type": "text", "text": "Hello"}, {"type": "text", "text": " you"}]),
+    ([{"image_url": {"url": "https://example.com/a.jpg"}}],
+     [{"type": "image_url", "image_url": {"url": "https://example.com/a.jpg"}}]),
+    ([{"image_url": "https://example.com/a.jpg"}],
+     [{"type": "image_url", "image_url": {"url": "https://example.com/a.jpg"}}]),
+])  # fmt: skip
+@pytest.mark.parametrize("role", ["user", "system", "my-own"])
+async def test_parts_of_a_message_are_read_in_their_short_forms_too(
+    before: Before, role: str, parts: Any, got: Any
+) -> None:
+    async with before() as (host, engine):
+        [message] = (await sent(host, engine, messages=[{"role": role, "content": parts}]))["messages"]
+
+    assert message == {"role": role, "content": got}
+
+
+@pytest.mark.spec("ORCH-3077-001")
+async def test_a_field_of_a_part_that_nobody_knows_is_named(serve: Serve) -> None:
+    part = {"type": "text", "text": "x", "source_lang_code": "en", "cache_control": {"type": "ephemeral"}, "uuid": None}
+    body = {"model": "mock", "messages": [{"role": "user", "content": [part, {**part, "target_lang_code": "es"}]}]}
+    async with serve() as host:
+        taken = await host.client.post("/v1/chat/completions", json=body)
+    async with serve(server={"unknown_fields": "refuse"}) as host:
+        refused = await host.client.post("/v1/chat/completions", json=body)
+
+    names = "messages.content.source_lang_code, messages.content.target_lang_code"
+    assert (taken.status_code, taken.headers["X-Ignored-Fields"]) == (200, names)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "messages.content.source_lang_code")
+
+
+@pytest.mark.spec("ORCH-3075-009")
+@pytest.mark.parametrize("kind", ["input_image", "image_url"])
+@pytest.mark.parametrize("image", ["https://example.com/a.png", {"url": "https://example.com/a.png"}])
+async def test_a_response_takes_images_as_a_chat_has_them(before: Before, kind: str, image: Any) -> None:
+    asked = [{"role": "user", "content": [{"type": kind, "image_url": image}]}]
+    async with before() as (host, engine):
+        [message] = (await sent(host, engine, "responses", input=asked))["messages"]
+
+    assert message["content"] == [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
