@@ -143,7 +143,7 @@ def outcome(parse: Callable[[dict[str, Any], dict[str, str]], Asked], base: dict
 
 
 def _flags(asked: Asked) -> tuple[bool, ...]:
-    return asked.stream, asked.include_usage, asked.history, asked.echo
+    return asked.stream, asked.include_usage, asked.history, asked.echo, asked.reasoning, asked.one_call
 
 
 def table() -> str:

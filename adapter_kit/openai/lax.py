@@ -60,7 +60,7 @@ _MEANT: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys((
         "stream", "echo", "store", "history", "ignore_eos", "skip_special_tokens", "include_stop_str_in_output",
         "include_reasoning", "add_special_tokens", "use_beam_search", "spaces_between_special_tokens",
-        "return_token_ids", "continue_final_message", "add_generation_prompt",
+        "return_token_ids", "parallel_tool_calls", "continue_final_message", "add_generation_prompt",
     ), _flag),
     **dict.fromkeys(("stop_token_ids", "allowed_token_ids"), _whole_list),
     "stream_options": _flags_of_stream,

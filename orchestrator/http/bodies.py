@@ -86,6 +86,7 @@ CHAT = json_body(
         return_token_ids=_FLAG,
         prompt_logprobs=_field("prompt_logprobs"),
         include_reasoning=_FLAG,
+        parallel_tool_calls=_FLAG,
         n=_COUNT,
     ),
     "A chat completion as OpenAI's API has it; a field that cannot be honoured is refused by name.",

@@ -98,7 +98,9 @@ async def _complete(
     _require_scores(service, asked)
     told = service.unknown_fields.headers(asked.ignored)
     name = ID_PREFIX[kind] + (sent_with(request) or asked.request_id or asked.task.job_id)
-    accepted = await accept_all(service, asked.tasks, client, history=asked.history, share=share_of(request))
+    accepted = await accept_all(
+        service, asked.tasks, client, history=asked.history, share=share_of(request), one_call=asked.one_call
+    )
     if asked.stream:
         return Chunks(kind, name, asked, accepted, service.settings, told)
     return await _whole(request, kind, name, asked, accepted, told)

@@ -39,17 +39,24 @@ _Ready = asyncio.Queue[tuple[int, AcceptedTask, list[TokenEvent] | BaseException
 
 
 async def accept_all(
-    service: Service, tasks: Sequence[TaskRequest], client: Client, *, history: bool, share: Share
+    service: Service, tasks: Sequence[TaskRequest], client: Client, *, history: bool, share: Share, one_call: bool
 ) -> Choices:
     """Take the tasks of one request in, as many as there is room for: the others follow as these end. Raises as
-    `Service.accept` does, when not even one is taken in or any of them is refused for another reason."""
+    `Service.accept` does, which `one_call` goes to, when not even one is taken in or any of them is refused for another
+    reason."""
     client.count_more(len(tasks) - 1)  # one was counted before anybody looked at the request
     # The answers to one conversation differ in nothing that a template sees.
     prompts = Prompts(tasks[0], share) if len(tasks) > 1 and tasks[0].messages is not None else None
 
     async def accept(task: TaskRequest, *, comes_again: bool) -> AcceptedTask:
         return await service.accept(
-            task, client, history=history, share=share, prompts=prompts, comes_again=comes_again
+            task,
+            client,
+            history=history,
+            share=share,
+            prompts=prompts,
+            comes_again=comes_again,
+            one_call=one_call,
         )
 
     choices = Choices(tasks, accept)

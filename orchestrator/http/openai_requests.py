@@ -26,6 +26,7 @@ from adapter_kit.openai.requests import (
     wants_usage,
 )
 from orchestrator.config.server import LimitSettings
+from orchestrator.http.one_call import wants_one_call
 from orchestrator.http.reading import trace_of
 from orchestrator.pools.fit import ANY_ENGINE
 
@@ -69,6 +70,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Why a task asks how likely its prompt is, in the request's words; empty where none does."""
     reasoning: bool
     """Whether thoughts are shown."""
+    one_call: bool
+    """Whether each answer has one tool call at most."""
     ignored: tuple[str, ...]
     """Fields that nobody knows."""
     names_model: bool
@@ -106,7 +109,7 @@ def parse_chat(fields: dict[str, Any], headers: Mapping[str, str], most: int = M
     ignored: list[str] = []
     common = common_fields(fields, headers, _OF_CHATS, ignored)
     _require_few(1, _count(fields, "n"), most)
-    return _asked([{**common, **chat_of(fields, ignored)}], fields, ignored)
+    return _asked([{**common, **chat_of(fields, ignored)}], fields, ignored, one_call=wants_one_call(fields))
 
 
 def parse_completion(fields: dict[str, Any], headers: Mapping[str, str], most: int = MOST_CHOICES) -> Asked:
@@ -164,7 +167,12 @@ def common_fields(
 
 
 def _asked(
-    prompts: list[dict[str, Any]], fields: dict[str, Any], ignored: list[str], *, only_prompt: bool = False
+    prompts: list[dict[str, Any]],
+    fields: dict[str, Any],
+    ignored: list[str],
+    *,
+    only_prompt: bool = False,
+    one_call: bool = False,
 ) -> Asked:
     n = _count(fields, "n")
     include_usage = wants_usage(fields, ignored)
@@ -196,6 +204,7 @@ def _asked(
         scored_for=scored_for,
         shows_scores=wanted is not None or (flag(fields, "echo") and fields.get("logprobs") is not None),
         reasoning=fields.get("include_reasoning") is None or flag(fields, "include_reasoning"),
+        one_call=one_call,
         ignored=tuple(ignored),
         names_model=fields["model"] != _NO_MODEL,
         request_id=request_id[:_LONGEST_ID] if isinstance(request_id, str) and request_id else None,

@@ -49,7 +49,7 @@ async def create(request: Request) -> Response:
         # Where its beginning is warm, if it is anywhere.
         first = before.first.id if before is not None else PREFIX + task.job_id
         task = task.model_copy(update={"session_id": first})
-    accepted = await service.accept(task, client, share=share_of(request))
+    accepted = await service.accept(task, client, share=share_of(request), one_call=asked.one_call)
     kept = service.responses.begin(client.name, PREFIX + task.job_id, asked.asked, before) if asked.store else None
     writing = _Writing(service.responses, accepted, asked, kept, {**accepted.headers, **told})
     if asked.stream:

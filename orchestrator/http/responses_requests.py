@@ -13,6 +13,7 @@ from adapter_kit.openai.formats import constrain, require_schema
 from adapter_kit.openai.lax import as_meant
 from adapter_kit.openai.messages import TOOL, list_of
 from adapter_kit.openai.requests import effort_of, flag, most_tokens, wants_usage
+from orchestrator.http.one_call import wants_one_call
 from orchestrator.http.openai_requests import OF_THIS_HOST, common_fields
 from orchestrator.http.responses_items import items_of, messages_of
 
@@ -42,6 +43,8 @@ class AskedResponse(msgspec.Struct, frozen=True, kw_only=True):
     """What it asks anew, without its instructions and what was said before."""
     stream: bool
     store: bool
+    one_call: bool
+    """Whether it has one tool call at most."""
     head: dict[str, Any]
     """What the response repeats of its request."""
     ignored: tuple[str, ...]
@@ -117,6 +120,7 @@ def parse_response(
         asked=made.messages[len(system) + len(past) :],
         stream=flag(fields, "stream"),
         store=fields.get("store") is None or flag(fields, "store"),
+        one_call=wants_one_call(fields),
         head=_head(fields, made),
         ignored=tuple(ignored),
     )
@@ -213,7 +217,7 @@ def _head(fields: Mapping[str, Any], task: TaskRequest) -> dict[str, Any]:
         "instructions": fields.get("instructions"),
         "max_output_tokens": task.max_tokens,
         "metadata": _metadata(fields.get("metadata")),
-        "parallel_tool_calls": fields.get("parallel_tool_calls") is not False,
+        "parallel_tool_calls": not wants_one_call(fields),
         "previous_response_id": fields.get("previous_response_id"),
         "reasoning": {"effort": reasoning.get("effort"), "summary": None},
         "temperature": task.temperature,

@@ -14,6 +14,7 @@ from adapter_api import TaskRequest, TokenEvent, TokenStream
 from orchestrator.config import HostSettings
 from orchestrator.host import Orchestrator
 from orchestrator.http.guard import Client, Guard
+from orchestrator.http.one_call import first_call_only
 from orchestrator.http.pending import Pending, Share
 from orchestrator.http.reading import coding_of, inflate, parse_object
 from orchestrator.http.session_header import session
@@ -94,10 +95,11 @@ class Service:
         share: Share | None = None,
         prompts: Prompts | None = None,
         comes_again: bool = False,
+        one_call: bool = False,
     ) -> AcceptedTask:
         """Take a task in, of a request that was counted; raises `AdapterError` or `Refused` when it is not even
         queued. `prompts` are those of a task of the request that says the same; one that `comes_again` where there is
-        no room is not told as refused."""
+        no room is not told as refused; with `one_call` the answer has one tool call at most."""
         client.require_model(task.model)
         if task.session_id is None and (named := session.get()) is not None:
             task = task.model_copy(update={"session_id": named})
@@ -105,22 +107,27 @@ class Service:
         stream = await self.orchestrator.admit(
             ready, owner=client.name, held=share, prompts=prompts, comes_again=comes_again
         )
-        return AcceptedTask(self, task, stream, client, history)
+        return AcceptedTask(self, task, stream, client, history=history, one_call=one_call)
 
 
 class AcceptedTask:
     """A task that has its place. Read `batches` and call `close`, whatever happens."""
 
-    def __init__(self, service: Service, task: TaskRequest, stream: TokenStream, client: Client, history: bool) -> None:
+    def __init__(
+        self, service: Service, task: TaskRequest, stream: TokenStream, client: Client, *, history: bool, one_call: bool
+    ) -> None:
         self.task = task
         self.stream = stream
         self.client = client
         self._service = service
         self._history = history
+        self._one_call = one_call
 
     @property
     def batches(self) -> AsyncIterator[list[TokenEvent]]:
         batches = self.stream.batches()
+        if self._one_call:
+            batches = first_call_only(batches)
         if self._history:
             return self._service.conversations.remembering(batches, self.task, self.client.name)
         return batches

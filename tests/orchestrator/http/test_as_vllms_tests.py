@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 
 from adapter_api import load_plugins
 from openai_adapter.testing import LLAMA_CPP, VLLM, FakeOpenAI, Family
 from tests.orchestrator.http.conftest import Host, Serve
+from tests.orchestrator.http.test_tasks import mock
 
 pytestmark = pytest.mark.anyio
 
@@ -138,3 +140,80 @@ async def test_a_response_takes_images_as_a_chat_has_them(before: Before, kind: 
         [message] = (await sent(host, engine, "responses", input=asked))["messages"]
 
     assert message["content"] == [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
+
+
+CALLS: Any = {
+    "tool_calls": [{"name": "time", "arguments": '{"zone": "UTC"}'}, {"name": "date", "arguments": "{}"}],
+    "reply": "noon",
+}
+TOOLS: Any = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in ("time", "date")
+]
+
+
+@pytest.mark.spec("ORCH-3077-013")
+@pytest.mark.parametrize("wanted, names", [
+    (False, ["time"]), ("false", ["time"]), (True, ["time", "date"]), (None, ["time", "date"]),
+])  # fmt: skip
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_who_wants_no_calls_side_by_side_gets_the_first(
+    serve: Serve, wanted: Any, names: list[str], streamed: bool
+) -> None:
+    body = {"model": "mock", "parallel_tool_calls": wanted, "stream": streamed}
+    tools = [{"type": "function", **tool["function"]} for tool in TOOLS]
+    async with serve(CALLS) as host:
+        chat = await host.client.post("/v1/chat/completions", json={**body, "messages": USER, "tools": TOOLS, "n": 2})
+        response = await host.client.post("/v1/responses", json={**body, "input": "Hello", "tools": tools})
+
+    whole = chat_of(chat)
+    assert [[call["function"]["name"] for call in choice["tool_calls"]] for choice in whole] == [names] * 2
+    assert {choice["finish_reason"] for choice in whole} == {"tool_calls"}
+    told = response_of(response)
+    assert [item["name"] for item in told["output"]] == names
+    assert told["parallel_tool_calls"] is (len(names) == 2)
+
+
+@pytest.mark.spec("ORCH-3077-013")
+async def test_a_call_that_was_not_shown_is_not_remembered(serve: Serve) -> None:
+    body = {
+        "model": "mock", "messages": USER, "tools": TOOLS, "parallel_tool_calls": False, "history": True,
+        "session_id": "s",
+    }  # fmt: skip
+    async with serve(CALLS) as host:
+        first = (await host.client.post("/v1/chat/completions", json=body)).json()
+        [call] = first["choices"][0]["message"]["tool_calls"]
+        result = [{"role": "tool", "tool_call_id": call["id"], "content": "12:00"}]
+        await host.client.post("/v1/chat/completions", json={**body, "messages": result})
+        asked = mock(host).submitted[-1].messages
+
+    assert asked is not None
+    assert [[made.id for made in message.tool_calls] for message in asked] == [[], [call["id"]], []]
+
+
+def chat_of(answer: httpx.Response) -> list[dict[str, Any]]:
+    """Return what each choice of a chat says: its calls, and why it ended."""
+    if not answer.headers["content-type"].startswith("text/event-stream"):
+        return [choice | choice["message"] for choice in answer.json()["choices"]]
+    choices: dict[int, dict[str, Any]] = {}
+    for chunk in chunks_of(answer):
+        for choice in chunk["choices"]:
+            said = choices.setdefault(choice["index"], {"tool_calls": []})
+            for call in choice["delta"].get("tool_calls", ()):
+                if "id" in call:
+                    said["tool_calls"].append({"id": call["id"], "function": dict(call["function"])})
+                else:
+                    said["tool_calls"][call["index"]]["function"]["arguments"] += call["function"]["arguments"]
+            said["finish_reason"] = choice["finish_reason"] or said.get("finish_reason")
+    return [choices[index] for index in sorted(choices)]
+
+
+def response_of(answer: httpx.Response) -> dict[str, Any]:
+    """Return a response, also out of the last event of its stream."""
+    if not answer.headers["content-type"].startswith("text/event-stream"):
+        return dict(answer.json())
+    return dict(chunks_of(answer)[-1]["response"])
+
+
+def chunks_of(answer: httpx.Response) -> list[dict[str, Any]]:
+    """Return what the events of a stream hold."""
+    return [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]

@@ -239,7 +239,7 @@ _OF_ANSWERS = frozenset({"history", "n", "return_token_ids", "prompt_logprobs"})
 @pytest.mark.parametrize(
     "path, own",
     [
-        ("/v1/chat/completions", openai_requests.CHAT | {*_OF_ANSWERS, "include_reasoning"}),
+        ("/v1/chat/completions", openai_requests.CHAT | {*_OF_ANSWERS, "include_reasoning", "parallel_tool_calls"}),
         ("/v1/completions", openai_requests.COMPLETION | {*_OF_ANSWERS, "best_of", "echo"}),
         ("/v1/responses", responses_requests.RESPONSE),
     ],
