@@ -188,7 +188,9 @@ class Decoder:
             content = delta.content
             if content is not None and not isinstance(content, str):
                 content = self._feed_parts(content if isinstance(content, list) else [content], found)
-            if content or choice.logprobs is not None:
+            # Tokens of thoughts and of calls are none of the text.
+            is_beside = delta.reasoning_content or delta.reasoning or delta.tool_calls
+            if content or (choice.logprobs is not None and not is_beside):
                 self._feed_text(content or "", choice, found)
             if delta.refusal and isinstance(delta.refusal, str):
                 self._feed_text(delta.refusal, choice, found)

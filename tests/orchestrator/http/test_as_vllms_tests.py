@@ -190,6 +190,80 @@ async def test_a_call_that_was_not_shown_is_not_remembered(serve: Serve) -> None
     assert [[made.id for made in message.tool_calls] for message in asked] == [[], [call["id"]], []]
 
 
+def piece(said: dict[str, Any], *tokens: str, **choice: Any) -> bytes:
+    """Return a chunk of a chat with the log probabilities of its tokens."""
+    scored = [{"token": text, "logprob": -0.5, "bytes": list(text.encode()), "top_logprobs": []} for text in tokens]
+    told = {"index": 0, "delta": said, "logprobs": {"content": scored} if tokens else None, **choice}
+    chunk = {"id": "1", "object": "chat.completion.chunk", "model": "known", "choices": [told]}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def word(text: str, *tokens: str) -> bytes:
+    """Return the same of a completion."""
+    scores = {"tokens": tokens, "token_logprobs": [-0.5] * len(tokens), "top_logprobs": [{t: -0.5} for t in tokens]}
+    chunk = {
+        "id": "1",
+        "object": "text_completion",
+        "model": "known",
+        "choices": [{"index": 0, "text": text, "logprobs": scores}],
+    }
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+END = (piece({"content": ""}, finish_reason="stop"), b"data: [DONE]\n\n")
+
+
+@pytest.mark.spec("ORCH-3077-014")
+@pytest.mark.parametrize("pieces, tokens", [
+    # Thoughts, the mark between, and the answer; thoughts and answer in one piece; thoughts that say what it says.
+    ([piece({"reasoning": "think"}, "th", "ink"), piece({"content": ""}, "</think>"), piece({"content": "so"}, "so")],
+     ["so"]),
+    ([piece({"reasoning": " end", "content": "so"}, " end", "</think>", "so")], ["so"]),
+    ([piece({"reasoning": "so "}, "so", " "), piece({"content": "so"}, "</think>", "so")], ["so"]),
+    # A mark that a parser of calls took out, alone, before a text, and before a call.
+    ([piece({"content": ""}, "<tool_call>"), piece({"content": "so"}, "so")], ["so"]),
+    ([piece({"content": "so"}, "<tool_call>", "so")], ["so"]),
+    ([piece({"content": "so"}, "so"), piece({"content": ""}, "<tool_call>"), piece({"content": " be"}, " be")],
+     ["so", " be"]),
+    # A character of two tokens, and text that lags behind its tokens.
+    ([piece({"content": ""}, "s"), piece({"content": "so"}, "o")], ["s", "o"]),
+    ([piece({"content": "ab"}, "abc"), piece({"content": "c d"}, " de"), piece({"content": "e!"}, "!")],
+     ["abc", " de", "!"]),
+])  # fmt: skip
+@pytest.mark.parametrize("shown", [True, False])
+async def test_each_token_of_the_answer_has_its_own_probability(
+    before: Before, pieces: list[bytes], tokens: list[str], shown: bool
+) -> None:
+    body = {"model": "known", "messages": USER, "logprobs": True, "include_reasoning": shown}
+    async with before() as (host, engine):
+        engine.stream_next(*pieces, *END)
+        whole = (await host.client.post("/v1/chat/completions", json=body)).json()["choices"][0]
+        engine.stream_next(*pieces, *END)
+        streamed = await host.client.post("/v1/chat/completions", json={**body, "stream": True})
+
+    scored = [
+        each for chunk in chunks_of(streamed) for each in (chunk["choices"][0]["logprobs"] or {}).get("content", ())
+    ]
+    assert [(each["token"], each["logprob"]) for each in scored] == [(token, -0.5) for token in tokens]
+    assert scored == whole["logprobs"]["content"]
+    assert whole["message"]["content"] == "".join(tokens)
+
+
+@pytest.mark.spec("ORCH-3077-014")
+async def test_tokens_stand_where_their_text_does_though_it_was_held_back(before: Before) -> None:
+    pieces = [word("ab", "abc"), word("c d", " de"), word("e!", "!"), *END]
+    body = {"model": "known", "prompt": "Hi", "logprobs": 0, "stop": ["\n\n"]}
+    async with before() as (host, engine):
+        engine.stream_next(*pieces)
+        whole = (await host.client.post("/v1/completions", json=body)).json()["choices"][0]["logprobs"]
+        engine.stream_next(*pieces)
+        streamed = await host.client.post("/v1/completions", json={**body, "stream": True})
+
+    told = [chunk["choices"][0]["logprobs"] or {"text_offset": []} for chunk in chunks_of(streamed)]
+    assert [place for each in told for place in each["text_offset"]] == whole["text_offset"] == [0, 3, 6]
+    assert (whole["tokens"], whole["token_logprobs"]) == (["abc", " de", "!"], [-0.5] * 3)
+
+
 def chat_of(answer: httpx.Response) -> list[dict[str, Any]]:
     """Return what each choice of a chat says: its calls, and why it ended."""
     if not answer.headers["content-type"].startswith("text/event-stream"):
