@@ -25,6 +25,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     tokens_in: int | None = None
     tokens_out: int | None = None
+    tokens_in_cached: int | None = None
+    """Of `tokens_in`, those that the engine had in its cache."""
+    tokens_out_reasoning: int | None = None
+    """Of `tokens_out`, those of thoughts."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,6 +40,8 @@ _COUNTS = frozenset(
     {
         "tokens_in",
         "tokens_out",
+        "tokens_in_cached",
+        "tokens_out_reasoning",
         "call",
         "choice",
         "token_id",
@@ -196,6 +198,8 @@ def _is_plain_end(event: End) -> bool:
         and type(usage) is Usage
         and (usage.tokens_in is None or _is_plain_count(usage.tokens_in))
         and (usage.tokens_out is None or _is_plain_count(usage.tokens_out))
+        and (usage.tokens_in_cached is None or _is_plain_count(usage.tokens_in_cached))
+        and (usage.tokens_out_reasoning is None or _is_plain_count(usage.tokens_out_reasoning))
     )
 
 

@@ -167,9 +167,17 @@ def _scored(token: Token | PromptToken | Alternative) -> dict[str, Any]:
     return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode())}
 
 
-def usage_of(usage: Usage) -> dict[str, int] | None:
+def usage_of(usage: Usage) -> dict[str, Any] | None:
     """`None` where the engine does not count: made-up figures would be billed."""
     if usage.tokens_in is None or usage.tokens_out is None:
         return None
-    total = usage.tokens_in + usage.tokens_out
-    return {"prompt_tokens": usage.tokens_in, "completion_tokens": usage.tokens_out, "total_tokens": total}
+    told: dict[str, Any] = {
+        "prompt_tokens": usage.tokens_in,
+        "completion_tokens": usage.tokens_out,
+        "total_tokens": usage.tokens_in + usage.tokens_out,
+    }
+    if usage.tokens_in_cached is not None:
+        told["prompt_tokens_details"] = {"cached_tokens": usage.tokens_in_cached}
+    if usage.tokens_out_reasoning is not None:
+        told["completion_tokens_details"] = {"reasoning_tokens": usage.tokens_out_reasoning}
+    return told

@@ -87,6 +87,10 @@ class Counts(msgspec.Struct, gc=False):
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    """Of the prompt's."""
+    reasoning_tokens: int | None = None
+    """Of the answer's."""
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -139,7 +143,16 @@ def counts(usage: Any) -> Counts | None:
     """Return what an engine counted, as far as it can be read."""
     if not isinstance(usage, dict):
         return None
-    return Counts(whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens")))
+    return Counts(
+        whole(usage.get("prompt_tokens")),
+        whole(usage.get("completion_tokens")),
+        _detail(usage.get("prompt_tokens_details"), "cached_tokens"),
+        _detail(usage.get("completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _detail(details: Any, name: str) -> int | None:
+    return whole(details.get(name)) if isinstance(details, dict) else None
 
 
 def token_ids(value: Any) -> tuple[int, ...]:

@@ -300,14 +300,13 @@ class Decoder:
         return "tool_calls" if reason == "stop" and self.calls else reason
 
     def _usage(self) -> Usage:
-        counted = self._counted
-        if len(counted) > 1:
-            return Usage(
-                tokens_in=_total([each.prompt_tokens for each in counted]),
-                tokens_out=_total([each.completion_tokens for each in counted]),
-            )
-        only = counted[0] if counted else self._running
-        return Usage() if only is None else Usage(tokens_in=only.prompt_tokens, tokens_out=only.completion_tokens)
+        counted = self._counted or ([] if self._running is None else [self._running])
+        return Usage(
+            tokens_in=_total([each.prompt_tokens for each in counted]),
+            tokens_out=_total([each.completion_tokens for each in counted]),
+            tokens_in_cached=_total([each.cached_tokens for each in counted]),
+            tokens_out_reasoning=_total([each.reasoning_tokens for each in counted]),
+        )
 
 
 def _are_cut(task: TaskRequest) -> bool:

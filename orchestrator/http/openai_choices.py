@@ -212,9 +212,18 @@ def _has_no_room(event: TokenEvent) -> bool:
 
 def usage_of_all(usages: Sequence[Usage], n: int) -> Usage:
     """Return what the choices used together; a prompt that has `n` answers counts once, as OpenAI's API does it."""
-    given = [usage.tokens_in for usage in usages[::n]]
+    prompts = usages[::n]
+    given = [usage.tokens_in for usage in prompts]
     made = [usage.tokens_out for usage in usages]
     return Usage(
         tokens_in=None if None in given else sum(cast("list[int]", given)),
         tokens_out=None if None in made else sum(cast("list[int]", made)),
+        tokens_in_cached=_told([usage.tokens_in_cached for usage in prompts]),
+        tokens_out_reasoning=_told([usage.tokens_out_reasoning for usage in usages]),
     )
+
+
+def _told(counts: list[int | None]) -> int | None:
+    """Return the sum of those that are known; of a part nobody is billed."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None

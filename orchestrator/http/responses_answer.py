@@ -224,12 +224,18 @@ class ResponseAnswer:
             return None
         return {
             "input_tokens": usage.tokens_in,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "input_tokens_details": {"cached_tokens": usage.tokens_in_cached or 0, "cache_write_tokens": 0},
             "output_tokens": usage.tokens_out,
-            # As the engine cut them; no more than all.
-            "output_tokens_details": {"reasoning_tokens": min(self._thoughts, usage.tokens_out)},
+            "output_tokens_details": {"reasoning_tokens": self._reasoning_tokens(usage)},
             "total_tokens": usage.tokens_in + usage.tokens_out,
         }
+
+    def _reasoning_tokens(self, usage: Usage) -> int:
+        """Return how many tokens are thoughts; where the engine tells none, the pieces it cut them into, no more than
+        all."""
+        if usage.tokens_out_reasoning is not None:
+            return usage.tokens_out_reasoning
+        return min(self._thoughts, usage.tokens_out or 0)
 
 
 def _place(written: _Open) -> dict[str, Any]:

@@ -264,6 +264,64 @@ async def test_tokens_stand_where_their_text_does_though_it_was_held_back(before
     assert (whole["tokens"], whole["token_logprobs"]) == (["abc", " de", "!"], [-0.5] * 3)
 
 
+def counted(**usage: Any) -> bytes:
+    """Return the last chunk of a stream, which counts."""
+    chunk = {
+        "id": "1",
+        "model": "known",
+        "choices": [],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 4, **usage},
+    }
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+CACHED = {"prompt_tokens_details": {"cached_tokens": 8, "multimodal_tokens": None}}
+THOUGHT = {"completion_tokens_details": {"reasoning_tokens": 3}}
+
+
+@pytest.mark.spec("ORCH-3077-015")
+@pytest.mark.parametrize("usages, told", [
+    ([CACHED | THOUGHT], {"prompt_tokens_details": {"cached_tokens": 8}} | THOUGHT),
+    ([{"prompt_tokens_details": {"cached_tokens": 0}}], {"prompt_tokens_details": {"cached_tokens": 0}}),
+    ([{}], {}), ([{"prompt_tokens_details": None, "completion_tokens_details": {}}], {}),
+    ([{"prompt_tokens_details": "many", "completion_tokens_details": {"reasoning_tokens": -1}}], {}),
+    # Of two prompts, one of which nobody knows it; two answers to a prompt count it once.
+    ([CACHED, {}], {"prompt_tokens_details": {"cached_tokens": 8}}),
+    ([CACHED | THOUGHT, CACHED | THOUGHT], {
+        "prompt_tokens_details": {"cached_tokens": 16}, "completion_tokens_details": {"reasoning_tokens": 6}}),
+])  # fmt: skip
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_the_engine_had_in_its_cache_and_what_it_thought_is_counted(
+    before: Before, usages: list[dict[str, Any]], told: dict[str, Any], streamed: bool
+) -> None:
+    body = {"model": "known", "prompt": ["a", "b"][: len(usages)], "stream": streamed}
+    body |= {"stream_options": {"include_usage": True}} if streamed else {}
+    async with before() as (host, engine):
+        for usage in usages:
+            engine.stream_next(word("so"), *END[:1], counted(**usage), END[1])
+        answer = await host.client.post("/v1/completions", json=body)
+
+    usage = chunks_of(answer)[-1]["usage"] if streamed else answer.json()["usage"]
+    count = len(usages)
+    assert usage == {"prompt_tokens": 10 * count, "completion_tokens": 4 * count, "total_tokens": 14 * count, **told}
+
+
+@pytest.mark.spec("ORCH-3077-015")
+async def test_a_response_counts_them_as_well(before: Before) -> None:
+    async with before() as (host, engine):
+        found = []
+        for usage in (CACHED | THOUGHT, {}):
+            engine.stream_next(
+                piece({"reasoning": "Hm."}), piece({"content": "so"}), *END[:1], counted(**usage), END[1]
+            )
+            found.append(
+                (await host.client.post("/v1/responses", json={"model": "known", "input": "a"})).json()["usage"]
+            )
+
+    details = [(usage["input_tokens_details"]["cached_tokens"], usage["output_tokens_details"]) for usage in found]
+    assert details == [(8, {"reasoning_tokens": 3}), (0, {"reasoning_tokens": 1})]
+
+
 def chat_of(answer: httpx.Response) -> list[dict[str, Any]]:
     """Return what each choice of a chat says: its calls, and why it ended."""
     if not answer.headers["content-type"].startswith("text/event-stream"):
