@@ -340,6 +340,10 @@ class Orchestrator:
         """Return how each pool of a model that takes text tells calls and thoughts from it."""
         return self._serving.parsers(model)
 
+    def embeds(self, model: str) -> bool | None:
+        """Return whether a model can be asked to `embed`; `None` where nobody knows."""
+        return self._embeddings.can(model)
+
     async def ask_for_model(self, model: str) -> ModelProps | None:
         """Return what an engine that does not list its models tells of one, asked for by its name.
 

@@ -51,7 +51,8 @@ _REFUSED = frozenset({
     "background", "truncation", "include", "text", "context_management", "history",
     # Of vLLM's server.
     "use_beam_search", "prompt_embeds", "prompt_logprobs", "logprob_token_ids", "return_tokens_as_token_ids",
-    "return_token_ids", "return_prompt_text",
+    "return_token_ids", "return_prompt_text", "previous_input_messages", "previous_response",
+    "enable_response_messages",
     # Of a task.
     "model", "model_version", "prompt_images", "prompt_token_ids", "running_usage", "job_id", "session_id", "priority",
     "parameters", "timeout_s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -13,12 +14,16 @@ from starlette.responses import Response
 
 from adapter_api import InvalidRequest, Unsupported
 from adapter_api.bounds import MAX_NAME, MAX_TIMEOUT_S
+from adapter_api.task import new_job_id
 from adapter_kit.openai.formats import is_empty
 from adapter_kit.openai.lax import as_meant
 from orchestrator.http import bodies
 from orchestrator.http.guard import Client
+from orchestrator.http.only_model import only_embedder
+from orchestrator.http.openai_requests import request_id_of
 from orchestrator.http.presence import WhileThere
 from orchestrator.http.reading import trace_of
+from orchestrator.http.request_ids import sent_with
 from orchestrator.http.service import client_of, read_json, service_of
 from orchestrator.http.session_header import session
 from orchestrator.work.embeddings import EmbeddingAnswer, EmbeddingRequest
@@ -27,17 +32,21 @@ router = APIRouter(tags=["OpenAI-compatible"])
 
 MAX_TEXTS = 2048
 """As many as OpenAI takes in a request."""
+_PREFIX = "embd-"
 _TAKEN = frozenset({"model", "input", "encoding_format", "dimensions", "timeout_s"})
 _IGNORED = frozenset({
     "user", "request_id", "safety_identifier", "metadata", "service_tier", "priority", "cache_salt",
-    "add_special_tokens",
 })  # fmt: skip
 """Said about the caller, or about how something is done, and not about the answer."""
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "add_special_tokens": (True,), "embed_dtype": ("float32",), "endianness": ("native", "little"),
+}  # fmt: skip
+"""Fields that ask for nothing with these values, beside those that `is_empty` says of every field."""
 
 _REFUSED = frozenset({
     "prompt", "messages", "instruction", "input_type", "prompt_name", "chat_template", "chat_template_kwargs",
     "truncate", "truncate_prompt_tokens", "truncation_side", "embed_dtype", "endianness", "normalize", "use_activation",
-    "mm_processor_kwargs", "softmax", "pooling_task",
+    "mm_processor_kwargs", "softmax", "pooling_task", "add_special_tokens",
 })  # fmt: skip
 """Fields of other servers' requests that change the vectors."""
 
@@ -51,6 +60,12 @@ class Asked(msgspec.Struct, frozen=True):
     format: Format
     ignored: tuple[str, ...]
     """Fields that nobody knows."""
+    request_id: str | None
+    """What the client calls it."""
+
+    def of_model(self, name: str) -> Asked:
+        """Return the same, asked of a model."""
+        return msgspec.structs.replace(self, request=msgspec.structs.replace(self.request, model=name))
 
 
 @router.post("/v1/embeddings", openapi_extra=bodies.EMBEDDING)
@@ -59,13 +74,16 @@ async def embeddings(request: Request) -> Response:
     service, client = service_of(request), client_of(request)
     client.count_request()
     asked = await read_json(request, lambda fields: parse(fields, request.headers))
+    if not asked.request.model:
+        asked = asked.of_model(only_embedder(request))
     told = service.unknown_fields.headers(asked.ignored)
     client.require_model(asked.request.model)
     found = await _embed_unless_gone(request, asked.request, client)
     if found is None:
         return Response(status_code=499)  # the client is gone; nobody reads this
     size = sum(map(len, found.vectors))
-    body = await service.beside(lambda: _body(asked, found), size)
+    name = _PREFIX + (sent_with(request) or asked.request_id or new_job_id())
+    body = await service.beside(lambda: _body(asked, found, name), size)
     return Response(body, headers=told, media_type="application/json")
 
 
@@ -73,14 +91,12 @@ def parse(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
     """Return what a request asks for; raises `InvalidRequest` or `Unsupported`."""
     fields = as_meant(fields)
     ignored = [
-        name
-        for name, value in fields.items()
-        if name not in _TAKEN and name not in _IGNORED and value is not None and not is_empty(value)
+        name for name, value in fields.items() if name not in _TAKEN and name not in _IGNORED and _asks(name, value)
     ]
     if refused := next((name for name in ignored if name in _REFUSED), None):
         raise Unsupported(f"{refused!r} is not supported here; leave it out")
-    model = fields.get("model")
-    if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME:
+    model = fields.get("model") or ""  # none is the only one there is
+    if not isinstance(model, str) or len(model) > MAX_NAME:
         raise InvalidRequest(f"'model' must be a name of at most {MAX_NAME} characters")
     form = fields.get("encoding_format")
     if form not in (None, "float", "base64"):
@@ -96,7 +112,13 @@ def parse(fields: dict[str, Any], headers: Mapping[str, str]) -> Asked:
         session_id=session.get(),
         trace=trace_of(headers),
     )  # fmt: skip
-    return Asked(request, form or "float", tuple(ignored))
+    return Asked(request, form or "float", tuple(ignored), request_id_of(fields))
+
+
+def _asks(name: str, value: Any) -> bool:
+    if value is None or any(type(value) is type(same) and value == same for same in _NEUTRAL.get(name, ())):
+        return False
+    return name == "add_special_tokens" or not is_empty(value)
 
 
 def _texts(given: Any) -> tuple[str, ...]:
@@ -130,7 +152,7 @@ async def _embed_unless_gone(request: Request, asked: EmbeddingRequest, client: 
     return found
 
 
-def _body(asked: Asked, found: EmbeddingAnswer) -> bytes:
+def _body(asked: Asked, found: EmbeddingAnswer, name: str) -> bytes:
     # One after the other: as objects they would all take several times what their JSON takes.
     data = [
         msgspec.Raw(
@@ -142,7 +164,10 @@ def _body(asked: Asked, found: EmbeddingAnswer) -> bytes:
     usage: dict[str, Any] = {"prompt_tokens": found.tokens or 0, "total_tokens": found.tokens or 0}
     if found.tokens is None:
         usage["counted"] = False
-    return msgspec.json.encode({"object": "list", "data": data, "model": asked.request.model, "usage": usage})
+    return msgspec.json.encode({
+        "id": name, "object": "list", "created": int(time.time()), "model": asked.request.model, "data": data,
+        "usage": usage,
+    })  # fmt: skip
 
 
 def _encoded(vector: bytes, form: Format) -> str | list[float]:

@@ -15,9 +15,7 @@ from adapter_api import (
     Capability,
     End,
     Error,
-    InvalidRequest,
     ModelNotFound,
-    ModelProps,
     Reasoning,
     TokenEvent,
     Unsupported,
@@ -25,6 +23,7 @@ from adapter_api import (
 from adapter_api.bounds import MAX_PROMPT_TOKENS
 from orchestrator.http import bodies
 from orchestrator.http.answers import gather
+from orchestrator.http.only_model import only_writer, writes
 from orchestrator.http.openai_answers import Kind, prompt_logprobs_of
 from orchestrator.http.openai_choices import Choices, accept_all
 from orchestrator.http.openai_chunks import ID_PREFIX, Chunks
@@ -54,9 +53,9 @@ async def models(request: Request) -> Response:
     """List the models that the client may use."""
     service, client = service_of(request), client_of(request)
     names = [name for name in service.orchestrator.models() if client.may_use(name)]
-    able = {name: _is_served_here(service.orchestrator.offer(name)) for name in names}
+    able = {name: writes(service.orchestrator.offer(name)) for name in names}
     # Programs take the first: those that are known to answer here come before those that may, and the rest.
-    listed = [_model(name, request) for wanted in (True, None, False) for name in names if able[name] is wanted]
+    listed = [model_entry(name, request) for wanted in (True, None, False) for name in names if able[name] is wanted]
     return _json({"object": "list", "data": listed})
 
 
@@ -70,7 +69,7 @@ async def model(request: Request, model: str) -> Response:
     may_be_there = client_of(request).may_use(model) and orchestrator.may_have(model)
     if not listed and not (may_be_there and await orchestrator.ask_for_model(model)):
         raise ModelNotFound(f"no replica has a model {model!r}; GET /v1/models lists those there are")
-    return _json(_model(model, request))
+    return _json(model_entry(model, request))
 
 
 @router.post("/v1/chat/completions", openapi_extra=bodies.CHAT)
@@ -94,7 +93,7 @@ async def _complete(
     most = service.settings.limits.max_choices
     asked = await read_json(request, lambda fields: parse(fields, request.headers, most), numbers=numbers)
     if not asked.names_model:
-        asked = asked.of_model(_only_model(request))
+        asked = asked.of_model(only_writer(request))
     _require_scores(service, asked)
     told = service.unknown_fields.headers(asked.ignored)
     name = ID_PREFIX[kind] + (sent_with(request) or asked.request_id or asked.task.job_id)
@@ -152,27 +151,8 @@ def _require_scores(service: Service, asked: Asked) -> None:
         )
 
 
-def _only_model(request: Request) -> str:
-    """Return the one model that writes text here; raises `InvalidRequest` where the client has to choose."""
-    orchestrator, client = service_of(request).orchestrator, client_of(request)
-    able = [
-        name
-        for name in orchestrator.models()
-        if client.may_use(name) and _is_served_here(orchestrator.offer(name)) is not False
-    ]
-    if len(able) != 1:
-        raise InvalidRequest("'model' is missing: name one of those that GET /v1/models lists")
-    return able[0]
-
-
-def _is_served_here(found: ModelProps | None) -> bool | None:
-    """Return whether a model writes text; `None` where nobody knows."""
-    if found is None or not found.capabilities:
-        return None
-    return bool({Capability.TEXT, Capability.MESSAGES} & (found.capabilities | found.uncertain))
-
-
-def _model(name: str, request: Request) -> dict[str, Any]:
+def model_entry(name: str, request: Request) -> dict[str, Any]:
+    """Return what is told of a model."""
     orchestrator = service_of(request).orchestrator
     told = orchestrator.offer(name)
     # Some take tensors only: who lists models to choose one sees which chat, and which see.

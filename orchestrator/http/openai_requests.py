@@ -176,7 +176,7 @@ def _asked(
 ) -> Asked:
     n = _count(fields, "n")
     include_usage = wants_usage(fields, ignored)
-    request_id, stream = fields.get("request_id"), flag(fields, "stream")
+    stream = flag(fields, "stream")
     if fields.get("stream_options") and not stream:
         raise InvalidRequest("'stream_options' are for streams: leave them out, or say 'stream': true")
     if flag(fields, "return_token_ids"):
@@ -207,8 +207,14 @@ def _asked(
         one_call=one_call,
         ignored=tuple(ignored),
         names_model=fields["model"] != _NO_MODEL,
-        request_id=request_id[:_LONGEST_ID] if isinstance(request_id, str) and request_id else None,
+        request_id=request_id_of(fields),
     )
+
+
+def request_id_of(fields: Mapping[str, Any]) -> str | None:
+    """Return what the client calls its request in its body."""
+    found = fields.get("request_id")
+    return found[:_LONGEST_ID] if isinstance(found, str) and found else None
 
 
 def _prompt_logprobs(fields: Mapping[str, Any]) -> int | None:

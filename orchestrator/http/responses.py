@@ -14,6 +14,7 @@ from starlette.responses import Response
 from adapter_api import End, Error, InvalidRequest, TokenEvent
 from orchestrator.http import bodies
 from orchestrator.http.answers import StreamingAnswer, gather
+from orchestrator.http.only_model import only_writer
 from orchestrator.http.problems import answer, openai_body
 from orchestrator.http.reading import coding_of, whole_number
 from orchestrator.http.responses_answer import ResponseAnswer
@@ -37,6 +38,8 @@ async def create(request: Request) -> Response:
     service, client = service_of(request), client_of(request)
     client.count_request()
     fields = await json_object(request)
+    if fields.get("model") in (None, ""):
+        fields = {**fields, "model": only_writer(request)}
     before = response_before(service.responses, client.name, fields)
     named = items_named(service.responses, client.name, fields)
     past = before.conversation if before is not None else ()

@@ -158,7 +158,9 @@ def _set_tools(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
         tools = _allowed(tools, choice)
         choice = choice.get("mode", "auto")
     if isinstance(choice, dict):
-        if choice.get("type") != "function" or not isinstance(choice.get("name"), str):
+        if choice.get("type") == "function" and not isinstance(choice.get("name"), str):
+            raise InvalidRequest("'tool_choice' of type function needs the 'name' of one of 'tools'")
+        if choice.get("type") != "function":
             raise Unsupported(f"'tool_choice' of type {str(choice.get('type'))[:64]!r} is not supported: function is")
         choice = choice["name"]
     elif choice not in (None, "auto", "none", "required"):

@@ -18,6 +18,7 @@ from adapter_api import (
     ModelProps,
     Overloaded,
     ProtocolViolation,
+    Unsupported,
 )
 from adapter_api.task import new_job_id
 from orchestrator.pools.demand import Demand
@@ -106,6 +107,17 @@ class Embeddings:
         if len({*map(len, vectors)}) > 1:
             raise ProtocolViolation(f"model {request.model!r} gave embeddings of different lengths")
         return EmbeddingAnswer(vectors=vectors, tokens=None if None in counts else sum(filter(None, counts)))
+
+    def can(self, model: str) -> bool | None:
+        """Return whether a model has tensors for it; `None` where nobody knows."""
+        found = self._pools.model_props(model)
+        if found is None:
+            return None
+        try:
+            plan_of(found[1], found[0].embeddings, model)
+        except Unsupported:
+            return False
+        return True
 
     async def _look_up(self, request: EmbeddingRequest) -> tuple[ModelProps | None, EmbeddingPlan | None]:
         """Return what an engine that does not list its models tells of this one, and how the first pool that is known

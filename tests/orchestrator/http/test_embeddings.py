@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import time
 from typing import Any
 
 import anyio
@@ -205,6 +206,9 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"model": 5}, 400, "'model' must be"),
     ({"model": "nope"}, 404, "no replica has a model 'nope'"),
     ({"truncate": "END"}, 400, "'truncate' is not supported here"),
+    ({"add_special_tokens": False}, 400, "'add_special_tokens' is not supported here"),
+    ({"endianness": "big"}, 400, "'endianness' is not supported here"),
+    ({"embed_dtype": "float16"}, 400, "'embed_dtype' is not supported here"),
 ]
 
 
@@ -249,8 +253,40 @@ async def test_a_model_that_writes_text_embeds_nothing(serve: Serve) -> None:
 async def test_what_says_nothing_of_the_vectors_is_taken(serve: Serve) -> None:
     async with serve(**pool()) as host:
         answered = await ask(host, user="u", dimensions=None, encoding_format=None, truncate=None, request_id="r")
+        default = await ask(host, add_special_tokens=True, embed_dtype="float32", endianness="native")
 
-    assert answered.status_code == 200
+    assert [answered.status_code, default.status_code] == [200, 200]
+    assert not default.headers.get("X-Ignored-Fields")
+
+
+@pytest.mark.spec("ORCH-3077-007")
+async def test_an_answer_has_the_id_of_its_request_and_its_time(serve: Serve) -> None:
+    async with serve(**pool()) as host:
+        ours = (await ask(host)).json()
+        theirs = (await ask(host, request_id="mine")).json()
+        sent = await host.client.post(
+            "/v1/embeddings", json={"model": "mock", "input": "a"}, headers={"X-Request-Id": "yours"}
+        )
+
+    assert ours["id"].startswith("embd-")
+    assert [theirs["id"], sent.json()["id"]] == ["embd-mine", "embd-yours"]
+    assert abs(ours["created"] - time.time()) < 60
+
+
+@pytest.mark.spec("ORCH-3077-008")
+@pytest.mark.parametrize("named", [{}, {"model": ""}, {"model": None}])
+async def test_the_only_model_that_embeds_need_not_be_named(serve: Serve, named: dict[str, Any]) -> None:
+    pools = [
+        {"id": "search", "adapter": "embedder", "models": ["mock"], "replicas": [{"id": "r0"}]},
+        {"id": "chat", "adapter": "mock", "served_as": {"mock": ["chat"]}, "replicas": [{"id": "r1"}]},
+    ]
+    async with serve(pools=pools, plugins=PLUGINS) as host:
+        answered = await host.client.post("/v1/embeddings", json={"input": "a", **named})
+    async with serve(plugins=PLUGINS) as host:
+        refused = await host.client.post("/v1/embeddings", json={"input": "a", **named})
+
+    assert (answered.status_code, answered.json()["model"]) == (200, "mock")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "model")
 
 
 @pytest.mark.spec("ORCH-3075-005")

@@ -129,6 +129,19 @@ async def test_where_there_is_one_model_only_it_need_not_be_named(serve: Serve, 
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "model")
 
 
+@pytest.mark.spec("ORCH-3077-008")
+@pytest.mark.parametrize("named", [{}, {"model": ""}, {"model": None}])
+async def test_nor_need_it_be_for_responses(serve: Serve, named: dict[str, Any]) -> None:
+    body = {"input": "Hi", **named}
+    async with serve() as host:
+        answer = await host.client.post("/v1/responses", json=body)
+    async with serve(pool={"served_as": {"mock": ["a", "b"]}}) as host:
+        refused = await host.client.post("/v1/responses", json=body)
+
+    assert (answer.status_code, answer.json()["model"]) == (200, "mock")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "model")
+
+
 class Particular(MockAdapter):
     """Finds fault with a field, in vLLM's words."""
 
