@@ -42,7 +42,7 @@ def message_of(message: Any, ignored: list[str]) -> dict[str, Any]:
         if name in _MESSAGE or not value or name in _IGNORED_IN_MESSAGES:
             continue
         if name in _REFUSED_IN_MESSAGES:
-            raise Unsupported(f"{name!r} of a message is not supported here; leave it out")
+            raise Unsupported(f"'messages' has {name!r}, which is not supported here; leave it out")
         _note(f"messages.{name}", ignored)
     found = {name: message[name] for name in ("role", "name", "tool_call_id") if message.get(name) is not None}
     content = message.get("content")
@@ -89,13 +89,15 @@ def _part(part: Any, ignored: list[str]) -> dict[str, Any]:
         # Models that fetch images themselves take those; the others refuse them by name.
         is_remote = isinstance(url, str) and url.lower().startswith(("http://", "https://"))
         return {"type": "image", "url" if is_remote else "data": url}
-    raise Unsupported(f"content parts of type {str(kind)[:64]!r} are not supported: text and image_url are")
+    raise Unsupported(
+        f"'messages' has a content part of type {str(kind)[:64]!r}, which is not supported: text and image_url are"
+    )
 
 
 def _tool_call(call: Any) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
-        raise InvalidRequest("tool_calls must have an id and a function")
+        raise InvalidRequest("'messages': tool_calls must have an id and a function")
     return {"id": call.get("id"), "name": function.get("name"), "arguments": function.get("arguments")}
 
 

@@ -108,7 +108,7 @@ def _shortened(error: Error) -> Error:
 def body_of(error: Error, path: str) -> dict[str, Any]:
     """Return the body that tells `error` in the dialect of the face that `path` belongs to."""
     if path.startswith("/v1/"):
-        return openai_body(error)
+        return openai_body(error, path)
     if is_v2_protocol(path):
         return v2_body(error)
     return {"error": msgspec.to_builtins(error)}
@@ -123,10 +123,17 @@ def v2_body(error: Error) -> dict[str, Any]:
     return {"error": error.message, "code": error.code}
 
 
-def openai_body(error: Error) -> dict[str, Any]:
+def openai_body(error: Error, path: str = "") -> dict[str, Any]:
     status = status_of(error.code)
     kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": error.message, "type": kind, "param": _param_in(error), "code": error.code}}
+    param = _param_in(error)
+    if param is not None and path.startswith("/v1/responses") and not error.message.startswith("'"):
+        param = _PARAM_OF_RESPONSES.get(param.partition(".")[0], param)
+    return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}
+
+
+_PARAM_OF_RESPONSES = {"messages": "input", "response_format": "text.format", "logprobs": "top_logprobs"}
+"""What asks in a response for what a task, or a model, has by another name: only its own fields are named in quotes."""
 
 
 _PARAM = re.compile(r"(?:invalid task: )?'([A-Za-z_][\w.]{0,63})'|invalid task: ([A-Za-z_][\w.]{0,63}):")

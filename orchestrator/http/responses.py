@@ -202,7 +202,7 @@ class _Events(StreamingAnswer):
 
     def refusal(self, error: Error) -> dict[str, Any]:
         self._writing.refuse()
-        return openai_body(error)
+        return openai_body(error, "/v1/responses")
 
 
 async def _whole(request: Request, writing: _Writing) -> Response:

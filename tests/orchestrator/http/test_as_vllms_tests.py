@@ -349,3 +349,123 @@ def response_of(answer: httpx.Response) -> dict[str, Any]:
 def chunks_of(answer: httpx.Response) -> list[dict[str, Any]]:
     """Return what the events of a stream hold."""
     return [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+
+
+# -- what is a request, and what is none -------------------------------------------------------------------------------
+
+TOOL: Any = {"type": "function", "function": {"name": "f"}}
+RESPONSES_TOOL: Any = {"type": "function", "name": "f"}
+MADE: Any = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+BARE: Any = {"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}
+NAMED: Any = {"type": "function", "function": {"name": "g"}}
+SOMEWHERE = {"url": "https://example.org/a.png"}
+
+
+def of_user(*content: Any) -> Any:
+    return [{"role": "user", "content": [*content]}]
+
+
+def after_user(*messages: Any) -> Any:
+    return [*USER, *messages]
+
+
+CHATS: list[tuple[dict[str, Any], str | None]] = [
+    ({"logit_bias": {"not an id": 50}}, "logit_bias"), ({"logit_bias": {"1": "much"}}, "logit_bias"),
+    ({"tools": [TOOL], "tool_choice": {}}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {}}}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": ""}}}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": NAMED}, "tool_choice"), ({"tool_choice": NAMED}, "tool_choice"),
+    ({"tool_choice": "required"}, "tool_choice"), ({"tools": [], "tool_choice": "required"}, "tool_choice"),
+    ({"tools": [TOOL]}, "tools"), ({"tools": [TOOL], "tool_choice": None}, "tools"),
+    ({"tool_choice": None}, None), ({"tools": [], "tool_choice": None}, None), ({"tools": None}, None),
+    ({"structured_outputs": 3}, "structured_outputs"),
+    ({"structured_outputs": {"grammar": ""}}, "structured_outputs.grammar"),
+    ({"structured_outputs": {"regex": {"1": "a"}}}, "structured_outputs.regex"),
+    ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+    ({"structured_outputs": {"choice": ["a"], "regex": "a"}}, "structured_outputs"),
+    ({"structured_outputs": {"json": {"type": "object", "properties": {"a": "b"}}}}, "structured_outputs.json"),
+    ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format"),
+    ({"response_format": {"type": "xml"}}, "response_format"), ({"response_format": {"type": "text"}}, None),
+    ({"seed": 2**63}, "seed"), ({"seed": -(2**63) - 1}, "seed"), ({"seed": 2**63 - 1}, None), ({"seed": -5}, None),
+    ({"logprobs": True, "top_logprobs": -1}, "top_logprobs"), ({"top_logprobs": 1}, "top_logprobs"), ({"n": 0}, "n"),
+    ({"max_tokens": 0}, "max_tokens"), ({"max_completion_tokens": 0}, "max_completion_tokens"),
+    ({"stop": ["a", 5]}, "stop.1"), ({"unheard_of": 1}, None),
+    ({"messages": []}, "messages"), ({"messages": None}, "messages"), ({"messages": "Hi"}, "messages"),
+    ({"messages": [{"role": "user", "content": "x", "more": "0"}]}, None),
+    ({"messages": [{"role": "system", "content": "x"}]}, None),
+    ({"messages": [{"role": "my-own", "content": [{"type": "text", "text": "x"}]}]}, None),
+    ({"messages": of_user("Hello", "there")}, None), ({"messages": of_user({"type": "new", "a": 1})}, "messages"),
+    ({"messages": of_user({"type": "image_url", "image_url": SOMEWHERE})}, "messages"),
+    ({"messages": of_user({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}})}, "messages"),
+    ({"messages": [{"role": "assistant", "content": "x", "audio": {"id": "a"}}]}, "messages"),
+    ({"messages": after_user({"role": "assistant", "tool_calls": [MADE]}, {"role": "tool", "content": "2"})}, None),
+    ({"messages": after_user({"role": "assistant", "tool_calls": [BARE]},
+                             {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "2"}]})}, None),
+    ({"messages": after_user({"role": "assistant", "tool_calls": [{"id": "c"}]})}, "messages"),
+    ({"messages": after_user({"role": "assistant", "content": None, "tool_calls": None})}, None),
+    ({"messages": after_user({"role": "assistant", "content": "", "reasoning": "Hm."})}, None),
+    ({"messages": after_user({"role": "assistant", "content": [], "reasoning": "Hm."})}, None),
+]  # fmt: skip
+"""What a chat is asked for beside its message, and the field that is at fault; `None`: it is answered."""
+COMPLETIONS: list[tuple[dict[str, Any], str | None]] = [
+    ({"prompt": [-1]}, "prompt"), ({"prompt": [[-1]]}, "prompt"), ({"prompt": [1, "a"]}, "prompt"),
+    ({"prompt": []}, "prompt"), ({"prompt": [[]]}, "prompt"), ({"prompt": [""]}, "prompt"), ({"prompt": ""}, "prompt"),
+    ({"prompt": {"a": 1}}, "prompt"), ({"prompt": None}, "prompt"), ({"prompt": None, "prompt_embeds": []}, "prompt"),
+    ({"prompt_embeds": "AAAA"}, "prompt_embeds"), ({"prompt_embeds": []}, None), ({"logprobs": -1}, "logprobs"),
+    ({"suffix": "x"}, "suffix"), ({"suffix": ""}, None), ({"echo": True, "max_tokens": 0}, None),
+    ({"n": 2, "best_of": 1}, None), ({"n": 1, "best_of": 2}, "best_of"), ({"messages": USER}, "messages"),
+    ({"max_tokens": None, "stop": None, "seed": None, "logit_bias": None, "user": None, "n": None}, None),
+]  # fmt: skip
+ASKED_FOR_RESPONSES: list[tuple[dict[str, Any], str | None]] = [
+    ({"tools": [], "tool_choice": "required"}, "tool_choice"), ({"tool_choice": "auto"}, None),
+    ({"tools": [RESPONSES_TOOL], "tool_choice": {"type": "function", "name": ""}}, "tool_choice"),
+    ({"tools": [RESPONSES_TOOL], "tool_choice": {"type": "function", "name": "g"}}, "tool_choice"),
+    ({"tools": [RESPONSES_TOOL]}, "tools"), ({"parallel_tool_calls": None}, None), ({"background": False}, None),
+    ({"background": True, "store": False}, "background"), ({"seed": 2**63}, "seed"),
+    ({"top_logprobs": -1}, "top_logprobs"),
+    ({"text": {"format": {"type": "json_object"}}}, "text.format"), ({"messages": USER}, "messages"),
+    ({"response_format": {"type": "json_object"}}, "response_format"), ({"input": []}, "input"),
+    ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": SOMEWHERE["url"]}]}]}, "input"),
+    ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, "input"),
+    ({"input": [{"role": "user", "content": "x"}, {"type": "reasoning", "summary": [], "encrypted_content": None},
+                {"role": "user", "content": "y"}]}, None),
+    ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "c", "output": "2"}]}, None),
+]  # fmt: skip
+
+
+@pytest.mark.spec("ORCH-3073-010", "ORCH-3075-015")
+@pytest.mark.parametrize("path, base, rows", [
+    ("chat/completions", {"messages": USER}, CHATS), ("completions", {"prompt": "Hi"}, COMPLETIONS),
+    ("responses", {"input": "Hi"}, ASKED_FOR_RESPONSES),
+], ids=["chats", "completions", "responses"])  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_is_answered_or_its_field_at_fault_is_named(
+    serve: Serve, path: str, base: dict[str, Any], rows: list[tuple[dict[str, Any], str | None]], stream: bool
+) -> None:
+    differing = []
+    async with serve() as host:
+        for fields, fault in rows:
+            body = {"model": "mock", **base, "stream": stream, **fields}
+            answer = await host.client.post(f"/v1/{path}", json=body)
+            failed = answer.status_code != 200
+            found = (answer.status_code, answer.json()["error"]["param"] if failed else None)
+            if found != ((200, None) if fault is None else (400, fault)):
+                differing.append((fields, found))
+
+    assert differing == []
+
+
+@pytest.mark.spec("ORCH-3064-024")
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "embeddings"])
+async def test_a_body_that_is_no_object_is_none(serve: Serve, path: str) -> None:
+    async with serve() as host:
+        answers = [
+            await host.client.post(f"/v1/{path}", content=body)
+            for body in (b"", b"{", b'"x"', b'["a"]', b"42", b"null", b"true")
+        ]
+
+    assert [answer.status_code for answer in answers] == [400] * 7
+    assert {answer.json()["error"]["type"] for answer in answers} == {"invalid_request_error"}

@@ -119,7 +119,7 @@ async def test_sampling_options_reach_the_engine(serve: Serve) -> None:
         ),
         ({"stream_options": {"include_usage": True}}, "'stream_options' are for streams"),
         ({"tool_choice": "required"}, "there are none"),
-        ({"messages": [{"role": "assistant", "content": "x", "audio": {"id": "a"}}]}, "'audio' of a message"),
+        ({"messages": [{"role": "assistant", "content": "x", "audio": {"id": "a"}}]}, "'messages' has 'audio'"),
     ],
 )
 async def test_what_cannot_be_honoured_is_refused_by_name(serve: Serve, fields: dict[str, Any], said: str) -> None:
