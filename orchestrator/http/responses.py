@@ -143,6 +143,7 @@ class _Writing:
             head,
             asked.task.job_id,
             logprobs=asked.task.logprobs is not None,
+            spaces=asked.spaces,
             emit=self._frame if asked.stream else lambda kind, told: None,
         )
         if kept is not None:

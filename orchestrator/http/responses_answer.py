@@ -7,6 +7,7 @@ from typing import Any
 
 from adapter_api import End, Error, Message, Reasoning, Token, TokenEvent, ToolCall, ToolCallDelta, Usage
 from adapter_kit.openai.answers import logprobs_of, more_of
+from orchestrator.http.namespaces import Spaces, flat_name
 from orchestrator.http.problems import status_of
 from orchestrator.sessions.responses import Status
 
@@ -42,13 +43,16 @@ class _Open:
 class ResponseAnswer:
     """Takes in the events of one task."""
 
-    def __init__(self, head: Mapping[str, Any], name: str, *, logprobs: bool, emit: Emit = _nobody) -> None:
+    def __init__(
+        self, head: Mapping[str, Any], name: str, *, logprobs: bool, emit: Emit = _nobody, spaces: Spaces | None = None
+    ) -> None:
         self.head = dict(head)
         self.items: list[dict[str, Any]] = []
         self.status: Status = "in_progress"
         self._name = name
         self._logprobs = logprobs
         self._emit = emit
+        self._spaces = spaces or {}
         self._words: _Open | None = None
         """What is being said or thought."""
         self._calling: _Open | None = None
@@ -78,7 +82,7 @@ class ResponseAnswer:
         """What was answered, as a conversation has it: without thoughts, and calls that were cut off."""
         texts = [part["text"] for item in self.items if item["type"] == "message" for part in item["content"]]
         calls = tuple(
-            ToolCall(id=item["call_id"], name=item["name"], arguments=item["arguments"])
+            ToolCall(id=item["call_id"], name=flat_name(item), arguments=item["arguments"])
             for item in self.items
             if item["type"] == "function_call" and item["status"] == "completed"
         )
@@ -141,6 +145,8 @@ class ResponseAnswer:
         if written is None:
             self._close(self._calling, "completed")
             item = {"type": "function_call", "call_id": piece.id, "name": piece.name, "arguments": ""}
+            if (named := self._spaces.get(piece.name or "")) is not None:
+                item["namespace"], item["name"] = named
             written = self._calling = self._open(item, "fc")
         if piece.arguments:
             written.texts.append(piece.arguments)

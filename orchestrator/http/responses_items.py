@@ -7,6 +7,7 @@ from typing import Any
 
 from adapter_api import ImagePart, InvalidRequest, Message, Unsupported
 from adapter_api.bounds import MAX_MESSAGES, MAX_PARTS
+from orchestrator.http.namespaces import flat_name
 
 _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 """Parts that are texts, and where in them the text is."""
@@ -96,7 +97,7 @@ def _add_message(messages: list[dict[str, Any]], item: Mapping[str, Any]) -> Non
 
 
 def _add_call(messages: list[dict[str, Any]], item: Mapping[str, Any]) -> None:
-    call = {"id": item.get("call_id"), "name": item.get("name"), "arguments": item.get("arguments")}
+    call = {"id": item.get("call_id"), "name": flat_name(item), "arguments": item.get("arguments")}
     if messages and messages[-1]["role"] == "assistant":
         messages[-1].setdefault("tool_calls", []).append(call)
     else:

@@ -13,6 +13,7 @@ from adapter_kit.openai.formats import constrain, require_schema
 from adapter_kit.openai.lax import as_meant
 from adapter_kit.openai.messages import TOOL, list_of
 from adapter_kit.openai.requests import effort_of, flag, most_tokens, wants_usage
+from orchestrator.http.namespaces import Spaces, each_tool, flat_name
 from orchestrator.http.one_call import wants_one_call
 from orchestrator.http.openai_requests import OF_THIS_HOST, common_fields
 from orchestrator.http.responses_items import items_of, messages_of
@@ -45,6 +46,8 @@ class AskedResponse(msgspec.Struct, frozen=True, kw_only=True):
     store: bool
     one_call: bool
     """Whether it has one tool call at most."""
+    spaces: Spaces
+    """Its tools that stand in a namespace."""
     head: dict[str, Any]
     """What the response repeats of its request."""
     ignored: tuple[str, ...]
@@ -105,7 +108,7 @@ def parse_response(
     task["messages"] = [*system, *past, *asked]
     _set(task, "max_tokens", most_tokens(fields, "max_output_tokens"))
     _set_format(task, fields)
-    _set_tools(task, fields)
+    spaces = _set_tools(task, fields)
     _set_thinking(task, fields)
     _set_logprobs(task, fields)
     if fields.get("truncation") not in (None, "auto", "disabled"):
@@ -121,6 +124,7 @@ def parse_response(
         stream=flag(fields, "stream"),
         store=fields.get("store") is None or flag(fields, "store"),
         one_call=wants_one_call(fields),
+        spaces=spaces,
         head=_head(fields, made),
         ignored=tuple(ignored),
     )
@@ -151,8 +155,10 @@ def _set_format(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
     constrain(task, fields)
 
 
-def _set_tools(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
-    tools = [_tool(tool) for tool in list_of(fields, "tools")] if fields.get("tools") else []
+def _set_tools(task: dict[str, Any], fields: Mapping[str, Any]) -> Spaces:
+    spaces: dict[str, tuple[str, str]] = {}
+    given = list_of(fields, "tools") if fields.get("tools") else []
+    tools = [_tool(tool) for tool in each_tool(given, spaces)]
     choice = fields.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         tools = _allowed(tools, choice)
@@ -162,7 +168,7 @@ def _set_tools(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
             raise InvalidRequest("'tool_choice' of type function needs the 'name' of one of 'tools'")
         if choice.get("type") != "function":
             raise Unsupported(f"'tool_choice' of type {str(choice.get('type'))[:64]!r} is not supported: function is")
-        choice = choice["name"]
+        choice = flat_name(choice)
     elif choice not in (None, "auto", "none", "required"):
         raise InvalidRequest("'tool_choice' must be auto, none, required, or a function by its name")
     if choice not in (None, "auto", "none") and not tools:
@@ -170,6 +176,7 @@ def _set_tools(task: dict[str, Any], fields: Mapping[str, Any]) -> None:
     if tools:
         task["tools"] = tools
         _set(task, "tool_choice", choice)
+    return spaces
 
 
 def _tool(tool: Any) -> dict[str, Any]:
@@ -188,7 +195,7 @@ def _allowed(tools: list[dict[str, Any]], choice: Mapping[str, Any]) -> list[dic
     listed = choice.get("tools")
     if not isinstance(listed, list):
         raise InvalidRequest("'tool_choice.tools' must be a list of tools")
-    names = {each.get("name") for each in listed if isinstance(each, dict) and isinstance(each.get("name"), str)}
+    names = {flat_name(each) for each in listed if isinstance(each, dict) and isinstance(each.get("name"), str)}
     # What has no proper name is refused with the task.
     return [tool for tool in tools if not isinstance(tool.get("name"), str) or tool["name"] in names]
 

@@ -469,3 +469,59 @@ async def test_a_body_that_is_no_object_is_none(serve: Serve, path: str) -> None
 
     assert [answer.status_code for answer in answers] == [400] * 7
     assert {answer.json()["error"]["type"] for answer in answers} == {"invalid_request_error"}
+
+
+# -- tools in a namespace ----------------------------------------------------------------------------------------------
+
+SPACE: Any = {
+    "type": "namespace", "name": "agents", "description": "Other agents.",
+    "tools": [{"type": "function", "name": name, "parameters": {"type": "object"}} for name in ("spawn", "wait")],
+}  # fmt: skip
+SPAWNING = {"tool_calls": [{"name": "agents__spawn", "arguments": '{"task": "x"}'}]}
+
+
+@pytest.mark.spec("ORCH-3077-016")
+async def test_tools_of_a_namespace_are_called_by_both_names(serve: Serve) -> None:
+    asked: Any = {"model": "mock", "input": "Hi", "tools": [SPACE, {**RESPONSES_TOOL, "name": "spawn"}]}
+    async with serve(SPAWNING) as host:
+        first = (await host.client.post("/v1/responses", json=asked)).json()
+        streamed = await host.client.post("/v1/responses", json={**asked, "stream": True})
+        call = next(item for item in first["output"] if item["type"] == "function_call")
+        result = {"type": "function_call_output", "call_id": call["call_id"], "output": "done"}
+        for fields in (
+            {"input": [{"role": "user", "content": "Hi"}, call, result]},
+            {"input": [result], "previous_response_id": first["id"]},
+            {"input": [{"type": "item_reference", "id": call["id"]}, result]},
+        ):
+            assert (await host.client.post("/v1/responses", json={**asked, **fields})).status_code == 200
+        got = mock(host).submitted
+
+    assert [tool.name for tool in got[0].tools] == ["agents__spawn", "agents__wait", "spawn"]
+    assert (call["namespace"], call["name"], call["arguments"]) == ("agents", "spawn", '{"task": "x"}')
+    items = [
+        event["item"]
+        for event in map(json.loads, (line[6:] for line in streamed.text.splitlines() if line.startswith("data: {")))
+        if event["type"].startswith("response.output_item.") and event["item"]["type"] == "function_call"
+    ]
+    assert [(item["namespace"], item["name"]) for item in items] == [("agents", "spawn")] * 2
+    for task in got[2:]:
+        [made] = [made for message in task.messages or () for made in message.tool_calls]
+        assert (made.name, made.id) == ("agents__spawn", call["call_id"])
+
+
+@pytest.mark.spec("ORCH-3077-016")
+async def test_a_tool_of_a_namespace_may_be_chosen_and_allowed(serve: Serve) -> None:
+    one: Any = {"type": "function", "name": "spawn", "namespace": "agents"}
+    async with serve(SPAWNING) as host:
+        for choice in (one, {"type": "allowed_tools", "mode": "auto", "tools": [one]}):
+            body = {"model": "mock", "input": "Hi", "tools": [SPACE], "tool_choice": choice}
+            assert (await host.client.post("/v1/responses", json=body)).status_code == 200
+        chosen, allowed = mock(host).submitted
+        faults = [
+            (await host.client.post("/v1/responses", json={"model": "mock", "input": "Hi", "tools": [tool]})).json()
+            for tool in ({**SPACE, "name": ""}, {**SPACE, "tools": None}, {**SPACE, "tools": [{"type": "custom"}]})
+        ]
+
+    assert chosen.tool_choice == "agents__spawn"
+    assert [tool.name for tool in allowed.tools] == ["agents__spawn"]
+    assert [fault["error"]["param"] for fault in faults] == ["tools"] * 3

@@ -504,7 +504,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": {"type": "function"}, "tools": [ADD]}, "'tool_choice' of type function needs the 'name'"),
     ({"tool_choice": {}, "tools": [ADD]}, "'tool_choice' of type 'None'"),
     ({"tool_choice": "perhaps", "tools": [ADD]}, "'tool_choice' must be"),
-    ({"tools": [{"type": "namespace", "name": "n", "tools": [ADD]}]}, "'namespace'"),
     ({"tools": [{"type": "custom", "name": "c"}]}, "'custom'"),
     ({"previous_response": {"id": "resp_1"}}, "'previous_response' is not supported"),
     ({"previous_input_messages": [{"role": "user", "content": "x"}]}, "'previous_input_messages' is not supported"),
