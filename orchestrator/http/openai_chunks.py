@@ -43,10 +43,12 @@ from orchestrator.http.problems import openai_body
 from orchestrator.http.sse import data_frame
 
 ID_PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
+_DONE = data_frame(b"[DONE]")
 
 
 class Chunks(StreamingAnswer):
-    """`data:` frames of chunks, `data: [DONE]` at the end. An error before the first chunk has its own status."""
+    """`data:` frames of chunks, `data: [DONE]` at the end, also after an error. One before the first chunk has a status
+    of its own."""
 
     starts_at_once = False
 
@@ -89,7 +91,7 @@ class Chunks(StreamingAnswer):
         frames = self._choices[self._accepted.index].encode(batch)
         last = batch[-1]
         if isinstance(last, Error):
-            frames.append(data_frame(msgspec.json.encode(openai_body(last))))
+            frames += [data_frame(msgspec.json.encode(openai_body(last))), _DONE]
         elif isinstance(last, End):
             self._open -= 1
             if not self._open:
@@ -103,7 +105,7 @@ class Chunks(StreamingAnswer):
         return openai_body(error)
 
     def _end(self) -> list[bytes]:
-        frames = [data_frame(b"[DONE]")]
+        frames = [_DONE]
         if self._include_usage:
             usage = usage_of(usage_of_all([choice.usage for choice in self._choices], self._n))
             frames.insert(0, data_frame(msgspec.json.encode({**self._head, "choices": [], "usage": usage})))

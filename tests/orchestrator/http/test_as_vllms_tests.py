@@ -525,3 +525,19 @@ async def test_a_tool_of_a_namespace_may_be_chosen_and_allowed(serve: Serve) -> 
     assert chosen.tool_choice == "agents__spawn"
     assert [tool.name for tool in allowed.tools] == ["agents__spawn"]
     assert [fault["error"]["param"] for fault in faults] == ["tools"] * 3
+
+
+@pytest.mark.spec("ORCH-3077-017")
+@pytest.mark.parametrize("path, asked", [
+    ("chat/completions", {"messages": USER}), ("completions", {"prompt": "Hi"}),
+    ("completions", {"prompt": ["Hi", "Ho"], "stream_options": {"include_usage": True}}),
+])  # fmt: skip
+async def test_a_stream_that_fails_tells_why_and_ends(serve: Serve, path: str, asked: dict[str, Any]) -> None:
+    async with serve({"reply": "one two three", "fail": "engine_failed", "fail_after": 2, "fail_times": 1}) as host:
+        answer = await host.client.post(f"/v1/{path}", json={"model": "mock", "stream": True, **asked})
+
+    *chunks, error, done, nothing = answer.text.split("\n\n")
+    assert (answer.status_code, done, nothing) == (200, "data: [DONE]", "")
+    assert json.loads(error.removeprefix("data: "))["error"]["code"] == "engine_failed"
+    assert chunks
+    assert not any('"error"' in chunk for chunk in chunks)
