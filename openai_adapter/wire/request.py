@@ -209,7 +209,7 @@ def _prompt_logprobs(most: int, kind: Kind, takes: Takes) -> dict[str, Any]:
         asked["return_token_ids"] = True
     if kind == "completion":
         # The first token has no probability, and so no text but here.
-        asked |= {"echo": True, "logprobs": max(most, 1)}
+        asked |= {"echo": True, "logprobs": 1}
     return asked
 
 

@@ -76,7 +76,7 @@ async def test_a_whole_answer_is_asked_for_which_repeats_the_prompts_tokens(engi
     chat = sent(engine)
 
     assert (completion["stream"], completion["prompt_logprobs"], completion["echo"]) == (False, 2, True)
-    assert (completion["logprobs"], completion["return_token_ids"], "stream_options" in completion) == (2, True, False)
+    assert (completion["logprobs"], completion["return_token_ids"], "stream_options" in completion) == (1, True, False)
     assert (chat["stream"], chat["prompt_logprobs"], "echo" in chat, "logprobs" in chat) == (False, 0, False, False)
 
 
