@@ -8,7 +8,7 @@ than an async generator so that no cancel scope can be held open across a `yield
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
@@ -152,53 +152,46 @@ class TokenStream:
         await self._fill(item)
         return self._ready.pop()
 
-    async def batches(self) -> AsyncIterator[list[TokenEvent]]:
-        """Yield lists of the events that are ready together: at least one each, without waiting for more."""
+    def batches(self) -> AsyncIterator[list[TokenEvent]]:
+        """Iterate over lists of the events that are ready together: at least one each, without waiting for more."""
+        return _Batches(self)
+
+    async def _next_batch(self) -> list[TokenEvent]:
         source = self._source
-        while True:
-            item: Any = NOTHING
-            if self._ready or self._reading or self._closing or self._finished:
-                try:
-                    batch = [await self.__anext__()]
-                except StopAsyncIteration:
-                    return
+        item: Any = NOTHING
+        if self._ready or self._reading or self._closing or self._finished:
+            return [await self.__anext__(), *self._take_ready()]
+        # Spelt out as in `__anext__`, for the same reason: what comes together goes on as it came.
+        self._reading = True
+        if self._stop is None and (step := source.step()) is not None:
+            try:
+                item = await step
+            except BaseException as exc:
+                item = source.stepped(exc)
+                if item is None:
+                    await self._broken_off(exc)
+                    raise
             else:
-                # Spelt out as in `__anext__`, for the same reason: what comes together goes on as it came.
-                self._reading = True
-                if self._stop is None and (step := source.step()) is not None:
-                    try:
-                        item = await step
-                    except BaseException as exc:
-                        item = source.stepped(exc)
-                        if item is None:
-                            await self._broken_off(exc)
-                            raise
-                    else:
-                        if source.interrupted:
-                            source.stepped()
-                        else:
-                            source.awaited_by = None
-                            together = self._plain(item)
-                            if together is not None:
-                                self._reading = False
-                                if self._rested is not None:
-                                    self._rest()
-                                yield together
-                                continue
-                            outcome, item = self._admit(item), NOTHING
-                            if outcome is None and self._ready:
-                                self._reading = False
-                                if self._rested is not None:
-                                    self._rest()
-                            elif outcome is None or not self._ends_at_once(outcome):
-                                await self._fill(outcome=outcome)
-                            yield self._take_ready()
-                            continue
-                await self._fill(item)
-                batch = [self._ready.pop()]
-            if self._ready:
-                batch += self._take_ready()
-            yield batch
+                if source.interrupted:
+                    source.stepped()
+                else:
+                    source.awaited_by = None
+                    together = self._plain(item)
+                    if together is not None:
+                        self._reading = False
+                        if self._rested is not None:
+                            self._rest()
+                        return together
+                    outcome, item = self._admit(item), NOTHING
+                    if outcome is None and self._ready:
+                        self._reading = False
+                        if self._rested is not None:
+                            self._rest()
+                    elif outcome is None or not self._ends_at_once(outcome):
+                        await self._fill(outcome=outcome)
+                    return self._take_ready()
+        await self._fill(item)
+        return self._take_ready()
 
     def _take_ready(self) -> list[TokenEvent]:
         ready = self._ready[::-1]
@@ -219,7 +212,14 @@ class TokenStream:
             grammar.next_reasoning += 1
             return [item]
         due = grammar.next_index
-        events: list[TokenEvent] = [item] if type(item) is Token else item[:] if type(item) is list else []
+        if type(item) is Token:
+            if item.index != due or type(item.text) is not str or item.logprob is not None:
+                return None
+            grammar.next_index = due + 1
+            return [item]
+        if type(item) is not list:
+            return None
+        events: list[TokenEvent] = item[:]
         for number, event in enumerate(events, due):
             if not (
                 type(event) is Token and event.index == number and type(event.text) is str and event.logprob is None
@@ -500,3 +500,22 @@ class TokenStream:
             time_to_first_token_ms=None if first is None else (first - self._submitted) * 1e3,
             decode_time_ms=None if first is None else (now - first) * 1e3,
         )
+
+
+class _Batches:
+    """A stream's lists, one by one. It is no generator: nothing is open between two of them, and nothing to be closed
+    but the stream."""
+
+    __slots__ = ("_next",)
+
+    def __init__(self, stream: TokenStream) -> None:
+        self._next = stream._next_batch
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[list[TokenEvent]]:  # no coroutine of its own: a token may come alone
+        return self._next()
+
+    async def aclose(self) -> None:
+        """Do nothing."""

@@ -90,6 +90,9 @@ class SseReader:
                 return []
             data = bytes(tail)
             tail.clear()
+        # What engines send, nearly always: one event of one line of data.
+        if data[:6] == _DATA and data.find(b"\n") == len(data) - 2 <= self.max_event_bytes and data[-1] == _LF:
+            return [SseEvent(data[6:-2], "message", self._id)]
         *blocks, rest = data.split(b"\n\n")
         if rest:
             tail += rest
@@ -97,7 +100,7 @@ class SseReader:
         if len(data) > self.max_event_bytes and any(len(block) > self.max_event_bytes for block in blocks):
             raise self._too_long()
         known = self._id
-        # What engines send, nearly always: events of one line of data each. Told by two counts, and made in one go.
+        # Of an engine that is ahead: events of one line of data each. Told by two counts, and made in one go.
         if blocks and data[:6] == _DATA and data.count(_NEXT) == len(blocks) - (rest[:6] != _DATA):
             if data.count(b"\n") - rest.count(b"\n") == 2 * len(blocks):
                 return [SseEvent(block[6:], "message", known) for block in blocks]

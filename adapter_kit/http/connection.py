@@ -144,7 +144,8 @@ class Connection(asyncio.BufferedProtocol):
                 data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
                 pieces.clear()
                 received.unread = 0
-                self._resume()
+                if self._paused:
+                    self._resume()
                 return data
             if received.complete:
                 return b""
@@ -263,7 +264,7 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
             return
         self.silent = False
-        sinking = self._sinking
+        sinking = self._sink is not None and self._sinking
         if sinking:
             self._sink_at += nbytes
             received.size += nbytes
@@ -285,7 +286,7 @@ class Connection(asyncio.BufferedProtocol):
                 data = data[:rest]
             piece = bytes(data)
             received.pieces.append(piece)
-            received.count([piece])
+            received.count(1)
         else:
             try:
                 received.feed(data)

@@ -77,7 +77,7 @@ class Received:
             self._parser.feed_data(data)
         except Exception as exc:
             self._refuse(exc)
-        if new := self.pieces[known:]:
+        if new := len(self.pieces) - known:
             self.count(new)
             self._barren = 0
         elif not self._fruitful and not self.complete:
@@ -105,11 +105,12 @@ class Received:
         else:
             raise ProtocolViolation(f"what listens there does not speak HTTP/1.1 ({exc})") from None
 
-    def count(self, new: list[bytes]) -> None:
-        """Take note of pieces of the body."""
-        size = sum(map(len, new))
+    def count(self, new: int) -> None:
+        """Take note of the last pieces of the body, so many of them."""
+        pieces = self.pieces
+        size = len(pieces[-1]) if new == 1 else sum(map(len, pieces[-new:]))
         self.size += size
-        self.unread += size + _PIECE_BYTES * len(new)
+        self.unread += size + _PIECE_BYTES * new
 
     def end(self) -> bool:
         """Take note that the connection ended in order; return whether that ends the answer."""

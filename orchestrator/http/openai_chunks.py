@@ -90,16 +90,17 @@ class Chunks(StreamingAnswer):
     def encode(self, batch: list[TokenEvent]) -> bytes:
         frames = self._choices[self._accepted.index].encode(batch)
         last = batch[-1]
-        if isinstance(last, Error):
-            frames += [data_frame(msgspec.json.encode(openai_body(last))), _DONE]
-        elif isinstance(last, End):
+        if isinstance(last, End):
             self._open -= 1
             if not self._open:
                 frames += self._end()
-        return b"".join(frames)
+        elif isinstance(last, Error):  # nothing follows it, of no choice
+            self._open = 0
+            frames += [data_frame(msgspec.json.encode(openai_body(last))), _DONE]
+        return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def is_last(self, batch: list[TokenEvent]) -> bool:
-        return not self._open or isinstance(batch[-1], Error)
+        return not self._open
 
     def refusal(self, error: Error) -> dict[str, Any]:
         return openai_body(error)

@@ -7,8 +7,7 @@ so `started` names the replica that really serves it, and comes together with th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
 from random import Random
 from time import perf_counter
 from typing import Any
@@ -27,7 +26,9 @@ from adapter_api import (
     Output,
     Started,
     TaskRequest,
+    Terminal,
     Timings,
+    Token,
     TokenEvent,
     TokenStream,
 )
@@ -78,9 +79,9 @@ class Dispatcher:
             failure: Error | None = None
             began = perf_counter()
             try:
-                async with _open_stream(replica, ticket, fitted) as stream, aclosing(_batches(stream)) as batches:
+                async with _open_stream(replica, ticket, fitted) as stream:
                     held: list[TokenEvent] = []
-                    async for batch in batches:
+                    async for batch in stream.batches():
                         if reader is not None and not (batch := reader.read(batch)):
                             continue
                         if not ticket.shown:
@@ -91,8 +92,9 @@ class Dispatcher:
                             if failure is not None:
                                 break
                             batch = self._reveal(ticket, replica, held)
-                        if isinstance(batch[-1], End | Error):
-                            batch[-1] = told(_ended(ticket, replica, batch[-1]), ticket)
+                        last = batch[-1]
+                        if type(last) is not Token and isinstance(last, Terminal):
+                            batch[-1] = told(_ended(ticket, replica, last), ticket)
                         yield batch
             finally:
                 outcome = failure or ticket.terminal
@@ -145,12 +147,6 @@ def _holds(events: list[TokenEvent], kinds: Any) -> bool:
         if isinstance(event, kinds):
             return True
     return False
-
-
-def _batches(stream: TokenStream) -> AsyncGenerator[list[TokenEvent]]:
-    given: Any = stream.batches()
-    found: AsyncGenerator[list[TokenEvent]] = given
-    return found
 
 
 def _open_stream(replica: Replica, ticket: Ticket, task: TaskRequest) -> TokenStream:
