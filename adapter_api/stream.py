@@ -46,7 +46,17 @@ class TokenStream:
         job_id: str,
         timeout_s: float | None = None,
         on_finished: Callable[[TokenStream], None] | None = None,
+        sound: bool = False,
     ) -> None:
+        """Guard a source.
+
+        Args:
+            source: What to read.
+            job_id: The task's.
+            timeout_s: The task's total time, from now.
+            on_finished: Told once when the adapter's side is over.
+            sound: Whether its events come out of another guard: their fields are not looked at a second time.
+        """
         self.job_id = job_id
         self.repairs = 0
         """How often the guard had to mend what the adapter said; a correct adapter needs none."""
@@ -58,6 +68,7 @@ class TokenStream:
             source, expires=None if timeout_s is None else self._submitted + timeout_s, insist_s=CLOSE_GRACE_S
         )
         self._on_finished = on_finished
+        self._sound = sound
         self._grammar = StreamGrammar()
         self._ready: list[TokenEvent] = []
         """Events to be read, the next one last."""
@@ -159,7 +170,9 @@ class TokenStream:
     async def _next_batch(self) -> list[TokenEvent]:
         source = self._source
         item: Any = NOTHING
-        if self._ready or self._reading or self._closing or self._finished:
+        if self._finished and not self._ready:
+            raise StopAsyncIteration
+        if self._ready or self._reading or self._closing:
             return [await self.__anext__(), *self._take_ready()]
         # Spelt out as in `__anext__`, for the same reason: what comes together goes on as it came.
         self._reading = True
@@ -411,7 +424,8 @@ class TokenStream:
             try:
                 if type(event) is not Metrics or not running:  # which may come whenever anything may
                     event = grammar.admit(event)  # as its reader gets it
-                require_sound(event)
+                if not self._sound:
+                    require_sound(event)
             except ProtocolViolation as exc:
                 outcome = exc
                 break

@@ -131,7 +131,7 @@ class Generation:
         decoder = self._decoder
         for event in events:
             data = event.data
-            if is_done(data):
+            if not data.startswith(b"{") and is_done(data):
                 self._over = True
                 return None
             try:

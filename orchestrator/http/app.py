@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Mapping, Sequence
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
@@ -33,6 +32,7 @@ from orchestrator.http import (
 )
 from orchestrator.http.bugs import Bugs
 from orchestrator.http.direct import DirectRoutes, Handler
+from orchestrator.http.header import header_of
 from orchestrator.http.limits import BodyLimits
 from orchestrator.http.origins import ListedOrigins, asks_for_a_page
 from orchestrator.http.pending import HostIsFull
@@ -122,7 +122,7 @@ class _LetIn:
         connection = HTTPConnection(scope)
         try:
             self._service.guard.require_known_host(connection)
-            self._require_own_page(scope["method"], connection.headers)
+            self._require_own_page(scope)
             scope.setdefault("state", {}).update(
                 client=self._service.guard.client_of(connection), service=self._service
             )
@@ -133,18 +133,18 @@ class _LetIn:
             scope = {**scope, "method": "GET"}
         return self._app(scope, receive, send)
 
-    def _require_own_page(self, method: str, headers: Headers) -> None:
+    def _require_own_page(self, scope: Scope) -> None:
         """Refuse what a page of another origin makes its reader's browser send.
 
         Browsers send simple POSTs without asking first, with the password they know, and only keep the answer from the
         page; by then a pool would be drained. Programs send no Origin. Before others they ask whether they may, without
         a key: that is answered the same, for those who wonder why their page cannot call.
         """
-        is_harmless = method in _HARMLESS and not asks_for_a_page(method, headers)
-        origin = None if is_harmless else headers.get("origin")
+        is_harmless = scope["method"] in _HARMLESS and not asks_for_a_page(scope)
+        origin = None if is_harmless else header_of(scope, b"origin")
         if origin is None or "*" in self._origins or origin in self._origins:
             return
-        if origin.partition("://")[2] != headers.get("host"):
+        if origin.partition("://")[2] != header_of(scope, b"host"):
             raise Refused(
                 "forbidden",
                 "pages of this origin may not call: server.cors_origins lists those that may",

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from orchestrator.config import ApiKeySettings, ServerSettings
 from orchestrator.config.server import is_loopback
+from orchestrator.http.header import header_of
 from orchestrator.http.problems import Refused
 
 OPEN_PATHS = frozenset({
@@ -146,7 +147,7 @@ class Guard:
         """Raise `Refused` when the request calls the host by a name that is not its own."""
         if self._hosts is None or connection.scope["path"] in OPEN_PATHS:
             return
-        named = connection.headers.get("host", "localhost")
+        named = header_of(connection.scope, b"host", "localhost")
         if not _means_loopback(named) and _host_of(named) not in self._hosts:
             raise Refused(
                 "misdirected",

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.config import LimitSettings
 from orchestrator.http import problems
+from orchestrator.http.header import header_of
 from orchestrator.http.pending import Pending, Share
 from orchestrator.http.presence import EXTENSION, Presence
 from orchestrator.http.problems import RETRY_AFTER_S, Refused
@@ -57,11 +58,7 @@ class BodyLimits:
             return
         share = Share(self._pending)
         scope.setdefault("state", {})["share"] = share
-        declared = b""
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                declared = value
-                break
+        declared = header_of(scope, b"content-length", "")
         presence = scope.get("extensions", {}).get(EXTENSION, {}).get("client")
         try:
             await self._app(scope, _Bounded(receive, self._settings, share, declared, presence), send)
@@ -80,13 +77,13 @@ class BodyLimits:
 
 class _Bounded:
     def __init__(
-        self, receive: Receive, settings: LimitSettings, share: Share, declared: bytes, presence: Presence | None
+        self, receive: Receive, settings: LimitSettings, share: Share, declared: str, presence: Presence | None
     ) -> None:
         self._receive = receive
         self._presence = presence
         self._settings = settings
         self._share = share
-        self._declared = whole_number(declared.decode("latin-1")) or 0
+        self._declared = whole_number(declared) or 0
         self._got = 0
         self._complete = False
         self._deadline = perf_counter() + settings.body_timeout_s

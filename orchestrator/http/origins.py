@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from orchestrator.http.header import header_of
 
 
 class ListedOrigins(CORSMiddleware):
@@ -32,13 +33,13 @@ class ListedOrigins(CORSMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
-            headers = Headers(scope=scope)
-            if asks_for_a_page(scope["method"], headers) and not self.is_allowed_origin(headers["origin"]):
+            if asks_for_a_page(scope) and not self.is_allowed_origin(header_of(scope, b"origin", "")):
                 await self.app(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
 
 
-def asks_for_a_page(method: str, headers: Headers) -> bool:
+def asks_for_a_page(scope: Scope) -> bool:
     """Whether a browser asks whether a page may call (https://fetch.spec.whatwg.org/#cors-preflight-request)."""
-    return method == "OPTIONS" and "origin" in headers and "access-control-request-method" in headers
+    named = (b"origin", b"access-control-request-method")
+    return scope["method"] == "OPTIONS" and all(header_of(scope, name) is not None for name in named)

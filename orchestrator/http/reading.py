@@ -60,13 +60,12 @@ def parse_value(data: bytes, what: str, *, values: int = MAX_VALUES, numbers: in
         raise InvalidRequest(f"{what} is not JSON: {exc}") from exc
 
 
-def coding_of(headers: Mapping[str, str]) -> str | None:
-    """Return how a body was packed, gzip or deflate; `None` when it was not.
+def coding_of(said: str | None) -> str | None:
+    """Return how a body was packed, by its `Content-Encoding`: gzip or deflate; `None` when it was not.
 
     Raises:
-        InvalidRequest: Nobody here can unpack what `Content-Encoding` says.
+        InvalidRequest: Nobody here can unpack it.
     """
-    said = headers.get("content-encoding")
     if said is None:
         return None
     codings = [coding for each in said.lower().split(",") if (coding := each.strip()) not in ("", "identity")]

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.http.header import header_of
 from orchestrator.observability.request_id import request_id
 
 HEADER = "X-Request-Id"
@@ -19,7 +20,11 @@ SANE = re.compile(r"[A-Za-z0-9._:/+=@,~-]{1,128}")
 
 def sent_with(request: Request) -> str | None:
     """Return the id that a request came with, if it is a sane one."""
-    sent = request.headers.get(HEADER, "")
+    return _sane_id(request.scope)
+
+
+def _sane_id(scope: Scope) -> str | None:
+    sent = header_of(scope, _HEADER, "")
     return sent if SANE.fullmatch(sent) else None
 
 
@@ -33,13 +38,7 @@ class RequestIds:
         # No coroutine of its own, which every token would pass: nothing is left to do when the request is over.
         if scope["type"] != "http":
             return self._app(scope, receive, send)
-        named = ""
-        for name, value in scope["headers"]:
-            if name == _HEADER:
-                named = value.decode("latin-1")
-                break
-        if not SANE.fullmatch(named):
-            named = os.urandom(16).hex()
+        named = _sane_id(scope) or os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = named
 
         def send_with_id(message: Message) -> Awaitable[None]:  # no coroutine of its own: each token comes by

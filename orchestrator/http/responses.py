@@ -14,6 +14,7 @@ from starlette.responses import Response
 from adapter_api import End, Error, InvalidRequest, TokenEvent
 from orchestrator.http import bodies
 from orchestrator.http.answers import StreamingAnswer, gather
+from orchestrator.http.header import header_of
 from orchestrator.http.only_model import only_writer
 from orchestrator.http.problems import answer, openai_body
 from orchestrator.http.reading import coding_of, whole_number
@@ -224,7 +225,7 @@ async def _whole(request: Request, writing: _Writing) -> Response:
 
 def _size_of(request: Request) -> int | None:
     """Return how many bytes of JSON were sent; `None` when nobody knows."""
-    if coding_of(request.headers) is not None:
+    if coding_of(header_of(request.scope, b"content-encoding")) is not None:
         return None
     return whole_number(request.headers.get("content-length", ""))
 

@@ -330,6 +330,8 @@ class _Flow(FlowControl):
         self._watched = -1
 
     def resume_reading(self) -> None:
+        if not self.read_paused:
+            return
         if len(self._pipeline) <= AHEAD:
             self.forget()
             super().resume_reading()

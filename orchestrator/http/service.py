@@ -14,6 +14,7 @@ from adapter_api import TaskRequest, TokenEvent, TokenStream
 from orchestrator.config import HostSettings
 from orchestrator.host import Orchestrator
 from orchestrator.http.guard import Client, Guard
+from orchestrator.http.header import header_of
 from orchestrator.http.one_call import first_call_only
 from orchestrator.http.pending import Pending, Share
 from orchestrator.http.reading import coding_of, inflate, parse_object
@@ -192,7 +193,7 @@ async def read_body(request: Request, make: Callable[[bytes], T]) -> T:
         Refused: It is too large or too slow.
     """
     service = service_of(request)
-    coding = coding_of(request.headers)
+    coding = coding_of(header_of(request.scope, b"content-encoding"))
     body = await _body_of(request)
     if coding is None:
         return make(body) if len(body) <= _LITTLE else await service.beside(lambda: make(body))

@@ -119,6 +119,7 @@ class Tasks:
             job_id=task.job_id,
             timeout_s=ticket.timeout_s,
             on_finished=lambda stream: self._intake.finish(ticket, stream.outputs, stream.terminal),
+            sound=True,  # each replica's stream has its own guard
         )
         # A stream that is dropped unread never runs its generator, so that nothing else would free its place.
         ticket.watch(stream, partial(_soon, asyncio.get_running_loop(), self._intake.finish))
