@@ -24,6 +24,7 @@ from adapter_api import ConfigurationError
 from orchestrator.config import ServerSettings
 from orchestrator.http.garbage import Garbage, leave_to_us
 from orchestrator.http.hangups import Hangups
+from orchestrator.http.joined_head import JoinedHead
 from orchestrator.http.limits import HEADERS_TOO_LARGE, ONE_TOO_MANY, headers_too_large
 from orchestrator.http.presence import EXTENSION
 from orchestrator.http.problems import Refused, body_of, status_of
@@ -248,6 +249,8 @@ class _Protocol(HttpToolsProtocol):
         if app is not self.app:  # uvicorn's own answer to one too many, which no client of a face could read
             cycle.scope.setdefault("state", {})[ONE_TOO_MANY] = True
             app = self.app
+        if cycle.scope["method"] == "POST":  # others are rare, and HEAD has no body
+            cycle.transport = JoinedHead(self.transport)  # type: ignore[assignment]
         if cycle.scope["http_version"] == "1.0":
             cycle.send = _UntilTheEnd(cycle)  # type: ignore[method-assign]
         self._running, self._presence = cycle, _ClientPresence(cycle.message_event, cycle.flow)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from contextlib import aclosing
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -119,6 +120,35 @@ async def test_batches_are_looked_at_as_single_events_are(late: Any) -> None:
     assert isinstance(events[-1], Error)
     assert events[-1].code == "protocol_violation"
     assert stream.repairs == 1
+
+
+async def test_leaving_the_batches_leaves_the_stream_as_it_is() -> None:
+    stream = stream_of(STARTED, Token(0, "a"), Token(1, "b"), END)
+    first: list[list[TokenEvent]] = []
+
+    async with aclosing(cast(Any, stream.batches())) as batches:
+        async for batch in batches:
+            first.append(batch)
+            if len(first) == 2:
+                break
+    rest = [event async for batch in stream.batches() for event in batch]
+
+    assert first == [[STARTED], [Token(0, "a")]]
+    assert text_of(rest) == "b"
+    assert isinstance(rest[-1], End)
+
+
+async def test_of_what_another_guard_let_through_only_the_order_is_looked_at() -> None:
+    odd = Metrics(tokens_in=-1)
+
+    looked_at = await collect(stream_of(STARTED, odd, END))
+    let_through = await collect(stream_of(STARTED, odd, END, sound=True))
+    disordered = await collect(stream_of(STARTED, Token(1, "b"), END, sound=True))
+
+    assert [type(event) for event in looked_at] == [Started, Error]
+    assert let_through[:2] == [STARTED, odd]
+    assert isinstance(let_through[-1], End)
+    assert [type(event) for event in disordered] == [Started, Error]
 
 
 @pytest.mark.spec("ORCH-3059-038")
