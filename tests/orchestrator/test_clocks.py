@@ -30,6 +30,7 @@ SHOWN = {
     "work/journal_store.py": "when a task ended, which a host that is started anew has to know",
     "work/journal_responses.py": "when a response is too old, which a host that is started anew has to know",
     "pools/monitor.py": "when a probe was made",
+    "http/embeddings.py": "when an answer was made",
     "http/openai.py": "when an answer was made",
     "http/openai_chunks.py": "when an answer was made",
     "http/openai_whole.py": "when an answer was made",
