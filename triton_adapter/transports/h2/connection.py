@@ -213,10 +213,10 @@ class Connection(asyncio.Protocol):
                 self._patience.moved()
         except Violation as exc:
             self._broken(exc)
-        finally:
+        finally:  # also where something fails that is no `Violation`: of calls that are over nobody would hear again
             streams.woken = None
-        if woken:
-            self._let_go_on(woken)
+            if woken:
+                self._let_go_on(woken)
 
     def eof_received(self) -> bool:
         return False
@@ -390,15 +390,14 @@ class Connection(asyncio.Protocol):
             for call in woken:
                 call.go_on_soon()
             return
-        left = iter(woken)
         self._sender.gather()
-        try:
-            for call in left:
+        for call in woken:
+            try:
                 call.go_on()
-        finally:
-            for call in left:  # the program is being ended by one of them; the others have to hear of that
-                call.go_on_soon()
-            self._sender.flush()
+            except BaseException as exc:
+                # A reader that ends the program. Here uvloop would take it for a failure of the connection.
+                self._loop.call_soon(_raise, exc)
+        self._sender.flush()
 
     def _took(self, size: int) -> None:
         """Count what came of messages."""
@@ -451,6 +450,10 @@ class Connection(asyncio.Protocol):
 
 class NotHttp2(ConnectionError):
     """What answers does not speak HTTP/2."""
+
+
+def _raise(exc: BaseException) -> None:
+    raise exc
 
 
 def _reason(exc: Exception) -> str:
