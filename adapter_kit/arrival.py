@@ -33,7 +33,11 @@ class Arrival:
         waits, self._waits = self._waits, None
         if waits is not None:
             resume, context = waits
-            context.run(resume, self)
+            try:
+                context.run(resume, self)
+            except BaseException as exc:
+                # A reader that ends the program. Here uvloop would take it for a failure of the connection.
+                self._loop.call_soon(_raise, exc)
 
     def go_on_soon(self) -> None:
         """Step the task that waits in the next round of the event loop."""
@@ -65,3 +69,7 @@ class Arrival:
         self._cancelled = () if msg is None else (msg,)
         self.go_on_soon()
         return True
+
+
+def _raise(exc: BaseException) -> None:
+    raise exc

@@ -392,11 +392,7 @@ class Connection(asyncio.Protocol):
             return
         self._sender.gather()
         for call in woken:
-            try:
-                call.go_on()
-            except BaseException as exc:
-                # A reader that ends the program. Here uvloop would take it for a failure of the connection.
-                self._loop.call_soon(_raise, exc)
+            call.go_on()
         self._sender.flush()
 
     def _took(self, size: int) -> None:
@@ -450,10 +446,6 @@ class Connection(asyncio.Protocol):
 
 class NotHttp2(ConnectionError):
     """What answers does not speak HTTP/2."""
-
-
-def _raise(exc: BaseException) -> None:
-    raise exc
 
 
 def _reason(exc: Exception) -> str:
