@@ -18,29 +18,33 @@ class Arrival:
     `add_done_callback`, `result`, `cancel` and `done`. To be awaited by a task and by nothing else, one at a time.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_context", "_loop", "_resume")
+    __slots__ = ("_asyncio_future_blocking", "_cancelled", "_loop", "_waits")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._asyncio_future_blocking = False
-        self._resume: Callable[[Arrival], object] | None = None
-        """What steps the task that waits; `None` while none does."""
-        self._context: Context
-        self._cancelled: asyncio.CancelledError | None = None
+        self._waits: tuple[Callable[[Arrival], object], Context] | None = None
+        """What steps the task that waits, and in which context; `None` while none does."""
+        self._cancelled: tuple[object, ...] | None = None
+        """What a cancel says. Not the exception: with its own traceback it would keep the task's frames alive."""
 
     def go_on(self) -> None:
         """Step the task that waits. Only where no task is running: from a callback of the event loop."""
-        resume = self._resume
-        if resume is not None:
-            self._resume = None
-            self._context.run(resume, self)
+        waits, self._waits = self._waits, None
+        if waits is not None:
+            resume, context = waits
+            try:
+                context.run(resume, self)
+            except BaseException as exc:
+                # A reader that ends the program. Here uvloop would take it for a failure of the connection.
+                self._loop.call_soon(_raise, exc)
 
     def go_on_soon(self) -> None:
         """Step the task that waits in the next round of the event loop."""
-        resume = self._resume
-        if resume is not None:
-            self._resume = None
-            self._loop.call_soon(resume, self, context=self._context)
+        waits, self._waits = self._waits, None
+        if waits is not None:
+            resume, context = waits
+            self._loop.call_soon(resume, self, context=context)
 
     # -- asyncio's side -----------------------------------------------------------------------------------------------
 
@@ -49,19 +53,23 @@ class Arrival:
         yield self
 
     def done(self) -> bool:
-        return self._resume is None
+        return self._waits is None
 
     def add_done_callback(self, resume: Callable[[Arrival], object], *, context: Context) -> None:
-        self._resume, self._context = resume, context
+        self._waits = resume, context
 
     def result(self) -> None:
         cancelled, self._cancelled = self._cancelled, None
         if cancelled is not None:
-            raise cancelled
+            raise asyncio.CancelledError(*cancelled)
 
     def cancel(self, msg: object = None) -> bool:
-        if self._resume is None:
+        if self._waits is None:
             return False
-        self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self._cancelled = () if msg is None else (msg,)
         self.go_on_soon()
         return True
+
+
+def _raise(exc: BaseException) -> None:
+    raise exc

@@ -213,10 +213,10 @@ class Connection(asyncio.Protocol):
                 self._patience.moved()
         except Violation as exc:
             self._broken(exc)
-        finally:
+        finally:  # also where something fails that is no `Violation`: of calls that are over nobody would hear again
             streams.woken = None
-        if woken:
-            self._let_go_on(woken)
+            if woken:
+                self._let_go_on(woken)
 
     def eof_received(self) -> bool:
         return False
@@ -390,15 +390,10 @@ class Connection(asyncio.Protocol):
             for call in woken:
                 call.go_on_soon()
             return
-        left = iter(woken)
         self._sender.gather()
-        try:
-            for call in left:
-                call.go_on()
-        finally:
-            for call in left:  # the program is being ended by one of them; the others have to hear of that
-                call.go_on_soon()
-            self._sender.flush()
+        for call in woken:
+            call.go_on()
+        self._sender.flush()
 
     def _took(self, size: int) -> None:
         """Count what came of messages."""

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 import anyio
 import pytest
 
 from adapter_api import AdapterClosed
 from adapter_kit.arrival import Arrival
-from tests.triton_adapter.transports.h2.peer import Wire, data, head, message, playing, transport_to
+from tests.triton_adapter.transports.h2.peer import (
+    Wire,
+    data,
+    head,
+    message,
+    playing,
+    settings,
+    trailers,
+    transport_to,
+)
 from triton_adapter.transports.h2.transport import H2Stream, H2Transport
 from triton_adapter.wire.request import WireRequest
 
@@ -113,6 +125,54 @@ async def test_time_limits_of_asyncio_and_of_anyio_end_a_wait(scope: Callable[[f
     assert not task.cancelling()
 
 
+class Held:
+    """What a task holds on to."""
+
+
+HOLDING: ContextVar[Held | None] = ContextVar("HOLDING", default=None)
+
+
+async def test_a_wait_that_was_cancelled_keeps_nothing_of_its_task_alive() -> None:
+    arrival, refs = Arrival(asyncio.get_running_loop()), list[weakref.ref[Held]]()
+
+    async def wait() -> None:
+        held = Held()
+        refs.append(weakref.ref(held))
+        await arrival
+
+    task = asyncio.create_task(wait())
+    await anyio.wait_all_tasks_blocked()
+    gc.collect()
+    gc.disable()  # an exception that holds its own traceback would be freed by the collector alone
+    try:
+        task.cancel()
+        await asyncio.wait({task})
+        del task
+        await asyncio.sleep(0)
+        assert refs[0]() is None
+    finally:
+        gc.enable()
+
+
+async def test_once_a_wait_is_over_the_context_of_its_task_is_let_go() -> None:
+    arrival, refs = Arrival(asyncio.get_running_loop()), list[weakref.ref[Held]]()
+
+    async def wait() -> None:
+        HOLDING.set(held := Held())
+        refs.append(weakref.ref(held))
+        del held
+        await arrival
+
+    task = asyncio.create_task(wait())
+    await anyio.wait_all_tasks_blocked()
+    await in_a_callback(arrival.go_on)
+    await task
+    del task
+    await asyncio.sleep(0)
+    gc.collect()
+    assert refs[0]() is None
+
+
 REQUEST = WireRequest("m", ())
 
 
@@ -189,11 +249,55 @@ async def test_bytes_that_a_task_hands_in_let_the_readers_go_on_after_it() -> No
         assert len(await reader) == 1
 
 
-def test_a_reader_that_ends_the_program_leaves_the_others_awake() -> None:
+async def test_a_failure_of_our_own_half_way_leaves_nobody_waiting_for_what_was_over() -> None:
+    asked, send = asyncio.Event(), asyncio.Event()
+
+    async def script(wire: Wire) -> None:
+        await wire.greet()
+        stream = await wire.call()
+        asked.set()
+        await send.wait()
+        wire.send(head(stream), data(stream, message(b"")), trailers(stream), settings())
+        await wire.ending()
+
+    def fail() -> None:
+        raise RuntimeError("on purpose")
+
+    async with asyncio.timeout(20), playing(script) as peer, transport_to(peer) as transport:
+        call = await transport.stream(REQUEST, timeout_s=10)
+        await asked.wait()
+        reader = asyncio.create_task(call.read())
+        await anyio.wait_all_tasks_blocked()
+        assert transport._channel is not None
+        current = transport._channel._current
+        assert current is not None
+        said: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["exception"]))
+        current._on_change = fail
+        send.set()
+        assert len(await asyncio.wait_for(reader, 5)) == 1
+        assert await call.read() == []
+        assert [str(exc) for exc in said[:1]] == ["on purpose"]
+        await asyncio.wait({current.closed}, timeout=5)
+        asyncio.get_running_loop().set_exception_handler(None)
+
+
+def loop_of_uvloop() -> asyncio.AbstractEventLoop:
+    new: Callable[[], asyncio.AbstractEventLoop] = pytest.importorskip(
+        "uvloop", reason="needs uvloop: pip install -e '.[server]'"
+    ).new_event_loop
+    return new()
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, loop_of_uvloop])
+def test_a_reader_that_ends_the_program_ends_it_and_leaves_the_others_awake(
+    ending: type[BaseException], new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     order: list[str] = []
 
     def end() -> None:
-        raise KeyboardInterrupt
+        raise ending
 
     async def run() -> None:
         async with two_streams() as (_, (first, second), send):
@@ -205,13 +309,13 @@ def test_a_reader_that_ends_the_program_leaves_the_others_awake() -> None:
             send.set()
             _, asleep = await asyncio.wait(readers, timeout=5)
             assert not asleep, "until its deadline"
-            assert isinstance(readers[0].exception(), KeyboardInterrupt)
+            assert isinstance(readers[0].exception(), ending)
             assert readers[1].exception() is None
 
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     try:
         task = loop.create_task(run())
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(ending):
             loop.run_until_complete(task)
         loop.run_until_complete(asyncio.wait_for(task, 20))
     finally:
