@@ -263,7 +263,7 @@ async def test_a_foreign_exception_becomes_an_adapter_failure_without_its_text()
 
 async def test_the_total_deadline_ends_a_stream_that_hangs() -> None:
     adapter = Hanging(STARTED, Token(0, "a"))
-    stream = TokenStream(adapter.source(), job_id="j", timeout_s=0.3)  # on a busy machine less may pass before it begins
+    stream = TokenStream(adapter.source(), job_id="j", timeout_s=0.3)
 
     events = await collect(stream)
 
