@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all the set-up themselves; PYTHON=/path/to/python3.12 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long real-clients check schemas catalog conformance format clean setup-demo setup-dev
+.PHONY: help demo test test-long real-clients bench check schemas catalog conformance format clean setup-demo setup-dev
 
 # Any Python can run the set-up script, which then chooses.
 BOOTSTRAP := $(shell command -v python3 || command -v "$(PYTHON)" || echo python3)
@@ -13,7 +13,7 @@ WORKERS ?= 4
 PYTEST = PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 help: ## Show this list
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
 demo: setup-demo ## Run tasks on a real Triton server, started for the purpose, or on a fake where none runs
 	@.venv/bin/worker-adapter demo
