@@ -86,7 +86,8 @@ def choose_server(server_binary: Path | None = None, python: Path | None = None)
     if interpreter.pytriton is None and asked_python(python) is None:
         raise ConfigurationError(
             f"there is no Triton server to embed: {interpreter.name} lacks the package nvidia-pytriton (our extra "
-            f"`embedded`) and no tritonserver is on PATH; run `{install(*REQUIREMENTS, python=str(interpreter.executable))}`"
+            "`embedded`) and no tritonserver is on PATH; run "
+            f"`{install(*REQUIREMENTS, python=str(interpreter.executable))}`"
         )
     find_libpython(interpreter)
     return interpreter
