@@ -172,10 +172,11 @@ class Show:
             self._view.tell(f"{what}: {typed} {command}")
 
     def _show_health(self, report: HealthReport) -> None:
-        ready = sum(model.ready for model in report.models)
+        ready = {model.name for model in report.models if model.ready}  # some have several versions
+        known = {model.name for model in report.models}
         self._view.step("Health, properties, metrics")
         self._view.tell(
-            f"health: {report.state}, {ready} of {len(report.models)} models ready, "
+            f"health: {report.state}, {len(ready)} of {len(known)} models ready, "
             f"answered in {report.latency_s * 1e3:.1f} ms"
         )
         self._view.document("health", {"health": report})
