@@ -74,6 +74,7 @@ class Choice(msgspec.Struct, gc=False):
     delta: Delta | None = None
     text: str | None = None
     finish_reason: Any = None
+    engine_finish_reason: Any = None
     stop_reason: Any = None
     logprobs: Any = None
     message: Delta | None = None

@@ -57,6 +57,8 @@ _REASONS: dict[str, FinishReason] = {
 }
 _NONE = frozenset({"", "null", "none"})
 """Words of engines that write a reason into every chunk, also while there is none."""
+_TOLD_AS_STOP = ("unknown", "cancelled")
+"""What this project's host tells OpenAI's clients as `stop`, which know no such words, and says beside it."""
 _FAILED = frozenset({"abort", "aborted", "error", "insufficient_system_resource", "network_error"})
 _HIGH = ("\ud800", "\udbff")
 
@@ -200,6 +202,8 @@ class Decoder:
             reason = _word(choice.finish_reason)
             if reason in _FAILED:
                 raise EngineFailed(f"the engine gave up on the task: finish reason {reason!r}")
+            if reason == "stop" and choice.engine_finish_reason in _TOLD_AS_STOP:
+                reason = choice.engine_finish_reason
             if reason not in _NONE:
                 self.reason = reason
                 told = choice.stop_reason
