@@ -128,8 +128,9 @@ def _of_models(models: Iterable[ModelHealth]) -> Iterator[Note]:
         elif model.name not in working:
             working.add(model.name)
             yield Note(
-                severity="hint", topic="health", model=model.name, message="known to the engine, but not loaded",
-                advice="load it if it is needed",
+                severity="hint", topic="health", model=model.name,
+                message="known to the engine, but not loaded, or what has it there is not ready",
+                advice="load it if it is needed, or see to what has it",
             )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ class Card(msgspec.Struct, frozen=True):
     capabilities: frozenset[Capability] | None = None
     """What it can do, in the contract's words, as this project's host says it."""
     uncertain: frozenset[Capability] = frozenset()
+    ready: bool = True
+    """Whether it takes work: what is listed does, unless it says otherwise, as this project's host does."""
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -64,8 +66,11 @@ def read_listing(value: Any) -> tuple[Card, ...] | None:
             told_by_us = None if able is None or _TAKES.isdisjoint(able) else able
             cards.setdefault(
                 name,
-                Card(name, owner if isinstance(owner, str) else "", context, told_by_us, uncertain or frozenset()),
-            )
+                Card(
+                    name, owner if isinstance(owner, str) else "", context, told_by_us, uncertain or frozenset(),
+                    ready=entry.get("ready") is not False,
+                ),
+            )  # fmt: skip
     return tuple(cards.values())
 
 

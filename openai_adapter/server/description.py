@@ -13,7 +13,8 @@ from openai_adapter.server.findings import engine_findings, model_findings
 from openai_adapter.wire.request import Kind
 
 _ALWAYS = frozenset({Capability.STREAMING, Capability.STOP, Capability.USAGE, Capability.FINISH_REASON})
-"""What the API itself brings; a stop string is cut here where the engine lets it through."""
+"""What the API itself brings, unless the server says otherwise; a stop string is cut here where the engine lets it
+through."""
 _BY_TRY = frozenset({
     Capability.IMAGES, Capability.IMAGE_URLS, Capability.TOOLS, Capability.REASONING, Capability.SEED,
     Capability.LOGPROBS,
@@ -64,6 +65,10 @@ def describe_model(engine: Engine, card: Card, facts: Facts) -> ModelProps:
     if told is not None and told.isdisjoint(FACE_OF.values()):
         return _without_text(card)
     capabilities, uncertain = set(_ALWAYS), set[Capability]()
+    if card.capabilities is not None:
+        # A host has them from its engine, which may not say why it stopped, or not count.
+        capabilities &= card.capabilities
+        uncertain |= _ALWAYS & card.uncertain - capabilities
     for kind in FACE_OF:
         if told is not None and FACE_OF[kind] not in told:
             continue
@@ -78,7 +83,7 @@ def describe_model(engine: Engine, card: Card, facts: Facts) -> ModelProps:
     embeds = Capability.TENSORS in capabilities | uncertain
     return ModelProps(
         name=card.name,
-        ready=True,
+        ready=card.ready,
         dialect="openai",
         dialect_reason="the engine speaks OpenAI's API",
         capabilities=frozenset(capabilities),
@@ -94,7 +99,7 @@ def describe_model(engine: Engine, card: Card, facts: Facts) -> ModelProps:
 def _without_text(card: Card) -> ModelProps:
     return ModelProps(
         name=card.name,
-        ready=True,
+        ready=card.ready,
         dialect_reason="its server lists it as a model of tensors",
         # Of text in, at best, as an embedding.
         uncertain=frozenset({Capability.TENSORS}),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from adapter_api import (
     AccessError,
     AdapterError,
@@ -20,6 +22,8 @@ from openai_adapter.engine.listing import Listing
 from openai_adapter.engine.questions import Answer
 
 _FRESH_S = 0.0
+_NOT_READY = "the server lists it and says that it is not ready; the health of its own engines tells why"
+"""Why a model that the server lists takes no work, which lists do not say."""
 _SHARE = 0.5
 """How much of the time for a control call the figures may take."""
 
@@ -30,9 +34,10 @@ async def probe(engine: Engine) -> HealthReport:
     The states, in the order in which they are tried:
 
     unreachable: it did not answer, or what answers has no such API.
-    degraded, not ready: it answers and refuses us: a key is missing or wrong.
+    degraded, not ready: it answers and refuses us: a key is missing or wrong; or it says that it is not ready, nor any
+    of the models that it lists.
     starting: it says that it is not ready, or it is up and has no model yet.
-    degraded: a model that somebody wants is not among those it lists.
+    degraded: a model that somebody wants is not among those it lists, or not ready there.
     ready: it says so, or lists its models where it has no word on its health.
     """
     asked = await asyncio.gather(_ask_health(engine), engine.listing(within_s=_FRESH_S), return_exceptions=True)
@@ -86,6 +91,11 @@ def _judge(engine: Engine, health: Answer | None, listing: Listing) -> HealthRep
         state = HealthState.STARTING if unready else HealthState.DEGRADED
         if health.status in (502, 504):
             state = HealthState.UNREACHABLE
+        if state is HealthState.STARTING and listing.cards and not any(card.ready for card in listing.cards):
+            # Nobody can tell whether they are about to be: an engine behind it may load, or be dead.
+            certain = engine.settings.unlisted_models == "refuse"
+            report = _report(engine, HealthState.DEGRADED, detail=error.message, live=True, listed=certain)
+            return msgspec.structs.replace(report, models=_listed(listing, frozenset(listing.names)))
         return _report(engine, state, detail=error.message, live=state is not HealthState.UNREACHABLE)
     if problem is not None and health is None:
         if isinstance(problem, NotReady):
@@ -101,21 +111,34 @@ def _judge(engine: Engine, health: Answer | None, listing: Listing) -> HealthRep
 def _of_models(engine: Engine, listing: Listing) -> HealthReport:
     wanted = engine.wanted_models
     certain = listing.known and engine.settings.unlisted_models == "refuse"
-    models = [ModelHealth(name=name, ready=True) for name in listing.names]
+    models = [*_listed(listing, wanted)]
+    unready = [model.name for model in models if not model.ready and model.name in wanted]
+    missing = []
     for name in sorted(wanted - set(listing.names)):
         if not certain:
             models.append(ModelHealth(name=name, ready=True))
         elif name != engine.settings.model:
             models.append(ModelHealth(name=name, ready=False, reason="the engine does not list it"))
-    missing = [model.name for model in models if not model.ready]
-    detail = f"the engine does not list {', '.join(missing)}" if missing else ""
+            missing.append(name)
+    faults = (("does not list", missing), ("lists as not ready", unready))
+    detail = "; ".join(f"the engine {what} {', '.join(names)}" for what, names in faults if names)
     if not listing.known:
         detail = f"which models it has is not known: {listing.problem}"
     return HealthReport(
-        state=HealthState.DEGRADED if missing else HealthState.READY,
+        state=HealthState.DEGRADED if missing or unready else HealthState.READY,
         live=True, ready=True, models=tuple(models), models_listed=certain,
         capacity=Capacity(in_flight=engine.in_flight), detail=detail,
     )  # fmt: skip
+
+
+def _listed(listing: Listing, wanted: frozenset[str]) -> tuple[ModelHealth, ...]:
+    """Return the models that it lists. Lists give no reason: a model that is not ready may have been unloaded on
+    purpose, and something is wrong only where somebody wants it."""
+    unready = wanted - {card.name for card in listing.cards if card.ready}
+    return tuple(
+        ModelHealth(name=card.name, ready=card.ready, reason=_NOT_READY if card.name in unready else None)
+        for card in listing.cards
+    )
 
 
 def _report(
