@@ -41,3 +41,10 @@ def test_the_hosts_words_are_read_and_those_of_later_versions_passed_over() -> N
 )
 def test_what_others_say_there_in_their_own_words_says_nothing(said: Any) -> None:
     assert card(capabilities=said, uncertain=said).capabilities is None
+
+
+@pytest.mark.spec("ORCH-3067-027")
+@pytest.mark.parametrize("said", [{}, {"ready": True}, {"ready": None}, {"ready": "no"}, {"ready": 0}])
+def test_a_listed_model_is_ready_unless_the_list_says_that_it_is_not(said: dict[str, Any]) -> None:
+    assert card(**said).ready
+    assert not card(ready=False).ready
