@@ -10,6 +10,7 @@ from adapter_api import (
     AdapterError,
     CancelReceipt,
     Culprit,
+    End,
     Error,
     HealthReport,
     PluginHost,
@@ -147,18 +148,21 @@ def _has_failed(ticket: Ticket) -> bool:
     return isinstance(terminal, Error) and judge(terminal).condemns is not Culprit.TASK
 
 
-def _log_end(ticket: Ticket, tokens: int, level: int) -> None:
+def _log_end(ticket: Ticket, pieces: int, level: int) -> None:
+    """Tell that a task ended, after the tokens that its engine counted, or else after the pieces of output."""
     work, replica, first = ticket.work, ticket.served_by, ticket.first_token_at
     # As it is, with the engine's address: the client was told less.
     reason = f": {ticket.untold or ticket.terminal.message}" if isinstance(ticket.terminal, Error) else ""
     outcome = ticket.outcome
+    counted = ticket.terminal.usage.tokens_out if isinstance(ticket.terminal, End) else None
+    tokens, unit = (pieces, "pieces") if counted is None else (counted, "tokens")
     said = (
-        "job %s ended (%s) after %d tokens%s" if ticket.granted_at is not None else
-        "job %s ended (%s) while it waited, after %d tokens%s"
+        "job %s ended (%s) after %d %s%s" if ticket.granted_at is not None else
+        "job %s ended (%s) while it waited, after %d %s%s"
     )  # fmt: skip
     # Each task has one such record, and its place is known: nobody looks through the callers for it.
     record = _log.makeRecord(
-        _log.name, level, __file__, 0, said, (work.job_id, outcome, tokens, reason), None, "_log_end",
+        _log.name, level, __file__, 0, said, (work.job_id, outcome, tokens, unit, reason), None, "_log_end",
         {
             "job_id": work.job_id, "request_id": ticket.request_id, "session_id": work.session_id,
             "owner": ticket.owner, "model_id": work.model,

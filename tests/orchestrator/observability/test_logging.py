@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
 import pytest
 
-from adapter_api.testing import collect
+from adapter_api import End, Error, Started, TaskRequest, Token, TokenEvent, Usage
+from adapter_api.testing import MockAdapter, collect
 from orchestrator.config import LogSettings
 from orchestrator.observability.logging import configure_logging
 from tests.orchestrator.pooling import orchestrator, task
+from tests.orchestrator.pools.test_monitor import plugin_host
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +49,45 @@ async def test_a_task_leaves_one_record_with_all_its_fields(log: io.StringIO) ->
         "predicted_start_ms", "tokens_in", "tokens_out", "decode_time_ms", "model_id", "outcome", "timestamp", "level",
     } <= ended[0].keys()  # fmt: skip
     assert (ended[0]["tokens_out"], ended[0]["replica_id"]) == (3, "r0")
+
+
+ENDINGS: dict[str | None, End | Error] = {
+    "counted": End(finish_reason="stop", usage=Usage(tokens_out=29)),
+    "counted nothing": End(finish_reason="stop", usage=Usage(tokens_out=0)),
+    "did not count": End(finish_reason="stop"),
+    "broke": Error(code="engine_failed", message="broke", retryable=False),
+}
+
+
+class InPieces(MockAdapter):
+    """Shows two pieces of output, then ends as the prompt says."""
+
+    async def _submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        yield Started(job_id=task.job_id, engine="mock", model=task.model)
+        yield Token(0, "two pieces, ")
+        yield Token(1, "many tokens")
+        yield ENDINGS[task.prompt]
+
+
+@pytest.mark.spec("ORCH-3062-008")
+@pytest.mark.parametrize(
+    "prompt, said, number",
+    [
+        ("counted", "ended (stop) after 29 tokens", 29),
+        ("counted nothing", "ended (stop) after 0 tokens", 0),
+        ("did not count", "ended (stop) after 2 pieces", 2),
+        ("broke", "ended (engine_failed) after 2 pieces: broke", 2),
+    ],
+)
+async def test_an_end_tells_the_tokens_that_the_engine_counted_and_else_the_pieces(
+    log: io.StringIO, prompt: str, said: str, number: int
+) -> None:
+    plugins = plugin_host(mock="tests.orchestrator.observability.test_logging:InPieces")
+    async with orchestrator({}, plugins=plugins) as host:
+        await collect(host.submit(task(job_id="j1", prompt=prompt)))
+
+    (ended,) = [record for record in records(log) if "outcome" in record]
+    assert (ended["event"], ended["tokens_out"]) == (f"job j1 {said}", number)
 
 
 @pytest.mark.spec("ORCH-3062-008")
