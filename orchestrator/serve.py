@@ -200,9 +200,9 @@ def run(
     """Serve until SIGTERM or SIGINT; a second one cuts the grace short. SIGHUP reloads the settings, all or none.
 
     Args:
-        load: Reads the settings; called at the start, once `engine` runs, and for each reload.
+        load: Reads the settings; called at the start, again once `engine` runs, and for each reload.
         plugins: Where adapters come from; the installed plugins when absent.
-        engine: Entered before everything else and left after it: an engine of the host's own.
+        engine: Entered before all that serves and left after it: an engine of the host's own.
         on_ready: Called when the host serves.
         on_settings: Called with the settings that are in force from now on: at the start, and after each reload.
 
@@ -210,7 +210,7 @@ def run(
         ConfigurationError: As `serving`, and what `load` and `engine` raise.
     """
     options = {"use_uvloop": True} if find_spec("uvloop") else {}
-    anyio.run(_run, _Run(load, plugins, engine or nullcontext(), on_ready, on_settings), backend_options=options)
+    anyio.run(_run, _Run(load, plugins, engine, on_ready, on_settings), backend_options=options)
 
 
 class _Run:
@@ -220,7 +220,7 @@ class _Run:
         self,
         load: Callable[[], Loaded],
         plugins: PluginHost | None,
-        engine: AbstractAsyncContextManager[object],
+        engine: AbstractAsyncContextManager[object] | None,
         on_ready: Callable[[Ready], None],
         on_settings: Callable[[Loaded], None],
     ) -> None:
@@ -233,8 +233,10 @@ class _Run:
         self._stop = anyio.Event()
 
     async def serve(self) -> None:
-        async with self._engine:
-            loaded = self._load()
+        loaded = self._load()
+        async with self._engine or nullcontext():
+            if self._engine is not None:
+                loaded = self._load()  # which know now where it is
             self._on_settings(loaded)
             async with serving(
                 loaded.settings, plugins=self._plugins, load=self._load, on_reloaded=self._on_settings

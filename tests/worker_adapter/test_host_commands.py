@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.project.repository import ROOT
-from tests.worker_adapter.program import PROGRAM, Running, environment, is_gone, run
+from tests.worker_adapter.program import DEADLINE_S, PROGRAM, Running, environment, is_gone, run
 from triton_adapter.embedded import EmbeddedTriton
 from worker_adapter.commands.rollout import figures
 
@@ -237,6 +239,57 @@ def test_serve_answers_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert finished.code == 0
 
 
+@pytest.mark.spec("ORCH-3062-023")
+def test_where_the_host_is_stands_in_the_log_as_a_record(tmp_path: Path) -> None:
+    with Running("serve", "--config", config(tmp_path)) as host:
+        host.wait_until_it_says('"event":"serving ')
+        host.signal(signal.SIGTERM)
+        finished = host.finish()
+    with Running("serve", "--config", config(tmp_path), "--port", str(port := free_port())) as host:
+        wait_until_open(port)
+        host.signal(signal.SIGTERM)
+        records = [json.loads(line) for line in host.finish().err.splitlines()]
+
+    assert finished.code == 0
+    (ready,) = [record for record in records if "url" in record]
+    assert ready["event"] == f"serving mock on http://127.0.0.1:{port}"
+    assert (ready["url"], ready["models"]) == (f"http://127.0.0.1:{port}", ["mock"])
+    assert ready["example"].startswith("curl ")
+
+
+def test_a_log_for_people_tells_them_where_the_host_is(tmp_path: Path) -> None:
+    with Running("serve", "--config", config(tmp_path, GOOD + '[log]\nformat = "text"\n')) as host:
+        host.wait_until_it_says("; Ctrl-C stops\n  curl ")
+        host.signal(signal.SIGTERM)
+
+        assert host.finish().code == 0
+
+
+def test_a_terminal_shows_where_the_host_is_as_a_line(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    try:
+        with subprocess.Popen(
+            [PROGRAM, "serve", "--config", config(tmp_path)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=theirs, env=environment({"NO_COLOR": "1"}),
+        ) as host:  # fmt: skip
+            try:
+                said = b""
+                while b"curl" not in said:
+                    ready, _, _ = select.select([ours], [], [], DEADLINE_S)
+                    assert ready, f"the host did not say where it is: {said.decode()}"
+                    said += os.read(ours, 65536)
+                host.send_signal(signal.SIGTERM)
+                assert host.wait(DEADLINE_S) == 0
+            finally:
+                host.kill()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert b"\nserving mock on http://127.0.0.1:" in said
+    assert b"; Ctrl-C stops" in said
+
+
 FULL = Path("/dev/full")
 """A device that takes nothing, as a full disk."""
 
@@ -315,6 +368,7 @@ def test_serve_brings_an_engine_of_its_own_and_takes_it_away_again() -> None:
         shown = [ran_from_the_page(language, ready["url"]) for language in ("python", "bash")]
         host.signal(signal.SIGINT)
         finished = host.finish()
+    log = [json.loads(line) for line in finished.err.splitlines()]
 
     def tokens(answer: str) -> list[str]:
         return [line for line in answer.splitlines() if '"type":"token"' in line]
@@ -324,6 +378,7 @@ def test_serve_brings_an_engine_of_its_own_and_takes_it_away_again() -> None:
     assert shown[0] == 'get_weather {"town": "Oslo"}\nThe answer is rain.\n'
     assert json.loads(shown[1])["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
     assert finished.code == 0
+    assert {record["logger"] for record in log if "loading " in record["event"]} == {"worker_adapter.serve"}
     assert is_gone(ready["pid"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,11 +19,14 @@ from worker_adapter.engine_options import JsonOption
 from worker_adapter.host_options import ConfigOption, load_host_settings, server_is_missing
 from worker_adapter.installed import installed_plugins
 from worker_adapter.reporting import write_json
-from worker_adapter.terminal import note
+from worker_adapter.terminal import Style, note
 
 if TYPE_CHECKING:
     from orchestrator.config import Loaded, LogSettings
     from orchestrator.serve import Ready
+
+_logger = logging.getLogger("worker_adapter.serve")
+_NOWHERE_YET = "grpc://127.0.0.1:0"
 
 
 def serve(
@@ -60,9 +64,8 @@ def serve(
     variables = {"ORCHD_HOST": host, "ORCHD_PORT": None if port is None else str(port)}
     more = {name: value for name, value in variables.items() if value is not None}
     plugins = installed_plugins()
-    engine = _engine(choose_plugin(plugins, adapter), more) if embedded else None
-
     log = _Log(configure_logging)
+    engine = _engine(choose_plugin(plugins, adapter), more, log) if embedded else None
 
     def load() -> Loaded:
         loaded = load_host_settings(config, more)
@@ -70,7 +73,7 @@ def serve(
         return loaded
 
     announce = _announce_as_json if as_json else _announce
-    run(load, plugins=plugins, engine=engine, on_ready=announce, on_settings=log.use)
+    run(load, plugins=plugins, engine=engine, on_ready=lambda ready: announce(ready, log), on_settings=log.use)
 
 
 class _Log:
@@ -80,24 +83,39 @@ class _Log:
         self._configure = configure
         self._secrets: set[str] = set()
         self._in_force: LogSettings | None = None
+        self.is_for_programs = False
+        """Whether standard error takes records in JSON and nothing else: so it is unless a terminal is there."""
 
     def read(self, loaded: Loaded) -> None:
         self._secrets |= loaded.secrets
-        self._configure(self._in_force or loaded.settings.log, self._secrets)
+        self._apply(self._in_force or loaded.settings.log)
 
     def use(self, loaded: Loaded) -> None:
         self._in_force = loaded.settings.log
-        self._configure(self._in_force, self._secrets)
+        self._apply(self._in_force)
+
+    def tell(self, text: str, style: Style = "dim", level: int = logging.INFO, **fields: object) -> None:
+        """Say what is for people: as a line to them, or as a record where standard error is for a program to read."""
+        if self.is_for_programs:
+            _logger.log(level, text, extra=fields)
+        else:
+            note(text, style)
+
+    def _apply(self, settings: LogSettings) -> None:
+        self._configure(settings, self._secrets)
+        self.is_for_programs = settings.format == "json" and not sys.stderr.isatty()
 
 
-def _engine(plugin: AdapterPlugin, more: dict[str, str]) -> AbstractAsyncContextManager[object]:
+def _engine(plugin: AdapterPlugin, more: dict[str, str], log: _Log) -> AbstractAsyncContextManager[object]:
     """Return the plugin's engine as something to enter, which then tells the settings where it is."""
     factory: EngineFactory = plugin.load("embedded")
+    stem = f"ORCHD_{plugin.name.upper().replace('-', '_')}"
+    # The settings are read before it has an address, too: where to listen, and how to log that it starts.
+    more[f"{stem}_URL"] = _NOWHERE_YET
 
     @asynccontextmanager
     async def running() -> AsyncIterator[object]:
-        async with factory(on_progress=note) as engine:
-            stem = f"ORCHD_{plugin.name.upper().replace('-', '_')}"
+        async with factory(on_progress=log.tell) as engine:
             more[f"{stem}_URL"] = engine.grpc_url
             more[f"{stem}_METRICS_URL"] = engine.metrics_url
             if options := getattr(engine, "options", None):
@@ -107,16 +125,21 @@ def _engine(plugin: AdapterPlugin, more: dict[str, str]) -> AbstractAsyncContext
     return running()
 
 
-def _announce(ready: Ready) -> None:
-    note(f"serving {', '.join(ready.models) or 'no model yet'} on {ready.url}; Ctrl-C stops", "green")
+def _announce(ready: Ready, log: _Log) -> None:
+    serving = f"serving {', '.join(ready.models) or 'no model yet'} on {ready.url}"
+    if log.is_for_programs:
+        log.tell(serving, **msgspec.structs.asdict(ready))
+        return
+    note(f"{serving}; Ctrl-C stops", "green")
     note(f"  {ready.example}")
     if ready.admin_url != ready.url:
         note(f"  operations: {ready.admin_url}")
 
 
-def _announce_as_json(ready: Ready) -> None:
+def _announce_as_json(ready: Ready, log: _Log) -> None:
     try:
         write_json(msgspec.json.encode(ready))
     except OSError as exc:  # whoever reads the line will miss it, and whoever sends tasks will not
         abandon(sys.stdout)
-        note(f"cannot write where the host is to standard output: {exc.strerror}; it is {ready.url}", "yellow")
+        said = f"cannot write where the host is to standard output: {exc.strerror}; it is {ready.url}"
+        log.tell(said, "yellow", logging.WARNING)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,17 +40,11 @@ def host(config: str, folder: Path) -> Iterator[str]:
     """Run a host; yields its URL."""
     file = folder / "orchestrator.toml"
     file.write_text(config)
-    command = [sys.executable, "-u", "-m", "worker_adapter", "serve", "--config", str(file), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    command = [sys.executable, "-u", "-m", "worker_adapter", "serve", "--config", str(file), "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
-            lines = iter(process.stdout.readline, "")
-            found = next(
-                word.rstrip(";") for line in lines for word in line.split() if "serving" in line and "http://" in word
-            )
-            # What it logs must not fill the pipe.
-            threading.Thread(target=process.stdout.read, daemon=True).start()
-            yield found
+            yield json.loads(process.stdout.readline())["url"]
         finally:
             process.kill()
 
