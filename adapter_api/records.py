@@ -70,7 +70,8 @@ class AdapterPlugin(msgspec.Struct, frozen=True, kw_only=True):
     harness: a conformance harness.
     embedded: a callable that starts an engine of its own on this machine. Where it has an attribute `obstacle`, that is
         called first and returns why the engine cannot run here, in a sentence that says what to do, or `None`. Where
-        what it makes has `options`, an adapter in front of it is told these, beside the URL.
+        what it makes has `options`, an adapter in front of it is told these, beside the URL. Where it has `is_running`
+        and `log_tail()`, text, a host tells when it ends by itself, with the last lines of its log.
     fake: a callable like `embedded` whose engine is a fake on the real wire; a demo uses it where there is an obstacle.
     commands: what it adds to the command line.
     """

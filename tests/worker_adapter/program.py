@@ -85,8 +85,8 @@ class Running:
         """Return what is on standard output next, however much it is."""
         return self._read().decode(errors="replace")
 
-    def wait_until_it_says(self, words: str) -> None:
-        """Return when the words are on standard error; what was there until then is not in `finish`."""
+    def wait_until_it_says(self, words: str) -> str:
+        """Return what is on standard error, once the words are there; it is not in `finish`."""
         assert self._process.stderr is not None
         said = b""
         while words.encode() not in said:
@@ -95,6 +95,7 @@ class Running:
             found = os.read(self._process.stderr.fileno(), 65536)
             assert found, f"the program ended: {said.decode()}"
             said += found
+        return said.decode()
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)

@@ -382,6 +382,32 @@ def test_serve_brings_an_engine_of_its_own_and_takes_it_away_again() -> None:
     assert is_gone(ready["pid"])
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that are there."""
+    listings = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(child) for listing in listings for child in listing.split()]
+
+
+@pytest.mark.live
+def test_serve_tells_that_its_own_engine_ended_and_serves_the_others(tmp_path: Path) -> None:
+    other = GOOD.replace("[[pools]]", '[[pools]]\nid = "other"')
+    with Running("serve", "--embedded", "--config", config(tmp_path, other), "--json") as host:
+        ready = json.loads(host.line())
+        (server,) = [each for child in children(ready["pid"]) for each in children(child)]
+        os.kill(server, signal.SIGKILL)
+        log = host.wait_until_it_says('"event":"the embedded engine ended by itself')
+        answer = post(f"{ready['url']}/v2/tasks", {"model": "mock", "prompt": "Hi"})
+        host.signal(signal.SIGTERM)
+        finished = host.finish()
+
+    (told,) = [each for each in map(json.loads, (log + finished.err).splitlines()) if "engine_log" in each]
+    assert told["level"] == "error"
+    assert "start this host again" in told["event"]
+    assert any("Started GRPCInferenceService" in line for line in told["engine_log"])
+    assert '"finish_reason":"stop"' in answer
+    assert finished.code == 0
+
+
 def test_rollout_alone_says_what_is_missing() -> None:
     result = run("rollout")
 

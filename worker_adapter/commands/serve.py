@@ -6,20 +6,21 @@ import json
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from adapter_api import AdapterPlugin, InvalidRequest
-from adapter_kit.standard_streams import abandon
+from adapter_kit.standard_streams import abandon, tell
 from worker_adapter.demo.engine import EngineFactory, choose_plugin
 from worker_adapter.engine_options import JsonOption
+from worker_adapter.engine_watch import watching
 from worker_adapter.host_options import ConfigOption, load_host_settings, server_is_missing
 from worker_adapter.installed import installed_plugins
 from worker_adapter.reporting import write_json
-from worker_adapter.terminal import Style, note
+from worker_adapter.terminal import Style, note, without_controls
 
 if TYPE_CHECKING:
     from orchestrator.config import Loaded, LogSettings
@@ -101,6 +102,13 @@ class _Log:
         else:
             note(text, style)
 
+    def tell_end(self, what: str, tail: str) -> None:
+        """Tell that the embedded engine ended by itself: as an error in the log, and in lines at a terminal."""
+        if sys.stderr.isatty():
+            tell(without_controls(tail))
+            note(what, "red")
+        _logger.error("%s", what, extra={"engine_log": tail.splitlines()})
+
     def _apply(self, settings: LogSettings) -> None:
         self._configure(settings, self._secrets)
         self.is_for_programs = settings.format == "json" and not sys.stderr.isatty()
@@ -120,7 +128,8 @@ def _engine(plugin: AdapterPlugin, more: dict[str, str], log: _Log) -> AbstractA
             more[f"{stem}_METRICS_URL"] = engine.metrics_url
             if options := getattr(engine, "options", None):
                 more[f"{stem}_OPTIONS"] = json.dumps(dict(options))
-            yield engine
+            async with watching(engine, log.tell_end) if hasattr(engine, "is_running") else nullcontext():
+                yield engine
 
     return running()
 

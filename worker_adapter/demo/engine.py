@@ -51,6 +51,13 @@ class EmbeddedEngine(Protocol):
     def options(self) -> Mapping[str, Any]:
         """What an adapter in front of it is told beside the URL. An engine may be without it."""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended by itself. An engine may be without this and `log_tail`."""
+
+    def log_tail(self) -> str:
+        """Return the last lines of what it wrote."""
+
 
 class EngineFactory(Protocol):
     def __call__(self, *, on_progress: Callable[[str], None]) -> EmbeddedEngine: ...
