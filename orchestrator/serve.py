@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from importlib.util import find_spec
 from time import monotonic
@@ -24,7 +24,7 @@ from adapter_api import AdapterError, Capability, ConfigurationError, PluginHost
 from adapter_kit.addresses import without_addresses
 from adapter_kit.chat_template import read_chat_template
 from adapter_kit.installing import install_extra
-from orchestrator.config import HostSettings, Loaded, TracingSettings, at_next_start, require_keys
+from orchestrator.config import HostSettings, Loaded, ServerSettings, TracingSettings, at_next_start, require_keys
 from orchestrator.first_call import first_call
 from orchestrator.host import Orchestrator
 from orchestrator.http.app import ADMIN, FACES, create_app
@@ -80,6 +80,7 @@ async def serving(
     plugins: PluginHost | None = None,
     load: Callable[[], Loaded] | None = None,
     on_reloaded: Callable[[Loaded], None] = lambda loaded: None,
+    sockets: Sequence[socket.socket] | None = None,
 ) -> AsyncIterator[Serving]:
     """Serve while the block runs. On leaving, new tasks are refused and running ones have `shutdown_grace_s`.
 
@@ -88,6 +89,7 @@ async def serving(
         plugins: Where adapters come from; the installed plugins when absent.
         load: Reads the settings again, for a reload; without it there is none.
         on_reloaded: Called with settings that were read again, once they are in force.
+        sockets: What `listening` yields, where the ports were taken before.
 
     Raises:
         ConfigurationError: Something in the settings cannot be had: a port, a certificate, an adapter, a template.
@@ -96,7 +98,7 @@ async def serving(
         orchestrator = Orchestrator(settings, plugins=plugins, tracing=tracing, template_of=read_chat_template)
         async with (
             journal_in(settings.retention, settings.server.limits.keep_events) as journal,
-            _serving(orchestrator, settings, load, on_reloaded, journal) as running,
+            _serving(orchestrator, settings, load, on_reloaded, journal, sockets) as running,
         ):
             if journal is not None:
                 orchestrator.metrics.add_collectors([JournalMetrics(journal)])
@@ -126,6 +128,7 @@ async def _serving(
     load: Callable[[], Loaded] | None,
     on_reloaded: Callable[[Loaded], None],
     journal: Journal | None,
+    sockets: Sequence[socket.socket] | None,
 ) -> AsyncIterator[Serving]:
     reloading = anyio.Lock()
     conversations = Conversations(Histories(settings.history, monotonic))
@@ -156,10 +159,8 @@ async def _serving(
 
     service = Service(orchestrator, settings, conversations, reload if load is not None else None, journal)
     await service.responses.load()
-    sockets = [bind(settings.server.host, settings.server.port)]
-    try:
+    with listening(settings.server) if sockets is None else nullcontext(sockets) as sockets:
         if settings.server.admin_port is not None:
-            sockets.append(bind(settings.server.host, settings.server.admin_port))
             apps = [create_app(service, FACES), create_app(service, ADMIN)]
         else:
             apps = [create_app(service, [*FACES, *(each for each in ADMIN if each not in FACES)])]
@@ -184,6 +185,22 @@ async def _serving(
                 group.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+
+@contextmanager
+def listening(settings: ServerSettings) -> Iterator[list[socket.socket]]:
+    """Hold the ports of the settings while the block runs: that for tasks and, where it has its own, for operations.
+
+    Raises:
+        ConfigurationError: One of them cannot be had.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        sockets.append(bind(settings.host, settings.port, "--port, ORCHD_PORT or server.port"))
+        if settings.admin_port is not None:
+            chosen_by = "ORCHD_SERVER__ADMIN_PORT or server.admin_port"
+            sockets.append(bind(settings.host, settings.admin_port, chosen_by))
+        yield sockets
     finally:
         for bound in sockets:
             bound.close()
@@ -234,16 +251,21 @@ class _Run:
 
     async def serve(self) -> None:
         loaded = self._load()
-        async with self._engine or nullcontext():
-            if self._engine is not None:
-                loaded = self._load()  # which know now where it is
-            self._on_settings(loaded)
-            async with serving(
-                loaded.settings, plugins=self._plugins, load=self._load, on_reloaded=self._on_settings
-            ) as self._host:
-                with _garbage_looked_for_less():
-                    self._on_ready(self._host.ready)
-                    await self._stop.wait()
+        with listening(loaded.settings.server) as sockets:  # first: an engine takes long to start
+            async with self._engine or nullcontext():
+                if self._engine is not None:
+                    loaded = self._load()  # which know now where it is
+                self._on_settings(loaded)
+                async with serving(
+                    loaded.settings,
+                    plugins=self._plugins,
+                    load=self._load,
+                    on_reloaded=self._on_settings,
+                    sockets=sockets,
+                ) as self._host:
+                    with _garbage_looked_for_less():
+                        self._on_ready(self._host.ready)
+                        await self._stop.wait()
         _log.info("stopped: what was opened is closed")
 
     async def obey(self, signals: AsyncIterable[signal.Signals], everything: anyio.abc.TaskGroup) -> None:

@@ -115,8 +115,9 @@ def make_server(app: ASGIApp, settings: ServerSettings, turned_away: TurnedAway)
     return Server(config)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; raises `ConfigurationError` when the address cannot be had."""
+def bind(host: str, port: int, chosen_by: str) -> socket.socket:
+    """Return a listening socket; raises `ConfigurationError` when the address cannot be had, and names what it is
+    `chosen_by`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # By its protocol's number: asyncio sets TCP_NODELAY only where it sees one, and without it tokens wait for 40 ms.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -128,7 +129,8 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as exc:
         bound.close()
         raise ConfigurationError(
-            f"cannot listen on {host} port {port}: {exc.strerror or exc}; choose another port, 0 for any"
+            f"cannot listen on {host} port {port}: {exc.strerror or exc}; "
+            f"choose another port with {chosen_by}, 0 for any"
         ) from exc
 
 

@@ -382,6 +382,10 @@ def test_serve_brings_an_engine_of_its_own_and_takes_it_away_again() -> None:
     assert is_gone(ready["pid"])
 
 
+BESIDE_ANOTHER = GOOD.replace("[[pools]]", '[[pools]]\nid = "other"')
+"""Settings that leave the pool `default` to an engine of the host's own."""
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process has started and that are there."""
     listings = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
@@ -390,8 +394,7 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.live
 def test_serve_tells_that_its_own_engine_ended_and_serves_the_others(tmp_path: Path) -> None:
-    other = GOOD.replace("[[pools]]", '[[pools]]\nid = "other"')
-    with Running("serve", "--embedded", "--config", config(tmp_path, other), "--json") as host:
+    with Running("serve", "--embedded", "--config", config(tmp_path, BESIDE_ANOTHER), "--json") as host:
         ready = json.loads(host.line())
         (server,) = [each for child in children(ready["pid"]) for each in children(child)]
         os.kill(server, signal.SIGKILL)
@@ -406,6 +409,31 @@ def test_serve_tells_that_its_own_engine_ended_and_serves_the_others(tmp_path: P
     assert any("Started GRPCInferenceService" in line for line in told["engine_log"])
     assert '"finish_reason":"stop"' in answer
     assert finished.code == 0
+
+
+@pytest.mark.parametrize(
+    "more, setting, named",
+    [
+        ([], "port", "--port, ORCHD_PORT or server.port"),
+        ([], "admin_port", "ORCHD_SERVER__ADMIN_PORT or server.admin_port"),
+        (["--embedded"], "port", "--port, ORCHD_PORT or server.port"),
+    ],
+    ids=["tasks", "operations", "embedded"],
+)
+def test_a_port_that_is_taken_is_told_with_what_chooses_it_and_before_an_engine_starts(
+    tmp_path: Path, more: list[str], setting: str, named: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = f"port = {port}" if setting == "port" else f"port = 0\nadmin_port = {port}"
+        path = config(tmp_path, BESIDE_ANOTHER.replace("port = 0", server))
+        result = run("serve", "--config", path, *more)
+
+    assert result.code == 2
+    assert result.err == (
+        f"error[invalid_configuration]: cannot listen on 127.0.0.1 port {port}: Address already in use; "
+        f"choose another port with {named}, 0 for any\n"
+    )
 
 
 def test_rollout_alone_says_what_is_missing() -> None:
