@@ -78,7 +78,7 @@ def host(chain: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     """Our host before the cluster: a pool for text and one for tensors."""
     settings = tmp_path_factory.mktemp("host") / "orchestrator.toml"
     settings.write_text(SETTINGS)
-    process = chain.start("host", "-m", "worker_adapter", "serve", "--config", str(settings), until="serving ")
+    process = chain.start("host", "-m", "worker_adapter", "serve", "--config", str(settings), until='"event":"serving ')
     yield chain
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0

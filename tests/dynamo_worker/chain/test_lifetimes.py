@@ -229,7 +229,9 @@ def test_an_engine_that_is_not_there_yet_is_waited_for_and_health_says_so(tmp_pa
         until(lambda: told_health(made) == [503, 503], "the worker says that it is not ready")
         settings = tmp_path / "orchestrator.toml"
         settings.write_text(HOST)
-        engine = made.start("engine", "-m", "worker_adapter", "serve", "--config", str(settings), until="serving ")
+        engine = made.start(
+            "engine", "-m", "worker_adapter", "serve", "--config", str(settings), until='"event":"serving '
+        )
         until(lambda: made.ask("each", models=["late"]) == [200], "the engine's model is served")
         until(lambda: told_health(made) == [200, 200], "the worker says that it is ready")
         engine.send_signal(signal.SIGTERM)
