@@ -205,14 +205,12 @@ def _data(got: bytes) -> list[Any]:
 
 
 def _chunks(body: dict[str, Any], got: bytes) -> None:
-    found = _data(got)
-    ends = [each for each in found if each == "[DONE]" or "error" in each]
-    if len(ends) != 1 or found[-1] != ends[0]:
-        raise Wrong(f"{len(ends)} ends of {body}: …{got[-300:]!r}")
-    if ends == ["[DONE]"]:
-        finished = Counter(
-            choice["index"] for each in found[:-1] for choice in each["choices"] if choice["finish_reason"]
-        )
+    *found, end = _data(got) or [None]
+    failed = ["error" in each for each in found]
+    if end != "[DONE]" or "[DONE]" in found or any(failed[:-1]):
+        raise Wrong(f"no one end of {body}: …{got[-300:]!r}")
+    if not any(failed):
+        finished = Counter(choice["index"] for each in found for choice in each["choices"] if choice["finish_reason"])
         wanted = body.get("n", 1) * (len(body["prompt"]) if isinstance(body.get("prompt"), list) else 1)
         if finished != Counter(range(wanted)):
             raise Wrong(f"choices ended as {finished}, {wanted} were asked for")
