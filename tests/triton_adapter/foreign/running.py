@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +21,6 @@ from foreign_servers import make
 
 from triton_adapter.embedded.interpreter import server_python
 from triton_adapter.embedded.libpython import find_libpython
-from triton_adapter.embedded.ports import choose_ports
 
 SERVERS = Path(__file__).parent / "servers"
 _ANYWHERE = frozenset({"kserve", "dynamo"})
@@ -127,8 +128,20 @@ def _lay_out_mlserver(folder: Path, port: int) -> None:
 
 
 def _port() -> int:
-    """Return a port that is free, as are the two after it, most likely."""
-    return choose_ports({"gRPC": None})["gRPC"]
+    """Return a port that is free, as are the two after it: below those that the system gives to connections, which come
+    at any moment."""
+    ports = list(range(20_000, 32_000, 3))
+    random.shuffle(ports)
+    return next(port for port in ports if all(_is_free(port + more) for more in range(3)))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @contextmanager
